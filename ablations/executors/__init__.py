@@ -1,0 +1,1 @@
+"""Where runs are worked on: `debug` in this process, `local` in a pool of worker processes."""

@@ -1,0 +1,24 @@
+"""Benchmarks are timed by `diffussm.timing`; a `--benchmark-only` session is kept in runs/bench with its machine."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffussm import timing
+
+STORE = Path(__file__).parents[1] / "runs" / "bench"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.benchmark_timer = timing.clock
+    if config.option.benchmark_only and not config.option.benchmark_json:
+        STORE.mkdir(parents=True, exist_ok=True)
+        path = STORE / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+        config.option.benchmark_json = path.open("wb")
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    machine_info.clear()
+    machine_info.update(timing.machine_card())

@@ -1,0 +1,286 @@
+"""The one schema of a run: what is trained, on what, how, and how it is evaluated. Every default lives here.
+
+A base (`bases/<name>.toml`) is a whole recipe; overrides are dotted keys on top of it. `resolve` makes the frozen
+Config, resets the fields that the chosen parts do not use, and so gives equal runs one id. The run id digests the
+fields that determine the trajectory and differ from their defaults here; steps and milestones, evaluation, threads,
+backend and paths do not. This module loads no torch.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from diffussm.errors import UserError, unknown
+
+SCHEMA_VERSION = 1  # rises when a default or a meaning changes, never for a new field
+TIMESTEP_FREQUENCIES = 256  # sinusoids of the timestep embedding
+BASES = Path(__file__).parent / "bases"
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelConfig(Section):
+    kind: Literal["diffussm"] = "diffussm"
+    depth: Positive = 2
+    width: Annotated[int, Field(ge=4, multiple_of=4)] = 64  # two axes of sine and cosine in the position embedding
+    heads: Positive = 1
+    hourglass: Positive = 1
+    patch: Positive = 1
+    mixer: Literal["s4d", "identity"] = "s4d"
+    direction: Literal["bidirectional", "forward"] = "bidirectional"
+    residual: Literal["short"] = "short"
+    scan: Literal["raster"] = "raster"
+    state: Annotated[int, Field(ge=2, multiple_of=2)] = 64  # conjugate pairs: an odd one would lose a state
+    image_size: Positive = 8
+    channels: Positive = 1
+    classes: Count = 0  # 0: unconditional
+
+    @property
+    def length(self) -> int:
+        """L: tokens at full resolution."""
+        return (self.image_size // self.patch) ** 2
+
+    @property
+    def short_length(self) -> int:
+        """J = L / M: positions of the residual stream."""
+        return self.length // self.hourglass
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.image_size % self.patch:
+            raise ValueError(f"patch: {self.patch} does not divide image_size = {self.image_size}")
+        if self.length % self.hourglass:
+            raise ValueError(f"hourglass: {self.hourglass} does not divide the {self.length} tokens of the image")
+        if 2 * self.width % self.hourglass:
+            raise ValueError(f"hourglass: {self.hourglass} does not divide twice the width = {2 * self.width}")
+        return self
+
+
+class DataConfig(Section):
+    name: str = "digits"
+    root: str = ""  # where the files lie; empty for embedded data
+    transform: Literal["none"] = "none"
+
+
+class DiffusionConfig(Section):
+    timesteps: Annotated[int, Field(ge=2)] = 1000
+    schedule: Literal["linear"] = "linear"
+    learned_variance: bool = True
+    loss: Literal["hybrid", "simple"] = "hybrid"
+
+    @model_validator(mode="after")
+    def _loss_has_its_variance(self) -> Self:
+        if (self.loss == "hybrid") != self.learned_variance:
+            raise ValueError("loss: hybrid needs learned_variance = true, simple needs false")
+        return self
+
+
+class TrainingConfig(Section):
+    batch: Positive = 128
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    ssm_lr_scale: Annotated[float, Field(ge=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    precision: Literal["float32", "bf16"] = "float32"
+    # What follows does not change the trajectory.
+    steps: Positive = 1
+    milestones: tuple[Positive, ...] = ()
+    threads: Count = 0  # 0: all cores
+    backend: Literal["auto", "reference", "fft", "toeplitz"] = "auto"
+
+
+class EvaluationConfig(Section):
+    extractor: str = "digits-cnn"
+    samples: Annotated[int, Field(ge=2)] = 1000
+    batch: Positive = 250
+    reference: str = "digits"
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampler_steps: Positive = 25
+    guidance: Annotated[float, Field(ge=0)] = 1.0  # 1: none
+    clip: bool = True  # clamp predicted images to [-1, 1] at each step: right for pixels, wrong for latents
+    metrics: tuple[Literal["fid", "label_accuracy"], ...] = ("fid", "label_accuracy")
+    weights: Literal["ema", "raw"] = "ema"
+
+
+class Config(Section):
+    seed: Count = 0
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output: noise, and variance where it is learned."""
+        return self.model.channels * (2 if self.diffusion.learned_variance else 1)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        steps, timesteps = self.evaluation.sampler_steps, self.diffusion.timesteps
+        if steps > timesteps or (self.evaluation.sampler == "ddim" and timesteps % steps):
+            raise ValueError(f"evaluation.sampler_steps: {steps} does not divide diffusion.timesteps = {timesteps}")
+        if not self.model.classes and "label_accuracy" in self.evaluation.metrics:
+            raise ValueError("evaluation.metrics: label_accuracy needs model.classes > 0")
+        if not self.model.classes and self.evaluation.guidance != 1:
+            raise ValueError("evaluation.guidance: guidance needs model.classes > 0")
+        return self
+
+
+class Request(Section):
+    """What is asked of a run: how far to train it, where to measure it and how."""
+
+    steps: int
+    milestones: tuple[int, ...]
+    evaluation: EvaluationConfig
+
+    @property
+    def digest(self) -> str:
+        return digest(self.model_dump(mode="json"))
+
+
+# Fields that only some models use: elsewhere they are reset to their defaults, so that equal models have one id.
+_USED_IF: dict[str, Callable[[ModelConfig], bool]] = {
+    "heads": lambda _: False,  # no mixer of this version attends
+    "state": lambda m: m.mixer == "s4d",
+    "direction": lambda m: m.mixer == "s4d",
+}
+
+_OUTSIDE_TRAJECTORY = {
+    "data": {"root"},
+    "training": {"steps", "milestones", "threads", "backend"},
+    "evaluation": set(EvaluationConfig.model_fields),
+}
+
+
+def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The config of base `base` with dotted-key overrides; raises UserError naming the field."""
+    tree = load_base(base)
+    overrides = overrides or {}
+    for key, value in overrides.items():
+        section, field = split_key(key)
+        if field is None:
+            tree[section] = value
+        else:
+            tree.setdefault(section, {})[field] = value
+    config = validate(tree, base)
+    unused = {name: used for name, used in _USED_IF.items() if not used(config.model)}
+    for name in unused:
+        if f"model.{name}" in overrides:
+            raise UserError(f"model.{name}: not used by mixer {config.model.mixer!r} of kind {config.model.kind!r}")
+    reset = {name: ModelConfig.model_fields[name].default for name in unused}
+    return config.model_copy(update={"model": config.model.model_copy(update=reset)})
+
+
+def load_base(name: str) -> dict[str, Any]:
+    """The recipe in `bases/<name>.toml` as nested dictionaries."""
+    path = BASES / f"{name}.toml"
+    if name not in bases():
+        raise unknown("base", name, bases())
+    return tomllib.loads(path.read_text())
+
+
+def bases() -> list[str]:
+    return sorted(path.stem for path in BASES.glob("*.toml"))
+
+
+def validate(tree: Mapping[str, Any], source: str) -> Config:
+    """The tree as a Config; the first thing wrong becomes a UserError that names field, value and what is allowed."""
+    try:
+        return Config.model_validate_json(json.dumps(tree))
+    except (ValidationError, TypeError) as error:
+        raise UserError(_describe(error, source)) from None
+
+
+def split_key(key: str) -> tuple[str, str | None]:
+    """`section.field` or a top-level field, checked against the schema."""
+    section, _, field = key.partition(".")
+    if section not in Config.model_fields:
+        raise unknown("config key", key, keys())
+    part = Config.model_fields[section].annotation
+    if isinstance(part, type) and issubclass(part, BaseModel):
+        if field not in part.model_fields:
+            raise unknown("config key", key, keys())
+        return section, field
+    if field:
+        raise unknown("config key", key, keys())
+    return section, None
+
+
+def keys() -> list[str]:
+    """Every dotted key of the schema."""
+    out = []
+    for name, info in Config.model_fields.items():
+        part = info.annotation
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            out += [f"{name}.{field}" for field in part.model_fields]
+        else:
+            out.append(name)
+    return out
+
+
+def parse_value(text: str) -> Any:
+    """A value given on the command line: TOML where it parses as such, else the bare string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def trajectory(config: Config) -> dict[str, Any]:
+    """The fields that determine the training's trajectory and differ from the schema's defaults, nested."""
+    out: dict[str, Any] = {}
+    for section, value in config.model_dump(mode="json", exclude=_OUTSIDE_TRAJECTORY).items():
+        default = Config.model_fields[section].default
+        if isinstance(value, dict):
+            defaults = default.model_dump(mode="json")
+            changed = {field: v for field, v in value.items() if v != defaults[field]}
+            if changed:
+                out[section] = changed
+        elif value != default:
+            out[section] = value
+    return out
+
+
+def digest(content: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of `content` as canonical JSON."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def run_id(config: Config) -> str:
+    """Readable slug and digest: equal for equal trajectories, whatever grid or arm they came from."""
+    m = config.model
+    slug = f"{config.data.name}-{m.kind}-{m.mixer}-d{m.depth}w{m.width}-m{m.hourglass}p{m.patch}-s{config.seed}"
+    return f"{slug}-{digest({'schema': SCHEMA_VERSION, **trajectory(config)})}"
+
+
+def request(config: Config) -> Request:
+    """What the config asks of its run: milestones beyond the steps are dropped, the last step always is one."""
+    steps = config.training.steps
+    kept = {milestone for milestone in config.training.milestones if milestone < steps}
+    return Request(steps=steps, milestones=tuple(sorted(kept | {steps})), evaluation=config.evaluation)
+
+
+def _describe(error: ValidationError | TypeError, source: str) -> str:
+    if isinstance(error, TypeError):  # a TOML date or time, which no field takes
+        return f"{source}: {error}"
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return str(unknown(f"{source}: config key", where, keys()))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{source}: {where + '.' if where else ''}{message}"
+    return f"{source}: {where} = {first['input']!r}: {message}"

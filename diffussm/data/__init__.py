@@ -1,0 +1,1 @@
+"""Training data as uint8 images and labels."""

@@ -1,0 +1,110 @@
+"""The Gaussian process on tensors: q, its posterior, the model's reading of its output, and the losses.
+
+The network predicts the noise and, if the variance is learned, v in [-1, 1] that interpolates the log-variance
+between log beta~_t and log beta_t (Nichol and Dhariwal 2021, eq. 15). Images are in [-1, 1].
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffussm.diffusion.schedule import Array, Schedule
+
+
+class Prediction(NamedTuple):
+    """What a network output says about a step: all (B, C, H, W), but the variance (B, 1, 1, 1) if not learned."""
+
+    noise: Tensor
+    x0: Tensor
+    mean: Tensor  # of p(x_(t-1) | x_t)
+    log_variance: Tensor
+
+
+class Losses(NamedTuple):
+    """Per sample (B,): `total` is what is minimised."""
+
+    total: Tensor
+    mse: Tensor
+    bound: Tensor  # the variational bound's term L_t in bits per dimension; 0 if the variance is not learned
+
+
+class GaussianDiffusion:
+    """q and p of one schedule. `index` (B,) counts the schedule's own steps; the network sees `timesteps[index]`."""
+
+    def __init__(self, schedule: Schedule, learned_variance: bool, device: torch.device | str = "cpu"):
+        def table(values: Array) -> Tensor:
+            return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+        of_x0, of_xt = schedule.posterior_mean_weights
+        alpha_bars = schedule.alpha_bars
+        self.learned_variance = learned_variance
+        self.steps = len(schedule)
+        self.timesteps = torch.as_tensor(schedule.timesteps, device=device)
+        self.signal, self.noise = table(np.sqrt(alpha_bars)), table(np.sqrt(1 - alpha_bars))
+        self.inverse_signal, self.noise_ratio = table(np.sqrt(1 / alpha_bars)), table(np.sqrt(1 / alpha_bars - 1))
+        self.mean_of_x0, self.mean_of_xt = table(of_x0), table(of_xt)
+        self.log_beta, self.log_posterior = table(np.log(schedule.betas)), table(schedule.posterior_log_variance)
+        self.previous_alpha_bars = table(schedule.previous_alpha_bars)
+
+    def add_noise(self, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+        """x_t ~ q(x_t | x_0)."""
+        return _at(self.signal, index) * x0 + _at(self.noise, index) * noise
+
+    def posterior_mean(self, x0: Tensor, xt: Tensor, index: Tensor) -> Tensor:
+        """Mean of q(x_(t-1) | x_t, x_0)."""
+        return _at(self.mean_of_x0, index) * x0 + _at(self.mean_of_xt, index) * xt
+
+    def predict(self, output: Tensor, xt: Tensor, index: Tensor, clip: bool = False) -> Prediction:
+        """Read a network output (B, C or 2C, H, W); `clip` clamps the implied image to [-1, 1]."""
+        if self.learned_variance:
+            noise, v = output.chunk(2, dim=1)
+            fraction = (v + 1) / 2
+            log_variance = fraction * _at(self.log_beta, index) + (1 - fraction) * _at(self.log_posterior, index)
+        else:
+            noise, log_variance = output, _at(self.log_posterior, index)
+        x0 = _at(self.inverse_signal, index) * xt - _at(self.noise_ratio, index) * noise
+        if clip:
+            x0 = x0.clamp(-1, 1)
+        return Prediction(noise, x0, self.posterior_mean(x0, xt, index), log_variance)
+
+    def losses(self, output: Tensor, x0: Tensor, xt: Tensor, index: Tensor, noise: Tensor) -> Losses:
+        """Mean squared error of the noise, plus the bound's term, through which only the variance learns."""
+        predicted = output[:, : noise.shape[1]]
+        mse = (predicted - noise).square().flatten(1).mean(1)
+        if not self.learned_variance:
+            return Losses(mse, mse, torch.zeros_like(mse))
+        frozen = torch.cat([predicted.detach(), output[:, noise.shape[1] :]], dim=1)
+        bound = self.bound_term(self.predict(frozen, xt, index), x0, xt, index)
+        return Losses(mse + bound, mse, bound)
+
+    def bound_term(self, p: Prediction, x0: Tensor, xt: Tensor, index: Tensor) -> Tensor:
+        """L_t in bits per dimension (B,): KL(q(x_(t-1) | x_t, x_0) || p), at step 0 -log p(x_0) of 8-bit images."""
+        log_variance = p.log_variance.expand_as(x0)
+        kl = _gaussian_kl(self.posterior_mean(x0, xt, index), _at(self.log_posterior, index), p.mean, log_variance)
+        likelihood = discretised_log_likelihood(x0, p.mean, log_variance)
+        nats = torch.where((index == 0)[:, None], -likelihood.flatten(1), kl.flatten(1))
+        return nats.mean(1) / math.log(2)
+
+
+def discretised_log_likelihood(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Elementwise log probability that N(mean, variance) puts on x0's bin of width 2/255; the end bins are open."""
+    half_bin, scale = 1 / 255, torch.exp(-0.5 * log_variance)
+    upper = torch.special.ndtr((x0 - mean + half_bin) * scale)
+    lower = torch.special.ndtr((x0 - mean - half_bin) * scale)
+    upper = torch.where(x0 > 0.999, 1.0, upper)
+    lower = torch.where(x0 < -0.999, 0.0, lower)
+    return (upper - lower).clamp_min(1e-12).log()
+
+
+def _gaussian_kl(mean_q: Tensor, log_variance_q: Tensor, mean_p: Tensor, log_variance_p: Tensor) -> Tensor:
+    """Elementwise KL(q || p) of diagonal Gaussians, in nats."""
+    difference = log_variance_p - log_variance_q
+    return 0.5 * (difference - 1 + torch.exp(-difference) + (mean_q - mean_p).square() * torch.exp(-log_variance_p))
+
+
+def _at(table: Tensor, index: Tensor) -> Tensor:
+    """Entries of a per-step table, shaped (B, 1, 1, 1)."""
+    return table[index][:, None, None, None]

@@ -1,0 +1,26 @@
+"""Errors that a user can cause, and how they are told: one line, exit code 2, no traceback."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: the message names the field, the value and what is allowed."""
+
+
+def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
+    """The error for a name that is not one of `valid`: suggests the nearest and lists them all."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UserError(f"{what}: unknown name {name!r}; {hint}valid: {', '.join(names)}")
+
+
+def exit_code(main: Callable[[], int]) -> int:
+    """Run `main`; a UserError becomes one line on stderr and exit code 2."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2

@@ -1,0 +1,104 @@
+"""Evaluation of one network: draw labels and noise by sample index, sample, extract, compare with the reference."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffussm.config import Config
+from diffussm.data.images import load
+from diffussm.diffusion.gaussian import GaussianDiffusion
+from diffussm.diffusion.sampling import Network, guided, sample, sampling_schedule
+from diffussm.metrics.catalogue import evaluation_key
+from diffussm.metrics.extractors import Extracted, Extractor, load_extractor
+from diffussm.metrics.frechet import Statistics, frechet_distance
+from diffussm.rng import Stream, integers, normal
+
+FLOOR_DRAWS = 20
+
+
+def ignore(samples_done: int) -> None:
+    """No progress shown."""
+
+
+class Samples(NamedTuple):
+    pixels: NDArray[np.uint8]  # (N, C, H, W)
+    labels: NDArray[np.int64]  # (N,)
+
+
+class Evaluator:
+    """All that the evaluations of one config share: extractor, reference statistics, noise floor."""
+
+    def __init__(self, config: Config, device: torch.device | str = "cpu"):
+        self.config, self.device = config, device
+        self.key = evaluation_key(config)
+        self.extractor: Extractor = load_extractor(self.key.extractor, self.key.extractor_sha256)
+        reference = self.extractor(load(self.key.reference, "evaluation.reference").pixels)
+        self.reference = Statistics.of(reference.features)
+        self.floor = noise_floor(reference.features, self.key.samples)
+
+    def __call__(
+        self, network: Network, progress: Callable[[int], object] = ignore
+    ) -> tuple[dict[str, float], Samples]:
+        """Metrics and the samples they were measured on; `progress` is told the number of samples made so far."""
+        samples = generate(self.config, network, self.key.samples, self.device, progress)
+        return self._measure(self.extractor(samples.pixels), samples.labels), samples
+
+    def _measure(self, extracted: Extracted, labels: NDArray[np.int64]) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        if "fid" in self.key.metrics:
+            metrics["fid"] = frechet_distance(Statistics.of(extracted.features), self.reference)
+            metrics["fid_floor"] = self.floor
+        if "label_accuracy" in self.key.metrics:
+            metrics["label_accuracy"] = float((extracted.logits.argmax(1) == labels).mean())
+        return metrics
+
+
+def noise_floor(reference: NDArray[np.float64], samples: int) -> float:
+    """FID of `samples` real images, drawn with replacement, against all of them: the mean of 20 draws.
+
+    What a perfect generator would score at this n: the bias of a finite sample and nothing else.
+    """
+    whole = Statistics.of(reference)
+    draws = (integers(0, Stream.FLOOR, draw, 0, samples, len(reference)) for draw in range(FLOOR_DRAWS))
+    return float(np.mean([frechet_distance(Statistics.of(reference[index]), whole) for index in draws]))
+
+
+@torch.no_grad()
+def generate(
+    config: Config,
+    network: Network,
+    count: int,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], object] = ignore,
+) -> Samples:
+    """Samples 0 .. count - 1 of the config's seed: labels uniform over the classes, noise by (seed, index) alone."""
+    m, e = config.model, config.evaluation
+    diffusion = GaussianDiffusion(
+        sampling_schedule(config.diffusion, e.sampler, e.sampler_steps), config.diffusion.learned_variance, device
+    )
+    network = guided(network, e.guidance, m.classes, m.channels)
+    shape = (m.channels, m.image_size, m.image_size)
+    labels = integers(config.seed, Stream.SAMPLE_LABEL, 0, 0, count, max(m.classes, 1))
+    batches = []
+    for start in range(0, count, e.batch):
+        size = min(e.batch, count - start)
+
+        def noise(step: int, start: int = start, size: int = size) -> torch.Tensor:
+            drawn = normal(config.seed, Stream.SAMPLE_NOISE, step, start, size, shape)
+            return torch.from_numpy(drawn).to(device)
+
+        y = torch.from_numpy(labels[start : start + size]).to(device)
+        batches.append(to_pixels(sample(diffusion, network, y, noise, e.sampler, e.clip)))
+        progress(start + size)
+    return Samples(np.concatenate(batches), labels)
+
+
+def to_pixels(images: torch.Tensor) -> NDArray[np.uint8]:
+    """[-1, 1] -> 0 .. 255; ValueError naming the first sample that is not finite."""
+    finite = images.flatten(1).isfinite().all(1)
+    if not finite.all():
+        raise ValueError(f"sample {int(finite.int().argmin())} of the batch is not finite")
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()

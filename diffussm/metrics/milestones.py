@@ -1,0 +1,76 @@
+"""Evaluation of a run's milestones on disk: kept weights in; samples, a sheet and a record out."""
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load
+
+from diffussm import records
+from diffussm.config import Config
+from diffussm.metrics.evaluate import Evaluator, Samples
+from diffussm.models.build import build_model
+from diffussm.rundir import RunDir, write_whole
+
+SHEET = 64  # samples shown and kept
+SHEET_PIXELS = 256  # least width of a sheet
+
+
+def evaluate_milestone(
+    run: RunDir,
+    config: Config,
+    step: int,
+    evaluator: Evaluator,
+    backend: str,
+    provenance: Mapping[str, Any],
+    progress: Callable[[int], None],
+) -> None:
+    """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record."""
+    network = build_model(config, backend).to(evaluator.device).eval()
+    network.load_state_dict(load(run.weights(step, config.evaluation.weights).read_bytes()))
+    began = time.monotonic()
+    with torch.no_grad():
+        metrics, samples = evaluator(network, progress)
+    seconds = time.monotonic() - began
+    path = run.record(step, evaluator.key.digest)
+    _write_samples(samples, path.parent)
+    record = records.Record(
+        run_id=run.run_id,
+        step=step,
+        key=evaluator.key,
+        metrics=metrics,
+        timing={"seconds_per_step": _seconds_per_step(run, step), "evaluation_seconds": seconds},
+        provenance=dict(provenance),
+    )
+    records.write(record, path)
+
+
+def sheet(pixels: NDArray[np.uint8], columns: int = 8) -> Image.Image:
+    """Images (N, C, H, W) in rows of `columns`, one white pixel between them, enlarged to be looked at."""
+    pixels = pixels[: len(pixels) // columns * columns]
+    framed = np.pad(pixels, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=255)
+    whole = rearrange(framed, "(r k) c h w -> (r h) (k w) c", k=columns)
+    whole = np.repeat(whole, 3, axis=-1) if whole.shape[-1] == 1 else whole
+    image = Image.fromarray(whole)
+    scale = max(1, SHEET_PIXELS // image.width)
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def _write_samples(samples: Samples, folder: Any) -> None:
+    shown = samples.pixels[:SHEET]
+    arrays, png = io.BytesIO(), io.BytesIO()
+    np.savez_compressed(arrays, arr_0=rearrange(shown, "n c h w -> n h w c"), labels=samples.labels[:SHEET])
+    sheet(shown).save(png, "PNG")
+    write_whole(folder / "samples.npz", arrays.getvalue())
+    write_whole(folder / "samples.png", png.getvalue())
+
+
+def _seconds_per_step(run: RunDir, step: int) -> float:
+    """Median over the loss log up to `step`."""
+    return float(np.median([row["seconds_per_step"] for row in run.loss_rows() if row["step"] <= step]))

@@ -1,0 +1,1 @@
+"""Networks (x_t, t, y) -> prediction, built from a ModelConfig."""

@@ -1,0 +1,55 @@
+"""From a config to a model ready to train: construction, initial values, optimiser groups."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffussm.config import Config
+from diffussm.models.diffussm import DiffuSSM
+from diffussm.rng import Stream, name_counter, normal, uniform
+from diffussm.ssm.s4d import S4D
+
+
+def build_model(config: Config, backend: str | None = None) -> DiffuSSM:
+    """The config's model with its initial values, on the CPU in float32."""
+    model = DiffuSSM(config.model, config.outputs, backend or config.training.backend)
+    initialise(model, config.seed)
+    return model
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, seed: int) -> None:
+    """Initial values as ViT and DiT: Xavier-uniform matrices, zero biases, N(0, 0.02) conditioning embedders, zero
+    for every adaLN and the decoder, so that each block is the identity. Each parameter draws by its own name."""
+    s4d_layers = {name: module for name, module in model.named_modules() if isinstance(module, S4D)}
+    for name, parameter in model.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        shape = tuple(parameter.shape)
+        if owner in s4d_layers:
+            value = s4d_layers[owner].initial_values(
+                leaf, _draw(uniform, seed, name, shape), _draw(normal, seed, name, shape)
+            )
+        elif leaf == "bias" or "adaLN_modulation" in owner or owner.endswith("final_layer.linear"):
+            value = torch.zeros(shape)
+        elif "t_embedder" in owner or "y_embedder" in owner:
+            value = 0.02 * _draw(normal, seed, name, shape)
+        else:
+            limit = (6 / (shape[-1] + shape[-2])) ** 0.5
+            value = limit * (2 * _draw(uniform, seed, name, shape) - 1)
+        parameter.copy_(value)
+
+
+def _draw(distribution: Callable[..., Any], seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
+    drawn = distribution(seed, Stream.INIT, name_counter(name), 0, 1, shape)[0]
+    return torch.from_numpy(drawn)
+
+
+def parameter_groups(model: nn.Module, lr: float, ssm_lr_scale: float, weight_decay: float) -> Iterator[dict[str, Any]]:
+    """Optimiser groups: the S4D layers' parameters, without weight decay and at a rate of their own, and the rest."""
+    ssm = {id(p) for module in model.modules() if isinstance(module, S4D) for p in module.parameters()}
+    parameters = list(model.parameters())
+    yield {"params": [p for p in parameters if id(p) not in ssm], "lr": lr, "weight_decay": weight_decay}
+    if ssm:
+        yield {"params": [p for p in parameters if id(p) in ssm], "lr": lr * ssm_lr_scale, "weight_decay": 0.0}

@@ -1,0 +1,75 @@
+"""Layers that models share: embeddings, adaptive layer norm, the hourglass' grouped projection. No mixers."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffussm.config import TIMESTEP_FREQUENCIES
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU in its tanh form (Hendrycks and Gimpel 2016), as in DiT; the paper names no activation."""
+    return F.gelu(x, approximate="tanh")
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Scale and shift of (B, J, D) by (B, 1, D)."""
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class GroupedLinear(nn.Module):
+    """A matrix of its own for each of M positions of a group: (B, J, M, I) -> (B, J, M, O)."""
+
+    def __init__(self, groups: int, inputs: int, outputs: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(groups, inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(groups, 1, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, positions, groups, inputs = x.shape
+        x = x.reshape(batch * positions, groups, inputs).transpose(0, 1)  # (M, B J, I)
+        x = torch.baddbmm(self.bias, x, self.weight)  # (M, B J, O)
+        return x.transpose(0, 1).reshape(batch, positions, groups, -1)
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoids of the timestep through a two-layer MLP: (B,) -> (B, D)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(TIMESTEP_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.mlp(sinusoids(t, TIMESTEP_FREQUENCIES).to(next(self.mlp.parameters()).dtype))
+
+
+class LabelEmbedder(nn.Module):
+    """A table of classes, its last row for "no class": (B,) -> (B, D)."""
+
+    def __init__(self, classes: int, width: int):
+        super().__init__()
+        self.embedding_table = nn.Embedding(classes + 1, width)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.embedding_table(y)
+
+
+def sinusoids(position: Tensor, size: int) -> Tensor:
+    """cos and sin of position x 10000^(-k / (size/2)): (...) -> (..., size)."""
+    half = size // 2
+    frequency = torch.exp(-math.log(10000) * torch.arange(half, device=position.device, dtype=torch.float32) / half)
+    angle = position.float()[..., None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def position_embedding(side: int, width: int) -> Tensor:
+    """Fixed 2-D sine-cosine embedding of a side x side raster, as in DiT: column first: (side^2, D)."""
+    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    halves = []
+    for axis in (column, row):
+        angles = sinusoids(axis.flatten(), width // 2)
+        cosine, sine = angles.chunk(2, dim=-1)
+        halves.append(torch.cat([sine, cosine], dim=-1))
+    return torch.cat(halves, dim=-1)

@@ -1,0 +1,28 @@
+"""The exponential moving average of a model's weights."""
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """w <- d w + (1 - d) p after each step, d = min(decay, (1 + step) / (10 + step)): early weights do not linger."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.names = [name for name, _ in model.named_parameters()]
+        self.source = [p.detach() for p in model.parameters()]
+        self.weights = [p.detach().clone() for p in model.parameters()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """After the step-th update of the model, counted from 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.weights, self.source, 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.weights, strict=True))
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, weight in zip(self.names, self.weights, strict=True):
+            weight.copy_(state[name])

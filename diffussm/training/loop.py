@@ -1,0 +1,135 @@
+"""The training loop of one run: a pure function of (config, step), whatever was killed before it."""
+
+import json
+import time
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffussm.config import Config
+from diffussm.data.images import Images, load
+from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
+from diffussm.diffusion.sampling import training_schedule
+from diffussm.models.build import build_model
+from diffussm.rng import Stream, integers, normal, permutation, uniform
+from diffussm.rundir import RunDir
+from diffussm.training.state import TrainingState
+
+LOG_EVERY = 10
+
+
+class Diverged(Exception):
+    """The loss is not finite."""
+
+
+class Superseded(Exception):
+    """Another attempt owns the run now."""
+
+
+class Stopped(Exception):
+    """Training was asked to stop; its last step is in a checkpoint."""
+
+
+class Trainer:
+    """One run in memory: `step` makes one update of its state."""
+
+    def __init__(self, config: Config, backend: str, device: str = "cpu"):
+        self.config, self.device = config, device
+        self.images: Images = load(config.data.name)
+        self.diffusion = GaussianDiffusion(
+            training_schedule(config.diffusion), config.diffusion.learned_variance, device
+        )
+        self.state = TrainingState(build_model(config, backend).to(device), config.training)
+        self._order: tuple[int, Any] = (-1, None)
+
+    def step(self) -> Losses:
+        """Forward, backward, update; returns the batch's mean losses."""
+        x0, y, index, noise = (part.to(self.device) for part in self.batch(self.state.step))
+        xt = self.diffusion.add_noise(x0, index, noise)
+        bf16 = self.config.training.precision == "bf16"
+        with torch.autocast(x0.device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
+            output = self.state.model(xt, index, y)
+        losses = self.diffusion.losses(output.float(), x0, xt, index, noise)
+        losses = Losses(*(part.mean() for part in losses))
+        self.state.optimiser.zero_grad()
+        losses.total.backward()
+        self.state.optimiser.step()
+        self.state.step += 1
+        self.state.ema.update(self.state.step)
+        return losses
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images (B, C, H, W) in [-1, 1], labels, timestep indices and noise of a step: functions of (seed, step)."""
+        seed, size, model = self.config.seed, self.config.training.batch, self.config.model
+        chosen = self.chosen(step * size, size)
+        pixels = torch.from_numpy(self.images.pixels[chosen])
+        labels = self.images.labels[chosen] if model.classes else np.zeros(size, dtype=np.int64)
+        dropped = uniform(seed, Stream.LABEL_DROP, step, 0, size) < self.config.training.label_dropout
+        return (
+            pixels.float() / 127.5 - 1,
+            torch.from_numpy(np.where(dropped, model.classes, labels)),
+            torch.from_numpy(integers(seed, Stream.TIMESTEP, step, 0, size, self.config.diffusion.timesteps)),
+            torch.from_numpy(normal(seed, Stream.NOISE, step, 0, size, tuple(pixels.shape[1:]))),
+        )
+
+    def chosen(self, start: int, count: int) -> Any:
+        """Indices of the images with global sample numbers start .. start + count - 1: one permutation an epoch."""
+        images = len(self.images.labels)
+        parts = []
+        while count:
+            epoch, position = divmod(start, images)
+            if self._order[0] != epoch:
+                self._order = (epoch, permutation(self.config.seed, epoch, images))
+            parts.append(self._order[1][position : position + count])
+            start, count = start + len(parts[-1]), count - len(parts[-1])
+        return np.concatenate(parts)
+
+
+def train(
+    run: RunDir,
+    trainer: Trainer,
+    attempt: int,
+    milestones: dict[int, Collection[str]],
+    checkpoint_seconds: float,
+    on_step: Callable[[int, float], None],
+    stop: Callable[[], bool],
+) -> None:
+    """Train to the last of `milestones` (step -> kinds of weights to keep), from the newest checkpoint.
+
+    Checkpoints are written at every milestone and every `checkpoint_seconds`. Raises Stopped once `stop()` is true,
+    Diverged on a loss that is not finite, Superseded when another attempt took the run over.
+    """
+    state = trainer.state
+    state.load_newest(run)
+    last = max(milestones)
+    saved = started = time.monotonic()
+    since = 0
+    with run.log(attempt).open("a") as log:
+        while state.step < last:
+            losses = trainer.step()
+            since += 1
+            if state.step % LOG_EVERY == 0 or state.step in milestones:
+                row = {name: value.item() for name, value in losses._asdict().items()}
+                if not np.isfinite(row["total"]):
+                    raise Diverged(f"loss is {row['total']} at step {state.step}")
+                now = time.monotonic()
+                log.write(json.dumps({"step": state.step, **row, "seconds_per_step": (now - started) / since}) + "\n")
+                started, since = now, 0
+                on_step(state.step, row["total"])
+            kinds = milestones.get(state.step, ())
+            stopping = stop()
+            if kinds or stopping or time.monotonic() - saved > checkpoint_seconds:
+                if run.owner() != attempt:
+                    raise Superseded(f"attempt {run.owner()} owns the run")
+                log.flush()
+                for kind in kinds:
+                    state.save_weights(run, kind)
+                state.save(run, attempt)
+                saved = started = time.monotonic()
+                since = 0
+            if stopping and state.step < last:
+                raise Stopped(f"at step {state.step}")

@@ -1,0 +1,56 @@
+"""All that a training carries from step to step, and its checkpoints: whole or absent, weights only on load."""
+
+import io
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from diffussm.config import TrainingConfig
+from diffussm.models.build import parameter_groups
+from diffussm.rundir import RunDir, write_whole
+from diffussm.training.ema import EMA
+
+KEPT_CHECKPOINTS = 2
+
+
+class TrainingState:
+    """Model, optimiser, moving average and the number of steps done. Randomness has no state: see `rng`."""
+
+    def __init__(self, model: nn.Module, config: TrainingConfig):
+        groups = parameter_groups(model, config.lr, config.ssm_lr_scale, config.weight_decay)
+        self.model = model
+        self.optimiser = torch.optim.AdamW(groups, fused=True)
+        self.ema = EMA(model, config.ema)
+        self.step = 0
+
+    def save(self, run: RunDir, attempt: int) -> None:
+        """Write a checkpoint and delete those older than the last two."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "ema": self.ema.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+            },
+            buffer,
+        )
+        write_whole(run.checkpoint(self.step, attempt), buffer.getvalue())
+        for old in run.checkpoints()[KEPT_CHECKPOINTS:]:
+            old.unlink(missing_ok=True)
+
+    def load_newest(self, run: RunDir) -> None:
+        """Go on from the run's newest checkpoint; without one, stay at step 0."""
+        for path in run.checkpoints()[:1]:
+            content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            self.step = content["step"]
+            self.model.load_state_dict(content["model"])
+            self.ema.load_state_dict(content["ema"])
+            self.optimiser.load_state_dict(content["optimiser"])
+
+    def save_weights(self, run: RunDir, kind: str) -> None:
+        """Keep the weights (ema | raw) of this step as a milestone."""
+        weights = self.ema.state_dict() if kind == "ema" else self.model.state_dict()
+        write_whole(run.weights(self.step, kind), save({k: v.contiguous() for k, v in weights.items()}))

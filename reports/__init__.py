@@ -1,0 +1,1 @@
+"""Tables and figures from records and published numbers. Reads files, computes no metric, loads no torch."""

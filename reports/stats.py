@@ -1,0 +1,36 @@
+"""Means over seeds, their Student-t intervals, and whether two arms separate."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+class Interval(NamedTuple):
+    """Mean of n values with its 95 % interval; the bounds are NaN for n < 2."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student-t interval of the mean of independent values (seeds)."""
+    x = np.asarray(values, dtype=float)
+    n, mean = len(x), float(np.mean(x)) if len(x) else math.nan
+    if n < 2:
+        return Interval(mean, math.nan, math.nan, n)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(x, ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
+    """Interval of the mean of a - b over seeds: arms of one seed share data order and noise, so they are paired."""
+    return t_interval(np.asarray(a, dtype=float) - np.asarray(b, dtype=float), level)

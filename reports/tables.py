@@ -1,0 +1,157 @@
+"""From a grid's rows to the tables that are shown: numbers as CSV, the same in words as Markdown."""
+
+import itertools
+import math
+
+import pandas as pd
+
+from reports.runs import GridResults
+from reports.stats import Interval, paired_difference, t_interval
+
+
+def curves(results: GridResults, metric: str) -> pd.DataFrame:
+    """One row per (arm, step): mean over seeds, 95 % Student-t interval, n."""
+    rows = []
+    for (arm, step), group in results.done.groupby(["arm", "step"], sort=False):
+        rows.append({"arm": arm, "step": step, **t_interval(group[metric])._asdict()})
+    return pd.DataFrame(rows).sort_values(["arm", "step"], key=_arm_order(results)).reset_index(drop=True)
+
+
+def results_table(results: GridResults) -> pd.DataFrame:
+    """One row per arm at its last step: cost, seconds per step, metrics with intervals, and how many runs it has."""
+    rows = []
+    for arm, group in results.table.groupby("arm", sort=False):
+        last = group[group.step == group.steps]
+        done = last[last.state == "done"]
+        row = {
+            "arm": arm,
+            "step": int(group.steps.max()),
+            "runs": _count_states(last),
+            "n": len(done),
+            "parameters": int(group.parameters.iloc[0]),
+            "macs_per_call": int(group.macs_per_call.iloc[0]),
+        }
+        for metric in ("fid", "label_accuracy", "seconds_per_step"):
+            if metric in done:
+                interval = t_interval(done[metric])
+                row |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def run_table(results: GridResults) -> pd.DataFrame:
+    """One row per run, whatever became of it: its state, and where it was measured last."""
+    rows = []
+    for (arm, seed), group in results.table.groupby(["arm", "seed"], sort=False):
+        worst = group[group.state != "done"]
+        measured = group[group.state == "done"]
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "run_id": group.run_id.iloc[0],
+                "state": "done" if worst.empty else worst.state.iloc[0],
+                "reason": "" if worst.empty else worst.reason.iloc[0],
+                "last_measured_step": None if measured.empty else int(measured.step.max()),
+                "asked_steps": int(group.steps.iloc[0]),
+            }
+        )
+    return pd.DataFrame(rows).astype({"last_measured_step": "Int64"})
+
+
+def differences(results: GridResults, metric: str) -> pd.DataFrame:
+    """Paired differences of every two arms at every step: mean over shared seeds, 95 % interval, does it exclude 0."""
+    rows = []
+    for step, at_step in results.done.groupby("step"):
+        by_seed = at_step.pivot_table(index="seed", columns="arm", values=metric)
+        for a, b in itertools.combinations([arm for arm in results.arms if arm in by_seed], 2):
+            shared = by_seed[[a, b]].dropna()
+            interval = paired_difference(shared[a], shared[b])
+            separates = interval.n > 1 and not interval.low <= 0 <= interval.high
+            rows.append({"step": step, "arm": a, "other": b, **interval._asdict(), "separates": separates})
+    columns = ["step", "arm", "other", *Interval._fields, "separates"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def findings(table: pd.DataFrame, name: str) -> list[str]:
+    """The differences at the last step in sentences, read off the intervals."""
+    if table.empty:
+        return []
+    last = table[table.step == table.step.max()]
+    sentences = []
+    for row in last.itertuples():
+        if row.n < 2:
+            sentences.append(f"{row.arm} against {row.other}: {row.n} shared seed, no interval, no conclusion.")
+            continue
+        gap = f"{abs(row.mean):.2f}"
+        interval = f"95 % interval of the difference {row.low:.2f} to {row.high:.2f} over {row.n} paired seeds"
+        if row.separates:
+            lower, higher = (row.arm, row.other) if row.mean < 0 else (row.other, row.arm)
+            sentences.append(f"{lower} has the lower {name} than {higher}, by {gap} ({interval}).")
+        else:
+            sentences.append(f"{row.arm} and {row.other} do not separate beyond the seeds' spread ({interval}).")
+    earlier = table[(table.step < table.step.max()) & table.separates]
+    for row in earlier.itertuples():
+        lower, higher = (row.arm, row.other) if row.mean < 0 else (row.other, row.arm)
+        sentences.append(f"At step {row.step} already, {lower} is below {higher} by {abs(row.mean):.2f}.")
+    return sentences
+
+
+def curve_markdown(results: GridResults, curve: pd.DataFrame) -> str:
+    """Steps down, arms across, mean and half-width of the interval."""
+    columns = zip(curve["mean"], curve["low"], curve["high"], curve["n"], strict=True)
+    shown = curve.assign(shown=[_interval(Interval(*values), 2) for values in columns])
+    wide = shown.pivot(index="step", columns="arm", values="shown")[[a for a in results.arms if a in set(curve.arm)]]
+    return markdown(wide.fillna("missing").reset_index())
+
+
+def results_markdown(results: GridResults, table: pd.DataFrame) -> str:
+    rows = []
+    for r in table.to_dict("records"):
+        row = {
+            "arm": r["arm"],
+            "runs": r["runs"],
+            "parameters": f"{r['parameters']:,}",
+            "MACs per image and call": f"{r['macs_per_call'] / 1e6:.2f} M",
+        }
+        for metric, title, digits in (
+            ("fid", results.key.fid_name if results.key else "FID", 2),
+            ("label_accuracy", "label accuracy", 3),
+            ("seconds_per_step", "seconds per step", 4),
+        ):
+            if metric in table:
+                interval = Interval(r[metric], r[f"{metric}_low"], r[f"{metric}_high"], r["n"])
+                row[title] = _interval(interval, digits)
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A GitHub table; numbers to the right."""
+    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
+    lines = [
+        "| " + " | ".join(table.columns.astype(str)) + " |",
+        "|" + "|".join("---:" if right else "---" for right in numeric) + "|",
+    ]
+    for row in table.itertuples(index=False):
+        cells = ("" if pd.isna(value) else str(value).replace("|", "\\|") for value in row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _interval(interval: Interval, digits: int) -> str:
+    if interval.n == 0 or math.isnan(interval.mean):
+        return "missing"
+    if interval.n == 1:
+        return f"{interval.mean:.{digits}f} (one seed)"
+    return f"{interval.mean:.{digits}f} ± {interval.half_width:.{digits}f}"
+
+
+def _count_states(last: pd.DataFrame) -> str:
+    counts = last.state.value_counts()
+    return ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed") if state in counts)
+
+
+def _arm_order(results: GridResults):  # type: ignore[no-untyped-def]
+    position = {arm: i for i, arm in enumerate(results.arms)}
+    return lambda column: column.map(position) if column.name == "arm" else column

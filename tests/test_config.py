@@ -1,0 +1,140 @@
+"""Strict, frozen, one id for equal runs; every mistake named."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from diffussm.config import Config, keys, parse_value, request, resolve, run_id, trajectory
+from diffussm.errors import UserError
+
+
+def test_golden_ids() -> None:
+    """Ids that exist in users' folders: they change with SCHEMA_VERSION only."""
+    assert run_id(resolve("digits")) == "digits-diffussm-s4d-d1w64-m1p1-s0-GOLDEN0"
+    assert run_id(resolve("digits", {"seed": 2, "model.hourglass": 2})) == "digits-diffussm-s4d-d1w64-m2p1-s2-GOLDEN1"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"training.steps": 7},
+        {"training.milestones": [3]},
+        {"training.threads": 2},
+        {"training.backend": "fft"},
+        {"data.root": "/elsewhere"},
+        {"evaluation.samples": 50},
+        {"evaluation.guidance": 2.0},
+        {"model.residual": "short"},
+    ],
+)
+def test_what_leaves_the_trajectory_leaves_the_id(override: dict[str, object]) -> None:
+    assert run_id(resolve("digits", override)) == run_id(resolve("digits"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"seed": 1},
+        {"model.depth": 3},
+        {"model.hourglass": 2},
+        {"model.mixer": "identity"},
+        {"model.direction": "forward"},
+        {"model.state": 32},
+        {"diffusion.timesteps": 500},
+        {"diffusion.learned_variance": False, "diffusion.loss": "simple"},
+        {"training.batch": 64},
+        {"training.ssm_lr_scale": 0.1},
+        {"training.precision": "bf16"},
+    ],
+)
+def test_what_changes_the_trajectory_changes_the_id(override: dict[str, object]) -> None:
+    assert run_id(resolve("digits", override)) != run_id(resolve("digits"))
+
+
+def test_only_differences_from_the_schema_are_digested() -> None:
+    assert trajectory(Config()) == {}
+    assert trajectory(resolve("digits", {"model.hourglass": 2}))["model"] == {
+        "depth": 1,
+        "hourglass": 2,
+        "classes": 10,
+    }
+
+
+def test_unused_fields_are_reset_and_refused() -> None:
+    identity = resolve("digits", {"model.mixer": "identity"})
+    assert identity.model.state == Config().model.state
+    with pytest.raises(UserError, match=r"model\.state: not used by mixer 'identity'"):
+        resolve("digits", {"model.mixer": "identity", "model.state": 16})
+    with pytest.raises(UserError, match=r"model\.heads: not used"):
+        resolve("digits", {"model.heads": 4})
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ({"model.hourglas": 2}, "did you mean 'model.hourglass'"),
+        ({"modle.patch": 2}, "did you mean 'model.patch'"),
+        ({"model.hourglass": 3}, "model.hourglass: 3 does not divide the 64 tokens"),
+        ({"model.patch": 3}, "model.patch: 3 does not divide image_size = 8"),
+        ({"model.mixer": "convolution"}, "Input should be 's4d' or 'identity'"),
+        ({"model.depth": 0}, "model.depth = 0: Input should be greater than or equal to 1"),
+        ({"model.depth": 2.5}, "model.depth = 2.5"),
+        ({"model.state": 63}, "model.state = 63: Input should be a multiple of 2"),
+        ({"training.lr": "fast"}, "training.lr = 'fast'"),
+        ({"training.lr": True}, "training.lr = True"),
+        ({"seed": -1}, "seed = -1"),
+        ({"evaluation.sampler_steps": 30}, "evaluation.sampler_steps: 30 does not divide"),
+        ({"diffusion.loss": "simple"}, "diffusion.loss: hybrid needs learned_variance"),
+        ({"model.classes": 0}, "evaluation.metrics: label_accuracy needs model.classes > 0"),
+    ],
+)
+def test_mistakes_are_named(override: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError) as error:
+        resolve("digits", override)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["digit", "../bases/digits", "digits.toml", ""])
+def test_unknown_base(name: str) -> None:
+    with pytest.raises(UserError, match="valid: digits"):
+        resolve(name)
+
+
+def test_configs_are_frozen() -> None:
+    config = resolve("digits")
+    with pytest.raises(ValidationError):
+        config.model.depth = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("steps", "milestones", "kept"),
+    [(100, [50, 100], (50, 100)), (100, [50, 200], (50, 100)), (100, [], (100,)), (100, [80, 20, 80], (20, 80, 100))],
+)
+def test_milestones(steps: int, milestones: list[int], kept: tuple[int, ...]) -> None:
+    asked = request(resolve("digits", {"training.steps": steps, "training.milestones": milestones}))
+    assert asked.milestones == kept
+
+
+def test_digits_measures_at_eighth_quarter_half_three_quarters_and_end() -> None:
+    asked = request(resolve("digits"))
+    assert [8 * step / asked.steps for step in asked.milestones] == [1, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("true", True), ("[1, 2]", [1, 2]), ("fft", "fft"), ("'a b'", "a b"), ("3", 3)]
+)
+def test_command_line_values(text: str, value: object) -> None:
+    assert parse_value(text) == value
+
+
+def test_keys_are_the_schema() -> None:
+    assert "model.hourglass" in keys()
+    assert "seed" in keys()
+
+
+def test_no_torch() -> None:
+    code = "import sys, diffussm.config, diffussm.records, diffussm.rundir; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,142 @@
+"""Every backend against the float64 recurrence, outputs and every gradient, at awkward lengths; and S4D's own facts."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffussm.models.build import initialise
+from diffussm.ssm import fft
+from diffussm.ssm.parameters import S4DParameters
+from diffussm.ssm.s4d import BACKENDS, S4D, choose_backend
+
+LENGTHS = [1, 3, 63, 64, 100]
+CASES = [(backend, length) for backend in ("fft", "toeplitz") for length in LENGTHS] + [("fft", 257)]
+
+
+def layer(width: int, state: int, bidirectional: bool, backend: str) -> S4D:
+    made = S4D(width, state, bidirectional, backend)
+    initialise(made, seed=1)
+    return made
+
+
+def outputs_and_gradients(made: S4D, u: Tensor, dy: Tensor) -> dict[str, Tensor]:
+    u = u.clone().requires_grad_()
+    y = made(u)
+    names = ["u", *(name for name, _ in made.named_parameters())]
+    gradients = torch.autograd.grad(y, [u, *made.parameters()], dy)
+    return {"y": y.detach(), **dict(zip(names, gradients, strict=True))}
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    return ((found.double() - expected).norm() / expected.norm().clamp_min(1e-300)).item()
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("backend", "length"), CASES)
+def test_backend_equals_reference_in_float64(backend: str, length: int, bidirectional: bool) -> None:
+    generator = torch.Generator().manual_seed(length)
+    u = torch.randn(2, length, 6, generator=generator, dtype=torch.float64)
+    dy = torch.randn(2, length, 12, generator=generator, dtype=torch.float64)
+    truth = outputs_and_gradients(layer(6, 8, bidirectional, "reference").double(), u, dy)
+    found = outputs_and_gradients(layer(6, 8, bidirectional, backend).double(), u, dy)
+    for name, expected in truth.items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("length", [64, 100])
+def test_toeplitz_rounds_no_worse_than_twice_fft(length: int) -> None:
+    """In float32, with N = 64 as in training: error against float64 at most twice plain FFT's, plus a floor."""
+    generator = torch.Generator().manual_seed(0)
+    u, dy = torch.randn(4, length, 16, generator=generator), torch.randn(4, length, 32, generator=generator)
+    truth = outputs_and_gradients(layer(16, 64, True, "reference").double(), u.double(), dy.double())
+    plain = outputs_and_gradients(layer(16, 64, True, "fft"), u, dy)
+    dense = outputs_and_gradients(layer(16, 64, True, "toeplitz"), u, dy)
+    for name, expected in truth.items():
+        allowed = 2 * relative_error(plain[name], expected) + 1e-6
+        assert relative_error(dense[name], expected) <= allowed, name
+
+
+@pytest.mark.parametrize("backend", ["fft", "toeplitz"])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_gradcheck(backend: str, bidirectional: bool) -> None:
+    made = layer(2, 4, bidirectional, backend).double()
+    names = [name for name, _ in made.named_parameters()]
+
+    def function(u: Tensor, *parameters: Tensor) -> Tensor:
+        return BACKENDS[backend](S4DParameters(**dict(zip(names, parameters, strict=True))), u, bidirectional)
+
+    u = torch.randn(2, 5, 2, dtype=torch.float64, requires_grad=True)
+    parameters = [p.detach().clone().requires_grad_() for p in made.parameters()]
+    assert torch.autograd.gradcheck(function, (u, *parameters))
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_flip_and_swap(backend: str) -> None:
+    """Flip the input and swap the directions' parameters: the output is flipped and its two halves are swapped."""
+    made, swapped = layer(4, 8, True, backend), layer(4, 8, True, backend)
+    swapped.load_state_dict({name: p.flip(0) for name, p in made.state_dict().items()})
+    u = torch.randn(2, 13, 4)
+    forward, backward = made(u).chunk(2, dim=-1)
+    expected = torch.cat([backward, forward], dim=-1).flip(1)
+    torch.testing.assert_close(swapped(u.flip(1)), expected)
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_who_sees_whom(backend: str) -> None:
+    """An impulse at position 5: forward layers answer from 5 on, the reversed one up to 5; both see position 5."""
+    u = torch.zeros(1, 11, 3)
+    u[:, 5] = 1
+    forward, backward = (y.abs().amax((0, 2)) > 1e-6 for y in layer(3, 8, True, backend)(u).chunk(2, dim=-1))
+    assert forward.tolist() == [False] * 5 + [True] * 6
+    assert backward.tolist() == [True] * 6 + [False] * 5
+    second = layer(3, 8, False, backend)(u).chunk(2, dim=-1)[1].abs().amax((0, 2)) > 1e-6
+    assert second.tolist() == [False] * 5 + [True] * 6
+
+
+def test_kernel_is_the_formula() -> None:
+    """K_l = 2 Re(sum_n C_n (exp(dt A_n) - 1)/A_n exp(l dt A_n)), written out in Python's complex numbers."""
+    made = layer(2, 6, True, "fft").double()
+    p = S4DParameters(made.log_dt, made.log_decay, made.frequency, made.c, made.skip)
+    kernel = fft.kernel(p, 4).tolist()
+    for k in range(2):
+        for d in range(2):
+            dt = math.exp(made.log_dt[k, d])
+            for l in range(4):  # noqa: E741
+                expected = 0.0
+                for n in range(3):
+                    a = complex(-math.exp(made.log_decay[k, d, n]), made.frequency[k, d, n])
+                    c = complex(*made.c[k, d, n].tolist())
+                    z = dt * a
+                    expo = lambda w: math.exp(w.real) * complex(math.cos(w.imag), math.sin(w.imag))  # noqa: E731
+                    expected += 2 * (c * (expo(z) - 1) / a * expo(l * z)).real
+                assert kernel[k][d][l] == pytest.approx(expected, rel=1e-10)
+
+
+def test_initial_values_are_s4d_lin() -> None:
+    made = layer(400, 64, True, "fft")
+    torch.testing.assert_close(-made.log_decay.exp(), torch.full_like(made.log_decay, -0.5))
+    torch.testing.assert_close(made.frequency[1, 7], math.pi * torch.arange(32))
+    assert made.log_dt.min() >= math.log(1e-3)
+    assert made.log_dt.max() <= math.log(1e-1)
+    assert made.log_dt.mean().item() == pytest.approx(math.log(1e-2), abs=0.15)
+    assert made.c.square().sum(-1).mean().item() == pytest.approx(1.0, abs=0.05)  # complex normal
+    assert made.skip.std().item() == pytest.approx(1.0, abs=0.1)
+
+
+def test_parameters_are_real() -> None:
+    assert not any(p.is_complex() for p in layer(4, 8, True, "fft").parameters())
+
+
+def test_automatic_backend() -> None:
+    assert [choose_backend("auto", n) for n in (1, 64, 128, 129)] == ["toeplitz", "toeplitz", "toeplitz", "fft"]
+    assert choose_backend("reference", 64) == "reference"
+
+
+def test_autocast_leaves_the_mixer_in_float32() -> None:
+    made, u = layer(4, 8, True, "auto"), torch.randn(2, 16, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = made(u.bfloat16())
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, made(u.bfloat16().float()))
