@@ -109,7 +109,7 @@ class EvaluationConfig(Section):
     sampler_steps: Positive = 25
     guidance: Annotated[float, Field(ge=0)] = 1.0  # 1: none
     clip: bool = True  # clamp predicted images to [-1, 1] at each step: right for pixels, wrong for latents
-    metrics: tuple[Literal["fid", "label_accuracy"], ...] = ("fid", "label_accuracy")
+    metrics: tuple[Literal["fid", "label_accuracy"], ...] = ("fid",)
     weights: Literal["ema", "raw"] = "ema"
 
 

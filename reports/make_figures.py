@@ -82,7 +82,7 @@ def _how_measured(results: GridResults) -> str:
     key, floor = results.key, results.done["fid_floor"].iloc[0]
     assert key is not None
     return (
-        f"{key.fid_name}: {key.sampler.upper()} with {key.sampler_steps} steps, guidance {key.guidance:g}, "
+        f"{key.fid_name}: {_sampler(results)}, "
         f"{key.weights} weights, against {key.reference_samples} images of {key.reference}; "
         f"real images score {floor:.2f} at this n (noise floor, 20 draws)."
     )
@@ -117,7 +117,7 @@ def _samples(results: GridResults, stem: Path) -> list[Path]:
     images: dict[str, Any] = {}
     rows, labels = [], np.empty(0, dtype=np.int64)
     for row in chosen.itertuples():
-        record = results.folders[row.run_id].record(row.step, results.key.digest)
+        record = results.folders[row.run_id].record(row.step, row.key)
         with np.load(record.with_name("samples.npz")) as stored:
             images[row.arm], labels = stored["arr_0"][:SHOWN_SAMPLES], stored["labels"][:SHOWN_SAMPLES]
         flat = images[row.arm].reshape(len(labels), -1)
@@ -134,7 +134,11 @@ def _samples(results: GridResults, stem: Path) -> list[Path]:
 
 def _sampler(results: GridResults) -> str:
     assert results.key is not None
-    return f"{results.key.sampler.upper()} {results.key.sampler_steps}, guidance {results.key.guidance:g}"
+    fields = {"sampler": results.key.sampler.upper(), "sampler_steps": f"{results.key.sampler_steps} steps"}
+    shown = [text for field, text in fields.items() if field not in results.varied]
+    if "guidance" not in results.varied:
+        shown.append(f"guidance {results.key.guidance:g}")
+    return ", ".join([*shown, *(f"{field} as the arm says" for field in sorted(results.varied))])
 
 
 def _published(grid: str) -> pd.DataFrame | None:

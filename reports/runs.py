@@ -12,6 +12,9 @@ from diffussm.errors import UserError
 from diffussm.rundir import RunDir
 
 
+COPIED = ("arm", "seed", "run_id", "key", "steps", "parameters", "macs_per_call")  # from the manifest's entries
+
+
 @dataclass(frozen=True)
 class GridResults:
     """One grid on one base.
@@ -26,7 +29,8 @@ class GridResults:
     source: str
     command: str
     arms: list[str]
-    key: records.EvaluationKey | None  # None where nothing was measured yet
+    key: records.EvaluationKey | None  # of one record, None where nothing was measured yet
+    varied: frozenset[str]  # fields of the key that the grid itself varies
     table: pd.DataFrame
     folders: dict[str, RunDir]  # run id -> folder
 
@@ -55,14 +59,16 @@ def load(manifest: Path, runs: Path) -> GridResults:
         folder = RunDir(runs / entry["run_id"])
         for step in entry["milestones"]:
             record = records.read(folder.record(step, entry["key"]))
-            row = {name: entry[name] for name in ("arm", "seed", "run_id", "steps", "parameters", "macs_per_call")}
+            row = {name: entry[name] for name in COPIED}
             row |= {"step": step, **_state(folder, record)}
             if record is not None:
                 keys[entry["key"]] = record.key
                 row |= record.metrics | record.timing
             rows.append(row)
-    if len(keys) > 1:
-        raise UserError(f"{manifest}: {_difference(list(keys.values()))} differ between its records: not comparable")
+    varied = frozenset(
+        key.removeprefix("evaluation.") for entry in asked["runs"] for key in entry["overrides"] if "evaluation." in key
+    )
+    _refuse_mixture(manifest, list(keys.values()), varied)
     return GridResults(
         grid=asked["grid"],
         base=asked["base"],
@@ -71,6 +77,7 @@ def load(manifest: Path, runs: Path) -> GridResults:
         command=asked["command"],
         arms=list(dict.fromkeys(entry["arm"] for entry in asked["runs"])),
         key=next(iter(keys.values()), None),
+        varied=varied,
         table=pd.DataFrame(rows),
         folders={entry["run_id"]: RunDir(runs / entry["run_id"]) for entry in asked["runs"]},
     )
@@ -85,6 +92,10 @@ def _state(folder: RunDir, record: records.Record | None) -> dict[str, str]:
     return {"state": "missing", "reason": ""}
 
 
-def _difference(keys: list[records.EvaluationKey]) -> str:
+def _refuse_mixture(manifest: Path, keys: list[records.EvaluationKey], varied: frozenset[str]) -> None:
+    """One axis and one column hold one key only, but for the fields that the grid varies; never two n or extractors."""
     dumped = [key.model_dump() for key in keys]
-    return ", ".join(name for name in dumped[0] if any(d[name] != dumped[0][name] for d in dumped))
+    fields = dumped[0].keys() - (varied - {"samples", "extractor"}) if dumped else set()
+    differ = sorted(name for name in fields if any(d[name] != dumped[0][name] for d in dumped))
+    if differ:
+        raise UserError(f"{manifest}: records differ in how they were measured ({', '.join(differ)}): not comparable")

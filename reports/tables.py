@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -74,27 +75,32 @@ def differences(results: GridResults, metric: str) -> pd.DataFrame:
 
 
 def findings(table: pd.DataFrame, name: str) -> list[str]:
-    """The differences at the last step in sentences, read off the intervals."""
-    if table.empty:
-        return []
-    last = table[table.step == table.step.max()]
+    """What the intervals of `differences` say of every two arms, a sentence each."""
     sentences = []
-    for row in last.itertuples():
-        if row.n < 2:
-            sentences.append(f"{row.arm} against {row.other}: {row.n} shared seed, no interval, no conclusion.")
+    for (arm, other), pair in table.groupby(["arm", "other"], sort=False):
+        *earlier, last = pair.sort_values("step").to_dict("records")
+        apart = [row for row in earlier if row["separates"]]
+        history = f" Before that: {'; '.join(_lower(row) for row in apart)}." if apart else ""
+        if last["n"] < 2:
+            sentences.append(f"{arm} and {other}: {last['n']} shared seed at step {last['step']}, so no conclusion.")
             continue
-        gap = f"{abs(row.mean):.2f}"
-        interval = f"95 % interval of the difference {row.low:.2f} to {row.high:.2f} over {row.n} paired seeds"
-        if row.separates:
-            lower, higher = (row.arm, row.other) if row.mean < 0 else (row.other, row.arm)
-            sentences.append(f"{lower} has the lower {name} than {higher}, by {gap} ({interval}).")
+        interval = (
+            f"difference {last['mean']:.2f}, 95 % interval {last['low']:.2f} to {last['high']:.2f} "
+            f"over {last['n']} paired seeds"
+        )
+        if last["separates"]:
+            lower, higher = (arm, other) if last["mean"] < 0 else (other, arm)
+            sentences.append(f"At step {last['step']} {lower} has a lower {name} than {higher} ({interval}).{history}")
         else:
-            sentences.append(f"{row.arm} and {row.other} do not separate beyond the seeds' spread ({interval}).")
-    earlier = table[(table.step < table.step.max()) & table.separates]
-    for row in earlier.itertuples():
-        lower, higher = (row.arm, row.other) if row.mean < 0 else (row.other, row.arm)
-        sentences.append(f"At step {row.step} already, {lower} is below {higher} by {abs(row.mean):.2f}.")
+            sentences.append(
+                f"At step {last['step']} {arm} and {other} do not separate beyond the seeds' spread ({interval}).{history}"
+            )
     return sentences
+
+
+def _lower(row: dict[str, Any]) -> str:
+    lower = row["arm"] if row["mean"] < 0 else row["other"]
+    return f"{lower} lower by {abs(row['mean']):.2f} at step {row['step']}"
 
 
 def curve_markdown(results: GridResults, curve: pd.DataFrame) -> str:

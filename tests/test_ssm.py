@@ -1,5 +1,7 @@
 """Every backend against the float64 recurrence, outputs and every gradient, at awkward lengths; and S4D's own facts."""
 
+import cmath
+import itertools
 import math
 
 import pytest
@@ -98,20 +100,16 @@ def test_who_sees_whom(backend: str) -> None:
 def test_kernel_is_the_formula() -> None:
     """K_l = 2 Re(sum_n C_n (exp(dt A_n) - 1)/A_n exp(l dt A_n)), written out in Python's complex numbers."""
     made = layer(2, 6, True, "fft").double()
-    p = S4DParameters(made.log_dt, made.log_decay, made.frequency, made.c, made.skip)
-    kernel = fft.kernel(p, 4).tolist()
-    for k in range(2):
-        for d in range(2):
-            dt = math.exp(made.log_dt[k, d])
-            for l in range(4):  # noqa: E741
-                expected = 0.0
-                for n in range(3):
-                    a = complex(-math.exp(made.log_decay[k, d, n]), made.frequency[k, d, n])
-                    c = complex(*made.c[k, d, n].tolist())
-                    z = dt * a
-                    expo = lambda w: math.exp(w.real) * complex(math.cos(w.imag), math.sin(w.imag))  # noqa: E731
-                    expected += 2 * (c * (expo(z) - 1) / a * expo(l * z)).real
-                assert kernel[k][d][l] == pytest.approx(expected, rel=1e-10)
+    p = S4DParameters(*(parameter.detach() for parameter in made.parameters()))
+    kernel = fft.kernel(p, 4)
+    for direction, channel, position in itertools.product(range(2), range(2), range(4)):
+        dt = math.exp(p.log_dt[direction, channel])
+        expected = 0.0
+        for n in range(3):
+            a = complex(-math.exp(p.log_decay[direction, channel, n]), p.frequency[direction, channel, n])
+            c = complex(*p.c[direction, channel, n].tolist())
+            expected += 2 * (c * (cmath.exp(dt * a) - 1) / a * cmath.exp(position * dt * a)).real
+        assert kernel[direction, channel, position].item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_initial_values_are_s4d_lin() -> None:

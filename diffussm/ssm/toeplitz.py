@@ -2,8 +2,7 @@
 
 With K_f, K_b the two kernels, a channel's outputs are x T_f and x T_b, where T_f[j, i] = K_f[i - j] for i >= j and
 T_b[j, i] = K_b[j - i] for j >= i (made like T_f when both run left to right). The gradient of T falls on its
-diagonals: the product is written skewed into a zeroed buffer, so that a diagonal is a column and the gradient of the
-kernel one sum over rows.
+diagonals: seen through a skewed view a diagonal is a column, and the gradient of the kernel one sum over rows.
 
 The kernel's powers exp(l z) are made by doubling from double-precision squares: one float32 rounding each.
 Work grows with L^2 and memory with D L^2: right up to L = 128, wrong beyond.
@@ -87,17 +86,19 @@ def _causal(k: Tensor) -> Tensor:
 
 
 def _diagonal_sums(x: Tensor, g: Tensor, bidirectional: bool) -> Tensor:
-    """The kernels' gradient (2D, L): the sums of x^T g over the diagonals of T_f and T_b."""
+    """The kernels' gradient (2D, L): the sums of x^T g over the upper diagonals of T_f and the lower ones of T_b."""
     width, _, length = x.shape
-    skewed = x.new_zeros(2 * width, length, 2 * length)
-    # Row stride 2L - 1: entry (j, i) of a product lands in column i - j of row j, or 2L + i - j of the row before.
-    product = skewed.as_strided((2 * width, length, length), (2 * length * length, 2 * length - 1, 1))
+    padded = x.new_empty(2 * width, length + 1, length)  # one more row: the skewed view below ends in it
+    product, padded[:, length] = padded[:, :length], 0
     torch.bmm(x.mT, g[:width], out=product[:width])
     if bidirectional:  # T_b is a causal matrix transposed: so is its gradient
         torch.bmm(g[width:].mT, x, out=product[width:])
     else:
         torch.bmm(x.mT, g[width:], out=product[width:])
-    return skewed.sum(1)[:, :length]
+    product.triu_()
+    # Entry (j, s) of the view is entry (j, j + s) of the product; where j + s passes the row's end it meets a zero.
+    skewed = padded.as_strided((2 * width, length, length), (length * (length + 1), length + 1, 1))
+    return skewed.sum(1)
 
 
 def _channels_first(u: Tensor) -> Tensor:
