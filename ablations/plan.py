@@ -24,7 +24,7 @@ class Planned:
     parameters: int
     macs: Macs  # of one call on one image
     folder: RunDir
-    state: str  # "done", "new", "step 320 of 640", "to evaluate", "failed (reason)", "stopped at step 80"
+    state: str  # "done", "new", "step 320 of 640", "to evaluate", "failed (reason)", "unreachable (reason)"
 
     @property
     def done(self) -> bool:
@@ -60,7 +60,7 @@ def _state(folder: RunDir, asked: Request, key: str) -> str:
         return "done"
     trained = folder.trained_steps()
     if lost := folder.lost_milestones(asked):
-        return f"failed (training is at step {trained}; the weights of step {lost[0]} were not kept)"
+        return f"unreachable (training is at step {trained}; the weights of step {lost[0]} were not kept)"
     said = folder.state()
     if said.get("phase") == "failed":
         return f"failed ({said['reason']})"

@@ -11,7 +11,6 @@ from diffussm import records
 from diffussm.errors import UserError
 from diffussm.rundir import RunDir
 
-
 COPIED = ("arm", "seed", "run_id", "key", "steps", "parameters", "macs_per_call")  # from the manifest's entries
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -92,13 +93,12 @@ def findings(table: pd.DataFrame, name: str) -> list[str]:
             lower, higher = (arm, other) if last["mean"] < 0 else (other, arm)
             sentences.append(f"At step {last['step']} {lower} has a lower {name} than {higher} ({interval}).{history}")
         else:
-            sentences.append(
-                f"At step {last['step']} {arm} and {other} do not separate beyond the seeds' spread ({interval}).{history}"
-            )
+            apart_or_not = f"{arm} and {other} do not separate beyond the seeds' spread"
+            sentences.append(f"At step {last['step']} {apart_or_not} ({interval}).{history}")
     return sentences
 
 
-def _lower(row: dict[str, Any]) -> str:
+def _lower(row: Mapping[Any, Any]) -> str:
     lower = row["arm"] if row["mean"] < 0 else row["other"]
     return f"{lower} lower by {abs(row['mean']):.2f} at step {row['step']}"
 

@@ -92,7 +92,7 @@ def test_both_terms_of_the_loss(t: int) -> None:
     mse = ((e - z) ** 2).mean((1, 2))
 
     abar, abar_before = ALPHA_BARS[t], ALPHA_BARS[t - 1] if t else 1.0
-    beta_tilde = [BETAS[s] * (1 - ALPHA_BARS[s - 1]) / (1 - ALPHA_BARS[s]) for s in (max(t, 1),)][0]
+    beta_tilde = BETAS[max(t, 1)] * (1 - ALPHA_BARS[max(t, 1) - 1]) / (1 - ALPHA_BARS[max(t, 1)])
     log_variance = (v + 1) / 2 * math.log(BETAS[t]) + (1 - v) / 2 * math.log(beta_tilde)
 
     def posterior_mean(image: np.ndarray) -> np.ndarray:
