@@ -5,7 +5,7 @@
 PYTHON ?= $(firstword $(foreach v,3 3.14 3.13 3.12 3.11,$(shell command -v python$(v) >/dev/null 2>&1 && python$(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo python$(v))))
 BIN := .venv/bin
 
-.PHONY: .venv demo test test-slow check bench example requirements.lock
+.PHONY: .venv demo test test-slow check bench example lock
 
 .venv: .venv/installed
 
@@ -44,6 +44,6 @@ example:
 	cp reports/out/sampler_steps/digits/results.md reports/example/sampler_steps.md
 
 # Pinned for every platform and Python, with hashes; needs uv.
-requirements.lock:
+lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command "make requirements.lock" --group dev pyproject.toml -o $@
+		--custom-compile-command "make lock" --group dev pyproject.toml -o requirements.lock

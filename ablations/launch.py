@@ -2,6 +2,7 @@
 
 import argparse
 import fnmatch
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -99,6 +100,7 @@ def _launch(
                 failures[folder] = f"{outcome.kind}: {outcome.reason}"
             display.finished(folder, outcome.kind + (f": {outcome.reason}" if outcome.reason else ""))
 
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers are stopped in order
         try:
             _execute(options, list(todo), planned, finished, display.poll)
         except KeyboardInterrupt:
