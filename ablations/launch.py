@@ -83,7 +83,8 @@ def _launch(
         RunDir.create(options.runs, p.run.config).add_request(p.request)
     if manifest.write(options.runs, options.grid, grid, base, settings, planned):
         console.print("Other settings than at the last launch: reports on this grid now show these runs only.")
-    todo = {p.folder.path: p for p in planned if not p.done}
+    longest_first = sorted(planned, key=lambda p: p.macs.total, reverse=True)  # so that no long one is left for the end
+    todo = {p.folder.path: p for p in longest_first if not p.done}
     if not todo:
         console.print(f"Nothing left to train: all {len(planned)} runs of {options.grid} on {base} are done.")
         return 0

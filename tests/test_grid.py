@@ -1,0 +1,135 @@
+"""Grids become runs; every mistake in one is a line that names file and key."""
+
+from pathlib import Path
+
+import pytest
+
+from ablations import grid as grids
+from ablations.grid import GridFile, arms, expand, load
+from ablations.plan import plan
+from diffussm import records
+from diffussm.config import request
+from diffussm.errors import UserError
+from diffussm.metrics.catalogue import evaluation_key
+from diffussm.rundir import RunDir, write_whole
+
+HEADER = {"claim": "c", "source": "s", "expected": "e", "cost": "c", "command": "m", "base": "digits", "seeds": 2}
+
+
+def grid(**parts: object) -> GridFile:
+    return GridFile.model_validate(HEADER | parts)
+
+
+@pytest.mark.parametrize("name", grids.grids())
+def test_shipped_grids(name: str) -> None:
+    """Each says what it tests and how to run it, and each of its arms differs from the others."""
+    content = load(name)
+    assert all(getattr(content, field).strip() for field in ("claim", "source", "expected", "cost"))
+    assert content.command == f"python ablations/launch.py --grid {name}"
+    runs = expand(content, content.base, content.seeds, {})
+    identities = {(run.run_id, request(run.config).digest) for run in runs}
+    assert len(identities) == len(runs) == len(arms(content)) * content.seeds
+
+
+def test_hourglass_vs_patch() -> None:
+    runs = expand(load("hourglass_vs_patch"), "digits", 3, {})
+    shapes = {run.arm.name: (run.config.model.hourglass, run.config.model.patch) for run in runs}
+    assert shapes == {"M = 2, P = 1": (2, 1), "M = 1, P = 2": (1, 2), "M = 1, P = 1": (1, 1)}
+    assert [run.config.seed for run in runs] == [0, 1, 2] * 3
+
+
+def test_axes_multiply_in_order() -> None:
+    made = arms(
+        grid(
+            axes={
+                "ratio": {"M1": {"model.hourglass": 1}, "M2": {"model": {"hourglass": 2}}},
+                "direction": {"both": {"model.direction": "bidirectional"}, "one": {"model.direction": "forward"}},
+            }
+        )
+    )
+    assert [arm.name for arm in made] == ["M1, both", "M1, one", "M2, both", "M2, one"]
+    assert made[3].overrides == {"model.hourglass": 2, "model.direction": "forward"}
+    assert made[3].levels == {"ratio": "M2", "direction": "one"}
+
+
+def test_runs_of_one_training_are_shared_where_only_the_evaluation_differs() -> None:
+    runs = expand(load("sampler_steps"), "digits", 1, {})
+    assert len(runs) == 9
+    assert len({run.run_id for run in runs}) == 3
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"arms": {"a": {"model.hourglas": 2}}}, "did you mean 'model.hourglass'"),
+        ({"arms": {"a": {"model.hourglass": 3}}}, "arm 'a': digits: model.hourglass: 3 does not divide"),
+        ({"arms": {"a": {"model.hourglass": 2}, "b": {"model.hourglass": 2}}}, "arms 'a' and 'b' are the same run"),
+        ({"arms": {"a": {"training.threads": 1}, "b": {"training.threads": 2}}}, "are the same run"),
+        ({"arms": {"a": {"seed": 3}}}, "same run"),
+        ({"axes": {"x": {"a": {"model.patch": 1}}, "y": {"b": {"model.patch": 2}}}}, "axes.y.b: model.patch is set"),
+    ],
+)
+def test_mistakes_in_arms(parts: dict[str, object], words: str) -> None:
+    if parts == {"arms": {"a": {"seed": 3}}}:
+        parts = {"arms": {"a": {}, "b": {"seed": 3}}}
+    with pytest.raises(UserError) as error:
+        expand(grid(**parts), "digits", 2, {})
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("claim = ", "broken.toml: Invalid value"),
+        ("[arms.a]\n", "broken.toml: claim: Field required"),
+        ("HEADER\narm = 3\n", "broken.toml: key: unknown name 'arm'; did you mean 'arms'"),
+        ("HEADER\n", "either axes or arms"),
+        ("HEADER\n[arms.a]\n[axes.b.c]\n", "either axes or arms"),
+        ("HEADER\n[axes.b]\n", "axes.b: has no levels"),
+        ("HEADER\narms = 3\n", "broken.toml: arms: Input should be"),
+        ("HEADER\n[arms.a]\nmodel.width = 2026-01-01\n", "broken.toml: Object of type date"),
+    ],
+)
+def test_mistakes_in_files(text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = "\n".join(f"{key} = {value!r}" for key, value in HEADER.items())
+    (tmp_path / "broken.toml").write_text(text.replace("HEADER", header))
+    monkeypatch.setattr(grids, "GRIDS", tmp_path)
+    with pytest.raises(UserError) as error:
+        load("broken")
+    assert words in str(error.value)
+
+
+def test_settings_that_an_arm_sets_are_refused() -> None:
+    with pytest.raises(UserError, match="--set model.patch: arm 'M = 2, P = 1' sets it already"):
+        expand(load("hourglass_vs_patch"), "digits", 1, {"model.patch": 4})
+    with pytest.raises(UserError, match="--set seed: --seeds sets it"):
+        expand(load("hourglass_vs_patch"), "digits", 1, {"seed": 4})
+
+
+def test_states(tmp_path: Path) -> None:
+    runs = expand(load("hourglass_vs_patch"), "digits", 1, {})[:1]
+    asked, key = request(runs[0].config), evaluation_key(runs[0].config)
+
+    def state() -> str:
+        return plan(runs, tmp_path)[0].state
+
+    assert state() == "new"
+    run = RunDir.create(tmp_path, runs[0].config)
+    for step in asked.milestones[:2]:
+        write_whole(run.weights(step, "ema"), b"")
+    write_whole(run.checkpoint(600, 1), b"")
+    assert state() == "step 600 of 2400"
+    run.write_state({"phase": "failed", "reason": "Diverged: loss is nan at step 8"})
+    assert state() == "failed (Diverged: loss is nan at step 8)"
+    run.write_state({"phase": "stopped", "reason": ""})
+    write_whole(run.checkpoint(2400, 1), b"")
+    assert state() == "unreachable (training is at step 2400; the weights of step 1200 were not kept)"
+    for step in asked.milestones:
+        write_whole(run.weights(step, "ema"), b"")
+    assert state() == "to evaluate"
+    for step in asked.milestones:
+        record = records.Record(run_id=run.run_id, step=step, key=key, metrics={"fid": 1.0}, timing={}, provenance={})
+        records.write(record, run.record(step, key.digest))
+    assert state() == "done"
+    run.record(asked.milestones[0], key.digest).write_text("torn")
+    assert state() == "to evaluate"

@@ -1,0 +1,196 @@
+"""The launcher as a user runs it: real worker processes, real folders, exit codes, and what is printed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tests.tiny as tiny
+from ablations import launch
+from ablations.grid import expand, load
+from diffussm.errors import UserError
+from diffussm.rundir import RunDir, write_whole
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = [
+    part for key, value in tiny.SETTINGS.items() if key != "model.hourglass" for part in ("--set", f"{key}={value}")
+]
+
+
+def arguments(runs: Path, *more: str, settings: list[str] = SETTINGS) -> list[str]:
+    return ["--grid", "hourglass_vs_patch", "--seeds", "1", "--runs", str(runs), *settings, *more]
+
+
+def command(*given: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "ablations/launch.py", *given], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def folders(runs: Path) -> list[RunDir]:
+    return [RunDir(path.parent) for path in sorted(runs.glob("*/config.json"))]
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny grid, run by the local pool."""
+    runs = tmp_path_factory.mktemp("launched") / "runs of a user's"
+    done = command(*arguments(runs))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All 3 runs are done. Next: python reports/make_figures.py" in done.stdout
+    return runs
+
+
+def test_local_pool(launched: Path) -> None:
+    assert len(folders(launched)) == 3
+    for run in folders(launched):
+        assert run.state()["phase"] == "done"
+        assert len(list(run.path.glob("milestones/*/*/record.json"))) == 3
+        assert (run.path / "provenance-1.json").exists()
+
+
+def test_a_second_launch_has_nothing_to_do(launched: Path) -> None:
+    began = time.monotonic()
+    done = command(*arguments(launched))
+    assert done.returncode == 0
+    assert done.stdout.startswith("Nothing left to train: all 3 runs of hourglass_vs_patch on digits are done.")
+    assert time.monotonic() - began < 5
+
+
+def test_dry_run_knows_what_is_done(launched: Path) -> None:
+    done = command(*arguments(launched, "--dry-run"))
+    assert done.returncode == 0
+    assert done.stdout.count(" done") >= 3
+    assert "3 runs: 3 done" in done.stdout
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    done = command("--grid", "hourglass_vs_patch", "--runs", str(tmp_path / "runs"), "--dry-run")
+    assert done.returncode == 0
+    for run in expand(load("hourglass_vs_patch"), "digits", 3, {}):
+        assert run.run_id in done.stdout
+    assert "2,351,616" in done.stdout  # MACs of M = 2
+    assert "121,284" in done.stdout  # its parameters
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--grid", "hourglass_vs_patches"], "did you mean 'hourglass_vs_patch'? valid: hourglass_vs_patch"),
+        (["--grid", "hourglass_vs_patch", "--base", "digit"], "did you mean 'digits'? valid: digits"),
+        (["--grid", "hourglass_vs_patch", "--set", "training.step=3"], "did you mean 'training.steps'?"),
+        (["--grid", "hourglass_vs_patch", "--set", "training.steps"], "give it as section.field=value"),
+        (["--grid", "hourglass_vs_patch", "--set", "training.steps=few"], "training.steps = 'few'"),
+        (["--grid", "hourglass_vs_patch", "--set", "model.mixer=conv"], "Input should be 's4d' or 'identity'"),
+        (["--grid", "hourglass_vs_patch", "--set", "model.classes=4"], "model.classes = 4: digits has 10"),
+        (["--grid", "hourglass_vs_patch", "--set", "data.name=faces"], "valid: digits"),
+        (["--grid", "hourglass_vs_patch", "--set", "evaluation.extractor=vgg"], "valid: digits-cnn"),
+        (["--grid", "hourglass_vs_patch", "--executor", "slrm"], "valid: debug, local"),
+        (["--grid", "hourglass_vs_patch", "--only", "M = 3*"], "no arm or run id matches"),
+        (["--grid", "hourglass_vs_patch", "--seeds", "0"], "argument --seeds: 0 is not at least 1"),
+        (["--grid", "hourglass_vs_patch", "--seeds", "many"], "argument --seeds"),
+        (["--gird", "hourglass_vs_patch"], "--grid"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(given: list[str], words: str, tmp_path: Path) -> None:
+    done = command(*given, "--runs", str(tmp_path / "runs"))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
+    broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", 1, settings)[0].config)
+    write_whole(broken.checkpoint(5, 1), b"not a checkpoint")
+    done = command(*arguments(tmp_path))
+    assert done.returncode == 1
+    assert f"{broken.run_id}: failed: " in done.stderr
+    assert "log.txt" in done.stderr
+    assert sorted(run.state()["phase"] for run in folders(tmp_path)) == ["done", "done", "failed"]
+
+
+def test_ctrl_c_and_again(tmp_path: Path) -> None:
+    slow = [*SETTINGS, "--only", "M = 2*", "--jobs", "1"]
+    slow[slow.index("training.steps=24")] = "training.steps=4000"
+    given = [sys.executable, "ablations/launch.py", *arguments(tmp_path, settings=slow)]
+    launcher = subprocess.Popen(given, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not any(run.state().get("phase") == "train" for run in folders(tmp_path)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    launcher.send_signal(signal.SIGINT)
+    output, _ = launcher.communicate(timeout=40)
+    assert launcher.returncode == 130
+    assert "Interrupted. The same command goes on from the last checkpoints." in output
+    (run,) = folders(tmp_path)
+    assert run.state()["phase"] == "stopped"
+    reached = run.trained_steps()
+    assert 0 < reached < 4000
+    worker = int((run.path / "log.txt").read_text().split("process ")[1].split()[0])
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    slow[slow.index("training.steps=4000")] = f"training.steps={reached + 8}"
+    slow[slow.index("training.milestones=[8, 16, 24]")] = "training.milestones=[]"
+    assert command(*arguments(tmp_path, settings=slow)).returncode == 0
+    assert run.state()["phase"] == "done"
+
+
+def test_debug_executor_and_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.main(arguments(tmp_path, "--executor", "debug", "--only", "M = 1, P = 2")) == 0
+    (run,) = folders(tmp_path)
+    assert run.config().model.patch == 2
+    assert "M = 1, P = 2, seed 0: done (1 of 1)" in capsys.readouterr().out
+
+
+def test_debug_executor_lets_the_failure_through(tmp_path: Path) -> None:
+    settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
+    broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", 1, settings)[0].config)
+    write_whole(broken.checkpoint(5, 1), b"not a checkpoint")
+    with pytest.raises(Exception, match="checkpoint|pickle|load|Weights"):
+        launch.main(arguments(tmp_path, "--executor", "debug"))
+    assert broken.state()["phase"] == "failed"
+
+
+def test_milestones_that_cannot_be_had_are_refused(launched: Path) -> None:
+    given = [*SETTINGS]
+    given[given.index("training.milestones=[8, 16, 24]")] = "training.milestones=[4]"
+    with pytest.raises(UserError, match="is trained to step 24 and kept no weights of step 4"):
+        launch.main(arguments(launched, settings=given))
+
+
+def test_other_settings_start_the_manifest_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = arguments(tmp_path, "--executor", "debug", "--only", "M = 1, P = 2")
+    merged = arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")
+    assert launch.main(first) == launch.main(merged) == 0
+    manifest = tmp_path / "grids" / "hourglass_vs_patch-digits.json"
+    assert manifest.read_text().count('"run_id"') == 2
+    capsys.readouterr()
+    other = arguments(tmp_path, "--executor", "debug", "--only", "M = 2*", "--set", "evaluation.guidance=2.0")
+    assert launch.main(other) == 0
+    assert manifest.read_text().count('"run_id"') == 1
+    assert "Other settings than at the last launch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [["--help"], ["--grid", "hourglass_vs_patch", "--dry-run"]])
+def test_starts_within_a_second_and_without_torch(given: list[str]) -> None:
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert command(*given).returncode == 0
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) < 1
+    code = (
+        "import runpy, sys\n"
+        "try: runpy.run_path('ablations/launch.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, *given], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

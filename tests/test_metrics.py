@@ -1,0 +1,182 @@
+"""Features, the Frechet distance against independent oracles, samples that depend on (seed, index) alone."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.linalg import sqrtm
+from sklearn.datasets import load_digits
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+import tests.tiny as tiny
+from diffussm.config import Config, resolve
+from diffussm.data.catalogue import CATALOGUE
+from diffussm.data.images import load
+from diffussm.errors import UserError
+from diffussm.metrics import catalogue, digits_cnn
+from diffussm.metrics.evaluate import Evaluator, generate, noise_floor, to_pixels
+from diffussm.metrics.extractors import load_extractor
+from diffussm.metrics.frechet import Statistics, frechet_distance
+from diffussm.metrics.milestones import sheet
+from diffussm.models.build import build_model
+
+
+def extractor():  # type: ignore[no-untyped-def]
+    return load_extractor("digits-cnn", catalogue.weights_sha256("digits-cnn"))
+
+
+def trained_a_little(config: Config) -> torch.nn.Module:
+    model = build_model(config)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=generator))
+    return model.eval()
+
+
+def test_digits_are_scikit_learns() -> None:
+    images, raw = load("digits"), load_digits()
+    assert images.pixels.dtype == np.uint8
+    assert images.pixels.shape == (1797, 1, 8, 8)
+    np.testing.assert_array_equal(images.pixels[:, 0], np.round(255 * raw.images / 16))
+    np.testing.assert_array_equal(images.labels, raw.target)
+    assert images.sha256 == CATALOGUE["digits"].sha256
+    assert len(images.labels) == CATALOGUE["digits"].images
+
+
+def test_unknown_data() -> None:
+    with pytest.raises(UserError, match=r"data\.name: unknown name 'digit'; did you mean 'digits'"):
+        load("digit")
+
+
+def test_shipped_extractor_is_small_and_accurate() -> None:
+    path = catalogue.extractor_facts("digits-cnn").weights
+    assert path.stat().st_size < 300_000
+    network = extractor().network
+    (_, _), (pixels, labels) = digits_cnn.split()
+    assert len(labels) == 360
+    accuracy = (network(pixels)[1].argmax(1) == labels).float().mean().item()
+    assert accuracy == pytest.approx(digits_cnn.held_out_accuracy(network))
+    assert accuracy > 0.985
+
+
+def test_extractor_retrains_to_the_same_accuracy() -> None:
+    """The command that made the shipped weights, run again: within one point on the held-out fifth."""
+    shipped = digits_cnn.held_out_accuracy(extractor().network)
+    assert digits_cnn.held_out_accuracy(digits_cnn.train()) == pytest.approx(shipped, abs=0.01)
+
+
+def test_features_are_deterministic_whatever_the_company() -> None:
+    pixels = load("digits").pixels
+    whole, again, part = extractor()(pixels), extractor()(pixels), extractor()(pixels[:10])
+    np.testing.assert_array_equal(whole.features, again.features)
+    np.testing.assert_allclose(whole.features[:10], part.features, atol=1e-5)
+    assert whole.features.shape == (1797, digits_cnn.FEATURES)
+    assert whole.logits.shape == (1797, 10)
+
+
+def test_wrong_weights_are_refused() -> None:
+    with pytest.raises(UserError, match="expected 0000"):
+        load_extractor("digits-cnn", "0000")
+    shipped = catalogue.extractor_facts("digits-cnn").weights.read_bytes()
+    assert catalogue.weights_sha256("digits-cnn") == hashlib.sha256(shipped).hexdigest()
+
+
+def test_fid_equals_torch_fidelity_on_the_same_features() -> None:
+    features = extractor()(load("digits").pixels).features
+    a, b = features[:1000], features[500:1797] * 1.1 + 0.05
+    oracle = fid_statistics_to_metric(
+        fid_features_to_statistics(torch.from_numpy(a)), fid_features_to_statistics(torch.from_numpy(b)), verbose=False
+    )
+    ours = frechet_distance(Statistics.of(a), Statistics.of(b))
+    assert ours == pytest.approx(oracle["frechet_inception_distance"], rel=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_fid_equals_the_formula(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    a, b = generator.normal(size=(60, 5)), generator.normal(1, 2, size=(70, 5)) @ generator.normal(size=(5, 5))
+    sa, sb = np.cov(a.T), np.cov(b.T)
+    root = sqrtm(sa @ sb).real
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(sa + sb - 2 * root)
+    assert frechet_distance(Statistics.of(a), Statistics.of(b)) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(Statistics.of(b), Statistics.of(a)) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(Statistics.of(a), Statistics.of(a)) == pytest.approx(0, abs=1e-10 * np.trace(sa) + 1e-9)
+
+
+def test_fid_of_known_gaussians() -> None:
+    a = Statistics(np.zeros(2), np.diag([1.0, 4.0]))
+    b = Statistics(np.array([3.0, 0.0]), np.diag([9.0, 0.0]))  # rank-deficient
+    assert frechet_distance(a, b) == pytest.approx(9 + (1 - 3) ** 2 + (2 - 0) ** 2)
+
+
+def test_noise_floor_falls_with_n_and_is_the_same_at_every_call() -> None:
+    features = extractor()(load("digits").pixels).features
+    floors = [noise_floor(features, n) for n in (250, 1000, 4000)]
+    assert floors[0] > 2 * floors[1] > 4 * floors[2] > 0
+    assert noise_floor(features, 1000) == floors[1]
+
+
+def test_a_sample_depends_on_seed_and_index_alone() -> None:
+    config = tiny.config(evaluation__sampler="ddpm", evaluation__sampler_steps=4)
+    model = trained_a_little(config)
+    whole = generate(config, model, 12)
+    for batch in (1, 4, 12):
+        other = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch": batch})})
+        again = generate(other, model, 12)
+        np.testing.assert_array_equal(again.labels, whole.labels)
+        assert np.abs(again.pixels.astype(int) - whole.pixels.astype(int)).max() <= 1  # a grey level of rounding
+    np.testing.assert_array_equal(generate(config, model, 5).labels, whole.labels[:5])
+    different = generate(config.model_copy(update={"seed": 1}), model, 12)
+    assert (different.pixels != whole.pixels).any()
+
+
+def test_labels_are_uniform_over_the_classes() -> None:
+    config = resolve("digits", tiny.SETTINGS | {"evaluation.sampler_steps": 1, "evaluation.batch": 1000})
+    labels = generate(config, lambda x, t, y: torch.cat([x, x], 1), 5000).labels
+    counts = np.bincount(labels, minlength=10)
+    assert len(counts) == 10
+    assert counts.min() > 400
+
+
+def test_evaluator_on_real_images_is_near_perfect() -> None:
+    """Real digits in place of samples: accuracy as the classifier's, FID at the noise floor."""
+    evaluator = Evaluator(resolve("digits"))
+    images = load("digits")
+    index = np.random.default_rng(0).integers(0, 1797, 1000)
+    metrics = evaluator._measure(evaluator.extractor(images.pixels[index]), images.labels[index])
+    assert metrics["label_accuracy"] > 0.99
+    assert metrics["fid"] == pytest.approx(metrics["fid_floor"], rel=0.3)
+    wrong = evaluator._measure(evaluator.extractor(images.pixels[index]), (images.labels[index] + 1) % 10)
+    assert wrong["label_accuracy"] < 0.01
+
+
+def test_samples_that_are_not_finite_are_an_error() -> None:
+    images = torch.zeros(3, 1, 2, 2)
+    images[1, 0, 0, 0] = float("inf")
+    with pytest.raises(ValueError, match="sample 1 of the batch is not finite"):
+        to_pixels(images)
+    assert to_pixels(torch.tensor([[[[-1.0, 1.0, 2.0, 0.0]]]])).tolist() == [[[[0, 255, 255, 128]]]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sheet(channels: int) -> None:
+    pixels = np.zeros((16, channels, 8, 8), dtype=np.uint8)
+    pixels[9] = 200
+    image = np.asarray(sheet(pixels))
+    scale = image.shape[1] // (8 * 9)
+    assert image.shape == (2 * 9 * scale, 8 * 9 * scale, 3)
+    assert image[(9 + 4) * scale, (9 + 4) * scale].tolist() == [200, 200, 200]
+    assert image[8 * scale, 0].tolist() == [255, 255, 255]
+
+
+def test_guided_evaluation_differs(tmp_path: Path) -> None:
+    config = tiny.config()
+    model = trained_a_little(config)
+    guided = tiny.config(evaluation__guidance=3.0)
+    assert (generate(config, model, 12).pixels != generate(guided, model, 12).pixels).any()

@@ -1,0 +1,77 @@
+"""The README's commands run (as --help or --dry-run), its links lead somewhere, its tables are the generated ones."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "slurm/README.md"]
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, flags=re.M | re.S)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def harmless(command: str) -> list[str]:
+    """The command in a form that shows it exists and takes these arguments, but makes nothing."""
+    words = shlex.split(command)
+    if words[0] == "make":
+        return [*words, "--dry-run"]
+    if words[0] == "pytest":
+        return [sys.executable, "-m", *words, "--collect-only", "-q"]
+    assert words[0] == "python", command
+    return [sys.executable, *words[1:], "--dry-run" if "launch.py" in words[1] else "--help"]
+
+
+def test_the_users_three_commands_are_there() -> None:
+    assert {
+        "python ablations/launch.py --grid hourglass_vs_patch",
+        "pytest bench/ --benchmark-only",
+        "python reports/make_figures.py",
+        "make demo",
+        "make test",
+    } <= set(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command(command: str) -> None:
+    if command.startswith(("git ", "cd ", "source ", ". ")):
+        pytest.skip("not this project's")
+    done = subprocess.run(harmless(command), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        if not link.startswith("https://"):
+            assert (ROOT / document).parent.joinpath(link.split("#")[0]).exists(), link
+
+
+def test_tables_are_the_generated_ones() -> None:
+    for name in ("results.md", "sampler_steps.md"):
+        table = [
+            line for line in (ROOT / "reports" / "example" / name).read_text().splitlines() if line.startswith("|")
+        ]
+        if name == "results.md":
+            assert "\n".join(table) in README
+
+
+def test_nothing_speaks_of_a_package_registry_or_another_machine() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    suspicious = re.compile(r"extra-index-url|--index-url|pypi\.org|pythonhosted")
+    for name in listed:
+        path = ROOT / name
+        if (
+            path.suffix in {".py", ".toml", ".md", ".lock", ".cff", ""}
+            and path.is_file()
+            and name != "tests/test_readme.py"
+        ):
+            assert not suspicious.search(path.read_text(errors="ignore")), name

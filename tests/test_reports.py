@@ -1,0 +1,191 @@
+"""Tables and figures from records: right numbers, nothing left out, nothing mixed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+import tests.tiny as tiny
+from ablations import manifest
+from ablations.grid import GridFile, expand
+from ablations.plan import plan
+from diffussm import records
+from diffussm.config import request
+from diffussm.errors import UserError
+from diffussm.metrics.catalogue import evaluation_key
+from diffussm.rundir import RunDir
+from reports import make_figures, tables
+from reports.runs import load
+from reports.stats import paired_difference, t_interval
+
+ROOT = Path(__file__).parents[1]
+FID = {"A": [1.0, 2.0, 3.0], "B": [5.0, 6.1, 7.2], "C": [2.1, 1.9, 3.0]}  # by seed, at the last step
+
+
+def grid(**arms: dict[str, object]) -> GridFile:
+    header = {"claim": "A beats B", "source": "here", "expected": "", "cost": "", "command": "run me", "base": "digits"}
+    return GridFile.model_validate({**header, "seeds": 3, "arms": arms})
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Three arms, three seeds and known records; the last seed of C failed, its second was never started."""
+    folder = tmp_path / "runs"
+    content = grid(A={"model.hourglass": 2}, B={"model.patch": 2}, C={"model.hourglass": 1})
+    settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
+    made = expand(content, "digits", 3, settings)
+    for run in made:
+        arm, seed = run.arm.name, run.config.seed
+        place, asked, key = RunDir.create(folder, run.config), request(run.config), evaluation_key(run.config)
+        place.add_request(asked)
+        if (arm, seed) == ("C", 2):
+            place.write_state({"phase": "failed", "reason": "Diverged: loss is nan at step 8"})
+        if arm == "C" and seed > 0:
+            continue
+        for step in asked.milestones:
+            pixels = np.full((64, 8, 8, 1), 10 * seed, dtype=np.uint8)
+            path = place.record(step, key.digest)
+            path.parent.mkdir(parents=True)
+            np.savez(path.with_name("samples.npz"), arr_0=pixels, labels=np.arange(64) % 10)
+            metrics = {"fid": FID[arm][seed] * 24 / step, "fid_floor": 0.2, "label_accuracy": 0.5 + seed / 10}
+            timing = {"seconds_per_step": 0.01, "evaluation_seconds": 1.0}
+            records.write(
+                records.Record(run_id=place.run_id, step=step, key=key, metrics=metrics, timing=timing, provenance={}),
+                path,
+            )
+    manifest.write(folder, "hourglass_vs_patch", content, "digits", settings, plan(made, folder))
+    return folder
+
+
+def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_figures.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    folder = tmp_path / "out" / "hourglass_vs_patch" / "digits"
+    printed = capsys.readouterr().out.split()
+    assert all(Path(path).exists() for path in printed)
+    for name in ("runs", "results", "fid_over_steps", "samples", "differences"):
+        ids = json.loads((folder / f"{name}.runs.json").read_text())
+        assert ids
+        assert all((runs / run_id).is_dir() for run_id in ids)
+        assert len(pd.read_csv(folder / f"{name}.csv"))
+    assert {path.name for path in folder.glob("*.png")} == {"fid_over_steps.png", "samples.png"}
+    text = (folder / "results.md").read_text()
+    assert "FID (digits CNN, n = 12)" in text
+    assert "2.00 ± 2.48" in text  # t(0.975, 2) / sqrt(3) of a standard deviation of 1
+    assert "1 done, 1 missing, 1 failed" in text
+    assert "At step 24 A has a lower FID than B" in text
+    assert "A and C: 1 shared seed at step 24, so no conclusion." in text
+
+
+def test_missing_and_failed_runs_are_rows(runs: Path) -> None:
+    table = tables.run_table(load(runs / "grids" / "hourglass_vs_patch-digits.json", runs))
+    assert len(table) == 9
+    rows = {(row["arm"], row["seed"]): row for row in table.to_dict("records")}
+    assert rows["C", 1]["state"] == "missing"
+    assert rows["C", 2]["state"] == "failed"
+    assert rows["C", 2]["reason"] == "Diverged: loss is nan at step 8"
+    assert rows["A", 0]["last_measured_step"] == 24
+
+
+def test_numbers(runs: Path) -> None:
+    results = load(runs / "grids" / "hourglass_vs_patch-digits.json", runs)
+    curve = tables.curves(results, "fid").set_index(["arm", "step"])
+    assert curve.loc[("A", 24), "mean"] == pytest.approx(2.0)
+    assert curve.loc[("A", 8), "mean"] == pytest.approx(6.0)
+    assert curve.loc[("C", 24), "n"] == 1
+    assert np.isnan(curve.loc[("C", 24), "low"])
+    gaps = tables.differences(results, "fid").set_index(["step", "arm", "other"])
+    assert gaps.loc[(24, "A", "B"), "mean"] == pytest.approx(-4.1)
+    assert gaps.loc[(24, "A", "B"), "separates"]
+
+
+def test_no_measurement_yet_is_a_table_of_missing_runs(runs: Path, tmp_path: Path) -> None:
+    for path in runs.glob("*/milestones"):
+        shutil.rmtree(path)
+    assert make_figures.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "hourglass_vs_patch" / "digits" / "results.md").read_text()
+    assert text.count("3 missing") == 2
+    assert "2 missing, 1 failed" in text
+
+
+def test_records_of_different_keys_are_not_mixed(runs: Path) -> None:
+    path = runs / "grids" / "hourglass_vs_patch-digits.json"
+    content = json.loads(path.read_text())
+    entry = content["runs"][0]
+    folder = RunDir(runs / entry["run_id"])
+    for step in entry["milestones"]:
+        record = records.read(folder.record(step, entry["key"]))
+        assert record is not None
+        other = record.model_copy(update={"key": record.key.model_copy(update={"guidance": 2.0})})
+        records.write(other, folder.record(step, other.key.digest))
+    entry["key"] = other.key.digest
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"differ in how they were measured \(guidance\)"):
+        load(path, runs)
+    for each in content["runs"]:
+        each["overrides"]["evaluation.guidance"] = 1.0  # now the grid itself varies it
+    path.write_text(json.dumps(content))
+    assert load(path, runs).varied == {"guidance"}
+
+
+def test_no_runs_says_which_command_makes_them(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "reports/make_figures.py", "--runs", str(tmp_path), "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("make them with: python ablations/launch.py --grid hourglass_vs_patch\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_bench_report(tmp_path: Path) -> None:
+    stored = tmp_path / "runs" / "bench"
+    stored.mkdir(parents=True)
+    (stored / "20260101-000000.json").write_text("")  # a session that was cut off
+    stats = {"median": 0.002, "q1": 0.001, "q3": 0.003, "rounds": 9}
+    ratio = {"median": 1.5, "q1": 1.4, "q3": 1.6, "n": 9}
+    session = {
+        "datetime": "2026-01-01T00:00:00",
+        "machine_info": {"processor": "P", "threads": 2, "torch": "2", "gpu": None},
+        "benchmarks": [
+            {"group": "block", "name": "s4d", "stats": stats, "extra_info": {"ratio_to_identity": ratio}},
+            {"group": "mixer", "name": "fft", "stats": stats, "extra_info": {}},
+        ],
+    }
+    (stored / "20250101-000000.json").write_text(json.dumps(session))
+    assert make_figures.bench.report(stored, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "timing.csv")
+    assert table.median_ms.tolist() == [2.0, 2.0]
+    assert "1.50 (1.40 to 1.60)" in (tmp_path / "out" / "timing.md").read_text()
+    assert (tmp_path / "out" / "timing.png").stat().st_size > 1000
+
+
+def test_t_interval_against_scipy() -> None:
+    values = [3.0, 4.5, 2.2, 3.9]
+    low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
+    found = t_interval(values)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.half_width == pytest.approx((high - low) / 2)
+    assert paired_difference(values, values).mean == 0
+
+
+def test_t_interval_covers() -> None:
+    draws = np.random.default_rng(0).normal(5, 2, size=(2000, 3))
+    intervals = [t_interval(row) for row in draws]
+    assert np.mean([i.low <= 5 <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_published_curves_are_the_papers() -> None:
+    published = make_figures._published("hourglass_vs_patch")
+    assert published is not None
+    gap = published.pivot_table(index="step", columns="curve", values="fid")
+    gaps = (gap["DiffuSSM-XL P=2"] - gap["DiffuSSM-XL M=2"]).round(1).tolist()
+    assert gaps == [2.2, 6.9, 7.4, 3.0, 4.2]
