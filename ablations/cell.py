@@ -21,7 +21,7 @@ import torch
 from diffussm import provenance, records
 from diffussm.config import Config, Request
 from diffussm.errors import UserError
-from diffussm.machine import usable_cores
+from diffussm.machine import keep_freed_memory, usable_cores
 from diffussm.metrics.catalogue import evaluation_key
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.milestones import evaluate_milestone
@@ -74,6 +74,7 @@ class Cell:
                 "device": "cuda" if torch.cuda.is_available() else "cpu",
             }
         )
+        keep_freed_memory()
         torch.set_num_threads(machine["threads"])
         origin = {**provenance.describe(), "attempt": self.attempt, **machine}
         self.run.write_provenance(self.attempt, origin)

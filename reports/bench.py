@@ -12,7 +12,7 @@ from reports import figures, tables
 
 def report(stored: Path, out: Path) -> list[Path]:
     """timing.csv, .md and .png of the newest session in `stored`; nothing where there is none."""
-    sessions = sorted(path for path in stored.glob("*.json") if path.stat().st_size)
+    sessions = sorted(stored.glob("*.json"))
     if not sessions:
         return []
     session = json.loads(sessions[-1].read_text())

@@ -23,7 +23,8 @@ def fid_over_steps(
 ) -> Figure:
     """FID over training steps, log y, one line per arm with its interval; the published curves in a panel of their own.
 
-    curve: arm, step, mean, low, high; floor: FID of real images at the same n; published: curve, step, fid.
+    curve: arm, step, mean, low, high; floor: FID of real images at the same n; published: curve, step, fid, and the arm
+    of ours whose colour the curve takes.
     """
     figure, axes = plt.subplots(
         1, 2 if published is not None else 1, figsize=(8 if published is not None else 4.5, 3.2)
@@ -41,8 +42,8 @@ def fid_over_steps(
     _log_axis(ours, title, name)
     if published is not None:
         theirs: Axes = axes[1]
-        order = list(dict.fromkeys(published.curve))
-        sns.lineplot(published, x="step", y="fid", hue="curve", hue_order=order, marker="s", ax=theirs)
+        their_colours = {row.curve: colours.get(str(row.arm), "0.5") for row in published.itertuples()}
+        sns.lineplot(published, x="step", y="fid", hue="curve", palette=their_colours, marker="s", ax=theirs)
         _log_axis(theirs, "reported by the paper (ImageNet 256, XL)", "FID-50K")
         theirs.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:.0f} k")
     figure.tight_layout()

@@ -17,7 +17,9 @@ from reports.runs import GridResults, load, manifests
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
-PUBLISHED_CURVES = {"hourglass_vs_patch": "6-right"}  # grid -> figure of the paper
+PUBLISHED_CURVES = {  # grid -> figure of the paper, and its curves as arms of the grid
+    "hourglass_vs_patch": ("6-right", {"DiffuSSM-XL M=2": "M = 2, P = 1", "DiffuSSM-XL P=2": "M = 1, P = 2"}),
+}
 SHOWN_SAMPLES = 12
 
 
@@ -144,8 +146,9 @@ def _sampler(results: GridResults) -> str:
 def _published(grid: str) -> pd.DataFrame | None:
     if grid not in PUBLISHED_CURVES:
         return None
+    figure, arms = PUBLISHED_CURVES[grid]
     reported = pd.read_csv(HERE / "published" / "fid_over_steps.csv")
-    return reported[reported.figure == PUBLISHED_CURVES[grid]]
+    return reported[reported.figure == figure].assign(arm=lambda table: table.curve.map(arms))
 
 
 def _write(stem: Path, table: pd.DataFrame, text: str, run_ids: list[str]) -> Path:

@@ -27,11 +27,15 @@ class GridResults:
     claim: str
     source: str
     command: str
-    arms: list[str]
+    levels: dict[str, dict[str, str]]  # arm -> axis -> level
     key: records.EvaluationKey | None  # of one record, None where nothing was measured yet
     varied: frozenset[str]  # fields of the key that the grid itself varies
     table: pd.DataFrame
     folders: dict[str, RunDir]  # run id -> folder
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.levels)
 
     @property
     def run_ids(self) -> list[str]:
@@ -74,7 +78,7 @@ def load(manifest: Path, runs: Path) -> GridResults:
         claim=asked["claim"],
         source=asked["source"],
         command=asked["command"],
-        arms=list(dict.fromkeys(entry["arm"] for entry in asked["runs"])),
+        levels={entry["arm"]: entry["levels"] for entry in asked["runs"]},
         key=next(iter(keys.values()), None),
         varied=varied,
         table=pd.DataFrame(rows),

@@ -62,11 +62,14 @@ def run_table(results: GridResults) -> pd.DataFrame:
 
 
 def differences(results: GridResults, metric: str) -> pd.DataFrame:
-    """Paired differences of every two arms at every step: mean over shared seeds, 95 % interval, does it exclude 0."""
+    """Paired differences of every two arms that differ in one axis, at every step: mean over shared seeds, 95 %
+    interval, does it exclude 0."""
     rows = []
     for step, at_step in results.done.groupby("step"):
         by_seed = at_step.pivot_table(index="seed", columns="arm", values=metric)
         for a, b in itertools.combinations([arm for arm in results.arms if arm in by_seed], 2):
+            if sum(results.levels[a][axis] != results.levels[b][axis] for axis in results.levels[a]) != 1:
+                continue
             shared = by_seed[[a, b]].dropna()
             interval = paired_difference(shared[a], shared[b])
             separates = interval.n > 1 and not interval.low <= 0 <= interval.high

@@ -12,8 +12,10 @@ from diffussm.errors import UserError
 
 def test_golden_ids() -> None:
     """Ids that exist in users' folders: they change with SCHEMA_VERSION only."""
-    assert run_id(resolve("digits")) == "digits-diffussm-s4d-d1w64-m1p1-s0-GOLDEN0"
-    assert run_id(resolve("digits", {"seed": 2, "model.hourglass": 2})) == "digits-diffussm-s4d-d1w64-m2p1-s2-GOLDEN1"
+    assert run_id(resolve("digits")) == "digits-diffussm-s4d-d1w64-m1p1-s0-cee1a19bf524"
+    assert (
+        run_id(resolve("digits", {"seed": 2, "model.hourglass": 2})) == "digits-diffussm-s4d-d1w64-m2p1-s2-c185c1d2e882"
+    )
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_mistakes_in_files(text: str, words: str, tmp_path: Path, monkeypatch: p
 
 
 def test_settings_that_an_arm_sets_are_refused() -> None:
-    with pytest.raises(UserError, match="--set model.patch: arm 'M = 2, P = 1' sets it already"):
+    with pytest.raises(UserError, match=r"--set model\.patch: arm 'M = 2, P = 1' sets it already"):
         expand(load("hourglass_vs_patch"), "digits", 1, {"model.patch": 4})
     with pytest.raises(UserError, match="--set seed: --seeds sets it"):
         expand(load("hourglass_vs_patch"), "digits", 1, {"seed": 4})

@@ -138,7 +138,7 @@ def test_a_sample_depends_on_seed_and_index_alone() -> None:
 
 def test_labels_are_uniform_over_the_classes() -> None:
     config = resolve("digits", tiny.SETTINGS | {"evaluation.sampler_steps": 1, "evaluation.batch": 1000})
-    labels = generate(config, lambda x, t, y: torch.cat([x, x], 1), 5000).labels
+    labels = generate(config, lambda x, *_: torch.cat([x, x], 1), 5000).labels
     counts = np.bincount(labels, minlength=10)
     assert len(counts) == 10
     assert counts.min() > 400

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,14 @@ def test_numbers(runs: Path) -> None:
     assert gaps.loc[(24, "A", "B"), "separates"]
 
 
+def test_only_arms_that_differ_in_one_axis_are_compared(runs: Path) -> None:
+    results = load(runs / "grids" / "hourglass_vs_patch-digits.json", runs)
+    levels = {"A": ("1", "x"), "B": ("2", "x"), "C": ("2", "y")}
+    two_axes = replace(results, levels={arm: dict(zip(("one", "two"), v, strict=True)) for arm, v in levels.items()})
+    gaps = tables.differences(two_axes, "fid")
+    assert set(zip(gaps.arm, gaps.other, strict=True)) == {("A", "B"), ("B", "C")}
+
+
 def test_no_measurement_yet_is_a_table_of_missing_runs(runs: Path, tmp_path: Path) -> None:
     for path in runs.glob("*/milestones"):
         shutil.rmtree(path)
@@ -149,7 +158,6 @@ def test_no_runs_says_which_command_makes_them(tmp_path: Path) -> None:
 def test_bench_report(tmp_path: Path) -> None:
     stored = tmp_path / "runs" / "bench"
     stored.mkdir(parents=True)
-    (stored / "20260101-000000.json").write_text("")  # a session that was cut off
     stats = {"median": 0.002, "q1": 0.001, "q3": 0.003, "rounds": 9}
     ratio = {"median": 1.5, "q1": 1.4, "q3": 1.6, "n": 9}
     session = {

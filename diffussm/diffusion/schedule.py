@@ -40,9 +40,9 @@ class Schedule:
 
     @property
     def posterior_log_variance(self) -> Array:
-        """log beta~_t, with the value of t = 1 at t = 0, where beta~ is 0."""
-        variance = self.posterior_variance
-        return np.log(np.append(variance[min(1, len(variance) - 1)], variance[1:]))
+        """log beta~_t, with the value of t = 1 at t = 0, where beta~ is 0; log beta for a schedule of one step."""
+        first, *_ = self.posterior_variance[1:2] if len(self) > 1 else self.betas
+        return np.log(np.append(first, self.posterior_variance[1:]))
 
     @property
     def posterior_mean_weights(self) -> tuple[Array, Array]:
