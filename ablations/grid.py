@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -32,6 +32,7 @@ class GridFile(Section):
     command: str
     base: str
     seeds: Annotated[int, Field(ge=1)]
+    matched: tuple[Literal["parameters", "macs"], ...] = ()  # what is equal across arms
     axes: dict[str, dict[str, Overrides]] = Field(default_factory=dict)
     arms: dict[str, Overrides] = Field(default_factory=dict)
 
@@ -67,10 +68,11 @@ def grids() -> list[str]:
 
 
 def load(name: str) -> GridFile:
-    """The grid `grids/<name>.toml`; UserError naming file and key for whatever is wrong in it."""
-    if name not in grids():
-        raise unknown("grid", name, grids())
-    path = GRIDS / f"{name}.toml"
+    """The grid `grids/<name>.toml`, or the file `name` if it ends in .toml; UserError naming file and key for whatever
+    is wrong in it."""
+    path = Path(name) if name.endswith(".toml") else GRIDS / f"{name}.toml"
+    if not path.is_file():
+        raise unknown("grid", name, [*grids(), "path/to/grid.toml"])
     try:
         return GridFile.model_validate_json(json.dumps(tomllib.loads(path.read_text())))
     except (tomllib.TOMLDecodeError, TypeError) as error:

@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="launch.py", description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
-    add("--grid", required=True, metavar="NAME", help="a grid of ablations/grids")
+    add("--grid", required=True, metavar="NAME", help="a grid of ablations/grids, or the path of a .toml file")
     add("--base", metavar="NAME", help="the recipe to vary (default: the grid's own)")
     add("--seeds", type=_positive, metavar="N", help="seeds 0 .. N-1 per arm (default: the grid's own)")
     add("--executor", default="local", metavar="|".join(EXECUTORS), help="local: a pool of worker processes (default); "
@@ -64,10 +64,14 @@ def main(arguments: list[str] | None = None) -> int:
         if not runs:
             raise UserError(f"--only {options.only!r}: no arm or run id matches")
     planned = planning.plan(runs, options.runs)
+    warnings = planning.broken_matches(grid.matched, planned)
     if options.dry_run:
-        _print_plan(planned)
+        _print_plan(planned, warnings)
         return 0
+    _refuse_lacking(planned)
     _refuse_lost(planned)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return _launch(options, grid, base, settings, planned)
 
 
@@ -81,9 +85,10 @@ def _launch(
     console = _console()
     for p in planned:
         RunDir.create(options.runs, p.run.config).add_request(p.request)
-    if manifest.write(options.runs, options.grid, grid, base, settings, planned):
+    if manifest.write(options.runs, Path(options.grid).stem, grid, base, settings, planned):
         console.print("Other settings than at the last launch: reports on this grid now show these runs only.")
-    longest_first = sorted(planned, key=lambda p: p.macs.total, reverse=True)  # so that no long one is left for the end
+    # So that no long one is left for the end; those of unknown cost may be long.
+    longest_first = sorted(planned, key=lambda p: p.macs.total or float("inf"), reverse=True)
     todo = {p.folder.path: p for p in longest_first if not p.done}
     if not todo:
         console.print(f"Nothing left to train: all {len(planned)} runs of {options.grid} on {base} are done.")
@@ -110,7 +115,9 @@ def _launch(
     for folder, words in failures.items():
         print(f"{folder.name}: {words}", file=sys.stderr)
     if not failures:
-        console.print(f"All {len(planned)} runs are done. Next: python reports/make_figures.py --grid {options.grid}")
+        console.print(
+            f"All {len(planned)} runs are done. Next: python reports/make_figures.py --grid {Path(options.grid).stem}"
+        )
     return 1 if failures else 0
 
 
@@ -143,6 +150,13 @@ def _settings(given: list[str]) -> dict[str, Any]:
     return out
 
 
+def _refuse_lacking(planned: "list[Planned]") -> None:
+    """Stop before anything is written where data is not there."""
+    for p in planned:
+        if p.lacks:
+            raise UserError(p.lacks)
+
+
 def _refuse_lost(planned: "list[Planned]") -> None:
     """Stop before anything is written where a milestone cannot be had any more."""
     for p in planned:
@@ -154,7 +168,7 @@ def _refuse_lost(planned: "list[Planned]") -> None:
             )
 
 
-def _print_plan(planned: "list[Planned]") -> None:
+def _print_plan(planned: "list[Planned]", warnings: list[str]) -> None:
     from rich import box
     from rich.table import Table
 
@@ -166,11 +180,15 @@ def _print_plan(planned: "list[Planned]") -> None:
         table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "state")
     for p in planned:
         config, steps = p.run.config, str(p.request.steps)
-        cost = (f"{p.parameters:,}", f"{p.macs.total:,}")
+        cost = (f"{p.parameters:,}", "unknown" if p.macs.total is None else f"{p.macs.total:,}")
         table.add_row(p.run.arm.name, str(config.seed), p.run.run_id, *cost, steps, p.state)
     console = _console(width=max(160, _console().width))
     console.print(table)
     console.print(summary(planned))
+    for lacks in dict.fromkeys(p.lacks for p in planned if p.lacks):
+        console.print(f"To run this: {lacks}.")
+    for warning in warnings:
+        console.print(f"warning: {warning}")
 
 
 def _console(width: int | None = None) -> Any:

@@ -34,6 +34,7 @@ def write(
         "claim": grid.claim,
         "source": grid.source,
         "command": grid.command,
+        "matched": list(grid.matched),
         "settings": dict(settings),
         "runs": list(entries.values()),
     }
@@ -42,6 +43,7 @@ def write(
 
 
 def _entry(p: Planned) -> dict[str, Any]:
+    assert p.key is not None  # nothing is launched that lacks data
     return {
         "arm": p.run.arm.name,
         "levels": p.run.arm.levels,

@@ -1,6 +1,7 @@
 """What a launch would do: each run with its cost and its state on disk. Reads run folders, writes nothing, no torch."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,11 @@ from ablations.grid import Run
 from diffussm import records
 from diffussm.config import Request, request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
-from diffussm.data.catalogue import check_fit
-from diffussm.errors import UserError
-from diffussm.metrics.catalogue import evaluation_key, extractor_facts
+from diffussm.data.catalogue import check_fit, lacking
+from diffussm.metrics.catalogue import evaluation_key
 from diffussm.rundir import RunDir
+
+MATCH_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,12 @@ class Planned:
 
     run: Run
     request: Request
-    key: records.EvaluationKey
+    key: records.EvaluationKey | None  # None where data is lacking
     parameters: int
     macs: Macs  # of one call on one image
     folder: RunDir
-    state: str  # "done", "new", "step 320 of 640", "to evaluate", "failed (reason)", "unreachable (reason)"
+    state: str  # "done", "new", "step 320 of 640", "to evaluate", "failed (...)", "unreachable (...)", "lacks data"
+    lacks: str = ""  # what data is lacking
 
     @property
     def done(self) -> bool:
@@ -43,15 +46,30 @@ def summary(planned: list[Planned]) -> str:
     return f"{len(unique)} runs: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
+def broken_matches(matched: Sequence[str], planned: list[Planned]) -> list[str]:
+    """A sentence for each quantity that the grid says is matched across arms and that differs by more than 3 %."""
+    out = []
+    for quantity in matched:
+        costs = {p.run.arm.name: p.parameters if quantity == "parameters" else p.macs.total for p in planned}
+        known = {arm: cost for arm, cost in costs.items() if cost is not None}
+        unknown = [arm for arm in costs if arm not in known]
+        if unknown:
+            out.append(f"{quantity} are said to be matched, but those of {', '.join(unknown)} are unknown")
+        if known and max(known.values()) > (1 + MATCH_TOLERANCE) * min(known.values()):
+            most, least = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+            apart = f"{most} has {known[most] / known[least] - 1:.1%} more than {least}"
+            out.append(f"{quantity} are said to be matched, but {apart} ({known[most]:,} and {known[least]:,})")
+    return out
+
+
 def _planned(run: Run, folder: Path) -> Planned:
     config = run.config
     check_fit(config)
+    asked, run_dir, costs = request(config), RunDir(folder / run.run_id), (parameters(config), forward_macs(config))
+    if lacks := lacking(config):
+        return Planned(run, asked, None, *costs, run_dir, "lacks data", lacks)
     key = evaluation_key(config)
-    if "label_accuracy" in key.metrics and not extractor_facts(key.extractor).classifies:
-        raise UserError(f"evaluation.metrics: label_accuracy needs a classifier, {key.extractor} is none")
-    asked, run_dir = request(config), RunDir(folder / run.run_id)
-    state = _state(run_dir, asked, key.digest)
-    return Planned(run, asked, key, parameters(config), forward_macs(config), run_dir, state)
+    return Planned(run, asked, key, *costs, run_dir, _state(run_dir, asked, key.digest))
 
 
 def _state(folder: RunDir, asked: Request, key: str) -> str:

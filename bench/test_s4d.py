@@ -52,7 +52,7 @@ def block_inputs() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(BATCH, LENGTH // 2, WIDTH, requires_grad=True), torch.randn(BATCH, WIDTH)
 
 
-@pytest.mark.parametrize("backend", ["fft", "toeplitz"])
+@pytest.mark.parametrize("backend", ["fft", "chunked"])
 def test_mixer(benchmark: Any, backend: str) -> None:
     layer = s4d(backend)
     u = torch.randn(BATCH, LENGTH, WIDTH, requires_grad=True)

@@ -8,12 +8,13 @@ backend and paths do not. This module loads no torch.
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diffussm.errors import UserError, unknown
 
@@ -21,8 +22,21 @@ SCHEMA_VERSION = 1  # rises when a default or a meaning changes, never for a new
 TIMESTEP_FREQUENCIES = 256  # sinusoids of the timestep embedding
 BASES = Path(__file__).parent / "bases"
 
+MIXERS = ("s4d", "attention", "identity")
+
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+
+
+def is_outside(mixer: Any) -> bool:
+    """Whether the mixer is a class from outside this package, given as `package.module:Class`."""
+    return isinstance(mixer, str) and ":" in mixer
+
+
+def _mixer(name: str) -> str:
+    if name not in MIXERS and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+        raise ValueError(str(unknown("", name, [*MIXERS, "package.module:Class"])).removeprefix(": "))
+    return name
 
 
 class Section(BaseModel):
@@ -30,17 +44,18 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    kind: Literal["diffussm"] = "diffussm"
+    kind: Literal["diffussm", "dit"] = "diffussm"
     depth: Positive = 2
     width: Annotated[int, Field(ge=4, multiple_of=4)] = 64  # two axes of sine and cosine in the position embedding
     heads: Positive = 1
     hourglass: Positive = 1
     patch: Positive = 1
-    mixer: Literal["s4d", "identity"] = "s4d"
+    mixer: Annotated[str, AfterValidator(_mixer)] = "s4d"
     direction: Literal["bidirectional", "forward"] = "bidirectional"
-    residual: Literal["short"] = "short"
-    scan: Literal["raster"] = "raster"
+    residual: Literal["short", "full"] = "short"
+    scan: Literal["raster", "serpentine", "hilbert"] = "raster"
     state: Annotated[int, Field(ge=2, multiple_of=2)] = 64  # conjugate pairs: an odd one would lose a state
+    s4d_init: Literal["lin", "inv", "real"] = "lin"
     image_size: Positive = 8
     channels: Positive = 1
     classes: Count = 0  # 0: unconditional
@@ -61,8 +76,14 @@ class ModelConfig(Section):
             raise ValueError(f"patch: {self.patch} does not divide image_size = {self.image_size}")
         if self.length % self.hourglass:
             raise ValueError(f"hourglass: {self.hourglass} does not divide the {self.length} tokens of the image")
-        if 2 * self.width % self.hourglass:
-            raise ValueError(f"hourglass: {self.hourglass} does not divide twice the width = {2 * self.width}")
+        wide = self.width if self.residual == "full" else 2 * self.width
+        if wide % self.hourglass:
+            raise ValueError(f"hourglass: {self.hourglass} does not divide {wide} (width = {self.width})")
+        if (self.kind == "dit" or self.mixer == "attention") and self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide width = {self.width}")
+        side = self.image_size // self.patch
+        if self.scan == "hilbert" and side & (side - 1):
+            raise ValueError(f"scan: hilbert needs a power of two of tokens a side, not {side}")
         return self
 
 
@@ -97,7 +118,7 @@ class TrainingConfig(Section):
     steps: Positive = 1
     milestones: tuple[Positive, ...] = ()
     threads: Count = 0  # 0: all cores
-    backend: Literal["auto", "reference", "fft", "toeplitz"] = "auto"
+    backend: Literal["auto", "reference", "fft", "chunked"] = "auto"
 
 
 class EvaluationConfig(Section):
@@ -150,11 +171,29 @@ class Request(Section):
         return digest(self.model_dump(mode="json"))
 
 
-# Fields that only some models use: elsewhere they are reset to their defaults, so that equal models have one id.
-_USED_IF: dict[str, Callable[[ModelConfig], bool]] = {
-    "heads": lambda _: False,  # no mixer of this version attends
-    "state": lambda m: m.mixer == "s4d",
-    "direction": lambda m: m.mixer == "s4d",
+def _is_diffussm(kind: Any, _: Any) -> bool:
+    return kind == "diffussm"
+
+
+def _is_s4d(kind: Any, mixer: Any) -> bool:
+    return kind == "diffussm" and mixer == "s4d"
+
+
+def _is_s4d_or_outside(kind: Any, mixer: Any) -> bool:
+    return kind == "diffussm" and (mixer == "s4d" or is_outside(mixer))
+
+
+# Fields of a model that only some (kind, mixer) use: elsewhere they are reset to their defaults, so that equal models
+# have one id. A mixer from outside may use any.
+_USED_IF: dict[str, Callable[[Any, Any], bool]] = {
+    "hourglass": _is_diffussm,
+    "mixer": _is_diffussm,
+    "residual": _is_diffussm,
+    "scan": _is_diffussm,
+    "heads": lambda kind, mixer: kind == "dit" or mixer == "attention" or is_outside(mixer),
+    "state": _is_s4d_or_outside,
+    "direction": _is_s4d_or_outside,
+    "s4d_init": _is_s4d,
 }
 
 _OUTSIDE_TRAJECTORY = {
@@ -165,26 +204,39 @@ _OUTSIDE_TRAJECTORY = {
 
 
 def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The config of base `base` with dotted-key overrides; raises UserError naming the field."""
+    """The config of base `base` with dotted-key overrides; raises UserError naming the field.
+
+    `size` names a row of the base's table for the model's kind: depth, width and heads where no override sets them.
+    """
+    overrides = dict(overrides or {})
     tree = load_base(base)
-    overrides = overrides or {}
+    size = overrides.pop("size", tree.pop("size"))
+    sizes = tree.pop("sizes")
     for key, value in overrides.items():
         section, field = split_key(key)
         if field is None:
             tree[section] = value
         else:
             tree.setdefault(section, {})[field] = value
-    config = validate(tree, base)
-    unused = {name: used for name, used in _USED_IF.items() if not used(config.model)}
-    for name in unused:
+    model = tree["model"]
+    kind, mixer = (model.get(name, ModelConfig.model_fields[name].default) for name in ("kind", "mixer"))
+    if kind in sizes:
+        if size not in sizes[kind]:
+            raise unknown("size", str(size), sizes[kind])
+        tree["model"] = model = sizes[kind][size] | model
+    for name in [name for name, used in _USED_IF.items() if not used(kind, mixer)]:
         if f"model.{name}" in overrides:
-            raise UserError(f"model.{name}: not used by mixer {config.model.mixer!r} of kind {config.model.kind!r}")
-    reset = {name: ModelConfig.model_fields[name].default for name in unused}
-    return config.model_copy(update={"model": config.model.model_copy(update=reset)})
+            raise UserError(f"model.{name}: not used by {_what(kind, mixer)}")
+        model.pop(name, None)
+    return validate(tree, base)
+
+
+def _what(kind: Any, mixer: Any) -> str:
+    return f"kind {kind!r}" if kind == "dit" else f"mixer {mixer!r} of kind {kind!r}"
 
 
 def load_base(name: str) -> dict[str, Any]:
-    """The recipe in `bases/<name>.toml` as nested dictionaries."""
+    """The recipe in `bases/<name>.toml` as nested dictionaries: config sections, and `size` and `sizes`."""
     path = BASES / f"{name}.toml"
     if name not in bases():
         raise unknown("base", name, bases())
@@ -204,8 +256,10 @@ def validate(tree: Mapping[str, Any], source: str) -> Config:
 
 
 def split_key(key: str) -> tuple[str, str | None]:
-    """`section.field` or a top-level field, checked against the schema."""
+    """`section.field`, a top-level field or `size`, checked against the schema."""
     section, _, field = key.partition(".")
+    if key == "size":
+        return key, None
     if section not in Config.model_fields:
         raise unknown("config key", key, keys())
     part = Config.model_fields[section].annotation
@@ -219,8 +273,8 @@ def split_key(key: str) -> tuple[str, str | None]:
 
 
 def keys() -> list[str]:
-    """Every dotted key of the schema."""
-    out = []
+    """Every dotted key that an override may set."""
+    out = ["size"]
     for name, info in Config.model_fields.items():
         part = info.annotation
         if isinstance(part, type) and issubclass(part, BaseModel):
@@ -262,7 +316,9 @@ def digest(content: Any) -> str:
 def run_id(config: Config) -> str:
     """Readable slug and digest: equal for equal trajectories, whatever grid or arm they came from."""
     m = config.model
-    slug = f"{config.data.name}-{m.kind}-{m.mixer}-d{m.depth}w{m.width}-m{m.hourglass}p{m.patch}-s{config.seed}"
+    mixer = "" if m.kind == "dit" else f"-{m.mixer.rpartition(':')[2].lower()}"
+    shape = f"d{m.depth}w{m.width}-" + ("" if m.kind == "dit" else f"m{m.hourglass}") + f"p{m.patch}"
+    slug = f"{config.data.name}-{m.kind}{mixer}-{shape}-s{config.seed}"
     return f"{slug}-{digest({'schema': SCHEMA_VERSION, **trajectory(config)})}"
 
 
@@ -281,6 +337,6 @@ def _describe(error: ValidationError | TypeError, source: str) -> str:
     if first["type"] == "extra_forbidden":
         return str(unknown(f"{source}: config key", where, keys()))
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # between fields: the message names them
         return f"{source}: {where + '.' if where else ''}{message}"
     return f"{source}: {where} = {first['input']!r}: {message}"

@@ -143,6 +143,10 @@ class RunDir:
         """The kept weights (ema | raw) of a milestone."""
         return self.milestone(step) / f"{kind}.safetensors"
 
+    def kept_milestones(self, kind: str) -> list[int]:
+        """Steps whose weights (ema | raw) are kept, in order."""
+        return sorted(int(path.parent.name) for path in (self.path / "milestones").glob(f"*/{kind}.safetensors"))
+
     def lost_milestones(self, request: Request) -> list[int]:
         """Milestones that training has passed without keeping the weights that the request evaluates."""
         trained, kind = self.trained_steps(), request.evaluation.weights

@@ -12,10 +12,15 @@ from diffussm.errors import UserError
 
 def test_golden_ids() -> None:
     """Ids that exist in users' folders: they change with SCHEMA_VERSION only."""
-    assert run_id(resolve("digits")) == "digits-diffussm-s4d-d1w64-m1p1-s0-cee1a19bf524"
-    assert (
-        run_id(resolve("digits", {"seed": 2, "model.hourglass": 2})) == "digits-diffussm-s4d-d1w64-m2p1-s2-c185c1d2e882"
-    )
+    golden: dict[str, tuple[str, dict[str, object]]] = {
+        "digits-diffussm-s4d-d1w64-m2p1-s0-e29d9de81a3b": ("digits", {}),
+        "digits-diffussm-s4d-d1w64-m2p1-s2-c185c1d2e882": ("digits", {"seed": 2}),
+        "digits-diffussm-s4d-d1w64-m1p1-s0-cee1a19bf524": ("digits", {"model.hourglass": 1}),
+        "digits-dit-d1w64-p2-s0-e30d5ac7cb64": ("digits", {"model.kind": "dit", "model.patch": 2}),
+        "imagenet256-latents-diffussm-s4d-d29w1152-m2p1-s0-22a936c29f9b": ("imagenet256", {}),
+    }
+    for expected, (base, overrides) in golden.items():
+        assert run_id(resolve(base, overrides)) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,9 +45,16 @@ def test_what_leaves_the_trajectory_leaves_the_id(override: dict[str, object]) -
     [
         {"seed": 1},
         {"model.depth": 3},
-        {"model.hourglass": 2},
+        {"model.hourglass": 1},
+        {"size": "S"},
+        {"model.kind": "dit"},
         {"model.mixer": "identity"},
+        {"model.mixer": "attention"},
+        {"model.mixer": "somebody.elses:Mixer"},
         {"model.direction": "forward"},
+        {"model.residual": "full"},
+        {"model.scan": "hilbert"},
+        {"model.s4d_init": "inv"},
         {"model.state": 32},
         {"diffusion.timesteps": 500},
         {"diffusion.learned_variance": False, "diffusion.loss": "simple"},
@@ -57,7 +69,7 @@ def test_what_changes_the_trajectory_changes_the_id(override: dict[str, object])
 
 def test_only_differences_from_the_schema_are_digested() -> None:
     assert trajectory(Config()) == {}
-    assert trajectory(resolve("digits", {"model.hourglass": 2}))["model"] == {
+    assert trajectory(resolve("digits"))["model"] == {
         "depth": 1,
         "hourglass": 2,
         "classes": 10,
@@ -71,6 +83,40 @@ def test_unused_fields_are_reset_and_refused() -> None:
         resolve("digits", {"model.mixer": "identity", "model.state": 16})
     with pytest.raises(UserError, match=r"model\.heads: not used"):
         resolve("digits", {"model.heads": 4})
+    dit = resolve("digits", {"model.kind": "dit"})
+    assert (dit.model.hourglass, dit.model.heads) == (1, 4)
+    for field, value in (("hourglass", 2), ("mixer", "s4d"), ("scan", "hilbert"), ("residual", "full")):
+        with pytest.raises(UserError, match=rf"model\.{field}: not used by kind 'dit'"):
+            resolve("digits", {"model.kind": "dit", f"model.{field}": value})
+
+
+def test_what_is_not_used_need_not_fit() -> None:
+    """The base's hourglass does not divide DiT's single token, and does not have to."""
+    assert resolve("digits", {"model.kind": "dit", "model.patch": 8}).model.length == 1
+
+
+@pytest.mark.parametrize("base", ["digits", "digits16", "photos", "imagenet256"])
+def test_every_base_has_a_family(base: str) -> None:
+    for kind in ("diffussm", "dit"):
+        made = [resolve(base, {"size": size, "model.kind": kind}).model for size in ("S", "L", "XL")]
+        assert [(m.depth, m.width) for m in made] == sorted({(m.depth, m.width) for m in made})
+        assert {m.kind for m in made} == {kind}
+
+
+def test_sizes_of_the_paper() -> None:
+    sizes = {"S": (13, 384), "B": (13, 768), "L": (25, 1024), "XL": (29, 1152)}
+    for size, (depth, width) in sizes.items():
+        diffussm = resolve("imagenet256", {"size": size}).model
+        dit = resolve("imagenet256", {"size": size, "model.kind": "dit"}).model
+        assert (diffussm.depth, diffussm.width) == (depth, width)
+        assert (dit.depth, dit.width) == (depth - 1, width)
+    as_the_paper = resolve("imagenet256")
+    assert (as_the_paper.model.depth, as_the_paper.training.batch, as_the_paper.training.steps) == (29, 256, 400_000)
+    assert request(as_the_paper).milestones == (50_000, 100_000, 200_000, 300_000, 400_000)
+
+
+def test_an_explicit_key_goes_before_the_size() -> None:
+    assert resolve("digits", {"size": "S", "model.width": 40}).model.width == 40
 
 
 @pytest.mark.parametrize(
@@ -80,7 +126,15 @@ def test_unused_fields_are_reset_and_refused() -> None:
         ({"modle.patch": 2}, "did you mean 'model.patch'"),
         ({"model.hourglass": 3}, "model.hourglass: 3 does not divide the 64 tokens"),
         ({"model.patch": 3}, "model.patch: 3 does not divide image_size = 8"),
-        ({"model.mixer": "convolution"}, "Input should be 's4d' or 'identity'"),
+        ({"model.mixer": "atention"}, "model.mixer = 'atention': unknown name 'atention'; did you mean 'attention'?"),
+        ({"model.mixer": "no colon"}, "valid: attention, identity, package.module:Class, s4d"),
+        ({"model.mixer": 3}, "model.mixer = 3"),
+        ({"model.kind": "unet"}, "Input should be 'diffussm' or 'dit'"),
+        ({"model.mixer": "attention", "model.heads": 5}, "model.heads: 5 does not divide width = 64"),
+        ({"model.kind": "dit", "model.heads": 5}, "model.heads: 5 does not divide width = 64"),
+        ({"model.residual": "full", "model.width": 36, "model.hourglass": 8}, "model.hourglass: 8 does not divide 36"),
+        ({"model.image_size": 12, "model.scan": "hilbert"}, "model.scan: hilbert needs a power of two"),
+        ({"size": "XXL"}, "size: unknown name 'XXL'; did you mean 'XL'? valid: L, S, XL"),
         ({"model.depth": 0}, "model.depth = 0: Input should be greater than or equal to 1"),
         ({"model.depth": 2.5}, "model.depth = 2.5"),
         ({"model.state": 63}, "model.state = 63: Input should be a multiple of 2"),
@@ -133,7 +187,7 @@ def test_command_line_values(text: str, value: object) -> None:
 
 
 def test_keys_are_the_schema() -> None:
-    assert "model.hourglass" in keys()
+    assert {"model.hourglass", "size"} <= set(keys())
     assert "seed" in keys()
 
 

@@ -1,16 +1,20 @@
 """Grids become runs; every mistake in one is a line that names file and key."""
 
+import itertools
 from pathlib import Path
 
 import pytest
+import torch
 
 from ablations import grid as grids
 from ablations.grid import GridFile, arms, expand, load
-from ablations.plan import plan
+from ablations.plan import broken_matches, plan
 from diffussm import records
-from diffussm.config import request
+from diffussm.config import Config, request
 from diffussm.errors import UserError
 from diffussm.metrics.catalogue import evaluation_key
+from diffussm.models.build import build_model
+from diffussm.rng import Stream, name_counter, normal
 from diffussm.rundir import RunDir, write_whole
 
 HEADER = {"claim": "c", "source": "s", "expected": "e", "cost": "c", "command": "m", "base": "digits", "seeds": 2}
@@ -29,6 +33,58 @@ def test_shipped_grids(name: str) -> None:
     runs = expand(content, content.base, content.seeds, {})
     identities = {(run.run_id, request(run.config).digest) for run in runs}
     assert len(identities) == len(runs) == len(arms(content)) * content.seeds
+
+
+EMBEDDED = ["digits", "digits16", "photos"]
+
+
+@pytest.mark.parametrize("base", [*EMBEDDED, "imagenet256"])
+@pytest.mark.parametrize("name", grids.grids())
+def test_every_grid_plans_on_every_base(name: str, base: str, tmp_path: Path) -> None:
+    content = load(name)
+    planned = plan(expand(content, base, 1, {}), tmp_path)
+    assert len(planned) == len(arms(content))
+    assert {p.state for p in planned} == {"lacks data" if base == "imagenet256" else "new"}
+    assert all(p.parameters > 0 and p.macs.total for p in planned)
+    assert broken_matches(content.matched, planned) == []
+
+
+@pytest.mark.parametrize("base", EMBEDDED)
+@pytest.mark.parametrize("name", grids.grids())
+def test_every_arm_makes_a_difference(name: str, base: str) -> None:
+    """Any two arms of a grid differ in what their models put out, or in the key by which they are measured."""
+    runs = expand(load(name), base, 1, SMALL if name != "model_scale" else {"training.batch": 2})
+    identities = [(output(run.config), evaluation_key(run.config)) for run in runs]
+    for (a, key_a), (b, key_b) in itertools.combinations(identities, 2):
+        assert key_a != key_b or not torch.equal(a, b)
+
+
+SMALL = {"model.width": 16, "model.depth": 1, "training.batch": 2}
+
+
+def output(config: Config) -> torch.Tensor:
+    """Of the untrained model, each weight moved off its initial value by noise drawn by the weight's name."""
+    model = build_model(config)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            noise = normal(1, Stream.INIT, name_counter(name), 0, 1, tuple(p.shape))[0]
+            p.add_(0.1 * torch.from_numpy(noise))
+        m = config.model
+        x = normal(0, Stream.NOISE, 0, 0, 2, (m.channels, m.image_size, m.image_size))
+        return model(torch.from_numpy(x), torch.tensor([10, 500]), torch.tensor([0, 0]))
+
+
+def test_a_broken_match_is_told(tmp_path: Path) -> None:
+    runs = expand(grid(arms={"a": {"model.hourglass": 1}, "b": {"model.hourglass": 2}}), "digits", 1, {})
+    (sentence,) = broken_matches(("parameters",), plan(runs, tmp_path))
+    assert sentence == ("parameters are said to be matched, but b has 3.7% more than a (121,284 and 116,930)")
+    assert broken_matches((), plan(runs, tmp_path)) == []
+
+
+def test_a_grid_from_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((grids.GRIDS / "direction.toml").read_text())
+    assert load(str(path)) == load("direction")
 
 
 def test_hourglass_vs_patch() -> None:

@@ -1,23 +1,33 @@
 """The block and the model: shapes, identity at initialisation, the paper's equations written out, costs."""
 
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffussm.config import Config, resolve
-from diffussm.cost.closed_form import forward_macs, parameters
+from diffussm.config import MIXERS, Config, resolve
+from diffussm.cost.closed_form import attention_products, forward_macs, parameters
 from diffussm.cost.counted import dense_macs
 from diffussm.models.build import build_model, initialise, parameter_groups
 from diffussm.models.diffussm import Block, DiffuSSM
+from diffussm.models.dit import DiTBlock
 from diffussm.models.layers import position_embedding
+from diffussm.models.mixers import Attention
+from diffussm.models.scan import scan_order
 from diffussm.ssm.s4d import S4D
 
+ROOT = Path(__file__).parents[1]
 SHAPES = [(m, p) for m in (1, 2, 4, 8) for p in (1, 2, 4) if (8 // p) ** 2 % m == 0]
 
 
 def config(**model: object) -> Config:
-    overrides: dict[str, object] = {f"model.{name}": value for name, value in model.items()}
+    """The digits base, M = 1 unless given, with changes of the model."""
+    defaults = {} if model.get("kind") == "dit" else {"hourglass": 1}
+    overrides: dict[str, object] = {f"model.{name}": value for name, value in (defaults | model).items()}
     if model.get("classes") == 0:
         overrides["evaluation.metrics"] = ["fid"]
     return resolve("digits", overrides)
@@ -38,19 +48,52 @@ def batch(c: Config, size: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     return x, torch.arange(size) * 300, torch.arange(size) % (m.classes or 1)
 
 
-@pytest.mark.parametrize("mixer", ["s4d", "identity"])
+@pytest.mark.parametrize("residual", ["short", "full"])
+@pytest.mark.parametrize("mixer", MIXERS)
 @pytest.mark.parametrize(("hourglass", "patch"), SHAPES)
-def test_shapes_gradients_and_costs(hourglass: int, patch: int, mixer: str) -> None:
-    c = config(hourglass=hourglass, patch=patch, mixer=mixer, width=16, depth=2)
-    model = build_model(c, "fft")
+def test_shapes_gradients_and_costs(hourglass: int, patch: int, mixer: str, residual: str) -> None:
+    c = config(hourglass=hourglass, patch=patch, mixer=mixer, residual=residual, width=16, depth=2)
+    check(c, "fft")
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4, 8])
+def test_dit_shapes_gradients_and_costs(patch: int) -> None:
+    check(config(kind="dit", patch=patch, width=16, heads=2, depth=2), "auto")
+
+
+def check(c: Config, backend: str) -> None:
+    """Shape of the output, a gradient everywhere, parameters and dense MACs as the closed form has them."""
+    model = build_model(c, backend)
     randomise(model)
     x, t, y = batch(c)
     output = model(x, t, y)
     assert output.shape == (3, 2, 8, 8)
     output.square().mean().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    alone = c.model.length == 1 and (c.model.mixer == "attention" or c.model.kind == "dit")
+    without = ("qkv.weight", "qkv.bias") if alone else ()  # a token that sees itself only: queries and keys idle
+    assert all(p.grad is not None for p in model.parameters())
+    assert all(p.grad.abs().sum() > 0 for name, p in model.named_parameters() if not name.endswith(without or "\0"))
     assert parameters(c) == sum(p.numel() for p in model.parameters())
-    assert forward_macs(c).dense == dense_macs(model, (x[:1], t[:1], y[:1]))
+    macs, counted = forward_macs(c), dense_macs(model, (x[:1], t[:1], y[:1]))
+    assert macs.mixer is not None
+    if c.model.kind == "dit" or c.model.mixer == "attention":  # fvcore counts no scaled_dot_product_attention
+        assert macs.total == counted + c.model.depth * attention_products(c.model)
+    else:
+        assert macs.dense == counted
+
+
+def test_dit_macs_are_the_published_ones() -> None:
+    """Gflops of DiT's own table, which are MACs, from depth, width and patch."""
+    published = pd.read_csv(ROOT / "reports" / "published" / "dit.csv")
+    for row in published.itertuples():
+        size = row.model.removeprefix("DiT-").split("/")[0]
+        c = resolve("imagenet256", {"size": size, "model.kind": "dit", "model.patch": row.patch})
+        assert (c.model.depth, c.model.width, c.model.heads) == (row.depth, row.width, row.heads)
+        tolerance = 0.006 if row.model == "DiT-S/8" else 0.003
+        total = forward_macs(c).total
+        assert total is not None
+        assert total / 1e9 == pytest.approx(row.gmacs_256, rel=tolerance, abs=0.005)
+        assert parameters(c) / 1e6 == pytest.approx(row.params_m, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +119,19 @@ def test_mixer_macs_are_the_stated_formula() -> None:
     assert macs.dense == pytest.approx(29 * 7.5 * 1024 * 1152**2, rel=0.002)  # 295.6 G
 
 
+@pytest.mark.parametrize("residual", ["short", "full"])
 @pytest.mark.parametrize("hourglass", [1, 2, 4, 8])
-def test_a_block_is_the_identity_at_initialisation(hourglass: int) -> None:
-    block = Block(config(hourglass=hourglass, width=16).model, "auto")
+def test_a_block_is_the_identity_at_initialisation(hourglass: int, residual: str) -> None:
+    block = Block(config(hourglass=hourglass, residual=residual, width=16).model, "auto")
     initialise(block, seed=0)
-    x, condition = torch.randn(2, 64 // hourglass, 16), torch.randn(2, 16)
+    x, condition = torch.randn(2, 64 if residual == "full" else 64 // hourglass, 16), torch.randn(2, 16)
+    torch.testing.assert_close(block(x, condition), x, rtol=0, atol=0)
+
+
+def test_a_dit_block_is_the_identity_at_initialisation() -> None:
+    block = DiTBlock(16, 2)
+    initialise(block, seed=0)
+    x, condition = torch.randn(2, 9, 16), torch.randn(2, 16)
     torch.testing.assert_close(block(x, condition), x, rtol=0, atol=0)
 
 
@@ -89,26 +140,40 @@ def test_a_new_model_predicts_zero() -> None:
     assert build_model(c)(*batch(c)).abs().max() == 0
 
 
-def test_a_block_is_the_papers_equations() -> None:
-    """One position after another, each W_up_k and W_down_k by itself, in float64."""
+def linear(layer: torch.nn.Linear, v: Tensor) -> Tensor:
+    return v @ layer.weight.T + layer.bias
+
+
+def sigma(v: Tensor) -> Tensor:
+    return 0.5 * v * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (v + 0.044715 * v**3)))
+
+
+def normalised(x: Tensor) -> Tensor:
+    mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)
+    return (x - mean) / (variance + 1e-6).sqrt()
+
+
+@pytest.mark.parametrize("residual", ["short", "full"])
+def test_a_block_is_the_papers_equations(residual: str) -> None:
+    """One position after another, each V_k, W_up_k, W_down_k and R_k by itself, in float64."""
     m, d = 4, 8
-    c = config(hourglass=m, width=d, state=4)
+    c = config(hourglass=m, width=d, state=4, residual=residual)
     block = Block(c.model, "reference").double()
     initialise(block, seed=0)
     randomise(block)
-    x = torch.randn(2, 16, d, dtype=torch.float64)
+    length = 64 if residual == "full" else 16
+    x = torch.randn(2, length, d, dtype=torch.float64)
     condition = torch.randn(2, d, dtype=torch.float64)
 
-    def linear(layer: torch.nn.Linear, v: Tensor) -> Tensor:
-        return v @ layer.weight.T + layer.bias
-
-    def sigma(v: Tensor) -> Tensor:
-        return 0.5 * v * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (v + 0.044715 * v**3)))
-
-    gamma_beta_alpha = linear(block.adaLN_modulation[1], F.silu(condition))
-    shift, scale, alpha = (gamma_beta_alpha[:, i * d : (i + 1) * d] for i in range(3))
-    mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)
-    i = (x - mean) / (variance + 1e-6).sqrt() * (1 + scale[:, None]) + shift[:, None]
+    shift, scale, alpha = linear(block.adaLN_modulation[1], F.silu(condition))[:, None].split(d, dim=-1)
+    modulated = normalised(x) * (1 + scale) + shift
+    i = modulated
+    if residual == "full":
+        i = torch.empty(2, 16, d, dtype=torch.float64)
+        for position in range(64):
+            j, k = divmod(position, m)
+            part = slice(d // m * k, d // m * (k + 1))
+            i[:, j, part] = modulated[:, position] @ block.v.weight[k] + block.v.bias[k, 0]
     hidden = sigma(linear(block.w_0, i))
     u = torch.empty(2, 64, d, dtype=torch.float64)
     for position in range(64):
@@ -122,7 +187,106 @@ def test_a_block_is_the_papers_equations() -> None:
         part = slice(2 * d // m * k, 2 * d // m * (k + 1))
         down[:, j, part] = sigma(y[:, position] @ block.w_down.weight[k] + block.w_down.bias[k, 0])
     o = linear(block.w_3, sigma(linear(block.w_2, down)) * sigma(linear(block.w_1, i)))
-    torch.testing.assert_close(block(x, condition), x + alpha[:, None] * o)
+    expected = x.clone()
+    for position in range(length):
+        if residual == "full":
+            j, k = divmod(position, m)
+            rows = slice(k * d, (k + 1) * d)
+            added = o[:, j] @ block.r.weight[rows].T + block.r.bias[rows]
+        else:
+            added = o[:, position]
+        expected[:, position] += alpha[:, 0] * added
+    torch.testing.assert_close(block(x, condition), expected)
+
+
+def plain_attention(qkv: Tensor, heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(D/H)) v, head by head and query by query: (B, L, 3D) -> (B, L, D)."""
+    q, k, v = qkv.chunk(3, dim=-1)
+    size = q.shape[-1] // heads
+    out = torch.empty_like(q)
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        for position in range(q.shape[1]):
+            score = (k[..., part] * q[:, position, None, part]).sum(-1) / size**0.5
+            weight = score.exp() / score.exp().sum(-1, keepdim=True)
+            out[:, position, part] = (weight[..., None] * v[..., part]).sum(1)
+    return out
+
+
+def test_attention_is_a_plain_computation() -> None:
+    mixer = Attention(12, 3).double()
+    initialise(mixer, seed=0)
+    randomise(mixer)
+    u = torch.randn(2, 7, 12, dtype=torch.float64)
+    torch.testing.assert_close(mixer(u), linear(mixer.proj, plain_attention(linear(mixer.qkv, u), 3)))
+    assert mixer(u).shape == (2, 7, 24)
+
+
+def test_a_dit_block_is_a_plain_computation() -> None:
+    d = 12
+    block = DiTBlock(d, 3).double()
+    initialise(block, seed=0)
+    randomise(block)
+    x, condition = torch.randn(2, 7, d, dtype=torch.float64), torch.randn(2, d, dtype=torch.float64)
+    modulation = linear(block.adaLN_modulation[1], F.silu(condition))[:, None]
+    shift_1, scale_1, alpha_1, shift_2, scale_2, alpha_2 = modulation.split(d, dim=-1)
+    seen = plain_attention(linear(block.attn.qkv, normalised(x) * (1 + scale_1) + shift_1), 3)
+    middle = x + alpha_1 * linear(block.attn.proj, seen)
+    hidden = sigma(linear(block.mlp.fc1, normalised(middle) * (1 + scale_2) + shift_2))
+    expected = middle + alpha_2 * linear(block.mlp.fc2, hidden)
+    torch.testing.assert_close(block(x, condition), expected)
+
+
+def test_dit_parameters_have_the_published_names() -> None:
+    model = build_model(config(kind="dit", depth=1, width=16, heads=2))
+    block = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "adaLN_modulation.1"]
+    owners = ["x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2", *(f"blocks.0.{name}" for name in block)]
+    owners += ["final_layer.linear", "final_layer.adaLN_modulation.1"]
+    expected = {f"{owner}.{leaf}" for owner in owners for leaf in ("weight", "bias")} | {
+        "y_embedder.embedding_table.weight"
+    }
+    assert {name for name, _ in model.named_parameters()} == expected
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_gradcheck(mixer: str) -> None:
+    """Of every mixer, with respect to its input and each of its parameters."""
+    made = Block(config(mixer=mixer, width=4, **{"state": 4} if mixer == "s4d" else {}).model, "auto").mixer.double()
+    initialise(made, seed=0)
+    names = [name for name, _ in made.named_parameters()]
+
+    def function(u: Tensor, *values: Tensor) -> Tensor:
+        return torch.func.functional_call(made, dict(zip(names, values, strict=True)), (u,))
+
+    u = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(function, (u, *(p.detach().clone().requires_grad_() for p in made.parameters())))
+
+
+@pytest.mark.parametrize("side", [2, 4, 8, 16])
+def test_scan_orders_visit_every_token_once(side: int) -> None:
+    for name in ("raster", "serpentine", "hilbert"):
+        order = scan_order(name, side)
+        assert sorted(order.tolist()) == list(range(side * side))
+        steps = [abs(a // side - b // side) + abs(a % side - b % side) for a, b in pairwise(order.tolist())]
+        assert set(steps) == ({1} if name != "raster" else {1, side})
+
+
+def test_small_scans_written_out() -> None:
+    assert scan_order("serpentine", 3).tolist() == [0, 1, 2, 5, 4, 3, 6, 7, 8]
+    assert scan_order("hilbert", 2).tolist() == [0, 1, 3, 2]
+    assert scan_order("hilbert", 4).tolist() == [0, 4, 5, 1, 2, 3, 7, 6, 10, 11, 15, 14, 13, 9, 8, 12]
+
+
+@pytest.mark.parametrize("scan", ["raster", "serpentine", "hilbert"])
+def test_pixels_come_back_to_their_places(scan: str) -> None:
+    """With every block off, an output pixel may depend on the input pixels of its own token only."""
+    model = build_model(config(scan=scan, width=16))
+    torch.nn.init.normal_(model.final_layer.linear.weight)
+    x, t, y = batch(config(), 1)
+    changed = x.clone()
+    changed[0, 0, 2, 5] += 1
+    moved = (model(changed, t, y) - model(x, t, y)).abs().amax((0, 1)) > 1e-7
+    assert moved.nonzero().tolist() == [[2, 5]]
 
 
 def test_tokens_are_pixels_in_raster_order() -> None:
@@ -180,12 +344,13 @@ def test_optimiser_groups_hold_every_parameter_once() -> None:
     assert len(inside) == 2 * 5
     assert len(dense["params"]) + len(ssm["params"]) == len(list(model.parameters()))
     assert (dense["lr"], dense["weight_decay"], ssm["lr"], ssm["weight_decay"]) == (1.0, 0.5, 0.1, 0.0)
-    assert len(list(parameter_groups(build_model(config(mixer="identity")), 1.0, 1.0, 0.0))) == 1
+    for other in (config(mixer="identity"), config(mixer="attention"), config(kind="dit")):
+        assert len(list(parameter_groups(build_model(other), 1.0, 1.0, 0.0))) == 1
 
 
 def test_backends_make_the_same_model() -> None:
     c = config(width=16, hourglass=2)
-    models = [DiffuSSM(c.model, 2, backend) for backend in ("fft", "toeplitz")]
+    models = [DiffuSSM(c.model, 2, backend) for backend in ("fft", "chunked")]
     for model in models:
         initialise(model, seed=0)
         randomise(model)

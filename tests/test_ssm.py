@@ -3,18 +3,20 @@
 import cmath
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffussm.models.build import initialise
-from diffussm.ssm import fft
+from diffussm.ssm import chunked, fft
 from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.s4d import BACKENDS, S4D, choose_backend
 
-LENGTHS = [1, 3, 63, 64, 100]
-CASES = [(backend, length) for backend in ("fft", "toeplitz") for length in LENGTHS] + [("fft", 257)]
+LENGTHS = [1, 3, 63, 64, 100, 257, 1000]
+CASES = [(backend, length) for backend in ("fft", "chunked") for length in LENGTHS]
 
 
 def layer(width: int, state: int, bidirectional: bool, backend: str) -> S4D:
@@ -47,20 +49,20 @@ def test_backend_equals_reference_in_float64(backend: str, length: int, bidirect
         torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("length", [64, 100])
-def test_toeplitz_rounds_no_worse_than_twice_fft(length: int) -> None:
+@pytest.mark.parametrize("length", [64, 100, 1000])
+def test_chunked_rounds_no_worse_than_twice_fft(length: int) -> None:
     """In float32, with N = 64 as in training: error against float64 at most twice plain FFT's, plus a floor."""
     generator = torch.Generator().manual_seed(0)
     u, dy = torch.randn(4, length, 16, generator=generator), torch.randn(4, length, 32, generator=generator)
     truth = outputs_and_gradients(layer(16, 64, True, "reference").double(), u.double(), dy.double())
     plain = outputs_and_gradients(layer(16, 64, True, "fft"), u, dy)
-    dense = outputs_and_gradients(layer(16, 64, True, "toeplitz"), u, dy)
+    dense = outputs_and_gradients(layer(16, 64, True, "chunked"), u, dy)
     for name, expected in truth.items():
         allowed = 2 * relative_error(plain[name], expected) + 1e-6
         assert relative_error(dense[name], expected) <= allowed, name
 
 
-@pytest.mark.parametrize("backend", ["fft", "toeplitz"])
+@pytest.mark.parametrize("backend", ["fft", "chunked"])
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_gradcheck(backend: str, bidirectional: bool) -> None:
     made = layer(2, 4, bidirectional, backend).double()
@@ -123,13 +125,76 @@ def test_initial_values_are_s4d_lin() -> None:
     assert made.skip.std().item() == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("init", "expected"),
+    [
+        ("lin", lambda n: complex(-0.5, math.pi * n)),
+        ("inv", lambda n: complex(-0.5, 8 / math.pi * (8 / (2 * n + 1) - 1))),
+        ("real", lambda n: complex(-(n + 1), 0)),
+    ],
+)
+def test_initial_spectrum(init: str, expected: Callable[[int], complex]) -> None:
+    made = S4D(3, 8, True, "fft", init)
+    initialise(made, seed=0)
+    for n in range(4):
+        a = complex(-made.log_decay[1, 2, n].exp().item(), made.frequency[1, 2, n].item())
+        assert a == pytest.approx(expected(n), rel=1e-6)
+
+
 def test_parameters_are_real() -> None:
     assert not any(p.is_complex() for p in layer(4, 8, True, "fft").parameters())
 
 
 def test_automatic_backend() -> None:
-    assert [choose_backend("auto", n) for n in (1, 64, 128, 129)] == ["toeplitz", "toeplitz", "toeplitz", "fft"]
-    assert choose_backend("reference", 64) == "reference"
+    assert choose_backend("auto") == "chunked"
+    assert choose_backend("reference") == "reference"
+
+
+def test_blocks_of_channels_are_pieces_of_one_layer() -> None:
+    """More channels than one block, of which the last is not full, and a length that chunks do not divide."""
+    width, length = chunked.BLOCK + 3, chunked.ONE_CHUNK + 5
+    u, dy = torch.randn(2, length, width, dtype=torch.float64), torch.randn(2, length, 2 * width, dtype=torch.float64)
+    truth = outputs_and_gradients(layer(width, 4, True, "fft").double(), u, dy)
+    found = outputs_and_gradients(layer(width, 4, True, "chunked").double(), u, dy)
+    for name, expected in truth.items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_uninitialised_memory_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every `empty` filled with NaN: one element read before it is written would spread."""
+    empty, empty_like, new_empty = torch.empty, torch.empty_like, Tensor.new_empty
+
+    def poisoned(make):  # type: ignore[no-untyped-def]
+        return lambda *args, **kwargs: make(*args, **kwargs).fill_(float("nan"))
+
+    made, u, dy = layer(5, 8, True, "chunked"), torch.randn(2, 200, 5), torch.randn(2, 200, 10)
+    expected = outputs_and_gradients(made, u, dy)
+    monkeypatch.setattr(torch, "empty", poisoned(empty))
+    monkeypatch.setattr(torch, "empty_like", poisoned(empty_like))
+    monkeypatch.setattr(Tensor, "new_empty", poisoned(new_empty))
+    for name, value in outputs_and_gradients(made, u, dy).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0, msg=name)
+
+
+def test_chunked_never_builds_a_kernel_of_full_length() -> None:
+    """No tensor of D N/2 L elements: the largest one saved or made is of input, output or a table."""
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, (tuple, list)) else [out]:
+                if isinstance(tensor, Tensor):
+                    largest = max(largest, tensor.untyped_storage().nbytes() // 4)
+            return out
+
+    width, length, state = 8, 4096, 64
+    made, u = layer(width, state, True, "chunked"), torch.randn(1, length, width)
+    with Watch():
+        made(u)
+    assert largest <= 2 * length * width * state / chunked.CHUNK  # the states carried, both directions
+    assert largest < width * state // 2 * length / 4
 
 
 def test_autocast_leaves_the_mixer_in_float32() -> None:

@@ -12,7 +12,14 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"`torch.jit.script` is deprecated", category=FutureWarning)
     from fvcore.nn import FlopCountAnalysis
 
-DENSE = ("linear", "addmm", "matmul", "bmm", "baddbmm")  # einsum makes S4D's kernels, once per call: not a dense layer
+DENSE = (
+    "linear",
+    "addmm",
+    "matmul",
+    "bmm",
+    "baddbmm",
+    "conv",
+)  # einsum makes S4D's kernels, once per call: not a dense layer
 
 
 def dense_macs(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:

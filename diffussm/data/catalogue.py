@@ -8,15 +8,23 @@ from diffussm.errors import UserError, unknown
 
 @dataclass(frozen=True)
 class DataFacts:
+    """`images` and `sha256` are of the reference set: its pixels' bytes (N, C, H, W), then its labels' (N,) int64."""
+
     images: int
     image_size: int
     channels: int
-    classes: int
-    sha256: str  # of the images' bytes (N, C, H, W) and the labels' (N,) int64, in this order
+    classes: int  # 0: unconditional
+    sha256: str = ""
+    lacks: str = ""  # what must be there before it can be used, in words; empty for embedded data
 
+
+LATENTS = "latents of Stable Diffusion's VAE, for which this version has no loader"
 
 CATALOGUE = {
     "digits": DataFacts(1797, 8, 1, 10, "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"),
+    "digits16": DataFacts(1797, 16, 1, 10, "93d84264ffe7f863aa54b4e89d8b18740f25b03fd226ffcc7248a15557f4ede1"),
+    "photos": DataFacts(2048, 32, 3, 0, "8bcde3aae5a9c0841943093e6c3356bcce4e9b8d0bb0478df725205c5e570954"),
+    "imagenet256-latents": DataFacts(1_281_167, 32, 4, 1000, lacks=f"ImageNet as 32 x 32 {LATENTS}"),
 }
 
 
@@ -36,6 +44,13 @@ def check_fit(config: Config) -> None:
                 f"model.{field} = {getattr(model, field)}: {config.data.name} has {field} {getattr(known, field)}"
             )
     if model.classes not in (0, known.classes):
-        raise UserError(
-            f"model.classes = {model.classes}: {config.data.name} has {known.classes}; allowed: that, or 0 for none"
-        )
+        allowed = f"{known.classes}; allowed: that, or 0 for none" if known.classes else "none; allowed: 0"
+        raise UserError(f"model.classes = {model.classes}: {config.data.name} has {allowed}")
+
+
+def lacking(config: Config) -> str:
+    """What the config's data and reference need before they can be used, in one line; empty where they are there."""
+    for field, name in (("data.name", config.data.name), ("evaluation.reference", config.evaluation.reference)):
+        if lacks := facts(name, field).lacks:
+            return f"{field} = {name}: needs {lacks}"
+    return ""

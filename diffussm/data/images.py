@@ -1,17 +1,16 @@
-"""A loaded data set, and its loading by name with the content checked."""
+"""A loaded data set: the images a step trains on, and the reference set that samples are measured against."""
 
 import hashlib
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.data.catalogue import facts
-from diffussm.errors import UserError
+from diffussm.rng import permutation
 
 
 class Images(NamedTuple):
-    """Pixels in grey levels 0 .. 255, labels 0 .. classes - 1."""
+    """Pixels in grey levels 0 .. 255, labels 0 .. classes - 1 (0 where there are none)."""
 
     pixels: NDArray[np.uint8]  # (N, C, H, W)
     labels: NDArray[np.int64]  # (N,)
@@ -21,12 +20,30 @@ class Images(NamedTuple):
         return hashlib.sha256(self.pixels.tobytes() + self.labels.tobytes()).hexdigest()
 
 
-def load(name: str, field: str = "data.name") -> Images:
-    """Data set `name`; UserError, naming config field `field`, if it is unknown or not the content in the catalogue."""
-    expected = facts(name, field).sha256
-    from diffussm.data import digits
+class TrainingData(Protocol):
+    def batch(self, seed: int, step: int, size: int) -> Images:
+        """The images of a step of `size`: a function of its arguments and nothing else."""
 
-    images = {"digits": digits.load}[name]()
-    if images.sha256 != expected:
-        raise UserError(f"{field} = {name}: the installed data is not the known one (sha256 {images.sha256[:12]}...)")
-    return images
+
+class Shuffled:
+    """A finite set, every image once an epoch, in an order of its own for each epoch and seed."""
+
+    def __init__(self, images: Images):
+        self.images = images
+        self._order: tuple[tuple[int, int], NDArray[np.int64]] = ((-1, -1), np.empty(0, dtype=np.int64))
+
+    def batch(self, seed: int, step: int, size: int) -> Images:
+        chosen = self.chosen(seed, step * size, size)
+        return Images(self.images.pixels[chosen], self.images.labels[chosen])
+
+    def chosen(self, seed: int, start: int, count: int) -> NDArray[np.int64]:
+        """Indices of the images with global sample numbers start .. start + count - 1: one permutation an epoch."""
+        images = len(self.images.labels)
+        parts = []
+        while count:
+            epoch, position = divmod(start, images)
+            if self._order[0] != (seed, epoch):
+                self._order = (seed, epoch), permutation(seed, epoch, images)
+            parts.append(self._order[1][position : position + count])
+            start, count = start + len(parts[-1]), count - len(parts[-1])
+        return np.concatenate(parts)

@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from diffussm.config import Config
-from diffussm.data.catalogue import CATALOGUE as DATA
-from diffussm.errors import unknown
+from diffussm.data.catalogue import facts
+from diffussm.errors import UserError, unknown
 from diffussm.records import EvaluationKey
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -15,12 +15,20 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class ExtractorFacts:
+    """What a shipped network takes and tells apart."""
+
     weights: Path
-    classifies: bool  # its logits are the data's classes
+    channels: int
+    image_size: int
+    classes: int
+    data: str  # the data set that it was made for
+    classifies: bool  # its classes are that data's
 
 
 EXTRACTORS = {
-    "digits-cnn": ExtractorFacts(WEIGHTS / "digits_cnn.safetensors", classifies=True),
+    "digits-cnn": ExtractorFacts(WEIGHTS / "digits_cnn.safetensors", 1, 8, 10, "digits", classifies=True),
+    "digits16-cnn": ExtractorFacts(WEIGHTS / "digits16_cnn.safetensors", 1, 16, 10, "digits16", classifies=True),
+    "photos-cnn": ExtractorFacts(WEIGHTS / "photos_cnn.safetensors", 3, 32, 8, "photos", classifies=False),
 }
 
 
@@ -37,11 +45,17 @@ def weights_sha256(name: str) -> str:
 
 
 def evaluation_key(config: Config) -> EvaluationKey:
-    """How the config's evaluation measures; raises UserError for an unknown extractor or reference."""
-    e = config.evaluation
-    if e.reference not in DATA:
-        raise unknown("evaluation.reference", e.reference, DATA)
-    reference = DATA[e.reference]
+    """How the config's evaluation measures; raises UserError for what is unknown or does not fit the images."""
+    e, m = config.evaluation, config.model
+    reference, extractor = facts(e.reference, "evaluation.reference"), extractor_facts(e.extractor)
+    for field, takes in ((f"reference = {e.reference}", reference), (f"extractor = {e.extractor}", extractor)):
+        if (takes.channels, takes.image_size) != (m.channels, m.image_size):
+            raise UserError(
+                f"evaluation.{field}: for {takes.channels} channels of {takes.image_size} pixels a side, "
+                f"not {m.channels} of {m.image_size}"
+            )
+    if "label_accuracy" in e.metrics and not extractor.classifies:
+        raise UserError(f"evaluation.metrics: label_accuracy needs a classifier, {e.extractor} is none")
     return EvaluationKey(
         extractor=e.extractor,
         extractor_sha256=weights_sha256(e.extractor),

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffussm.config import Config
-from diffussm.data.images import load
+from diffussm.data.load import reference_images
 from diffussm.diffusion.gaussian import GaussianDiffusion
 from diffussm.diffusion.sampling import Network, guided, sample, sampling_schedule
 from diffussm.metrics.catalogue import evaluation_key
@@ -35,7 +35,7 @@ class Evaluator:
         self.config, self.device = config, device
         self.key = evaluation_key(config)
         self.extractor: Extractor = load_extractor(self.key.extractor, self.key.extractor_sha256)
-        reference = self.extractor(load(self.key.reference, "evaluation.reference").pixels)
+        reference = self.extractor(reference_images(self.key.reference).pixels)
         self.reference = Statistics.of(reference.features)
         self.floor = noise_floor(reference.features, self.key.samples)
 
@@ -73,8 +73,12 @@ def generate(
     count: int,
     device: torch.device | str = "cpu",
     progress: Callable[[int], object] = ignore,
+    label: int | None = None,
 ) -> Samples:
-    """Samples 0 .. count - 1 of the config's seed: labels uniform over the classes, noise by (seed, index) alone."""
+    """Samples 0 .. count - 1 of the config's seed: labels uniform over the classes, noise by (seed, index) alone.
+
+    With `label`, all of that class.
+    """
     m, e = config.model, config.evaluation
     diffusion = GaussianDiffusion(
         sampling_schedule(config.diffusion, e.sampler, e.sampler_steps), config.diffusion.learned_variance, device
@@ -82,6 +86,8 @@ def generate(
     network = guided(network, e.guidance, m.classes, m.channels)
     shape = (m.channels, m.image_size, m.image_size)
     labels = integers(config.seed, Stream.SAMPLE_LABEL, 0, 0, count, max(m.classes, 1))
+    if label is not None:
+        labels = np.full(count, label)
     batches = []
     for start in range(0, count, e.batch):
         size = min(e.batch, count - start)

@@ -10,7 +10,7 @@ from safetensors.torch import load
 
 from diffussm.errors import UserError
 from diffussm.metrics.catalogue import extractor_facts
-from diffussm.metrics.digits_cnn import DigitsCNN
+from diffussm.metrics.small_cnn import SmallCNN
 
 
 class Extracted(NamedTuple):
@@ -40,10 +40,11 @@ class NetworkExtractor:
 
 def load_extractor(name: str, expected_sha256: str) -> Extractor:
     """The extractor of that name; UserError if its weights are not the expected ones."""
-    content = extractor_facts(name).weights.read_bytes()
+    facts = extractor_facts(name)
+    content = facts.weights.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != expected_sha256:
         raise UserError(f"evaluation.extractor = {name}: weights have sha256 {found}, expected {expected_sha256}")
-    network = {"digits-cnn": DigitsCNN}[name]()
+    network = SmallCNN(facts.channels, facts.image_size, facts.classes)
     network.load_state_dict(load(content))
     return NetworkExtractor(network)

@@ -19,7 +19,7 @@ from diffussm.models.build import build_model
 from diffussm.rundir import RunDir, write_whole
 
 SHEET = 64  # samples shown and kept
-SHEET_PIXELS = 256  # least width of a sheet
+SHEET_PIXELS = 512  # least width of a sheet
 
 
 def evaluate_milestone(
@@ -32,8 +32,7 @@ def evaluate_milestone(
     progress: Callable[[int], None],
 ) -> None:
     """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record."""
-    network = build_model(config, backend).to(evaluator.device).eval()
-    network.load_state_dict(load(run.weights(step, config.evaluation.weights).read_bytes()))
+    network = load_network(run, config, step, backend, evaluator.device)
     began = time.monotonic()
     with torch.no_grad():
         metrics, samples = evaluator(network, progress)
@@ -49,6 +48,15 @@ def evaluate_milestone(
         provenance=dict(provenance),
     )
     records.write(record, path)
+
+
+def load_network(
+    run: RunDir, config: Config, step: int, backend: str, device: torch.device | str = "cpu"
+) -> torch.nn.Module:
+    """The run's model with the weights (ema | raw) kept at `step`, ready to sample from."""
+    network = build_model(config, backend).to(device).eval()
+    network.load_state_dict(load(run.weights(step, config.evaluation.weights).read_bytes()))
+    return network
 
 
 def sheet(pixels: NDArray[np.uint8], columns: int = 8) -> Image.Image:

@@ -6,17 +6,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffussm.config import Config
+from diffussm.config import Config, is_outside
 from diffussm.models.diffussm import DiffuSSM
+from diffussm.models.dit import DiT
+from diffussm.models.mixers import ssm_parameters
 from diffussm.rng import Stream, name_counter, normal, uniform
 from diffussm.ssm.s4d import S4D
 
 
-def build_model(config: Config, backend: str | None = None) -> DiffuSSM:
+def build_model(config: Config, backend: str | None = None) -> nn.Module:
     """The config's model with its initial values, on the CPU in float32."""
-    model = DiffuSSM(config.model, config.outputs, backend or config.training.backend)
+    model = _construct(config, backend or config.training.backend)
     initialise(model, config.seed)
     return model
+
+
+def _construct(config: Config, backend: str) -> nn.Module:
+    if config.model.kind == "dit":
+        return DiT(config.model, config.outputs)
+    if is_outside(config.model.mixer):  # its constructor draws its initial values
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(config.seed)
+            return DiffuSSM(config.model, config.outputs, backend)
+    return DiffuSSM(config.model, config.outputs, backend)
 
 
 @torch.no_grad()
@@ -24,9 +36,12 @@ def initialise(model: nn.Module, seed: int) -> None:
     """Initial values as ViT and DiT: Xavier-uniform matrices, zero biases, N(0, 0.02) conditioning embedders, zero
     for every adaLN and the decoder, so that each block is the identity. Each parameter draws by its own name."""
     s4d_layers = {name: module for name, module in model.named_modules() if isinstance(module, S4D)}
+    outside = isinstance(model, DiffuSSM) and is_outside(model.config.mixer)
     for name, parameter in model.named_parameters():
         owner, _, leaf = name.rpartition(".")
         shape = tuple(parameter.shape)
+        if outside and ".mixer." in name:
+            continue
         if owner in s4d_layers:
             value = s4d_layers[owner].initial_values(
                 leaf, _draw(uniform, seed, name, shape), _draw(normal, seed, name, shape)
@@ -36,9 +51,14 @@ def initialise(model: nn.Module, seed: int) -> None:
         elif "t_embedder" in owner or "y_embedder" in owner:
             value = 0.02 * _draw(normal, seed, name, shape)
         else:
-            limit = (6 / (shape[-1] + shape[-2])) ** 0.5
-            value = limit * (2 * _draw(uniform, seed, name, shape) - 1)
+            value = _xavier_limit(parameter) * (2 * _draw(uniform, seed, name, shape) - 1)
         parameter.copy_(value)
+
+
+def _xavier_limit(weight: Tensor) -> float:
+    """Of a matrix, a stack of matrices, or a convolution's kernel, which is a matrix on patches."""
+    matrix = weight.flatten(1) if weight.dim() == 4 else weight
+    return (6 / (matrix.shape[-1] + matrix.shape[-2])) ** 0.5
 
 
 def _draw(distribution: Callable[..., Any], seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -47,9 +67,10 @@ def _draw(distribution: Callable[..., Any], seed: int, name: str, shape: tuple[i
 
 
 def parameter_groups(model: nn.Module, lr: float, ssm_lr_scale: float, weight_decay: float) -> Iterator[dict[str, Any]]:
-    """Optimiser groups: the S4D layers' parameters, without weight decay and at a rate of their own, and the rest."""
-    ssm = {id(p) for module in model.modules() if isinstance(module, S4D) for p in module.parameters()}
-    parameters = list(model.parameters())
-    yield {"params": [p for p in parameters if id(p) not in ssm], "lr": lr, "weight_decay": weight_decay}
+    """Optimiser groups: state-space parameters, without weight decay and at a rate of their own, and the rest."""
+    ssm = ssm_parameters(model)
+    apart = {id(p) for p in ssm}
+    rest = [p for p in model.parameters() if id(p) not in apart]
+    yield {"params": rest, "lr": lr, "weight_decay": weight_decay}
     if ssm:
-        yield {"params": [p for p in parameters if id(p) in ssm], "lr": lr * ssm_lr_scale, "weight_decay": 0.0}
+        yield {"params": ssm, "lr": lr * ssm_lr_scale, "weight_decay": 0.0}

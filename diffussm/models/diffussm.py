@@ -2,9 +2,10 @@
 
 Letters: B batch, L tokens at full resolution, M hourglass ratio, J = L/M, P patch size, C channels, D width.
 
-The residual stream is at the short length J, as in the paper's equations. The embedding is one linear layer on M
-consecutive tokens, that is on a 1 x M patch of the sequence: M groups pixels too, and differs from P in that the
-mixer still runs over all L of them.
+The paper disagrees with itself on the residual stream, so it is a choice. `short`: at the short length J, as in the
+equations. The embedding is one linear layer on M consecutive tokens, that is on a 1 x M patch of the sequence: M groups
+pixels too, and differs from P in that the mixer still runs over all L of them. `full`: at length L, as in Figure 2,
+with a projection down to J before the dense layers of a block and one up to L after them.
 """
 
 import torch
@@ -13,26 +14,33 @@ from torch import Tensor, nn
 
 from diffussm.config import ModelConfig
 from diffussm.models.layers import (
+    FinalLayer,
     GroupedLinear,
     LabelEmbedder,
     TimestepEmbedder,
     gelu,
+    layer_norm,
     modulate,
     position_embedding,
 )
 from diffussm.models.mixers import build_mixer
+from diffussm.models.scan import scan_order
 
 
 class Block(nn.Module):
     """x + alpha W_3(gelu(W_2 I') * gelu(W_1 I)): the dense hourglass round one mixer, adaLN-Zero on the condition.
 
-    I = modulate(LayerNorm(x)); u = gelu(W_up gelu(W_0 I)) at full length; y = mixer(u); I' = gelu(W_down y).
+    I = modulate(LayerNorm(x)); u = gelu(W_up gelu(W_0 I)) at full length; y = mixer(u); I' = gelu(W_down y). With
+    residual `full`, x has length L: I_j is the M projections V_k x_(Mj+k) side by side, and x_(Mj+k) gets R_k O_j.
     """
 
     def __init__(self, config: ModelConfig, backend: str):
         super().__init__()
-        width, self.hourglass = config.width, config.hourglass
-        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        width, self.hourglass, self.full = config.width, config.hourglass, config.residual == "full"
+        self.norm = layer_norm(width)
+        if self.full:
+            self.v = GroupedLinear(self.hourglass, width, width // self.hourglass)
+            self.r = nn.Linear(width, self.hourglass * width)
         self.w_0 = nn.Linear(width, width)
         self.w_up = nn.Linear(width, self.hourglass * width)
         self.mixer = build_mixer(config, backend)
@@ -43,29 +51,31 @@ class Block(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x (B, J, D), condition (B, D) -> (B, J, D)."""
+        """x (B, J, D), or (B, L, D) with residual `full`; condition (B, D) -> the shape of x."""
         shift, scale, alpha = self.adaLN_modulation(condition)[:, None].chunk(3, dim=-1)
         i = modulate(self.norm(x), shift, scale)
-        u = gelu(self.w_up(gelu(self.w_0(i))))
-        u = rearrange(u, "b j (m d) -> b (j m) d", m=self.hourglass)  # (B, L, D)
+        if self.full:
+            i = self._join(self.v(self._group(i)))  # (B, J, D)
+        o = self._dense(i)
+        if self.full:
+            o = self._spread(self.r(o))  # (B, L, D)
+        return torch.addcmul(x, alpha, o)
+
+    def _dense(self, i: Tensor) -> Tensor:
+        """O of the paper's equations: (B, J, D) -> (B, J, D)."""
+        u = self._spread(gelu(self.w_up(gelu(self.w_0(i)))))  # (B, L, D)
         y = self.mixer(u)  # (B, L, 2D)
-        y = gelu(self.w_down(rearrange(y, "b (j m) d -> b j m d", m=self.hourglass)))  # (B, J, M, 2D/M)
-        y = rearrange(y, "b j m d -> b j (m d)")  # (B, J, 2D)
-        return torch.addcmul(x, alpha, self.w_3(gelu(self.w_2(y)) * gelu(self.w_1(i))))
+        y = self._join(gelu(self.w_down(self._group(y))))  # (B, J, 2D)
+        return self.w_3(gelu(self.w_2(y)) * gelu(self.w_1(i)))
 
+    def _group(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b (j m) d -> b j m d", m=self.hourglass)
 
-class FinalLayer(nn.Module):
-    """Modulated layer norm and a linear decoder to noise and variance of every pixel of a position."""
+    def _join(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b j m d -> b j (m d)")
 
-    def __init__(self, width: int, outputs: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
-        self.linear = nn.Linear(width, outputs)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
-        return self.linear(modulate(self.norm(x), shift, scale))
+    def _spread(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b j (m d) -> b (j m) d", m=self.hourglass)
 
 
 class DiffuSSM(nn.Module):
@@ -74,28 +84,39 @@ class DiffuSSM(nn.Module):
     y is the class, `classes` for none; unconditional models (classes = 0) ignore it.
     """
 
+    order: Tensor  # (L,)
+    restore: Tensor  # (L,)
+    position: Tensor  # (J, D), or (L, D) with residual `full`
+
     def __init__(self, config: ModelConfig, outputs: int, backend: str = "auto"):
         super().__init__()
         self.config, self.outputs = config, outputs
-        group = config.hourglass * config.patch**2
-        self.x_embedder = nn.Linear(group * config.channels, config.width)
+        self.group = config.hourglass if config.residual == "short" else 1  # tokens of one position of the stream
+        pixels = self.group * config.patch**2
+        self.x_embedder = nn.Linear(pixels * config.channels, config.width)
         self.t_embedder = TimestepEmbedder(config.width)
         self.y_embedder = LabelEmbedder(config.classes, config.width) if config.classes else None
         self.blocks = nn.ModuleList(Block(config, backend) for _ in range(config.depth))
-        self.final_layer = FinalLayer(config.width, group * outputs)
-        tokens = position_embedding(config.image_size // config.patch, config.width)
-        position = rearrange(tokens, "(j m) d -> j m d", m=config.hourglass).mean(1)
-        self.register_buffer("position", position, persistent=False)  # (J, D)
+        self.final_layer = FinalLayer(config.width, pixels * outputs)
+        self.side = config.image_size // config.patch
+        order = scan_order(config.scan, self.side)
+        tokens = position_embedding(self.side, config.width)[order]
+        position = rearrange(tokens, "(j m) d -> j m d", m=self.group).mean(1)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("restore", order.argsort(), persistent=False)
+        self.register_buffer("position", position, persistent=False)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        m, p, side = self.config.hourglass, self.config.patch, self.config.image_size // self.config.patch
+        p = self.config.patch
         x = rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=p)  # (B, L, P P C)
-        x = self.x_embedder(rearrange(x, "b (j m) c -> b j (m c)", m=m)) + self.position  # (B, J, D)
+        x = x[:, self.order]
+        x = self.x_embedder(rearrange(x, "b (j m) c -> b j (m c)", m=self.group)) + self.position  # (B, J, D)
         condition = self.t_embedder(t)  # (B, D)
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y)
         for block in self.blocks:
             x = block(x, condition)
         x = self.final_layer(x, condition)  # (B, J, M P P C_out)
-        x = rearrange(x, "b j (m c) -> b (j m) c", m=m)
-        return rearrange(x, "b (h w) (p q c) -> b c (h p) (w q)", h=side, p=p, q=p)
+        x = rearrange(x, "b j (m c) -> b (j m) c", m=self.group)
+        x = x[:, self.restore]
+        return rearrange(x, "b (h w) (p q c) -> b c (h p) (w q)", h=self.side, p=p, q=p)

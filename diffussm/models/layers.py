@@ -1,4 +1,4 @@
-"""Layers that models share: embeddings, adaptive layer norm, the hourglass' grouped projection. No mixers."""
+"""Layers that models share: embeddings, adaptive layer norm, the final layer, grouped projections. No mixers."""
 
 import math
 
@@ -19,6 +19,11 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, x, 1 + scale)
 
 
+def layer_norm(width: int) -> nn.LayerNorm:
+    """Without scale and shift of its own: the condition gives them."""
+    return nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+
+
 class GroupedLinear(nn.Module):
     """A matrix of its own for each of M positions of a group: (B, J, M, I) -> (B, J, M, O)."""
 
@@ -32,6 +37,21 @@ class GroupedLinear(nn.Module):
         x = x.reshape(batch * positions, groups, inputs).transpose(0, 1)  # (M, B J, I)
         x = torch.baddbmm(self.bias, x, self.weight)  # (M, B J, O)
         return x.transpose(0, 1).reshape(batch, positions, groups, -1)
+
+
+class FinalLayer(nn.Module):
+    """Modulated layer norm and a linear decoder to noise and variance of every pixel of a position."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__()
+        self.norm_final = layer_norm(width)
+        self.linear = nn.Linear(width, outputs)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, J, D), condition (B, D) -> (B, J, outputs)."""
+        shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
+        return self.linear(modulate(self.norm_final(x), shift, scale))
 
 
 class TimestepEmbedder(nn.Module):

@@ -6,38 +6,39 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from diffussm.ssm import fft, reference, toeplitz
+from diffussm.ssm import chunked, fft, reference
 from diffussm.ssm.parameters import S4DParameters
 
 BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
     "reference": reference.recurrence,
     "fft": fft.convolve,
-    "toeplitz": toeplitz.convolve,
+    "chunked": chunked.convolve,
 }
 
 
-def choose_backend(requested: str, length: int) -> str:
-    """The name of the backend that computes a sequence of `length`: `auto` takes the fastest known."""
-    if requested != "auto":
-        return requested
-    return "toeplitz" if length <= toeplitz.MAX_LENGTH else "fft"
+def choose_backend(requested: str) -> str:
+    """The name of the backend that computes: `auto` takes the fastest known."""
+    return "chunked" if requested == "auto" else requested
 
 
 class S4D(nn.Module):
     """Two S4D layers side by side, outputs concatenated: u (B, L, D) -> y (B, L, 2D).
 
     `bidirectional`: the second layer runs right to left, and both see the present position; else both run left to
-    right. Settings as the reference `s4d.py` (S4D-Lin): A_n = -1/2 + i pi n, log dt uniform over [log 1e-3, log 1e-1],
-    C complex normal, skip normal (Gu et al. 2022). `state` is N, the real dimension: N/2 conjugate pairs are stored.
+    right. `state` is N, the real dimension: N/2 conjugate pairs are stored. Initial values as the reference `s4d.py`
+    (Gu et al. 2022): log dt uniform over [log 1e-3, log 1e-1], C complex normal, skip normal, and A by `init`:
+
+        lin   A_n = -1/2 + i pi n
+        inv   A_n = -1/2 + i (N/pi) (N/(2n + 1) - 1)
+        real  A_n = -(n + 1)
     """
 
     DT_MIN, DT_MAX = 1e-3, 1e-1
 
-    def __init__(self, width: int, state: int, bidirectional: bool, backend: str):
+    def __init__(self, width: int, state: int, bidirectional: bool, backend: str, init: str = "lin"):
         super().__init__()
         pairs = state // 2
-        self.bidirectional = bidirectional
-        self.backend = backend
+        self.state, self.bidirectional, self.backend, self.init = state, bidirectional, backend, init
         self.log_dt = nn.Parameter(torch.empty(2, width))
         self.log_decay = nn.Parameter(torch.empty(2, width, pairs))
         self.frequency = nn.Parameter(torch.empty(2, width, pairs))
@@ -47,22 +48,40 @@ class S4D(nn.Module):
     def initial_values(self, name: str, uniform: Tensor, normal: Tensor) -> Tensor:
         """The initial value of parameter `name`, from draws of its shape: uniform on [0, 1) and standard normal."""
         low, high = math.log(self.DT_MIN), math.log(self.DT_MAX)
-        pairs = torch.arange(self.frequency.shape[-1])
         match name:
             case "log_dt":
                 return low + (high - low) * uniform
             case "log_decay":
-                return torch.full_like(self.log_decay, math.log(0.5))
+                return self._decay().log().expand_as(self.log_decay)
             case "frequency":
-                return (math.pi * pairs).expand_as(self.frequency)
+                return self._frequency().expand_as(self.frequency)
             case "c":
                 return normal * math.sqrt(0.5)
             case "skip":
                 return normal
         raise ValueError(f"S4D has no parameter {name!r}")
 
+    def _decay(self) -> Tensor:
+        n = torch.arange(self.state // 2)
+        return n + 1.0 if self.init == "real" else torch.full(n.shape, 0.5)
+
+    def _frequency(self) -> Tensor:
+        n = torch.arange(self.state // 2)
+        match self.init:
+            case "lin":
+                return math.pi * n
+            case "inv":
+                return self.state / math.pi * (self.state / (2 * n + 1) - 1)
+            case "real":
+                return torch.zeros(n.shape)
+        raise ValueError(f"unknown S4D initialisation {self.init!r}")
+
+    def ssm_parameters(self) -> list[str]:
+        """All of them train as a state-space layer's: at a rate of their own, without weight decay."""
+        return [name for name, _ in self.named_parameters()]
+
     def forward(self, u: Tensor) -> Tensor:
         parameters = S4DParameters(self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
-        compute = BACKENDS[choose_backend(self.backend, u.shape[1])]
+        compute = BACKENDS[choose_backend(self.backend)]
         with torch.autocast(u.device.type, enabled=False):  # neither exponents nor FFTs bear bfloat16
             return compute(parameters, u.to(self.skip.dtype), self.bidirectional)

@@ -4,18 +4,17 @@ import json
 import time
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffussm.config import Config
-from diffussm.data.images import Images, load
+from diffussm.data.load import training_data
 from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
 from diffussm.diffusion.sampling import training_schedule
 from diffussm.models.build import build_model
-from diffussm.rng import Stream, integers, normal, permutation, uniform
+from diffussm.rng import Stream, integers, normal, uniform
 from diffussm.rundir import RunDir
 from diffussm.training.state import TrainingState
 
@@ -39,12 +38,11 @@ class Trainer:
 
     def __init__(self, config: Config, backend: str, device: str = "cpu"):
         self.config, self.device = config, device
-        self.images: Images = load(config.data.name)
+        self.data = training_data(config.data.name)
         self.diffusion = GaussianDiffusion(
             training_schedule(config.diffusion), config.diffusion.learned_variance, device
         )
         self.state = TrainingState(build_model(config, backend).to(device), config.training)
-        self._order: tuple[int, Any] = (-1, None)
 
     def step(self) -> Losses:
         """Forward, backward, update; returns the batch's mean losses."""
@@ -65,9 +63,9 @@ class Trainer:
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images (B, C, H, W) in [-1, 1], labels, timestep indices and noise of a step: functions of (seed, step)."""
         seed, size, model = self.config.seed, self.config.training.batch, self.config.model
-        chosen = self.chosen(step * size, size)
-        pixels = torch.from_numpy(self.images.pixels[chosen])
-        labels = self.images.labels[chosen] if model.classes else np.zeros(size, dtype=np.int64)
+        images = self.data.batch(seed, step, size)
+        pixels = torch.from_numpy(images.pixels)
+        labels = images.labels if model.classes else np.zeros(size, dtype=np.int64)
         dropped = uniform(seed, Stream.LABEL_DROP, step, 0, size) < self.config.training.label_dropout
         return (
             pixels.float() / 127.5 - 1,
@@ -75,18 +73,6 @@ class Trainer:
             torch.from_numpy(integers(seed, Stream.TIMESTEP, step, 0, size, self.config.diffusion.timesteps)),
             torch.from_numpy(normal(seed, Stream.NOISE, step, 0, size, tuple(pixels.shape[1:]))),
         )
-
-    def chosen(self, start: int, count: int) -> Any:
-        """Indices of the images with global sample numbers start .. start + count - 1: one permutation an epoch."""
-        images = len(self.images.labels)
-        parts = []
-        while count:
-            epoch, position = divmod(start, images)
-            if self._order[0] != epoch:
-                self._order = (epoch, permutation(self.config.seed, epoch, images))
-            parts.append(self._order[1][position : position + count])
-            start, count = start + len(parts[-1]), count - len(parts[-1])
-        return np.concatenate(parts)
 
 
 def train(

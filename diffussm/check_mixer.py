@@ -1,0 +1,116 @@
+"""Checks of a mixer from outside: shape, gradients, direction, cost, initial values.
+
+from diffussm.check_mixer import check_mixer
+check_mixer("my_mixers:GatedLinearAttention")
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from diffussm.config import Config, resolve
+from diffussm.cost.counted import dense_macs
+from diffussm.models.build import build_model
+from diffussm.models.mixers import directions, outside_class, outside_macs, outside_parameters
+
+
+class MixerFault(AssertionError):
+    """What is wrong with a mixer, in a sentence."""
+
+
+def check_mixer(name: str, width: int = 16, heads: int = 2) -> list[str]:
+    """Check the mixer `package.module:Class` at 4 x 4 tokens of `width`; what was found, a sentence each.
+
+    Raises MixerFault with the first fault.
+    """
+    found = []
+    for direction in directions(outside_class(name)):
+        model = {"mixer": name, "width": width, "heads": heads, "patch": 2, "direction": direction}
+        config = resolve("digits", {f"model.{field}": value for field, value in model.items()})
+        for check in (_shape, _samples_apart, _seeded, _gradient, _direction, _cost):
+            found += [f"{direction}: {sentence}" for sentence in check(config)]
+    return found
+
+
+def _mixer(config: Config) -> nn.Module:
+    blocks: list[nn.Module] = list(build_model(config).get_submodule("blocks").children())
+    return blocks[0].get_submodule("mixer")
+
+
+def _input(config: Config, batch: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, config.model.length, config.model.width, generator=generator)
+
+
+def _shape(config: Config) -> Iterator[str]:
+    u, y = _input(config), _mixer(config)(_input(config))
+    expected = (*u.shape[:2], 2 * u.shape[2])
+    _require(y.shape == expected, f"u {tuple(u.shape)} gives y {tuple(y.shape)}, not (B, L, 2D) = {expected}")
+    _require(bool(y.isfinite().all()), "y is not finite")
+    yield f"u {tuple(u.shape)} gives y {tuple(y.shape)}"
+
+
+def _samples_apart(config: Config) -> Iterator[str]:
+    mixer, u = _mixer(config), _input(config)
+    other = u.clone()
+    other[1] += 1
+    _require(torch.equal(mixer(u)[0], mixer(other)[0]), "a sample's output depends on another sample of the batch")
+    yield "samples of a batch do not meet"
+
+
+def _seeded(config: Config) -> Iterator[str]:
+    one, two = _mixer(config).state_dict(), _mixer(config).state_dict()
+    same = all(torch.equal(one[name], two[name]) for name in one)
+    _require(same, "initial values are not drawn from torch's own generator: two builds of one seed differ")
+    yield "initial values follow the seed"
+
+
+def _gradient(config: Config) -> Iterator[str]:
+    mixer = _mixer(config).double()
+    names = [name for name, _ in mixer.named_parameters()]
+
+    def function(u: Tensor, *values: Tensor) -> Tensor:
+        return torch.func.functional_call(mixer, dict(zip(names, values, strict=True)), (u,))
+
+    u = _input(config, 1).double().requires_grad_()
+    values = [p.detach().clone().requires_grad_() for p in mixer.parameters()]
+    try:
+        torch.autograd.gradcheck(function, (u, *values), fast_mode=True)
+    except RuntimeError as error:
+        raise MixerFault(f"gradients differ from finite differences: {str(error).splitlines()[0]}") from None
+    yield f"gradients of the input and of {len(values)} parameters equal finite differences"
+
+
+def _direction(config: Config) -> Iterator[str]:
+    mixer, u = _mixer(config), _input(config)
+    position = config.model.length // 2
+    changed = u.clone()
+    changed[:, position] += 1
+    moved = (mixer(changed) - mixer(u)).abs().amax((0, 2)) > 1e-6
+    before, after = bool(moved[:position].any()), bool(moved[position + 1 :].any())
+    if config.model.direction == "forward":
+        _require(not before, "an output depends on a later position, though the direction is forward")
+        _require(after, "no output depends on an earlier position")
+        yield "outputs see earlier positions only"
+    else:
+        _require(before and after, "outputs do not see both sides, though the direction is bidirectional")
+        yield "outputs see both sides"
+
+
+def _cost(config: Config) -> Iterator[str]:
+    mixer = _mixer(config)
+    parameters = sum(p.numel() for p in mixer.parameters())
+    _require(outside_parameters(config.model) == parameters, "parameters on the meta device are not those on the CPU")
+    yield f"{parameters:,} parameters"
+    stated, counted = outside_macs(config.model), dense_macs(mixer, (_input(config, 1),))
+    if stated is None:
+        yield f"states no MACs: plans show them as unknown (dense products alone: {counted:,})"
+        return
+    _require(stated >= 0.99 * counted, f"states {stated:,} MACs, but its dense products alone are {counted:,}")
+    yield f"states {stated:,} MACs, of which dense products {counted:,}"
+
+
+def _require(holds: bool, fault: str) -> None:
+    if not holds:
+        raise MixerFault(fault)

@@ -1,0 +1,76 @@
+"""The command `diffussm`: what is done with one run or one mixer. Grids are launched by ablations/launch.py."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffussm.errors import UserError, exit_code
+
+UsageError: Any = typer.BadParameter.__base__  # of wrong words on the command line; typer exports only this child of it
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.callback()
+def commands() -> None:
+    """DiffuSSM, attention-free diffusion: what is done with one run or one mixer."""
+
+
+@app.command()
+def sample(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    classes: Annotated[str, typer.Option(help="a sheet for each, as in 3,7 (default: one sheet of all)")] = "",
+    guidance: Annotated[float, typer.Option(help="scale of classifier-free guidance; 1 is none")] = 1.0,
+    grid: Annotated[str, typer.Option(help="rows x columns of a sheet")] = "8x8",
+    step: Annotated[int | None, typer.Option(help="which milestone (default: the last)")] = None,
+    sampler_steps: Annotated[int | None, typer.Option(help="(default: as the run is evaluated)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the sheets (default: RUN/sheets)")] = None,
+) -> None:
+    """Sheets of samples from a run's kept weights: the same noise for every class and scale."""
+    from diffussm.metrics.sheets import write_sheets
+    from diffussm.rundir import RunDir
+
+    rows, columns = _grid(grid)
+    labels = [_label(text) for text in classes.split(",")] if classes else [None]
+    overrides: dict[str, object] = {"guidance": guidance}
+    if sampler_steps is not None:
+        overrides["sampler_steps"] = sampler_steps
+    for path in write_sheets(RunDir(run), labels, rows, columns, overrides, step, out):
+        print(path)
+
+
+@app.command()
+def check_mixer(name: Annotated[str, typer.Argument(help="package.module:Class")]) -> None:
+    """Check a mixer from outside: shape, gradients, direction, cost, initial values."""
+    from diffussm.check_mixer import MixerFault, check_mixer
+
+    try:
+        for sentence in check_mixer(name):
+            print(sentence)
+    except MixerFault as fault:
+        raise UserError(f"{name}: {fault}") from None
+
+
+def _grid(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise UserError(f"--grid {text}: give it as rows x columns, as in 8x8")
+    return int(match[1]), int(match[2])
+
+
+def _label(text: str) -> int:
+    if not text.strip().isdigit():
+        raise UserError(f"--classes {text!r}: a class is a number from 0")
+    return int(text)
+
+
+def main() -> int:
+    def run() -> int:
+        try:
+            return app(standalone_mode=False) or 0
+        except UsageError as error:
+            raise UserError(error.format_message()) from None
+
+    return exit_code(run)

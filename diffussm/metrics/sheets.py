@@ -1,0 +1,61 @@
+"""Sheets of samples from the kept weights of a run, one per class, as in the paper's Figures 7 to 14."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffussm.config import Config, validate
+from diffussm.errors import UserError
+from diffussm.metrics.evaluate import generate
+from diffussm.metrics.milestones import load_network, sheet
+from diffussm.rundir import RunDir
+
+
+def write_sheets(
+    run: RunDir,
+    labels: Sequence[int | None],
+    rows: int,
+    columns: int,
+    overrides: Mapping[str, Any],
+    step: int | None = None,
+    out: Path | None = None,
+) -> list[Path]:
+    """A PNG of rows x columns samples for each label (None: of all classes); returns their paths.
+
+    `overrides` are fields of the run's own evaluation; sample i of every sheet starts from the same noise. `step` is a
+    milestone, the last one if not given. UserError for what the run does not have.
+    """
+    config = _config(run, overrides)
+    for label in labels:
+        if label is not None and label >= config.model.classes:
+            known = f"0 to {config.model.classes - 1}" if config.model.classes else "none: the model is unconditional"
+            raise UserError(f"--classes {label}: this run has {known}")
+    step = _milestone(run, config, step)
+    network = load_network(run, config, step, config.training.backend)
+    folder = out or run.path / "sheets"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for label in labels:
+        samples = generate(config, network, rows * columns, label=label)
+        of = "all" if label is None else f"class-{label}"
+        paths.append(folder / f"{of}-step-{step}-guidance-{config.evaluation.guidance:g}.png")
+        sheet(samples.pixels, columns).save(paths[-1])
+    return paths
+
+
+def _config(run: RunDir, overrides: Mapping[str, Any]) -> Config:
+    """The run's config with the evaluation that was asked of it, changed by `overrides`."""
+    config, asked = run.config(), run.requests()
+    if not asked:
+        raise UserError(f"{run.path}: nothing was asked of this run")
+    evaluation = asked[-1].evaluation.model_dump(mode="json") | dict(overrides)
+    return validate(config.model_dump(mode="json") | {"evaluation": evaluation}, run.run_id)
+
+
+def _milestone(run: RunDir, config: Config, step: int | None) -> int:
+    kept = run.kept_milestones(config.evaluation.weights)
+    if not kept:
+        raise UserError(f"{run.path}: no {config.evaluation.weights} weights are kept yet")
+    if step is not None and step not in kept:
+        raise UserError(f"--step {step}: weights are kept of steps {', '.join(map(str, kept))}")
+    return kept[-1] if step is None else step

@@ -1,0 +1,225 @@
+"""S4D in plain PyTorch at any length: a dense product inside a chunk, a carried state across chunks.
+
+Per channel and layer, K_l = Re(sum_n c_n a_n^l) with a = exp(z), and a sequence cut into chunks of C positions:
+
+    y_k = u_k T + Re(h_k W),    T[j, i] = K[i - j] for i >= j,    W[n, i] = c_n a_n^(i + 1)
+    h_(k+1) = a^C h_k + s_k,    s_k = u_k V,                      V[j, n] = a_n^(C - 1 - j)
+
+for a layer that runs left to right. One that runs right to left is its mirror image: T transposed, the rows of V and
+the columns of W in reverse order, the state carried from the right. A sequence of at most `ONE_CHUNK` positions is one
+chunk, a Toeplitz product and nothing else. Work is linear in L, and no tensor is larger than input and output but for
+the tables, 2 D C (C + N) numbers.
+
+The backward pass is written out. The gradient of T falls on its diagonals: seen through a skewed view a diagonal is a
+column, and the gradient of the kernel one sum over rows. With E_l the gradient of c a^l (in K and W) and F_l that of
+a^l (in V and in the carry), dc = sum_l E_l conj(a^l) and dz = sum_l l (conj(c) E_l + F_l) conj(a^l).
+
+Powers of a are made by doubling from double-precision squares: one float32 rounding each. Complex tables are kept as
+real ones, real and imaginary parts side by side, so that products with real sequences are real. Channels are worked on
+in blocks, so that what one product leaves in the cache the next one finds there.
+"""
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from diffussm.ssm.parameters import S4DParameters, discretise
+
+ONE_CHUNK = 128  # longest sequence that is one chunk
+CHUNK = 32
+BLOCK = 96  # channels at a time
+
+
+def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
+    """y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`."""
+    z, c = discretise(p)
+    length = u.shape[1]
+    chunk = length if length <= ONE_CHUNK else CHUNK
+    padding = -length % chunk  # zeros at the end feed no state that any kept output sees
+    if padding:
+        u = torch.nn.functional.pad(u, (0, 0, 0, padding))
+    y = _Chunked.apply(u, z, c, p.skip, bidirectional, chunk)
+    return y[:, :length] if padding else y
+
+
+class _Tables(NamedTuple):
+    """What the products of one layer's block of channels need; in all, d is the block's channels."""
+
+    powers: Tensor  # (d, C + 1, N): a^l
+    toeplitz: Tensor  # (d, C, C): T
+    inward: Tensor  # (d, C, N): V; empty for a sequence of one chunk, as is `outward`
+    outward: Tensor  # (d, C, N): conj(W) transposed, so that Re(h W) is a real product
+
+
+class _Block(NamedTuple):
+    """A block of channels of both layers, as the forward pass leaves it for the backward pass."""
+
+    channels: slice
+    tables: tuple[_Tables, _Tables]
+    states: tuple[Tensor | None, Tensor | None]  # (d, B n, N): h; None for a sequence of one chunk
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, z: Tensor, c: Tensor, skip: Tensor, bidirectional: bool, chunk: int) -> Tensor:
+        batch, length, width = u.shape
+        x = _channels_first(u).view(width, -1, chunk)  # (D, B n, C)
+        y = x.new_empty(2, *x.shape)
+        blocks = []
+        for start in range(0, width, BLOCK):
+            d = slice(start, start + BLOCK)
+            tables, states = [], []
+            for layer, reverse in enumerate((False, bidirectional)):
+                table = _tables(z[layer, d], c[layer, d], skip[layer, d], chunk, reverse, chunk < length)
+                torch.bmm(x[d], table.toeplitz, out=y[layer, d])
+                state = None
+                if chunk < length:
+                    state = _carry(torch.bmm(x[d], table.inward), table.powers[:, chunk], batch, reverse)
+                    y[layer, d].baddbmm_(state, table.outward.mT)
+                tables.append(table)
+                states.append(state)
+            blocks.append(_Block(d, (tables[0], tables[1]), (states[0], states[1])))
+        ctx.save_for_backward(x, c)
+        ctx.blocks, ctx.batch, ctx.bidirectional = blocks, batch, bidirectional
+        return _channels_last(y.view(2 * width, -1), batch)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None, None]:
+        x, c = ctx.saved_tensors
+        width, _, chunk = x.shape
+        g = _channels_first(dy).view(2, *x.shape)  # (2, D, B n, C)
+        dx, dz, dc, dskip = torch.empty_like(x), torch.empty_like(c), torch.empty_like(c), x.new_empty(2, width)
+        for d, tables, states in ctx.blocks:
+            for layer, reverse in enumerate((False, ctx.bidirectional)):
+                table, state, gd = tables[layer], states[layer], g[layer, d]
+                if layer == 0:
+                    torch.bmm(gd, table.toeplitz.mT, out=dx[d])
+                else:
+                    dx[d].baddbmm_(gd, table.toeplitz.mT)
+                dk = _diagonal_sums(x[d], gd, reverse)  # (d, C)
+                gradients = _through_kernel(dk, table.powers)
+                if state is not None:
+                    carry = table.powers[:, chunk]
+                    ds = _carry(torch.bmm(gd, table.outward), carry, ctx.batch, not reverse, adjoint=True)
+                    dx[d].baddbmm_(ds, table.inward.mT)
+                    dw = _conjugate_(_ordered(torch.bmm(gd.mT, state), reverse))
+                    dv = _ordered(torch.bmm(x[d].mT, ds), not reverse)
+                    gradients += _through_state(dw, dv, (_complex(state).conj() * _complex(ds)).sum(1), table.powers)
+                of_c, moment, of_z = gradients.to(c.dtype).unbind(1)
+                dskip[layer, d], dc[layer, d] = dk[:, 0], of_c
+                dz[layer, d] = moment * c[layer, d].conj() + of_z
+        return _channels_last(dx.view(width, -1), ctx.batch), dz, dc, dskip, None, None
+
+
+def _tables(z: Tensor, c: Tensor, skip: Tensor, chunk: int, reverse: bool, carried: bool) -> _Tables:
+    powers = _powers(z, chunk + 1, skip.dtype)  # (d, C + 1, N)
+    weights = _interleaved(c.conj()).to(skip.dtype)  # (d, N)
+    kernel = torch.bmm(powers[:, :chunk], weights[..., None])[..., 0]  # (d, C)
+    kernel[:, 0] += skip
+    toeplitz = _causal(kernel)
+    toeplitz = toeplitz.mT if reverse else toeplitz
+    if not carried:
+        return _Tables(powers, toeplitz, powers[:, :0], powers[:, :0])
+    outward = _conjugate_(_interleaved(_complex(powers[:, 1:]) * c.to(_complex(powers).dtype)[:, None]))
+    return _Tables(powers, toeplitz, _ordered(powers[:, :chunk], not reverse), _ordered(outward, reverse))
+
+
+def _ordered(table: Tensor, reverse: bool) -> Tensor:
+    """The rows of (d, C, N), in reverse order if `reverse`."""
+    return table.flip(1) if reverse else table
+
+
+def _carry(s: Tensor, a: Tensor, batch: int, reverse: bool, adjoint: bool = False) -> Tensor:
+    """h (d, B n, N) with h_0 = 0, h_(k+1) = a h_k + s_k over the n chunks of each sequence, from the right if
+    `reverse`; a (d, N), conjugated if `adjoint`."""
+    s_k = _complex(s.unflatten(1, (batch, -1))).unbind(2)  # n of (d, B, N/2)
+    h = torch.empty_like(s)
+    h_k = _complex(h.unflatten(1, (batch, -1))).unbind(2)
+    factor = _complex(a).conj().resolve_conj() if adjoint else _complex(a)
+    factor = factor[:, None]
+    order = range(len(s_k))[:: -1 if reverse else 1]
+    h_k[order[0]].zero_()
+    for before, after in pairwise(order):
+        torch.addcmul(s_k[before], factor, h_k[before], out=h_k[after])
+    return h
+
+
+def _through_kernel(dk: Tensor, powers: Tensor) -> Tensor:
+    """From the gradient (d, C) of K_l = Re(c a^l): that of c, that of z but for a factor conj(c), 0; (d, 3, N/2)."""
+    position = torch.arange(dk.shape[1], device=dk.device, dtype=dk.dtype)
+    rows = torch.stack([dk, dk * position, torch.zeros_like(dk)], dim=1)  # (d, 3, C)
+    return _complex(torch.bmm(rows, powers[:, : dk.shape[1]])).conj()
+
+
+def _through_state(dw: Tensor, dv: Tensor, dcarry: Tensor, powers: Tensor) -> Tensor:
+    """The same, and last that of z itself, from the gradients of c a^l for l = 1 .. C and of a^l for l < C, both
+    (d, C, N), and of a^C (d, N/2)."""
+    chunk = dw.shape[1]
+    position = torch.arange(chunk + 1, device=dw.device, dtype=dw.dtype)
+    conjugate = _complex(powers).conj()
+    e = _interleaved(_complex(dw) * conjugate[:, 1:])
+    f = _interleaved(_complex(dv) * conjugate[:, :chunk])
+    sums = torch.stack([torch.ones_like(position), position])[:, 1:] @ e  # (d, 2, N)
+    of_z = _complex(position[:chunk] @ f) + chunk * conjugate[:, chunk] * dcarry
+    return torch.cat([_complex(sums), of_z[:, None]], dim=1)
+
+
+def _powers(z: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """exp(l z) for l < count: (d, count, N)."""
+    complex_dtype = torch.promote_types(dtype, torch.complex32)
+    out = torch.empty(z.shape[0], count, z.shape[1], dtype=complex_dtype, device=z.device)
+    out[:, 0] = 1
+    base, done = z.exp(), 1
+    while done < count:
+        more = min(done, count - done)
+        torch.mul(out[:, :more], base.to(complex_dtype)[:, None], out=out[:, done : done + more])
+        base, done = base * base, 2 * done
+    return _interleaved(out)
+
+
+def _causal(kernel: Tensor) -> Tensor:
+    """T[j, i] = K[i - j] for i >= j, else 0: (d, C) -> (d, C, C)."""
+    length = kernel.shape[-1]
+    padded = torch.cat([kernel.new_zeros(kernel.shape[0], length - 1), kernel], dim=-1)
+    return padded.unfold(-1, length, 1).flip(-2)
+
+
+def _diagonal_sums(x: Tensor, g: Tensor, reverse: bool) -> Tensor:
+    """The kernel's gradient (d, C): the sums of x^T g over the diagonals of T."""
+    width, _, length = x.shape
+    padded = x.new_empty(width, length + 1, length)  # one more row: the skewed view below ends in it
+    product, padded[:, length] = padded[:, :length], 0
+    torch.bmm(g.mT, x, out=product) if reverse else torch.bmm(x.mT, g, out=product)
+    product.triu_()
+    # Entry (j, s) of the view is entry (j, j + s) of the product; where j + s passes the row's end it meets a zero.
+    skewed = padded.as_strided((width, length, length), (length * (length + 1), length + 1, 1))
+    return skewed.sum(1)
+
+
+def _complex(x: Tensor) -> Tensor:
+    """(..., N) real -> (..., N/2) complex, a view."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+
+
+def _interleaved(x: Tensor) -> Tensor:
+    """(..., N/2) complex -> (..., N) real; a view unless x is a conjugate."""
+    return torch.view_as_real(x.resolve_conj()).flatten(-2)
+
+
+def _conjugate_(x: Tensor) -> Tensor:
+    x.unflatten(-1, (-1, 2))[..., 1].neg_()
+    return x
+
+
+def _channels_first(u: Tensor) -> Tensor:
+    """(B, L, D) -> contiguous (D, B L), as one matrix transposition."""
+    return u.reshape(-1, u.shape[-1]).t().contiguous()
+
+
+def _channels_last(y: Tensor, batch: int) -> Tensor:
+    """(D, B L) -> contiguous (B, L, D), as one matrix transposition."""
+    return y.t().contiguous().view(batch, -1, y.shape[0])
