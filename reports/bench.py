@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import figures, tables
+from reports import figures
+from reports import markdown as md
 
 
 def report(stored: Path, out: Path) -> list[Path]:
@@ -24,7 +25,7 @@ def report(stored: Path, out: Path) -> list[Path]:
     if machine["gpu"]:
         about += f", {machine['gpu']}"
     text = f"Timings of {session['datetime'][:19]} on {about}. Medians and quartiles of the rounds.\n\n"
-    (out / "timing.md").write_text(text + tables.markdown(_shown(table)))
+    (out / "timing.md").write_text(text + md.table(_shown(table)))
     figures.save(figures.timing_bars(table, about), out / "timing.png")
     return [out / "timing.md", out / "timing.png"]
 

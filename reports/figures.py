@@ -50,20 +50,44 @@ def fid_over_steps(
     return figure
 
 
-def sample_rows(samples: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64], title: str) -> Figure:
-    """One row of images (N, H, W, C) per arm; equal columns share noise and label."""
-    count = len(labels)
+def sample_rows(samples: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64] | None, title: str) -> Figure:
+    """A named row of images (N, H, W, C) each; equal columns share noise, and label where there are labels (N,)."""
+    count = len(next(iter(samples.values())))
     size = (0.48 * count + 1.1, 0.52 * len(samples) + 0.45)
     figure, axes = plt.subplots(len(samples), count, figsize=size, squeeze=False)
-    for row, (arm, images) in zip(axes, samples.items(), strict=True):
+    for row, (name, images) in zip(axes, samples.items(), strict=True):
         for axis, image in zip(row, images, strict=True):
             axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-        row[0].set_ylabel(arm, rotation=0, ha="right", va="center", fontsize=8)
-    for axis, label in zip(axes[0], labels, strict=True):
-        axis.set_title(str(label), fontsize=8, pad=2)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    if labels is not None:
+        for axis, label in zip(axes[0], labels, strict=True):
+            axis.set_title(str(label), fontsize=8, pad=2)
     figure.suptitle(title, fontsize=8)
     figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.97))
+    return figure
+
+
+def macs_over_resolution(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
+    """The paper's Figure 3: G MACs of a call on one image against pixels a side, tokens above; both axes log.
+
+    costs: model, resolution, tokens, macs_per_call; reported: name, resolution, macs_per_call.
+    """
+    figure, axis = plt.subplots(figsize=(5.5, 3.8))
+    shown = costs.assign(gmacs=costs.macs_per_call / 1e9)
+    sns.lineplot(shown, x="resolution", y="gmacs", hue="model", style="model", markers=True, ax=axis)
+    for marker, (name, points) in zip("x+", reported.groupby("name"), strict=True):
+        axis.scatter(points.resolution, points.macs_per_call / 1e9, marker=marker, color="black", zorder=5, label=name)
+    ticks = sorted(shown.resolution.unique())
+    axis.set(xscale="log", yscale="log", xlabel="pixels a side", ylabel="G MACs per image and call")
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+    above = axis.secondary_xaxis("top")
+    above.set_xlabel("L, latent tokens at patch 1")
+    above.set_xticks(ticks, [f"{shown[shown.resolution == tick].tokens.max():,}" for tick in ticks])
+    above.minorticks_off()
+    axis.legend(title=None, fontsize=7)
+    figure.tight_layout()
     return figure
 
 

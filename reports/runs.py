@@ -28,6 +28,7 @@ class GridResults:
     source: str
     command: str
     levels: dict[str, dict[str, str]]  # arm -> axis -> level
+    matched: list[str]  # what the grid says is equal across arms
     key: records.EvaluationKey | None  # of one record, None where nothing was measured yet
     varied: frozenset[str]  # fields of the key that the grid itself varies
     table: pd.DataFrame
@@ -78,6 +79,7 @@ def load(manifest: Path, runs: Path) -> GridResults:
         claim=asked["claim"],
         source=asked["source"],
         command=asked["command"],
+        matched=asked["matched"],
         levels={entry["arm"]: entry["levels"] for entry in asked["runs"]},
         key=next(iter(keys.values()), None),
         varied=varied,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports import markdown as md
 from reports.runs import GridResults
 from reports.stats import Interval, paired_difference, t_interval
 
@@ -30,8 +31,8 @@ def results_table(results: GridResults) -> pd.DataFrame:
             "step": int(group.steps.max()),
             "runs": _count_states(last),
             "n": len(done),
-            "parameters": int(group.parameters.iloc[0]),
-            "macs_per_call": int(group.macs_per_call.iloc[0]),
+            "parameters": group.parameters.iloc[0],
+            "macs_per_call": group.macs_per_call.iloc[0],
         }
         for metric in ("fid", "label_accuracy", "seconds_per_step"):
             if metric in done:
@@ -56,6 +57,8 @@ def run_table(results: GridResults) -> pd.DataFrame:
                 "reason": "" if worst.empty else worst.reason.iloc[0],
                 "last_measured_step": None if measured.empty else int(measured.step.max()),
                 "asked_steps": int(group.steps.iloc[0]),
+                "parameters": group.parameters.iloc[0],
+                "macs_per_call": group.macs_per_call.iloc[0],
             }
         )
     return pd.DataFrame(rows).astype({"last_measured_step": "Int64"})
@@ -75,7 +78,18 @@ def differences(results: GridResults, metric: str) -> pd.DataFrame:
             separates = interval.n > 1 and not interval.low <= 0 <= interval.high
             rows.append({"step": step, "arm": a, "other": b, **interval._asdict(), "separates": separates})
     columns = ["step", "arm", "other", *Interval._fields, "separates"]
-    return pd.DataFrame(rows, columns=columns)
+    cost = costs(results)
+    table = pd.DataFrame(rows, columns=columns).merge(cost, on="arm")
+    return table.merge(cost.rename(columns={"arm": "other"}), on="other", suffixes=("", "_of_other"))
+
+
+def costs(results: GridResults) -> pd.DataFrame:
+    """arm, parameters, macs_per_call (missing where a mixer from outside states none)."""
+    return results.table[["arm", "parameters", "macs_per_call"]].drop_duplicates("arm").reset_index(drop=True)
+
+
+def _macs(macs: Any) -> str:
+    return "unknown" if pd.isna(macs) else f"{macs / 1e6:.2f} M"
 
 
 def findings(table: pd.DataFrame, name: str) -> list[str]:
@@ -107,11 +121,15 @@ def _lower(row: Mapping[Any, Any]) -> str:
 
 
 def curve_markdown(results: GridResults, curve: pd.DataFrame) -> str:
-    """Steps down, arms across, mean and half-width of the interval."""
+    """Steps down, arms across, mean and half-width of the interval; first what each arm costs."""
     columns = zip(curve["mean"], curve["low"], curve["high"], curve["n"], strict=True)
     shown = curve.assign(shown=[_interval(Interval(*values), 2) for values in columns])
-    wide = shown.pivot(index="step", columns="arm", values="shown")[[a for a in results.arms if a in set(curve.arm)]]
-    return markdown(wide.fillna("missing").reset_index())
+    arms = [arm for arm in results.arms if arm in set(curve.arm)]
+    wide = shown.pivot(index="step", columns="arm", values="shown")[arms].fillna("missing")
+    cost = costs(results).set_index("arm")
+    wide.loc["parameters"] = [f"{cost.parameters[arm]:,}" for arm in arms]
+    wide.loc["MACs per image and call"] = [_macs(cost.macs_per_call[arm]) for arm in arms]
+    return md.table(wide.iloc[[-2, -1, *range(len(wide) - 2)]].reset_index())
 
 
 def results_markdown(results: GridResults, table: pd.DataFrame) -> str:
@@ -121,7 +139,7 @@ def results_markdown(results: GridResults, table: pd.DataFrame) -> str:
             "arm": r["arm"],
             "runs": r["runs"],
             "parameters": f"{r['parameters']:,}",
-            "MACs per image and call": f"{r['macs_per_call'] / 1e6:.2f} M",
+            "MACs per image and call": _macs(r["macs_per_call"]),
         }
         for metric, title, digits in (
             ("fid", results.key.fid_name if results.key else "FID", 2),
@@ -132,20 +150,7 @@ def results_markdown(results: GridResults, table: pd.DataFrame) -> str:
                 interval = Interval(r[metric], r[f"{metric}_low"], r[f"{metric}_high"], r["n"])
                 row[title] = _interval(interval, digits)
         rows.append(row)
-    return markdown(pd.DataFrame(rows))
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A GitHub table; numbers to the right."""
-    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
-    lines = [
-        "| " + " | ".join(table.columns.astype(str)) + " |",
-        "|" + "|".join("---:" if right else "---" for right in numeric) + "|",
-    ]
-    for row in table.itertuples(index=False):
-        cells = ("" if pd.isna(value) else str(value).replace("|", "\\|") for value in row)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return md.table(pd.DataFrame(rows))
 
 
 def _interval(interval: Interval, digits: int) -> str:

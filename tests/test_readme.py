@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import tests.tiny as tiny
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "slurm/README.md"]
 README = (ROOT / "README.md").read_text()
@@ -47,6 +49,55 @@ def test_command(command: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     done = subprocess.run(harmless(command), cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def block(language: str) -> str:
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+    return found
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """A folder with the README's mixer and grid."""
+    (tmp_path / "my_mixers.py").write_text(block("python"))
+    (tmp_path / "my_grid.toml").write_text(block("toml"))
+    return tmp_path
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_mixer_passes_its_checks(example: Path) -> None:
+    done = run(example, "-m", "diffussm", "check-mixer", "my_mixers:GatedLinearAttention")
+    assert done.returncode == 0, done.stderr
+    assert "states 41,216 MACs, of which dense products 41,216" in done.stdout
+
+
+def test_the_mixer_runs_beside_s4d_and_attention(example: Path) -> None:
+    settings = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items() if key != "model.state"]
+    launch = [str(ROOT / "ablations" / "launch.py"), "--grid", "my_grid.toml", "--seeds", "1", *settings]
+    planned = run(example, *launch, "--dry-run")
+    assert re.search(r"mine .* [\d,]+ +[\d,]+ +24 ", planned.stdout), planned.stdout + planned.stderr
+    done = run(example, *launch)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = run(example, str(ROOT / "reports" / "make_figures.py"), "--out", "out")
+    assert report.returncode == 0, report.stderr
+    results = (example / "out" / "my_grid" / "digits" / "results.md").read_text()
+    assert re.search(r"\| mine \| 1 done \| [\d,]+ \| [\d.]+ M \|", results), results
+
+
+def test_a_mixer_without_macs_is_unknown_in_plans_and_tables(example: Path) -> None:
+    silent = (example / "my_mixers.py").read_text().replace("def macs(", "def other(")
+    (example / "silent_mixers.py").write_text(silent)
+    text = (example / "my_grid.toml").read_text().replace("my_mixers", "silent_mixers")
+    (example / "my_grid.toml").write_text(text)
+    settings = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items() if key != "model.state"]
+    launch = [str(ROOT / "ablations" / "launch.py"), "--grid", "my_grid.toml", "--seeds", "1", *settings]
+    assert " unknown " in run(example, *launch, "--dry-run").stdout
+    assert run(example, *launch, "--only", "mine").returncode == 0
+    assert run(example, str(ROOT / "reports" / "make_figures.py"), "--out", "out").returncode == 0
+    assert "| unknown |" in (example / "out" / "my_grid" / "digits" / "results.md").read_text()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -14,14 +14,16 @@ from scipy import stats as scipy_stats
 
 import tests.tiny as tiny
 from ablations import manifest
-from ablations.grid import GridFile, expand
+from ablations.grid import GridFile, arms, expand
+from ablations.grid import load as load_grid
 from ablations.plan import plan
 from diffussm import records
-from diffussm.config import request
+from diffussm.config import request, resolve
+from diffussm.cost.closed_form import attention_products, forward_macs
 from diffussm.errors import UserError
 from diffussm.metrics.catalogue import evaluation_key
 from diffussm.rundir import RunDir
-from reports import make_figures, tables
+from reports import make_figures, paper, reported, tables
 from reports.runs import load
 from reports.stats import paired_difference, t_interval
 
@@ -69,16 +71,21 @@ def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     folder = tmp_path / "out" / "hourglass_vs_patch" / "digits"
     printed = capsys.readouterr().out.split()
     assert all(Path(path).exists() for path in printed)
-    for name in ("runs", "results", "fid_over_steps", "samples", "differences"):
+    for name in ("runs", "results", "fid_over_steps", "samples", "samples_over_steps", "differences"):
         ids = json.loads((folder / f"{name}.runs.json").read_text())
         assert ids
         assert all((runs / run_id).is_dir() for run_id in ids)
         assert len(pd.read_csv(folder / f"{name}.csv"))
-    assert {path.name for path in folder.glob("*.png")} == {"fid_over_steps.png", "samples.png"}
+    assert {path.name for path in folder.glob("*.png")} == {
+        "fid_over_steps.png",
+        "samples.png",
+        "samples_over_steps.png",
+    }
     text = (folder / "results.md").read_text()
     assert "FID (digits CNN, n = 12)" in text
     assert "2.00 ± 2.48" in text  # t(0.975, 2) / sqrt(3) of a standard deviation of 1
     assert "1 done, 1 missing, 1 failed" in text
+    assert "parameters and MACs are not: they stand beside each arm" in text
     assert "At step 24 A has a lower FID than B" in text
     assert "A and C: 1 shared seed at step 24, so no conclusion." in text
 
@@ -191,9 +198,45 @@ def test_t_interval_covers() -> None:
     assert np.mean([i.low <= 5 <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.015)
 
 
-def test_published_curves_are_the_papers() -> None:
-    published = make_figures._published("hourglass_vs_patch")
-    assert published is not None
-    gap = published.pivot_table(index="step", columns="curve", values="fid")
-    gaps = (gap["DiffuSSM-XL P=2"] - gap["DiffuSSM-XL M=2"]).round(1).tolist()
-    assert gaps == [2.2, 6.9, 7.4, 3.0, 4.2]
+def test_the_papers_curves_and_where_they_disagree() -> None:
+    right = reported.curves("hourglass_vs_patch")
+    assert right is not None
+    assert set(right.arm) == {"M = 2, P = 1", "M = 1, P = 2"}
+    notes = reported.notes("hourglass_vs_patch")
+    assert "reads 75.5 in the left panel and 81.0 in the right one" in notes[0]
+    assert "2.2, 6.9, 7.4, 3.0, 4.2: not steadily" in notes[1]
+    left = reported.curves("model_scale")
+    assert left is not None
+    assert set(left.arm) == {"S", "L", "XL"}
+    assert len(reported.notes("model_scale")) == 1
+    assert reported.curves("direction") is None
+
+
+def test_arms_of_reported_curves_are_the_grids_own() -> None:
+    for name, (_, arms_of_curves) in reported.CURVES.items():
+        assert set(arms_of_curves.values()) <= {arm.name for arm in arms(load_grid(name))}
+
+
+def test_figure_3(tmp_path: Path) -> None:
+    """XL at 256 px: DiT's own 118.64 G; 295.6 G of dense products and 4.1 G of S4D. Attention is quadratic in L."""
+    paths = paper.report(tmp_path)
+    assert [path.name for path in paths] == ["figure_3.md", "figure_3.png"]
+    costs = paper.figure_3().set_index(["model", "resolution"])
+    assert costs.loc[("DiT-XL/2", 256), "macs_per_call"] / 1e9 == pytest.approx(118.64, rel=0.002)
+    assert costs.loc[("DiffuSSM-XL, M = 2", 256), "mixer"] / 1e9 == pytest.approx(4.1, abs=0.05)
+    assert costs.loc[("DiffuSSM-XL with attention, M = 2", 256), "attention_products"] == 29 * 2 * 1152 * 1024**2
+    reported_macs = paper.reported_macs().set_index(["name", "resolution"]).macs_per_call / 1e9
+    assert reported_macs["DiffuSSM-XL, reported total / images", 256] == pytest.approx(280.3, abs=0.1)
+    assert reported_macs["DiffuSSM-XL, reported total / images", 512] == pytest.approx(1066.2, abs=0.1)
+
+
+def test_growth_with_length() -> None:
+    """Fitted exponents in L over 256 .. 16384: attention's products 2, S4D a little over 1 for its logarithm."""
+    lengths = [2**k for k in range(8, 15)]
+    configs = [resolve("imagenet256", {"model.image_size": round(n**0.5)}) for n in lengths if round(n**0.5) ** 2 == n]
+    tokens = np.log([c.model.length for c in configs])
+    assert np.polyfit(tokens, np.log([attention_products(c.model) for c in configs]), 1)[0] == pytest.approx(
+        2, abs=1e-9
+    )
+    mixer = [forward_macs(c).mixer for c in configs]
+    assert np.polyfit(tokens, np.log(np.asarray(mixer, dtype=float)), 1)[0] == pytest.approx(1.11, abs=0.02)

@@ -1,0 +1,142 @@
+"""All tables and figures of one grid on one base."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import figures, reported, tables
+from reports import markdown as md
+from reports.runs import GridResults
+
+SHOWN_SAMPLES = 12
+
+
+def report(results: GridResults, out: Path) -> list[Path]:
+    """All tables and figures of one grid on one base, in `out`/<grid>/<base>; returns the files to look at."""
+    folder = out / results.grid / results.base
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = tables.run_table(results)
+    shown = [
+        _write(folder / "runs", runs, md.table(runs), results.run_ids),
+        _results(results, folder / "results"),
+    ]
+    if results.key is not None:
+        shown += [*_curves(results, folder / "fid_over_steps"), *_samples(results, folder / "samples")]
+        shown += _samples_over_steps(results, folder / "samples_over_steps")
+    return shown
+
+
+def _results(results: GridResults, stem: Path) -> Path:
+    table = tables.results_table(results)
+    text = f"# {results.grid} on {results.base}\n\nClaim: {results.claim} ({results.source})\n\n"
+    text += tables.results_markdown(results, table) + f"\n{_matched(results)}\n"
+    if results.key is not None:
+        text += f"\n± is the half-width of the 95 % Student-t interval over seeds. {_how_measured(results)}\n"
+        gaps = tables.differences(results, "fid")
+        gaps.to_csv(stem.with_name("differences.csv"), index=False)
+        _write_ids(stem.with_name("differences"), results.run_ids)
+        sentences = tables.findings(gaps, "FID")
+        text += "\n## What the intervals say\n\n" + "".join(f"- {sentence}\n" for sentence in sentences)
+        text += "\nIntervals are per comparison, not corrected for their number.\n"
+    return _write(stem, table, text, results.run_ids)
+
+
+def _matched(results: GridResults) -> str:
+    if not results.matched:
+        return "Steps and seeds are equal across arms, parameters and MACs are not: they stand beside each arm."
+    return f"Steps, seeds and {' and '.join(results.matched)} are equal across arms."
+
+
+def _how_measured(results: GridResults) -> str:
+    key, floor = results.key, results.done["fid_floor"].iloc[0]
+    assert key is not None
+    return (
+        f"{key.fid_name}: {_sampler(results)}, "
+        f"{key.weights} weights, against {key.reference_samples} images of {key.reference}; "
+        f"real images score {floor:.2f} at this n (noise floor, 20 draws)."
+    )
+
+
+def _curves(results: GridResults, stem: Path) -> list[Path]:
+    assert results.key is not None
+    curve = tables.curves(results, "fid")
+    by_seed = results.done.pivot_table(index=["arm", "step"], columns="seed", values="fid")
+    by_seed.columns = [f"seed_{seed}" for seed in by_seed.columns]
+    table = curve.merge(by_seed.reset_index(), on=["arm", "step"]).merge(tables.costs(results), on="arm")
+    text = f"{results.key.fid_name}, mean ± half-width of the 95 % interval over seeds\n\n"
+    text += tables.curve_markdown(results, curve)
+    theirs = reported.curves(results.grid)
+    if theirs is not None:
+        text += f"\nFID-50K as reported by the paper ({reported.WHERE})\n\n{reported.markdown(results.grid)}"
+        text += "".join(f"\n- {note}" for note in reported.notes(results.grid)) + "\n"
+    floor = float(results.done["fid_floor"].iloc[0])
+    measured = [arm for arm in results.arms if arm in set(curve.arm)]
+    figure = figures.fid_over_steps(curve, measured, results.key.fid_name, floor, f"measured ({results.base})", theirs)
+    figures.save(figure, stem.with_suffix(".png"))
+    return [_write(stem, table, text, results.run_ids), stem.with_suffix(".png")]
+
+
+def _samples(results: GridResults, stem: Path) -> list[Path]:
+    """The paper's Figure 5: every arm at its last step, from the same noise and labels."""
+    last = results.done[results.done.step == results.done.steps]
+    seeds = set.intersection(*(set(group.seed) for _, group in last.groupby("arm"))) if len(last) else set()
+    if not seeds:
+        return []
+    chosen = last[last.seed == min(seeds)]
+    title = f"{results.grid} on {results.base}: same noise and labels (columns), seed {min(seeds)}, {_sampler(results)}"
+    return _sample_rows(results, chosen, chosen.arm, title, stem)
+
+
+def _samples_over_steps(results: GridResults, stem: Path) -> list[Path]:
+    """One arm along its milestones, from the same noise and labels: the first that was measured."""
+    arm = next(arm for arm in results.arms if arm in set(results.done.arm))
+    of_arm = results.done[results.done.arm == arm]
+    chosen = of_arm[of_arm.seed == of_arm.seed.min()].sort_values("step")
+    title = f"{results.grid} on {results.base}: {arm}, seed {chosen.seed.iloc[0]}, along its milestones"
+    return _sample_rows(results, chosen, [f"step {step}" for step in chosen.step], title, stem)
+
+
+def _sample_rows(
+    results: GridResults, chosen: pd.DataFrame, names: Iterable[str], title: str, stem: Path
+) -> list[Path]:
+    """A row of samples for each of the chosen records; PNG, CSV of the pixels, ids."""
+    images: dict[str, Any] = {}
+    rows, labels = [], np.empty(0, dtype=np.int64)
+    for name, record in zip(names, chosen.to_dict("records"), strict=True):
+        path = results.folders[record["run_id"]].record(record["step"], record["key"])
+        with np.load(path.with_name("samples.npz")) as stored:
+            images[name], labels = stored["arr_0"][:SHOWN_SAMPLES], stored["labels"][:SHOWN_SAMPLES]
+        flat = images[name].reshape(len(labels), -1)
+        rows += [
+            {"row": name, "sample": i, "label": label, **{f"pixel_{p}": v for p, v in enumerate(pixels)}}
+            for i, (label, pixels) in enumerate(zip(labels, flat, strict=True))
+        ]
+    figures.save(figures.sample_rows(images, labels if labels.any() else None, title), stem.with_suffix(".png"))
+    pd.DataFrame(rows).to_csv(stem.with_suffix(".csv"), index=False)
+    _write_ids(stem, list(chosen.run_id))
+    return [stem.with_suffix(".png")]
+
+
+def _sampler(results: GridResults) -> str:
+    assert results.key is not None
+    fields = {"sampler": results.key.sampler.upper(), "sampler_steps": f"{results.key.sampler_steps} steps"}
+    shown = [text for field, text in fields.items() if field not in results.varied]
+    if "guidance" not in results.varied:
+        shown.append(f"guidance {results.key.guidance:g}")
+    return ", ".join([*shown, *(f"{field} as the arm says" for field in sorted(results.varied))])
+
+
+def _write(stem: Path, table: pd.DataFrame, text: str, run_ids: list[str]) -> Path:
+    """The table as CSV and Markdown, with the ids of the runs behind it; returns the Markdown's path."""
+    table.to_csv(stem.with_suffix(".csv"), index=False)
+    stem.with_suffix(".md").write_text(text)
+    _write_ids(stem, run_ids)
+    return stem.with_suffix(".md")
+
+
+def _write_ids(stem: Path, run_ids: list[str]) -> None:
+    stem.with_suffix(".runs.json").write_text(json.dumps(sorted(set(run_ids)), indent=1) + "\n")
