@@ -153,11 +153,12 @@ def normalised(x: Tensor) -> Tensor:
     return (x - mean) / (variance + 1e-6).sqrt()
 
 
+@pytest.mark.parametrize("mixer", ["s4d", "attention"])
 @pytest.mark.parametrize("residual", ["short", "full"])
-def test_a_block_is_the_papers_equations(residual: str) -> None:
-    """One position after another, each V_k, W_up_k, W_down_k and R_k by itself, in float64."""
+def test_a_block_is_the_papers_equations(residual: str, mixer: str) -> None:
+    """One position after another, each V_k, W_up_k, W_down_k and R_k by itself, in float64; S4D by its recurrence."""
     m, d = 4, 8
-    c = config(hourglass=m, width=d, state=4, residual=residual)
+    c = config(hourglass=m, width=d, residual=residual, mixer=mixer)
     block = Block(c.model, "reference").double()
     initialise(block, seed=0)
     randomise(block)
@@ -180,7 +181,10 @@ def test_a_block_is_the_papers_equations(residual: str) -> None:
         j, k = divmod(position, m)
         rows = slice(k * d, (k + 1) * d)
         u[:, position] = sigma(hidden[:, j] @ block.w_up.weight[rows].T + block.w_up.bias[rows])
-    y = block.mixer(u)
+    if mixer == "s4d":
+        y = block.mixer(u)
+    else:
+        y = linear(block.mixer.proj, plain_attention(linear(block.mixer.qkv, u), block.mixer.heads))
     down = torch.empty(2, 16, 2 * d, dtype=torch.float64)
     for position in range(64):
         j, k = divmod(position, m)
