@@ -44,7 +44,7 @@ def fid_over_steps(
         theirs: Axes = axes[1]
         their_colours = {row.curve: colours.get(str(row.arm), "0.5") for row in published.itertuples()}
         sns.lineplot(published, x="step", y="fid", hue="curve", palette=their_colours, marker="s", ax=theirs)
-        _log_axis(theirs, "reported by the paper (ImageNet 256, XL)", "FID-50K")
+        _log_axis(theirs, "reported by the paper (ImageNet 256)", "FID-50K")
         theirs.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:.0f} k")
     figure.tight_layout()
     return figure
@@ -120,4 +120,4 @@ def _log_axis(axis: Axes, title: str, ylabel: str) -> None:
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.minorticks_off()
-    axis.legend(title=None, fontsize=7)
+    axis.legend(title=None, fontsize=7, loc="upper right")  # curves fall

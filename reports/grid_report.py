@@ -39,9 +39,9 @@ def _results(results: GridResults, stem: Path) -> Path:
         gaps = tables.differences(results, "fid")
         gaps.to_csv(stem.with_name("differences.csv"), index=False)
         _write_ids(stem.with_name("differences"), results.run_ids)
-        sentences = tables.findings(gaps, "FID")
-        text += "\n## What the intervals say\n\n" + "".join(f"- {sentence}\n" for sentence in sentences)
-        text += "\nIntervals are per comparison, not corrected for their number.\n"
+        if sentences := tables.findings(gaps, "FID"):
+            text += "\n## What the intervals say\n\n" + "".join(f"- {sentence}\n" for sentence in sentences)
+            text += "\nIntervals are per comparison, not corrected for their number.\n"
     return _write(stem, table, text, results.run_ids)
 
 
