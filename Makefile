@@ -38,11 +38,14 @@ check: .venv
 bench: .venv
 	$(BIN)/python -m pytest bench --benchmark-only
 
-# The figures and tables that the README shows, as the last demo made them.
+# The figures and tables that the README shows, as the last launches made them.
 example:
 	mkdir -p reports/example
 	cd reports/out/hourglass_vs_patch/digits && cp results.md fid_over_steps.png samples.png ../../../example/
-	cp reports/out/sampler_steps/digits/results.md reports/example/sampler_steps.md
+	for grid in attention_vs_ssm model_scale sampler_steps; do \
+		cp reports/out/$$grid/digits/results.md reports/example/$$grid.md; done
+	cp reports/out/attention_vs_ssm/digits/fid_over_steps.png reports/example/attention_vs_ssm.png
+	cp reports/out/paper/figure_3.png reports/example/
 
 # Pinned for every platform and Python, with hashes; needs uv.
 lock:
