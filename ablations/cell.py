@@ -26,6 +26,7 @@ from diffussm.metrics.catalogue import evaluation_key
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.rundir import RunDir
+from diffussm.ssm.s4d import choose_backend
 from diffussm.training.loop import Stopped, Superseded, Trainer, train
 
 CHECKPOINT_SECONDS = 60.0
@@ -69,7 +70,7 @@ class Cell:
         training = self.config.training
         machine = self.run.machine(
             {
-                "backend": training.backend,
+                "backend": choose_backend(training.backend),
                 "threads": training.threads or usable_cores(),
                 "device": "cuda" if torch.cuda.is_available() else "cpu",
             }
@@ -110,8 +111,7 @@ class Cell:
     def _evaluate(self, machine: dict[str, Any], origin: dict[str, Any]) -> None:
         evaluators: dict[str, Evaluator] = {}
         for asked, step in self._missing():
-            if self.run.owner() != self.attempt:
-                raise Superseded(f"attempt {self.run.owner()} owns the run")
+            self._still_owner()
             config = self._config_of(asked)
             if asked.digest not in evaluators:
                 evaluators[asked.digest] = Evaluator(config, machine["device"])
@@ -122,6 +122,10 @@ class Cell:
                     raise Stopped(f"evaluating step {step}")
 
             evaluate_milestone(self.run, config, step, evaluators[asked.digest], machine["backend"], origin, progress)
+
+    def _still_owner(self) -> None:
+        if self.run.owner() != self.attempt:
+            raise Superseded(f"attempt {self.run.owner()} owns the run")
 
     def _missing(self) -> list[tuple[Request, int]]:
         out = []
@@ -134,10 +138,14 @@ class Cell:
         return self.config.model_copy(update={"evaluation": asked.evaluation})
 
     def _say(self, **state: Any) -> None:
-        """Write the state: at once when the phase changes, else no more often than is worth reading."""
+        """Write the state: at once when the phase changes, else no more often than is worth reading.
+
+        Raises Superseded, and writes nothing, where the folder belongs to another attempt.
+        """
         now = time.monotonic()
         if state["phase"] == self._last.get("phase") and now - self._said < STATE_SECONDS:
             return
+        self._still_owner()
         self._beat += 1
         self._last = {**state, "attempt": self.attempt, "heartbeat": self._beat}
         self._said = now

@@ -124,7 +124,7 @@ def _refuse_twins(runs: list[Run]) -> None:
     """Two arms that are the same run and ask the same of it are one arm with two names."""
     seen: dict[tuple[str, str], str] = {}
     for run in runs:
-        identity = (run.run_id, request(run.config).digest)
+        identity = (run.run_id, request(run.config).results)
         first = seen.setdefault(identity, run.arm.name)
         if first != run.arm.name:
             raise UserError(f"arms {first!r} and {run.arm.name!r} are the same run and ask the same of it")

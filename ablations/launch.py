@@ -5,12 +5,12 @@ import fnmatch
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
 from diffussm.config import bases, parse_value, split_key
-from diffussm.errors import UserError, exit_code, unknown
+from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
     from ablations.grid import GridFile
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("local", "debug")
 DESCRIPTION = "Train and evaluate every run of a grid. What is done is skipped, what was interrupted goes on."
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with its errors told like any other mistake of a user's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

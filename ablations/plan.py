@@ -82,6 +82,8 @@ def _state(folder: RunDir, asked: Request, key: str) -> str:
     said = folder.state()
     if said.get("phase") == "failed":
         return f"failed ({said['reason']})"
-    if trained >= asked.steps:
+    steps = max([asked.steps, *(before.steps for before in folder.requests())])  # a job does all that was ever asked
+    beyond = f" of {steps}, asked before" if steps > asked.steps else ""
+    if trained >= steps:
         return "to evaluate"
-    return f"step {trained} of {asked.steps}" if trained else "new"
+    return f"step {trained}{beyond or f' of {steps}'}" if trained else f"new{beyond}"

@@ -40,7 +40,7 @@ def _mixer(name: str) -> str:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -94,7 +94,7 @@ class DataConfig(Section):
 
 
 class DiffusionConfig(Section):
-    timesteps: Annotated[int, Field(ge=2)] = 1000
+    timesteps: Annotated[int, Field(ge=21)] = 1000  # at 20 the linear schedule's last beta is 1
     schedule: Literal["linear"] = "linear"
     learned_variance: bool = True
     loss: Literal["hybrid", "simple"] = "hybrid"
@@ -130,7 +130,7 @@ class EvaluationConfig(Section):
     sampler_steps: Positive = 25
     guidance: Annotated[float, Field(ge=0)] = 1.0  # 1: none
     clip: bool = True  # clamp predicted images to [-1, 1] at each step: right for pixels, wrong for latents
-    metrics: tuple[Literal["fid", "label_accuracy"], ...] = ("fid",)
+    metrics: Annotated[tuple[Literal["fid", "label_accuracy"], ...], Field(min_length=1)] = ("fid",)
     weights: Literal["ema", "raw"] = "ema"
 
 
@@ -147,17 +147,6 @@ class Config(Section):
         """Channels of the network's output: noise, and variance where it is learned."""
         return self.model.channels * (2 if self.diffusion.learned_variance else 1)
 
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
-        steps, timesteps = self.evaluation.sampler_steps, self.diffusion.timesteps
-        if steps > timesteps or (self.evaluation.sampler == "ddim" and timesteps % steps):
-            raise ValueError(f"evaluation.sampler_steps: {steps} does not divide diffusion.timesteps = {timesteps}")
-        if not self.model.classes and "label_accuracy" in self.evaluation.metrics:
-            raise ValueError("evaluation.metrics: label_accuracy needs model.classes > 0")
-        if not self.model.classes and self.evaluation.guidance != 1:
-            raise ValueError("evaluation.guidance: guidance needs model.classes > 0")
-        return self
-
 
 class Request(Section):
     """What is asked of a run: how far to train it, where to measure it and how."""
@@ -170,27 +159,41 @@ class Request(Section):
     def digest(self) -> str:
         return digest(self.model_dump(mode="json"))
 
-
-def _is_diffussm(kind: Any, _: Any) -> bool:
-    return kind == "diffussm"
-
-
-def _is_s4d(kind: Any, mixer: Any) -> bool:
-    return kind == "diffussm" and mixer == "s4d"
+    @property
+    def results(self) -> str:
+        """Digest of what comes out: equal for requests that differ only in how they are worked on."""
+        return digest(self.model_dump(mode="json", exclude={"evaluation": {"batch"}}))
 
 
-def _is_s4d_or_outside(kind: Any, mixer: Any) -> bool:
-    return kind == "diffussm" and (mixer == "s4d" or is_outside(mixer))
+def _is_diffussm(m: Mapping[str, Any]) -> bool:
+    return m["kind"] == "diffussm"
 
 
-# Fields of a model that only some (kind, mixer) use: elsewhere they are reset to their defaults, so that equal models
-# have one id. A mixer from outside may use any.
-_USED_IF: dict[str, Callable[[Any, Any], bool]] = {
+def _is_s4d(m: Mapping[str, Any]) -> bool:
+    return _is_diffussm(m) and m["mixer"] == "s4d"
+
+
+def _is_s4d_or_outside(m: Mapping[str, Any]) -> bool:
+    return _is_diffussm(m) and (m["mixer"] == "s4d" or is_outside(m["mixer"]))
+
+
+def _attends_or_is_outside(m: Mapping[str, Any]) -> bool:
+    return m["kind"] == "dit" or m["mixer"] == "attention" or is_outside(m["mixer"])
+
+
+def _has_an_order(m: Mapping[str, Any]) -> bool:
+    """Attention and a copy see a set of tokens; an order matters to them where M > 1 makes groups of it."""
+    return _is_diffussm(m) and (m["mixer"] not in ("attention", "identity") or m["hourglass"] != 1)
+
+
+# Fields of a model that only some use: elsewhere they are reset to their defaults, so that equal models have one id.
+# A mixer from outside may use any.
+_USED_IF: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "hourglass": _is_diffussm,
     "mixer": _is_diffussm,
     "residual": _is_diffussm,
-    "scan": _is_diffussm,
-    "heads": lambda kind, mixer: kind == "dit" or mixer == "attention" or is_outside(mixer),
+    "scan": _has_an_order,
+    "heads": _attends_or_is_outside,
     "state": _is_s4d_or_outside,
     "direction": _is_s4d_or_outside,
     "s4d_init": _is_s4d,
@@ -219,20 +222,23 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
         else:
             tree.setdefault(section, {})[field] = value
     model = tree["model"]
-    kind, mixer = (model.get(name, ModelConfig.model_fields[name].default) for name in ("kind", "mixer"))
-    if kind in sizes:
-        if size not in sizes[kind]:
-            raise unknown("size", str(size), sizes[kind])
-        tree["model"] = model = sizes[kind][size] | model
-    for name in [name for name, used in _USED_IF.items() if not used(kind, mixer)]:
+    kind = model.get("kind", ModelConfig.model_fields["kind"].default)
+    if str(kind) in sizes:
+        if str(size) not in sizes[str(kind)]:
+            raise unknown("size", str(size), sizes[str(kind)])
+        tree["model"] = model = sizes[str(kind)][str(size)] | model
+    whole = ModelConfig().model_dump() | model
+    for name in [name for name, used in _USED_IF.items() if not used(whole)]:
         if f"model.{name}" in overrides:
-            raise UserError(f"model.{name}: not used by {_what(kind, mixer)}")
+            raise UserError(f"model.{name}: not used by {_what(whole)}")
         model.pop(name, None)
     return validate(tree, base)
 
 
-def _what(kind: Any, mixer: Any) -> str:
-    return f"kind {kind!r}" if kind == "dit" else f"mixer {mixer!r} of kind {kind!r}"
+def _what(m: Mapping[str, Any]) -> str:
+    if m["kind"] == "dit":
+        return "kind 'dit'"
+    return f"mixer {m['mixer']!r} of kind {m['kind']!r} at hourglass = {m['hourglass']}"
 
 
 def load_base(name: str) -> dict[str, Any]:
@@ -250,9 +256,24 @@ def bases() -> list[str]:
 def validate(tree: Mapping[str, Any], source: str) -> Config:
     """The tree as a Config; the first thing wrong becomes a UserError that names field, value and what is allowed."""
     try:
-        return Config.model_validate_json(json.dumps(tree))
+        config = Config.model_validate_json(json.dumps(tree))
     except (ValidationError, TypeError) as error:
         raise UserError(_describe(error, source)) from None
+    _check_evaluation(config, source)
+    return config
+
+
+def _check_evaluation(config: Config, source: str) -> None:
+    """What is asked must fit the run; apart from the schema, for a run's own file holds no evaluation."""
+    e, timesteps = config.evaluation, config.diffusion.timesteps
+    if e.sampler_steps > timesteps or (e.sampler == "ddim" and timesteps % e.sampler_steps):
+        raise UserError(
+            f"{source}: evaluation.sampler_steps: {e.sampler_steps} does not divide diffusion.timesteps = {timesteps}"
+        )
+    if not config.model.classes and "label_accuracy" in e.metrics:
+        raise UserError(f"{source}: evaluation.metrics: label_accuracy needs model.classes > 0")
+    if not config.model.classes and e.guidance != 1:
+        raise UserError(f"{source}: evaluation.guidance: guidance needs model.classes > 0")
 
 
 def split_key(key: str) -> tuple[str, str | None]:

@@ -1,12 +1,21 @@
 """Errors that a user can cause, and how they are told: one line, exit code 2, no traceback."""
 
+import argparse
 import difflib
 import sys
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 
 class UserError(Exception):
     """A mistake in what the user gave: the message names the field, the value and what is allowed."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its errors told like any other mistake of a user's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
 
 
 def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:

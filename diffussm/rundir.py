@@ -92,6 +92,13 @@ class RunDir:
         paths = sorted((self.path / "requests").glob("[!.]*.json"))
         return [Request.model_validate_json(path.read_bytes()) for path in paths]
 
+    def latest_request(self) -> Request:
+        """What was asked last; UserError if nothing ever was."""
+        paths = sorted((self.path / "requests").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
+        if not paths:
+            raise UserError(f"{self.path}: nothing was asked of this run")
+        return Request.model_validate_json(paths[-1].read_bytes())
+
     def claim(self) -> int:
         """Take the run over: the number of the new attempt, from 1."""
         while True:

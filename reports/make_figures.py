@@ -1,24 +1,15 @@
 """Make every table and figure from what lies on disk: `python reports/make_figures.py`."""
 
-import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
-from diffussm.errors import UserError, exit_code
+from diffussm.errors import Parser, UserError, exit_code
 from reports import bench, grid_report, paper
 from reports.runs import load, manifests
 
 OUT = Path(__file__).parent / "out"
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with its errors told like any other mistake of a user's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
 
 
 def main(arguments: list[str] | None = None) -> int:

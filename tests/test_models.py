@@ -15,8 +15,7 @@ from diffussm.cost.counted import dense_macs
 from diffussm.models.build import build_model, initialise, parameter_groups
 from diffussm.models.diffussm import Block, DiffuSSM
 from diffussm.models.dit import DiTBlock
-from diffussm.models.layers import position_embedding
-from diffussm.models.mixers import Attention
+from diffussm.models.layers import SelfAttention, position_embedding
 from diffussm.models.scan import scan_order
 from diffussm.ssm.s4d import S4D
 
@@ -218,7 +217,7 @@ def plain_attention(qkv: Tensor, heads: int) -> Tensor:
 
 
 def test_attention_is_a_plain_computation() -> None:
-    mixer = Attention(12, 3).double()
+    mixer = SelfAttention(12, 3, 24).double()
     initialise(mixer, seed=0)
     randomise(mixer)
     u = torch.randn(2, 7, 12, dtype=torch.float64)

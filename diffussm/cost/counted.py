@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message=r"`torch.jit.script` is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"`torch.jit.script` is ")
     from fvcore.nn import FlopCountAnalysis
 
 DENSE = (

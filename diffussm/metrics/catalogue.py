@@ -49,7 +49,8 @@ def evaluation_key(config: Config) -> EvaluationKey:
     e, m = config.evaluation, config.model
     reference, extractor = facts(e.reference, "evaluation.reference"), extractor_facts(e.extractor)
     for field, takes in ((f"reference = {e.reference}", reference), (f"extractor = {e.extractor}", extractor)):
-        if (takes.channels, takes.image_size) != (m.channels, m.image_size):
+        repeated = takes is extractor and m.channels == 1  # grey images repeat where an extractor wants three channels
+        if takes.image_size != m.image_size or takes.channels != (takes.channels if repeated else m.channels):
             raise UserError(
                 f"evaluation.{field}: for {takes.channels} channels of {takes.image_size} pixels a side, "
                 f"not {m.channels} of {m.image_size}"

@@ -97,14 +97,14 @@ def generate(
             return torch.from_numpy(drawn).to(device)
 
         y = torch.from_numpy(labels[start : start + size]).to(device)
-        batches.append(to_pixels(sample(diffusion, network, y, noise, e.sampler, e.clip)))
+        batches.append(to_pixels(sample(diffusion, network, y, noise, e.sampler, e.clip), start))
         progress(start + size)
     return Samples(np.concatenate(batches), labels)
 
 
-def to_pixels(images: torch.Tensor) -> NDArray[np.uint8]:
-    """[-1, 1] -> 0 .. 255; ValueError naming the first sample that is not finite."""
+def to_pixels(images: torch.Tensor, start: int = 0) -> NDArray[np.uint8]:
+    """[-1, 1] -> 0 .. 255; ValueError naming the first sample, counted from `start`, that is not finite."""
     finite = images.flatten(1).isfinite().all(1)
     if not finite.all():
-        raise ValueError(f"sample {int(finite.int().argmin())} of the batch is not finite")
+        raise ValueError(f"sample {start + int(finite.int().argmin())} is not finite")
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()

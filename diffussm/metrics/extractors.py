@@ -24,16 +24,22 @@ class Extractor(Protocol):
 
 
 class NetworkExtractor:
-    """A network with shipped weights, run in float32 on the CPU in batches of fixed size: the same at every call."""
+    """A network with shipped weights, run in float32 on the CPU in batches of fixed size: the same at every call.
+
+    Grey images are repeated to as many channels as it takes.
+    """
 
     BATCH = 500
 
-    def __init__(self, network: torch.nn.Module):
-        self.network = network.eval()
+    def __init__(self, network: torch.nn.Module, channels: int):
+        self.network, self.channels = network.eval(), channels
 
     @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8]) -> Extracted:
-        outputs = [self.network(batch) for batch in torch.from_numpy(pixels).split(self.BATCH)]
+        images = torch.from_numpy(pixels)
+        if images.shape[1] == 1:
+            images = images.expand(-1, self.channels, -1, -1)
+        outputs = [self.network(batch) for batch in images.split(self.BATCH)]
         features, logits = (torch.cat(part).double().numpy() for part in zip(*outputs, strict=True))
         return Extracted(features, logits)
 
@@ -47,4 +53,4 @@ def load_extractor(name: str, expected_sha256: str) -> Extractor:
         raise UserError(f"evaluation.extractor = {name}: weights have sha256 {found}, expected {expected_sha256}")
     network = SmallCNN(facts.channels, facts.image_size, facts.classes)
     network.load_state_dict(load(content))
-    return NetworkExtractor(network)
+    return NetworkExtractor(network, facts.channels)

@@ -60,8 +60,10 @@ def load_network(
 
 
 def sheet(pixels: NDArray[np.uint8], columns: int = 8) -> Image.Image:
-    """Images (N, C, H, W) in rows of `columns`, one white pixel between them, enlarged to be looked at."""
-    pixels = pixels[: len(pixels) // columns * columns]
+    """Images (N, C, H, W) in rows of `columns`, one white pixel between them, enlarged to be looked at; the last row
+    may end in white."""
+    white = np.full((-len(pixels) % columns, *pixels.shape[1:]), 255, dtype=np.uint8)
+    pixels = np.concatenate([pixels, white])
     framed = np.pad(pixels, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=255)
     whole = rearrange(framed, "(r k) c h w -> (r h) (k w) c", k=columns)
     whole = np.repeat(whole, 3, axis=-1) if whole.shape[-1] == 1 else whole

@@ -22,8 +22,8 @@ def write_sheets(
 ) -> list[Path]:
     """A PNG of rows x columns samples for each label (None: of all classes); returns their paths.
 
-    `overrides` are fields of the run's own evaluation; sample i of every sheet starts from the same noise. `step` is a
-    milestone, the last one if not given. UserError for what the run does not have.
+    `overrides` are fields of the evaluation that was asked of the run last; sample i of every sheet starts from the
+    same noise. `step` is a milestone, the last one if not given. UserError for what the run does not have.
     """
     config = _config(run, overrides)
     for label in labels:
@@ -37,18 +37,16 @@ def write_sheets(
     paths = []
     for label in labels:
         samples = generate(config, network, rows * columns, label=label)
-        of = "all" if label is None else f"class-{label}"
-        paths.append(folder / f"{of}-step-{step}-guidance-{config.evaluation.guidance:g}.png")
+        of, e = "all" if label is None else f"class-{label}", config.evaluation
+        paths.append(folder / f"{of}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{e.guidance:g}.png")
         sheet(samples.pixels, columns).save(paths[-1])
     return paths
 
 
 def _config(run: RunDir, overrides: Mapping[str, Any]) -> Config:
-    """The run's config with the evaluation that was asked of it, changed by `overrides`."""
-    config, asked = run.config(), run.requests()
-    if not asked:
-        raise UserError(f"{run.path}: nothing was asked of this run")
-    evaluation = asked[-1].evaluation.model_dump(mode="json") | dict(overrides)
+    """The run's config with the evaluation that was asked of it last, changed by `overrides`."""
+    config = run.config()
+    evaluation = run.latest_request().evaluation.model_dump(mode="json") | dict(overrides)
     return validate(config.model_dump(mode="json") | {"evaluation": evaluation}, run.run_id)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diffussm.config import Config, is_outside
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
+from diffussm.models.layers import GroupedLinear
 from diffussm.models.mixers import ssm_parameters
 from diffussm.rng import Stream, name_counter, normal, uniform
 from diffussm.ssm.s4d import S4D
@@ -40,7 +41,7 @@ def initialise(model: nn.Module, seed: int) -> None:
     for name, parameter in model.named_parameters():
         owner, _, leaf = name.rpartition(".")
         shape = tuple(parameter.shape)
-        if outside and ".mixer." in name:
+        if outside and ".mixer." in name and not isinstance(model.get_submodule(owner), (S4D, GroupedLinear)):
             continue
         if owner in s4d_layers:
             value = s4d_layers[owner].initial_values(

@@ -4,7 +4,6 @@ Letters: B batch, L = (H/P)^2 tokens, P patch size, C channels, D width.
 """
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from diffussm.config import ModelConfig
 from diffussm.models.layers import (
     FinalLayer,
     LabelEmbedder,
+    SelfAttention,
     TimestepEmbedder,
     gelu,
     layer_norm,
@@ -33,18 +33,6 @@ class PatchEmbedder(nn.Module):
         return rearrange(self.proj(x), "b d h w -> b (h w) d")
 
 
-class SelfAttention(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
-        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)"))
-
-
 class MLP(nn.Module):
     def __init__(self, width: int):
         super().__init__()
@@ -61,7 +49,7 @@ class DiTBlock(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.norm1, self.norm2 = layer_norm(width), layer_norm(width)
-        self.attn = SelfAttention(width, heads)
+        self.attn = SelfAttention(width, heads, width)
         self.mlp = MLP(width)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 

@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from diffussm.config import TIMESTEP_FREQUENCIES
@@ -52,6 +53,22 @@ class FinalLayer(nn.Module):
         """x (B, J, D), condition (B, D) -> (B, J, outputs)."""
         shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
         return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017): linear D -> 3D, softmax(q k^T / sqrt(D/H)) v, linear D -> outputs."""
+
+    def __init__(self, width: int, heads: int, outputs: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, L, D) -> (B, L, outputs)."""
+        q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+        y = F.scaled_dot_product_attention(q, k, v)  # (B, H, L, D/H)
+        return self.proj(rearrange(y, "b h l d -> b l (h d)"))
 
 
 class TimestepEmbedder(nn.Module):

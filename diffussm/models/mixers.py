@@ -1,4 +1,4 @@
-"""What mixes along the sequence inside a DiffuSSM block: the protocol, attention, a copy, and classes from outside.
+"""What mixes along the sequence inside a DiffuSSM block: the protocol, a copy, and classes from outside.
 
 A mixer is a module u (B, L, D) -> y (B, L, 2D), made from the model's config. One from outside this package is named
 `package.module:Class`, made as `Class(config)`, and may say more of itself:
@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from diffussm.config import ModelConfig
 from diffussm.errors import UserError
+from diffussm.models.layers import SelfAttention
 from diffussm.ssm.s4d import S4D
 
 
@@ -32,31 +31,13 @@ class Identity(nn.Module):
         return torch.cat([u, u], dim=-1)
 
 
-class Attention(nn.Module):
-    """Multi-head attention at full length: linear D -> 3D, softmax(q k^T / sqrt(D/H)) v, linear D -> 2D.
-
-    The paper puts attention in the SSM's place without saying how; this is our reading (Vaswani et al. 2017).
-    """
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, 2 * width)
-
-    def forward(self, u: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(u), "b l (three h d) -> three b h l d", three=3, h=self.heads)
-        y = F.scaled_dot_product_attention(q, k, v)  # (B, H, L, D/H)
-        return self.proj(rearrange(y, "b h l d -> b l (h d)"))  # (B, L, 2D)
-
-
 def build_mixer(config: ModelConfig, backend: str) -> nn.Module:
     match config.mixer:
         case "s4d":
             bidirectional = config.direction == "bidirectional"
             return S4D(config.width, config.state, bidirectional, backend, config.s4d_init)
-        case "attention":
-            return Attention(config.width, config.heads)
+        case "attention":  # the paper puts it in the SSM's place without saying how; this is our reading
+            return SelfAttention(config.width, config.heads, 2 * config.width)
         case "identity":
             return Identity()
     return _made(config)

@@ -9,9 +9,10 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
-        self.names = [name for name, _ in model.named_parameters()]
-        self.source = [p.detach() for p in model.parameters()]
-        self.weights = [p.detach().clone() for p in model.parameters()]
+        named = dict(model.named_parameters(remove_duplicate=False))  # a tied weight under each of its names
+        self.names = list(named)
+        self.source = [p.detach() for p in named.values()]
+        self.weights = [p.detach().clone() for p in named.values()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -12,7 +12,7 @@ from diffussm.models.build import parameter_groups
 from diffussm.rundir import RunDir, write_whole
 from diffussm.training.ema import EMA
 
-KEPT_CHECKPOINTS = 2
+KEPT_CHECKPOINTS = 2  # the newest, and one to go back to by hand
 
 
 class TrainingState:
@@ -52,5 +52,7 @@ class TrainingState:
 
     def save_weights(self, run: RunDir, kind: str) -> None:
         """Keep the weights (ema | raw) of this step as a milestone."""
-        weights = self.ema.state_dict() if kind == "ema" else self.model.state_dict()
-        write_whole(run.weights(self.step, kind), save({k: v.contiguous() for k, v in weights.items()}))
+        weights = self.model.state_dict()  # buffers too
+        if kind == "ema":
+            weights = weights | self.ema.state_dict()
+        write_whole(run.weights(self.step, kind), save({name: value.clone() for name, value in weights.items()}))
