@@ -2,6 +2,7 @@
 
 import argparse
 import fnmatch
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -13,10 +14,10 @@ from diffussm.config import bases, parse_value, split_key
 from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
-    from ablations.grid import GridFile
     from ablations.plan import Planned
 
 EXECUTORS = ("local", "debug")
+RUNS = Path("runs")
 DESCRIPTION = "Train and evaluate every run of a grid. What is done is skipped, what was interrupted goes on."
 
 
@@ -32,7 +33,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--only", metavar="PATTERN", help="only arms or run ids that match, as in 'M = 2*'")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="override a config key in every arm, as in training.steps=100; may be repeated")  # fmt: skip
-    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie (default: runs)")
+    add("--runs", type=Path, default=RUNS, metavar="DIR", help="where run folders lie (default: runs)")
     add("--dry-run", action="store_true", help="print every run with its cost and state, and stop")
     return parser.parse_args(arguments)
 
@@ -41,8 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.executor not in EXECUTORS:
         raise unknown("--executor", options.executor, EXECUTORS)
+    from ablations import manifest
     from ablations import plan as planning
     from ablations.grid import expand, load
+    from diffussm.rundir import RunDir
 
     grid = load(options.grid)
     base = options.base or grid.base
@@ -50,14 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
         raise unknown("base", base, bases())
     settings = _settings(options.settings)
     runs = expand(grid, base, options.seeds or grid.seeds, settings)
-    if options.only:
-        runs = [
-            run for run in runs if any(fnmatch.fnmatchcase(name, options.only) for name in (run.arm.name, run.run_id))
-        ]
-        if not runs:
-            raise UserError(f"--only {options.only!r}: no arm or run id matches")
-    planned = planning.plan(runs, options.runs)
-    warnings = planning.broken_matches(grid.matched, planned)
+    whole = planning.plan(runs, options.runs)
+    planned = [p for p in whole if not options.only or _matches(p, options.only)]
+    if not planned:
+        raise UserError(f"--only {options.only!r}: no arm or run id matches")
+    warnings = planning.broken_matches(grid.matched, whole)
     if options.dry_run:
         _print_plan(planned, warnings)
         return 0
@@ -65,32 +65,36 @@ def main(arguments: list[str] | None = None) -> int:
     _refuse_lost(planned)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    return _launch(options, grid, base, settings, planned)
-
-
-def _launch(
-    options: argparse.Namespace, grid: "GridFile", base: str, settings: dict[str, Any], planned: "list[Planned]"
-) -> int:
-    from ablations import manifest
-    from ablations.executors.outcome import Outcome
-    from diffussm.rundir import RunDir
-
-    console = _console()
     for p in planned:
         RunDir.create(options.runs, p.run.config).add_request(p.request)
-    if manifest.write(options.runs, Path(options.grid).stem, grid, base, settings, planned):
-        console.print("Other settings than at the last launch: reports on this grid now show these runs only.")
+    if manifest.write(options.runs, Path(options.grid).stem, grid, base, settings, whole):
+        print("Other settings than at the last launch: reports on this grid now show these runs only.")
+    return _launch(options, base, planned)
+
+
+def _matches(p: "Planned", pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (p.run.arm.name, p.run.run_id))
+
+
+def _launch(options: argparse.Namespace, base: str, planned: "list[Planned]") -> int:
+    from ablations.executors.outcome import Outcome
+
+    console = _console()
     # So that no long one is left for the end; those of unknown cost may be long.
     longest_first = sorted(planned, key=lambda p: p.macs.total or float("inf"), reverse=True)
-    todo = {p.folder.path: p for p in longest_first if not p.done}
+    todo: dict[Path, list[Planned]] = {}
+    for p in longest_first:
+        if not p.done:
+            todo.setdefault(p.folder.path, []).append(p)
+    runs = len({p.folder.path for p in planned})
     if not todo:
-        console.print(f"Nothing left to train: all {len(planned)} runs of {options.grid} on {base} are done.")
+        console.print(f"Nothing left to train: all {runs} runs of {options.grid} on {base} are done.")
         return 0
-    console.print(f"{options.grid} on {base}: {len(planned)} runs, {len(planned) - len(todo)} done before.")
+    console.print(f"{options.grid} on {base}: {runs} runs, {runs - len(todo)} done before.")
 
     from ablations.progress import Display
 
-    names = {path: f"{p.run.arm.name}, seed {p.run.config.seed}" for path, p in todo.items()}
+    names = {path: f"{_arms(ps)}, seed {ps[0].run.config.seed}" for path, ps in todo.items()}
     failures: dict[Path, str] = {}
     with Display(names, console) as display:
 
@@ -108,9 +112,9 @@ def _launch(
     for folder, words in failures.items():
         print(f"{folder.name}: {words}", file=sys.stderr)
     if not failures:
-        console.print(
-            f"All {len(planned)} runs are done. Next: python reports/make_figures.py --grid {Path(options.grid).stem}"
-        )
+        where = "" if options.runs == RUNS else f" --runs {shlex.quote(str(options.runs))}"
+        grid = Path(options.grid).stem
+        console.print(f"All {runs} runs are done. Next: python reports/make_figures.py --grid {grid}{where}")
     return 1 if failures else 0
 
 
@@ -128,6 +132,12 @@ def _execute(
     threads = planned[0].run.config.training.threads or usable_cores()
     workers = options.jobs or max(1, usable_cores() // threads)
     local.execute(folders, workers, threads, finished, poll)
+
+
+def _arms(planned: "list[Planned]") -> str:
+    """The arms that share a run: the first, and how many more."""
+    more = f" and {len(planned) - 1} more" if len(planned) > 1 else ""
+    return planned[0].run.arm.name + more
 
 
 def _settings(given: list[str]) -> dict[str, Any]:
@@ -164,6 +174,7 @@ def _refuse_lost(planned: "list[Planned]") -> None:
 def _print_plan(planned: "list[Planned]", warnings: list[str]) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     from ablations.plan import summary
 
@@ -174,7 +185,8 @@ def _print_plan(planned: "list[Planned]", warnings: list[str]) -> None:
     for p in planned:
         config, steps = p.run.config, str(p.request.steps)
         cost = (f"{p.parameters:,}", "unknown" if p.macs.total is None else f"{p.macs.total:,}")
-        table.add_row(p.run.arm.name, str(config.seed), p.run.run_id, *cost, steps, p.state)
+        cells = (p.run.arm.name, str(config.seed), p.run.run_id, *cost, steps, p.state)
+        table.add_row(*(Text(cell) for cell in cells))  # not markup: a name may hold brackets
     console = _console(width=max(160, _console().width))
     console.print(table)
     console.print(summary(planned))
@@ -187,7 +199,7 @@ def _print_plan(planned: "list[Planned]", warnings: list[str]) -> None:
 def _console(width: int | None = None) -> Any:
     from rich.console import Console
 
-    return Console(width=width, highlight=False, soft_wrap=True)
+    return Console(width=width, highlight=False, soft_wrap=True, markup=False)
 
 
 def _positive(text: str) -> int:

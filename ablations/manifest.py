@@ -1,7 +1,7 @@
 """What a grid asked for, written at launch: `runs/grids/<grid>-<base>.json`.
 
-Reports read it, so that an arm which never ran is a row too. Launches with the same settings merge; one with other
-settings starts the manifest anew.
+Reports read it, so that an arm which never ran is a row too: it holds all arms of the grid, whichever were launched.
+Launches with the same settings merge (seeds add up); one with other settings starts the manifest anew.
 """
 
 import json
@@ -25,7 +25,9 @@ def write(
     where = path(runs, name, base)
     old = json.loads(where.read_text()) if where.exists() else None
     replaces = old is not None and old["settings"] != dict(settings)
-    entries = {} if old is None or replaces else {(e["arm"], e["seed"]): e for e in old["runs"]}
+    overrides = {p.run.arm.name: p.run.arm.overrides for p in planned}
+    kept = [] if old is None or replaces else old["runs"]
+    entries = {(e["arm"], e["seed"]): e for e in kept if overrides.get(e["arm"]) == e["overrides"]}
     for p in planned:
         entries[p.run.arm.name, p.run.config.seed] = _entry(p)
     content = {

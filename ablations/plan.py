@@ -83,7 +83,7 @@ def _state(folder: RunDir, asked: Request, key: str) -> str:
     if said.get("phase") == "failed":
         return f"failed ({said['reason']})"
     steps = max([asked.steps, *(before.steps for before in folder.requests())])  # a job does all that was ever asked
-    beyond = f" of {steps}, asked before" if steps > asked.steps else ""
     if trained >= steps:
         return "to evaluate"
-    return f"step {trained}{beyond or f' of {steps}'}" if trained else f"new{beyond}"
+    before = f" ({steps} steps were asked before)" if steps > asked.steps else ""
+    return (f"step {trained} of {steps}" if trained else "new") + before

@@ -71,6 +71,8 @@ def main() -> int:
         try:
             return app(standalone_mode=False) or 0
         except UsageError as error:
-            raise UserError(error.format_message()) from None
+            if message := error.format_message():
+                raise UserError(message) from None
+            return 2  # no command: typer has printed the help
 
     return exit_code(run)

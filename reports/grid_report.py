@@ -24,7 +24,7 @@ def report(results: GridResults, out: Path) -> list[Path]:
         _write(folder / "runs", runs, md.table(runs), results.run_ids),
         _results(results, folder / "results"),
     ]
-    if results.key is not None:
+    if results.has_fid:
         shown += [*_curves(results, folder / "fid_over_steps"), *_samples(results, folder / "samples")]
         shown += _samples_over_steps(results, folder / "samples_over_steps")
     return shown
@@ -34,21 +34,31 @@ def _results(results: GridResults, stem: Path) -> Path:
     table = tables.results_table(results)
     text = f"# {results.grid} on {results.base}\n\nClaim: {results.claim} ({results.source})\n\n"
     text += tables.results_markdown(results, table) + f"\n{_matched(results)}\n"
-    if results.key is not None:
+    if results.has_fid:
+        assert results.key is not None
         text += f"\n± is the half-width of the 95 % Student-t interval over seeds. {_how_measured(results)}\n"
         gaps = tables.differences(results, "fid")
         gaps.to_csv(stem.with_name("differences.csv"), index=False)
         _write_ids(stem.with_name("differences"), results.run_ids)
-        if sentences := tables.findings(gaps, "FID"):
+        if sentences := tables.findings(gaps, results.key.fid_name):
             text += "\n## What the intervals say\n\n" + "".join(f"- {sentence}\n" for sentence in sentences)
             text += "\nIntervals are per comparison, not corrected for their number.\n"
     return _write(stem, table, text, results.run_ids)
 
 
 def _matched(results: GridResults) -> str:
-    if not results.matched:
-        return "Steps and seeds are equal across arms, parameters and MACs are not: they stand beside each arm."
-    return f"Steps, seeds and {' and '.join(results.matched)} are equal across arms."
+    """What is equal across arms and what is not, as the numbers have it."""
+    costs = tables.costs(results)
+    said = []
+    for name, values in (("steps", costs.steps), ("parameters", costs.parameters), ("MACs", costs.macs_per_call)):
+        if values.isna().any():
+            said.append(f"{name} partly unknown")
+        elif values.max() == values.min():
+            said.append(f"{name} equal")
+        else:
+            said.append(f"{name} up to {values.max() / values.min():.2f} times apart")
+    intent = f" The grid means to match {' and '.join(results.matched)}." if results.matched else ""
+    return f"Across arms: {', '.join(said)}.{intent}"
 
 
 def _how_measured(results: GridResults) -> str:
@@ -66,7 +76,9 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
     curve = tables.curves(results, "fid")
     by_seed = results.done.pivot_table(index=["arm", "step"], columns="seed", values="fid")
     by_seed.columns = [f"seed_{seed}" for seed in by_seed.columns]
-    table = curve.merge(by_seed.reset_index(), on=["arm", "step"]).merge(tables.costs(results), on="arm")
+    table = curve.merge(by_seed.reset_index(), on=["arm", "step"]).merge(
+        tables.costs(results).drop(columns="steps"), on="arm"
+    )
     text = f"{results.key.fid_name}, mean ± half-width of the 95 % interval over seeds\n\n"
     text += tables.curve_markdown(results, curve)
     theirs = reported.curves(results.grid)
@@ -77,7 +89,9 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
     measured = [arm for arm in results.arms if arm in set(curve.arm)]
     figure = figures.fid_over_steps(curve, measured, results.key.fid_name, floor, f"measured ({results.base})", theirs)
     figures.save(figure, stem.with_suffix(".png"))
-    return [_write(stem, table, text, results.run_ids), stem.with_suffix(".png")]
+    if theirs is not None:
+        theirs.to_csv(stem.with_name(f"{stem.name}_reported.csv"), index=False)
+    return [_write(stem, table.assign(floor=floor), text, results.run_ids), stem.with_suffix(".png")]
 
 
 def _samples(results: GridResults, stem: Path) -> list[Path]:

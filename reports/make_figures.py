@@ -1,5 +1,6 @@
 """Make every table and figure from what lies on disk: `python reports/make_figures.py`."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not found:
         grid = options.grid or "hourglass_vs_patch"
         base = f" --base {options.base}" if options.base else ""
-        raise UserError(f"no runs in {options.runs}: make them with: python ablations/launch.py --grid {grid}{base}")
+        where = "" if options.runs == Path("runs") else f" --runs {shlex.quote(str(options.runs))}"
+        command = f"python ablations/launch.py --grid {grid}{base}{where}"
+        raise UserError(f"no runs in {options.runs}: make them with: {command}")
     return 0
 
 

@@ -39,6 +39,10 @@ class GridResults:
         return list(self.levels)
 
     @property
+    def has_fid(self) -> bool:
+        return self.key is not None and "fid" in self.key.metrics
+
+    @property
     def run_ids(self) -> list[str]:
         return list(self.table.run_id.unique())
 

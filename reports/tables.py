@@ -78,14 +78,15 @@ def differences(results: GridResults, metric: str) -> pd.DataFrame:
             separates = interval.n > 1 and not interval.low <= 0 <= interval.high
             rows.append({"step": step, "arm": a, "other": b, **interval._asdict(), "separates": separates})
     columns = ["step", "arm", "other", *Interval._fields, "separates"]
-    cost = costs(results)
+    cost = costs(results).drop(columns="steps")
     table = pd.DataFrame(rows, columns=columns).merge(cost, on="arm")
     return table.merge(cost.rename(columns={"arm": "other"}), on="other", suffixes=("", "_of_other"))
 
 
 def costs(results: GridResults) -> pd.DataFrame:
-    """arm, parameters, macs_per_call (missing where a mixer from outside states none)."""
-    return results.table[["arm", "parameters", "macs_per_call"]].drop_duplicates("arm").reset_index(drop=True)
+    """arm, steps, parameters, macs_per_call (missing where a mixer from outside states none)."""
+    columns = ["arm", "steps", "parameters", "macs_per_call"]
+    return results.table[columns].drop_duplicates("arm").reset_index(drop=True)
 
 
 def _macs(macs: Any) -> str:

@@ -7,11 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import tests.tiny as tiny
+from ablations.cell import Cell
 from diffussm.check_mixer import MixerFault, check_mixer
 from diffussm.config import ModelConfig, resolve
 from diffussm.cost.closed_form import forward_macs, parameters
 from diffussm.errors import UserError
 from diffussm.models.build import build_model, parameter_groups
+from diffussm.ssm.s4d import S4D
 
 
 class Good(nn.Module):
@@ -87,7 +90,7 @@ def test_a_good_one_passes() -> None:
         (LooksAhead, "depends on a later position"),
         (MixesSamples, "depends on another sample"),
         (WrongGradient, "gradients differ from finite differences"),
-        (Cheap, "states 16 MACs, but its dense products alone are"),
+        (Cheap, "states 16 MACs, but its products alone are"),
         (Unseeded, "initial values are not drawn from torch's own generator"),
     ],
 )
@@ -104,6 +107,36 @@ def test_costs_and_groups_of_a_mixer_from_outside() -> None:
     _, ssm = parameter_groups(model, 1.0, 0.5, 0.1)
     assert [p.shape for p in ssm["params"]] == [(64,)]
     assert (ssm["lr"], ssm["weight_decay"]) == (0.5, 0.0)
+
+
+class Borrows(nn.Module):
+    """Parts of the package, a buffer and a tied weight inside a mixer from outside."""
+
+    directions = ("bidirectional",)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.s4d = S4D(config.width, config.state, True, "auto")
+        self.one = nn.Linear(2 * config.width, 2 * config.width)
+        self.two = nn.Linear(2 * config.width, 2 * config.width)
+        self.two.weight = self.one.weight
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.two(self.one(self.s4d(u))) * self.scale
+
+
+def test_parts_of_the_package_start_as_they_do_elsewhere() -> None:
+    mixer = build_model(resolve("digits", {"model.mixer": name(Borrows)})).get_submodule("blocks.0.mixer.s4d")
+    assert mixer.get_parameter("log_decay").exp().sub(0.5).abs().max() < 1e-6
+    check_mixer(name(Borrows))
+
+
+def test_buffers_and_tied_weights_survive_a_milestone(tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path, model__mixer=name(Borrows), evaluation__weights="ema")
+    tiny.run_folder(tmp_path, model__mixer=name(Borrows), evaluation__weights="raw")
+    Cell(run.path).work()
+    assert len(list(run.path.glob("milestones/24/*/record.json"))) == 2
 
 
 def test_initial_values_follow_the_seed_and_leave_torchs_generator_alone() -> None:

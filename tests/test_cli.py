@@ -41,7 +41,7 @@ def test_a_sheet_for_each_class(
     ]
     assert diffussm(monkeypatch, *given) == 0
     paths = [Path(line) for line in capsys.readouterr().out.split()]
-    assert [path.name for path in paths] == [f"class-{label}-step-24-guidance-1.5.png" for label in (3, 7)]
+    assert [path.name for path in paths] == [f"class-{label}-step-24-ddim-2-guidance-1.5.png" for label in (3, 7)]
     sheets = [np.asarray(Image.open(path)) for path in paths]
     scale = sheets[0].shape[1] // (4 * 9)
     assert sheets[0].shape == (2 * 9 * scale, 4 * 9 * scale, 3)
@@ -50,7 +50,7 @@ def test_a_sheet_for_each_class(
 
 def test_an_earlier_milestone_and_all_classes(trained: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     assert diffussm(monkeypatch, "sample", str(trained.path), "--grid", "1x3", "--step", "8") == 0
-    assert (trained.path / "sheets" / "all-step-8-guidance-1.png").exists()
+    assert (trained.path / "sheets" / "all-step-8-ddim-2-guidance-1.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def test_runs_of_one_training_are_shared_where_only_the_evaluation_differs() -> 
         ({"arms": {"a": {"model.hourglass": 3}}}, "arm 'a': digits: model.hourglass: 3 does not divide"),
         ({"arms": {"a": {"model.hourglass": 2}, "b": {"model.hourglass": 2}}}, "arms 'a' and 'b' are the same run"),
         ({"arms": {"a": {"training.threads": 1}, "b": {"training.threads": 2}}}, "are the same run"),
+        ({"arms": {"a": {"evaluation.batch": 5}, "b": {"evaluation.batch": 6}}}, "are the same run"),
         ({"arms": {"a": {"seed": 3}}}, "same run"),
         ({"axes": {"x": {"a": {"model.patch": 1}}, "y": {"b": {"model.patch": 2}}}}, "axes.y.b: model.patch is set"),
     ],

@@ -12,7 +12,8 @@ import pytest
 
 import tests.tiny as tiny
 from ablations import launch
-from ablations.grid import expand, load
+from ablations.grid import Arm, Run, expand, load
+from ablations.plan import plan
 from diffussm.errors import UserError
 from diffussm.rundir import RunDir, write_whole
 
@@ -176,15 +177,54 @@ def test_milestones_that_cannot_be_had_are_refused(launched: Path) -> None:
 
 def test_other_settings_start_the_manifest_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = arguments(tmp_path, "--executor", "debug", "--only", "M = 1, P = 2")
-    merged = arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")
-    assert launch.main(first) == launch.main(merged) == 0
+    assert launch.main(first) == 0
     manifest = tmp_path / "grids" / "hourglass_vs_patch-digits.json"
-    assert manifest.read_text().count('"run_id"') == 2
+    assert manifest.read_text().count('"run_id"') == 3  # arms that were not launched are rows too
+    more_seeds = arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")
+    more_seeds[more_seeds.index("--seeds") + 1] = "2"
+    assert launch.main(more_seeds) == launch.main(first) == 0
+    assert manifest.read_text().count('"run_id"') == 6
     capsys.readouterr()
     other = arguments(tmp_path, "--executor", "debug", "--only", "M = 2*", "--set", "evaluation.guidance=2.0")
     assert launch.main(other) == 0
-    assert manifest.read_text().count('"run_id"') == 1
+    assert manifest.read_text().count('"run_id"') == 3
     assert "Other settings than at the last launch" in capsys.readouterr().out
+
+
+def test_an_arm_that_left_the_grid_leaves_the_manifest(tmp_path: Path) -> None:
+    path, runs = tmp_path / "mine.toml", tmp_path / "runs"
+    header = "".join(f"{key} = 'x'\n" for key in ("claim", "source", "expected", "cost", "command"))
+    two = header + "base = 'digits'\nseeds = 1\n[arms.'[m=2]']\n[arms.b]\nmodel.hourglass = 8\n"
+    given = ["--grid", str(path), "--runs", str(runs), "--executor", "debug", *SETTINGS]
+    path.write_text(two)
+    assert launch.main(given) == 0
+    path.write_text(two.split("[arms.b]")[0])
+    assert launch.main(given) == 0
+    assert '"b"' not in (runs / "grids" / "mine-digits.json").read_text()
+
+
+def test_names_are_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.toml"
+    header = "".join(f"{key} = 'x'\n" for key in ("claim", "source", "expected", "cost", "command"))
+    path.write_text(header + "base = 'digits'\nseeds = 1\n[arms.'[/m=2]']\n")
+    assert launch.main(["--grid", str(path), "--runs", str(tmp_path), "--dry-run"]) == 0
+    assert "[/m=2]" in capsys.readouterr().out
+
+
+def test_runs_that_arms_share_are_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items()]
+    settings = [part for part in settings if "sampler_steps" not in part and "hourglass" not in part]
+    given = ["--grid", "sampler_steps", "--seeds", "1", "--runs", str(tmp_path), "--executor", "debug", *settings]
+    assert launch.main(given) == 0
+    told = capsys.readouterr().out
+    assert "3 runs, 0 done before" in told
+    assert "M = 2, P = 1, 10 steps and 2 more, seed 0: done" in told
+
+
+def test_what_was_asked_before_is_told(tmp_path: Path) -> None:
+    tiny.run_folder(tmp_path, training__steps=64)
+    run = Run(Arm("a", {"arm": "a"}, {}), tiny.config())
+    assert plan([run], tmp_path)[0].state == "new (64 steps were asked before)"
 
 
 @pytest.mark.parametrize("given", [["--help"], ["--grid", "hourglass_vs_patch", "--dry-run"]])

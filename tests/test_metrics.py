@@ -158,8 +158,8 @@ def test_evaluator_on_real_images_is_near_perfect() -> None:
 def test_samples_that_are_not_finite_are_an_error() -> None:
     images = torch.zeros(3, 1, 2, 2)
     images[1, 0, 0, 0] = float("inf")
-    with pytest.raises(ValueError, match="sample 1 of the batch is not finite"):
-        to_pixels(images)
+    with pytest.raises(ValueError, match="sample 251 is not finite"):
+        to_pixels(images, 250)
     assert to_pixels(torch.tensor([[[[-1.0, 1.0, 2.0, 0.0]]]])).tolist() == [[[[0, 255, 255, 128]]]]
 
 
@@ -172,6 +172,23 @@ def test_sheet(channels: int) -> None:
     assert image.shape == (2 * 9 * scale, 8 * 9 * scale, 3)
     assert image[(9 + 4) * scale, (9 + 4) * scale].tolist() == [200, 200, 200]
     assert image[8 * scale, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(("count", "rows"), [(3, 1), (8, 1), (9, 2)])
+def test_a_sheet_shows_every_image(count: int, rows: int) -> None:
+    image = np.asarray(sheet(np.full((count, 1, 8, 8), 7, dtype=np.uint8)))
+    scale = image.shape[1] // (8 * 9)
+    assert image.shape[0] == rows * 9 * scale
+    assert (image == 7).sum() == count * 64 * scale**2 * 3
+
+
+def test_grey_images_are_repeated_where_an_extractor_takes_colour() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8)
+    colour = extractor("photos-cnn")
+    np.testing.assert_array_equal(colour(grey).features, colour(grey.repeat(3, axis=1)).features)
+    config = resolve("photos", {"model.channels": 1, "evaluation.reference": "photos"})
+    with pytest.raises(UserError, match="reference = photos: for 3 channels"):
+        catalogue.evaluation_key(config)
 
 
 def test_guided_evaluation_differs(tmp_path: Path) -> None:

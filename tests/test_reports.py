@@ -1,6 +1,7 @@
 """Tables and figures from records: right numbers, nothing left out, nothing mixed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 import tests.tiny as tiny
-from ablations import manifest
+from ablations import launch, manifest
 from ablations.grid import GridFile, arms, expand
 from ablations.grid import load as load_grid
 from ablations.plan import plan
@@ -85,8 +86,8 @@ def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "FID (digits CNN, n = 12)" in text
     assert "2.00 ± 2.48" in text  # t(0.975, 2) / sqrt(3) of a standard deviation of 1
     assert "1 done, 1 missing, 1 failed" in text
-    assert "parameters and MACs are not: they stand beside each arm" in text
-    assert "At step 24 A has a lower FID than B" in text
+    assert re.search(r"Across arms: steps equal, parameters up to 1\.\d\d times apart, MACs up to", text)
+    assert "A has a lower FID (digits CNN, n = 12) than B" in text
     assert "A and C: 1 shared seed at step 24, so no conclusion." in text
 
 
@@ -110,6 +111,16 @@ def test_numbers(runs: Path) -> None:
     gaps = tables.differences(results, "fid").set_index(["step", "arm", "other"])
     assert gaps.loc[(24, "A", "B"), "mean"] == pytest.approx(-4.1)
     assert gaps.loc[(24, "A", "B"), "separates"]
+
+
+def test_a_grid_without_fid_is_a_table(tmp_path: Path) -> None:
+    settings = [f"--set={k}={v}" for k, v in tiny.SETTINGS.items() if k != "model.hourglass"]
+    given = ["--grid", "hourglass_vs_patch", "--seeds", "1", "--runs", str(tmp_path / "runs"), "--executor", "debug"]
+    assert launch.main([*given, *settings, '--set=evaluation.metrics=["label_accuracy"]']) == 0
+    assert make_figures.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "hourglass_vs_patch" / "digits" / "results.md").read_text()
+    assert "label accuracy" in text
+    assert "FID (" not in text
 
 
 def test_only_arms_that_differ_in_one_axis_are_compared(runs: Path) -> None:
@@ -158,7 +169,9 @@ def test_no_runs_says_which_command_makes_them(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.endswith("make them with: python ablations/launch.py --grid hourglass_vs_patch\n")
+    assert done.stderr.endswith(
+        f"make them with: python ablations/launch.py --grid hourglass_vs_patch --runs {tmp_path}\n"
+    )
     assert done.stderr.count("\n") == 1
 
 

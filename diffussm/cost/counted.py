@@ -22,11 +22,30 @@ DENSE = (
 )  # einsum makes S4D's kernels, once per call: not a dense layer
 
 
+HEAVY = ("attention", "fft", "PythonOp", "einsum", "conv")  # in the name of an operator that may cost much
+
+
 def dense_macs(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
     """MACs of the dense products of `model(*inputs)`; fvcore counts one per multiply-add."""
+    return _sum(_counts(model, inputs), DENSE)
+
+
+def products_and_unseen(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[int, list[str]]:
+    """MACs of dense products and einsums, and the names of heavy operators that are not among them."""
+    counts = _counts(model, inputs)
+    products = _sum(counts, (*DENSE, "einsum"))
+    unseen = [name for name in counts.unsupported_ops() if any(word in name for word in HEAVY)]
+    return products, sorted(unseen)
+
+
+def _counts(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
     counts = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    by_operator: Counter[str] = counts.set_op_handle("aten::baddbmm", _baddbmm).by_operator()
-    return round(sum(by_operator[name] for name in DENSE))
+    return counts.set_op_handle("aten::baddbmm", _baddbmm)
+
+
+def _sum(counts: Any, names: tuple[str, ...]) -> int:
+    by_operator: Counter[str] = counts.by_operator()
+    return round(sum(by_operator[name] for name in names))
 
 
 def _baddbmm(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
