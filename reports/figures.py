@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MultipleLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 sns.set_theme(context="paper", style="whitegrid", palette="colorblind", rc={"figure.dpi": 160, "axes.titlesize": 9})
@@ -26,9 +26,8 @@ def fid_over_steps(
     curve: arm, step, mean, low, high; floor: FID of real images at the same n; published: curve, step, fid, and the arm
     of ours whose colour the curve takes.
     """
-    figure, axes = plt.subplots(
-        1, 2 if published is not None else 1, figsize=(8 if published is not None else 4.5, 3.2)
-    )
+    panels = 1 if published is None else 2
+    figure, axes = plt.subplots(1, panels, figsize=(4.2 * panels, 3.6), layout="constrained")
     ours: Axes = np.ravel(axes)[0]
     colours = dict(zip(arms, sns.color_palette(n_colors=len(arms)), strict=True))
     sns.lineplot(curve, x="step", y="mean", hue="arm", hue_order=arms, palette=colours, marker="o", ax=ours)
@@ -45,8 +44,8 @@ def fid_over_steps(
         their_colours = {row.curve: colours.get(str(row.arm), "0.5") for row in published.itertuples()}
         sns.lineplot(published, x="step", y="fid", hue="curve", palette=their_colours, marker="s", ax=theirs)
         _log_axis(theirs, "reported by the paper (ImageNet 256)", "FID-50K")
+        theirs.xaxis.set_major_locator(MultipleLocator(100_000))
         theirs.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:.0f} k")
-    figure.tight_layout()
     return figure
 
 
@@ -75,7 +74,7 @@ def macs_over_resolution(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
     """
     figure, axis = plt.subplots(figsize=(5.5, 3.8))
     shown = costs.assign(gmacs=costs.macs_per_call / 1e9)
-    sns.lineplot(shown, x="resolution", y="gmacs", hue="model", style="model", markers=True, ax=axis)
+    sns.lineplot(shown, x="resolution", y="gmacs", hue="model", style="model", marker="o", ax=axis)
     for marker, (name, points) in zip("x+", reported.groupby("name"), strict=True):
         axis.scatter(points.resolution, points.macs_per_call / 1e9, marker=marker, color="black", zorder=5, label=name)
     ticks = sorted(shown.resolution.unique())
@@ -120,4 +119,4 @@ def _log_axis(axis: Axes, title: str, ylabel: str) -> None:
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.minorticks_off()
-    axis.legend(title=None, fontsize=7, loc="upper right")  # curves fall
+    axis.legend(title=None, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
