@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.dry_run:
         _print_plan(planned, warnings)
         return 0
-    _refuse_lacking(planned)
+    _refuse_lacking(whole)  # the manifest holds all arms
     _refuse_lost(planned)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -9,7 +9,7 @@ from ablations.grid import Run
 from diffussm import records
 from diffussm.config import Request, request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
-from diffussm.data.catalogue import check_fit, lacking
+from diffussm.data.catalogue import check_fit, config_lacks
 from diffussm.metrics.catalogue import evaluation_key
 from diffussm.rundir import RunDir
 
@@ -66,7 +66,7 @@ def _planned(run: Run, folder: Path) -> Planned:
     config = run.config
     check_fit(config)
     asked, run_dir, costs = request(config), RunDir(folder / run.run_id), (parameters(config), forward_macs(config))
-    if lacks := lacking(config):
+    if lacks := config_lacks(config):
         return Planned(run, asked, None, *costs, run_dir, "lacks data", lacks)
     key = evaluation_key(config)
     return Planned(run, asked, key, *costs, run_dir, _state(run_dir, asked, key.digest))

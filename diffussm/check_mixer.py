@@ -1,7 +1,7 @@
 """Checks of a mixer from outside: shape, gradients, direction, cost, initial values.
 
-from diffussm.check_mixer import check_mixer
-check_mixer("my_mixers:GatedLinearAttention")
+In a test `check_mixer("my_mixers:GatedLinearAttention")`, on the command line
+`diffussm check-mixer my_mixers:GatedLinearAttention`.
 """
 
 from collections.abc import Iterator
@@ -106,10 +106,7 @@ def _cost(config: Config) -> Iterator[str]:
     stated = outside_macs(config.model)
     try:
         counted, unseen = products_and_unseen(mixer, (_input(config, 1),))
-    except (
-        RuntimeError,
-        IndexError,
-    ) as error:
+    except (RuntimeError, IndexError) as error:
         said = "no MACs" if stated is None else f"{stated:,} MACs"
         yield f"states {said}; they cannot be counted, for its call cannot be traced ({error})"
         return

@@ -26,7 +26,6 @@ class GridResults:
     base: str
     claim: str
     source: str
-    command: str
     levels: dict[str, dict[str, str]]  # arm -> axis -> level
     matched: list[str]  # what the grid says is equal across arms
     key: records.EvaluationKey | None  # of one record, None where nothing was measured yet
@@ -82,7 +81,6 @@ def load(manifest: Path, runs: Path) -> GridResults:
         base=asked["base"],
         claim=asked["claim"],
         source=asked["source"],
-        command=asked["command"],
         matched=asked["matched"],
         levels={entry["arm"]: entry["levels"] for entry in asked["runs"]},
         key=next(iter(keys.values()), None),

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits, load_sample_image
 
 from diffussm.config import resolve
 from diffussm.data import digits, photos
-from diffussm.data.catalogue import CATALOGUE, check_fit, lacking
+from diffussm.data.catalogue import CATALOGUE, check_fit, config_lacks
 from diffussm.data.load import reference_images, training_data
 from diffussm.errors import UserError
 
@@ -83,8 +83,8 @@ def test_unknown_data() -> None:
 
 
 def test_what_is_lacking_is_said() -> None:
-    assert lacking(resolve("digits")) == ""
-    assert lacking(resolve("imagenet256")).startswith("data.name = imagenet256-latents: needs ImageNet")
+    assert config_lacks(resolve("digits")) == ""
+    assert config_lacks(resolve("imagenet256")).startswith("data.name = imagenet256-latents: needs ImageNet")
     for load in (training_data, reference_images):
         with pytest.raises(UserError, match="needs ImageNet as 32 x 32 latents"):
             load("imagenet256-latents")

@@ -113,14 +113,9 @@ def test_the_table_is_the_generated_one() -> None:
     assert "\n".join(line for line in generated.splitlines() if line.startswith("|")) in README
 
 
-def test_nothing_speaks_of_a_package_registry_or_another_machine() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
-    suspicious = re.compile(r"extra-index-url|--index-url|pypi\.org|pythonhosted")
-    for name in listed:
-        path = ROOT / name
-        if (
-            path.suffix in {".py", ".toml", ".md", ".lock", ".cff", ""}
-            and path.is_file()
-            and name != "tests/test_readme.py"
-        ):
-            assert not suspicious.search(path.read_text(errors="ignore")), name
+def test_the_lock_holds_pins_and_hashes_alone() -> None:
+    """Where packages come from is the user's choice: no address and no option but hashes."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert not [line for line in lines if "://" in line]
+    assert not [line for line in lines if line.strip().startswith("-") and not line.strip().startswith("--hash=")]
+    assert sum("--hash=sha256:" in line for line in lines) > 100

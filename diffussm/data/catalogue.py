@@ -48,9 +48,12 @@ def check_fit(config: Config) -> None:
         raise UserError(f"model.classes = {model.classes}: {config.data.name} has {allowed}")
 
 
-def lacking(config: Config) -> str:
-    """What the config's data and reference need before they can be used, in one line; empty where they are there."""
-    for field, name in (("data.name", config.data.name), ("evaluation.reference", config.evaluation.reference)):
-        if lacks := facts(name, field).lacks:
-            return f"{field} = {name}: needs {lacks}"
-    return ""
+def lacking(name: str, field: str) -> str:
+    """What data set `name` needs before it can be used, in a line that names the field; empty where it is there."""
+    lacks = facts(name, field).lacks
+    return f"{field} = {name}: needs {lacks}" if lacks else ""
+
+
+def config_lacks(config: Config) -> str:
+    """The same of the config's data, or else of its reference."""
+    return lacking(config.data.name, "data.name") or lacking(config.evaluation.reference, "evaluation.reference")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from diffussm.data import digits, photos
-from diffussm.data.catalogue import facts
+from diffussm.data.catalogue import facts, lacking
 from diffussm.data.images import Images, Shuffled, TrainingData
 from diffussm.errors import UserError
 
@@ -36,5 +36,5 @@ def reference_images(name: str) -> Images:
 
 
 def _refuse_lacking(name: str, field: str) -> None:
-    if lacks := facts(name, field).lacks:
-        raise UserError(f"{field} = {name}: needs {lacks}")
+    if lacks := lacking(name, field):
+        raise UserError(lacks)
