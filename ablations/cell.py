@@ -1,8 +1,8 @@
-"""What one job does: take over one run folder, train it as far as its requests ask, evaluate what is missing.
+"""What one job does with one run folder: train it as far as its requests ask, evaluate what is missing.
 
     python -m ablations.cell RUNDIR
 
-It is handed the folder and nothing else. Exit code 0: all done; 1: failed, the reason in state.json; 2: a user's
+It is handed the folder and nothing else. Exit code 0: all done; 1: failed, the reason in a state.json; 2: a user's
 mistake; 3: stopped by SIGTERM or SIGINT after a checkpoint, to be started again.
 """
 
@@ -10,146 +10,163 @@ import argparse
 import os
 import signal
 import sys
-import time
 import traceback
-from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from ablations.attempt import Attempt
+from ablations.work import Work, left, replays
 from diffussm import provenance, records
-from diffussm.config import Config, Request
 from diffussm.errors import UserError
 from diffussm.machine import keep_freed_memory, usable_cores
-from diffussm.metrics.catalogue import evaluation_key
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.milestones import evaluate_milestone
-from diffussm.rundir import RunDir
+from diffussm.rundir import RunDir, step_of
 from diffussm.ssm.s4d import choose_backend
-from diffussm.training.loop import Stopped, Superseded, Trainer, train
+from diffussm.training.loop import Stopped, Trainer, train
 
 CHECKPOINT_SECONDS = 60.0
-STATE_SECONDS = 0.5
+
+
+def nothing() -> str:
+    """No reason to stop."""
+    return ""
 
 
 class Cell:
-    """One attempt at one run."""
+    """Work on one run in this process. `threads` are for runs whose config leaves their number to the machine."""
 
-    def __init__(self, path: Path, checkpoint_seconds: float = CHECKPOINT_SECONDS):
+    def __init__(
+        self,
+        path: Path,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        reason_to_stop: Callable[[], str] = nothing,
+        threads: int = 0,
+    ):
         self.run = RunDir(path)
         self.config = self.run.config()
-        self.requests = self.run.requests()
         self.checkpoint_seconds = checkpoint_seconds
-        self.attempt = self.run.claim()
-        self.stopping = False
-        self._beat, self._said = 0, 0.0
-        self._last: dict[str, Any] = {}
+        self.threads = threads
+        self.stopping = ""
+        self._reason_to_stop = reason_to_stop
+        self._attempt: Attempt | None = None
 
     def work(self) -> None:
-        """Train and evaluate; the folder's state tells how it went. Raises what went wrong."""
+        """Everything that is left, one thing after the other. Raises what went wrong."""
+        while works := left(self.run):
+            number = works[0].folder.claim()
+            assert number is not None
+            self.do(works[0], number)
+
+    def do(self, work: Work, number: int) -> None:
+        """One training or evaluation, as the attempt `number` that owns its folder; the state there tells how it went.
+
+        Raises what went wrong.
+        """
+        self._attempt = Attempt(work.folder, number, self._reason)
         try:
-            self._work()
-        except Stopped as stopped:
-            self._say(phase="stopped", reason=str(stopped))
-            raise
-        except Superseded:
-            raise  # the state belongs to another attempt now
-        except BaseException as error:
-            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            self._say(phase="failed", reason=" ".join(reason.split()))
-            raise
+            with self._attempt as attempt:
+                attempt.stop(self.stopping)
+                if work.task == "train":
+                    self._train(attempt)
+                else:
+                    self._evaluate(attempt, work)
+        finally:
+            self._attempt = None
 
-    def stop(self, *_: Any) -> None:
-        """Ask for a checkpoint and an end (a signal handler)."""
-        self.stopping = True
+    def stop(self, reason: str) -> None:
+        """Ask for a checkpoint and an end."""
+        self.stopping = reason
+        if self._attempt:
+            self._attempt.stop(reason)
 
-    def _work(self) -> None:
-        self._say(phase="start")
-        self.run.remove_temporaries()
+    def _reason(self) -> str:
+        return "cancelled" if self.run.cancelled else self._reason_to_stop()
+
+    def _machine(self) -> dict[str, Any]:
         training = self.config.training
         machine = self.run.machine(
             {
                 "backend": choose_backend(training.backend),
-                "threads": training.threads or usable_cores(),
+                "threads": training.threads or self.threads or usable_cores(),
                 "device": "cuda" if torch.cuda.is_available() else "cpu",
             }
         )
         keep_freed_memory()
         torch.set_num_threads(machine["threads"])
-        origin = {**provenance.describe(), "attempt": self.attempt, **machine}
-        self.run.write_provenance(self.attempt, origin)
-        if not self._missing():
-            self._say(phase="done")
-            return
-        self._train(machine)
-        self._evaluate(machine, origin)
-        self._say(phase="done")
+        return machine
 
-    def _train(self, machine: dict[str, Any]) -> None:
-        milestones: dict[int, set[str]] = defaultdict(set)
-        for asked in self.requests:
-            if lost := self.run.lost_milestones(asked):
-                raise UserError(
-                    f"milestone {lost[0]}: training is at step {self.run.trained_steps()} and the "
-                    f"{asked.evaluation.weights} weights of that step were not kept"
-                )
+    def _train(self, attempt: Attempt) -> None:
+        self.run.remove_temporaries()
+        machine = self._machine()
+        self.run.write_provenance(attempt.number, {**provenance.describe(), "attempt": attempt.number, **machine})
+        if lost := replays(self.run, self.run.requests()):
+            self._replay(lost, attempt, machine)
+        while targets := self._milestones_ahead():  # more may be asked meanwhile
+            self._train_to(self.run, targets, attempt, machine)
+
+    def _replay(self, lost: dict[int, set[str]], attempt: Attempt, machine: dict[str, Any]) -> None:
+        """Train to lost milestones again, and see on the way that the weights kept before them come out the same."""
+        replay = self.run.replay
+        for checkpoint in replay.checkpoints():
+            if step_of(checkpoint) >= min(lost):
+                checkpoint.unlink()
+        passed = {
+            step: {kind for kind in ("ema", "raw") if self.run.weights(step, kind).exists()}
+            for step in {*self.run.kept_milestones("ema"), *self.run.kept_milestones("raw")}
+            if step <= max(lost)
+        }
+        targets = {step: lost.get(step, set()) | passed.get(step, set()) for step in sorted({*lost, *passed})}
+        self._train_to(replay, targets, attempt, machine)
+        for checkpoint in replay.checkpoints():
+            checkpoint.unlink()
+
+    def _milestones_ahead(self) -> dict[int, set[str]]:
+        """Milestones beyond the newest checkpoint, with the kinds of weights to keep at each."""
+        out: dict[int, set[str]] = {}
+        for asked in self.run.requests():
             for step in asked.milestones:
-                milestones[step].add(asked.evaluation.weights)
-        steps = max(milestones)
-        if self.run.trained_steps() >= steps:
-            return
-        trainer = Trainer(self.config, machine["backend"], machine["device"])
-
-        def on_step(step: int, loss: float) -> None:
-            self._say(phase="train", step=step, steps=steps, loss=loss)
-
-        train(
-            self.run, trainer, self.attempt, dict(milestones), self.checkpoint_seconds, on_step, lambda: self.stopping
-        )
-
-    def _evaluate(self, machine: dict[str, Any], origin: dict[str, Any]) -> None:
-        evaluators: dict[str, Evaluator] = {}
-        for asked, step in self._missing():
-            self._still_owner()
-            config = self._config_of(asked)
-            if asked.digest not in evaluators:
-                evaluators[asked.digest] = Evaluator(config, machine["device"])
-
-            def progress(done: int, step: int = step, samples: int = asked.evaluation.samples) -> None:
-                self._say(phase="evaluate", milestone=step, sample=done, samples=samples)
-                if self.stopping:
-                    raise Stopped(f"evaluating step {step}")
-
-            evaluate_milestone(self.run, config, step, evaluators[asked.digest], machine["backend"], origin, progress)
-
-    def _still_owner(self) -> None:
-        if self.run.owner() != self.attempt:
-            raise Superseded(f"attempt {self.run.owner()} owns the run")
-
-    def _missing(self) -> list[tuple[Request, int]]:
-        out = []
-        for asked in self.requests:
-            key = evaluation_key(self._config_of(asked)).digest
-            out += [(asked, step) for step in asked.milestones if records.read(self.run.record(step, key)) is None]
+                if step > self.run.trained_steps():
+                    out.setdefault(step, set()).add(asked.evaluation.weights)
         return out
 
-    def _config_of(self, asked: Request) -> Config:
-        return self.config.model_copy(update={"evaluation": asked.evaluation})
+    def _train_to(self, run: RunDir, milestones: dict[int, set[str]], attempt: Attempt, machine: Any) -> None:
+        trainer, steps = Trainer(self.config, machine["backend"], machine["device"]), max(milestones)
 
-    def _say(self, **state: Any) -> None:
-        """Write the state: at once when the phase changes, else no more often than is worth reading.
+        def on_step(step: int, loss: float, seconds: float) -> None:
+            attempt.say(phase="train", lane=run.lane, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
 
-        Raises Superseded, and writes nothing, where the folder belongs to another attempt.
-        """
-        now = time.monotonic()
-        if state["phase"] == self._last.get("phase") and now - self._said < STATE_SECONDS:
-            return
-        self._still_owner()
-        self._beat += 1
-        self._last = {**state, "attempt": self.attempt, "heartbeat": self._beat}
-        self._said = now
-        self.run.write_state(self._last)
+        train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, on_step, lambda: attempt.stopping)
+
+    def _evaluate(self, attempt: Attempt, work: Work) -> None:
+        if records.read(self.run.record(work.step, work.key)):
+            return  # another was faster
+        attempt.folder.remove_temporaries()
+        machine = self._machine()
+        (asked,) = (request for request in self.run.requests() if request.digest == work.request)
+        config = self.config.model_copy(update={"evaluation": asked.evaluation})
+        samples = asked.evaluation.samples
+
+        def progress(done: int) -> None:
+            attempt.say(phase="evaluate", milestone=work.step, sample=done, samples=samples)
+
+        def watched(_: nn.Module, __: tuple[Tensor, ...]) -> None:
+            attempt.check()
+
+        evaluate_milestone(
+            self.run,
+            config,
+            work.step,
+            Evaluator(config, machine["device"]),
+            machine["backend"],
+            {**provenance.describe(), "attempt": attempt.number, **machine},
+            progress,
+            watched,
+        )
 
 
 def main() -> int:
@@ -160,8 +177,8 @@ def main() -> int:
     try:
         cell = Cell(arguments.rundir, arguments.checkpoint_seconds)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, cell.stop)
-        print(f"{cell.run.run_id}: attempt {cell.attempt}, process {os.getpid()}", flush=True)
+            signal.signal(number, lambda number, _: cell.stop(signal.Signals(number).name))
+        print(f"{cell.run.run_id}: process {os.getpid()}", flush=True)
         cell.work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,56 +1,20 @@
-"""From a grid file to runs: names, levels and seeds become configs. Pure: reads TOML, writes nothing.
+"""From a grid to runs: arms and seeds become configs on a base. Pure: writes nothing, knows no folders."""
 
-A grid has `axes` (each axis a table of named levels, of which every combination is an arm), or `arms` (each arm a table
-of its own). Levels and arms hold overrides on a base, as dotted keys or nested tables.
-"""
-
-import itertools
-import json
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from ablations.arms import Arm, arms, find_control
+from ablations.grid_file import GridFile, flatten
+from diffussm.config import Config, request, resolve, run_id
+from diffussm.cost.closed_form import forward_macs
+from diffussm.data.catalogue import check_fit, config_lacks
+from diffussm.errors import UserError
+from diffussm.metrics.catalogue import evaluation_key
 
-from diffussm.config import Config, Section, request, resolve, run_id, split_key
-from diffussm.errors import UserError, unknown
-
-GRIDS = Path(__file__).parent / "grids"
-
-Overrides = dict[str, Any]
-
-
-class GridFile(Section):
-    """What a grid file may hold."""
-
-    claim: str
-    source: str
-    expected: str
-    cost: str
-    command: str
-    base: str
-    seeds: Annotated[int, Field(ge=1)]
-    matched: tuple[Literal["parameters", "macs"], ...] = ()  # what is equal across arms
-    axes: dict[str, dict[str, Overrides]] = Field(default_factory=dict)
-    arms: dict[str, Overrides] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _axes_or_arms(self) -> Self:
-        if bool(self.axes) == bool(self.arms):
-            raise ValueError("a grid has either axes or arms")
-        for axis, levels in self.axes.items():
-            if not levels:
-                raise ValueError(f"axes.{axis}: has no levels")
-        return self
-
-
-@dataclass(frozen=True)
-class Arm:
-    name: str
-    levels: dict[str, str]  # axis -> level; of explicit arms {"arm": name}
-    overrides: Overrides  # dotted key -> value
+SCALED = ("training.steps", "training.milestones")  # what budget = "macs" sets
 
 
 @dataclass(frozen=True)
@@ -58,87 +22,135 @@ class Run:
     arm: Arm
     config: Config
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         return run_id(self.config)
 
 
-def grids() -> list[str]:
-    return sorted(path.stem for path in GRIDS.glob("*.toml"))
+def expand(grid: GridFile, base: str, seeds: Sequence[int], settings: Mapping[str, Any]) -> list[Run]:
+    """Every arm with every seed on base `base`, with `settings` (dotted keys) on all of them."""
+    _refuse_set_twice(grid, settings)
+    made = arms(grid, max(1, grid.max_runs // len(seeds)))
+    if grid.control is not None:
+        find_control(grid, made)
+    if len(made) * len(seeds) > grid.max_runs:
+        raise UserError(f"max_runs: {len(made) * len(seeds):,} runs, allowed: {grid.max_runs:,}; raise it if meant")
+    _refuse_like_levels(grid, base, made, settings)
+    configs = {arm.name: _config(grid, base, arm, settings) for arm in made}
+    _refuse_twins(base, made, configs)
+    if grid.budget == "macs":
+        configs = _equal_macs(grid, made, configs)
+    return [Run(arm, configs[arm.name].model_copy(update={"seed": seed})) for arm in made for seed in seeds]
 
 
-def load(name: str) -> GridFile:
-    """The grid `grids/<name>.toml`, or the file `name` if it ends in .toml; UserError naming file and key for whatever
-    is wrong in it."""
-    path = Path(name) if name.endswith(".toml") else GRIDS / f"{name}.toml"
-    if not path.is_file():
-        raise unknown("grid", name, [*grids(), "path/to/grid.toml"])
+def _config(grid: GridFile, base: str, arm: Arm, settings: Mapping[str, Any]) -> Config:
     try:
-        return GridFile.model_validate_json(json.dumps(tomllib.loads(path.read_text())))
-    except (tomllib.TOMLDecodeError, TypeError) as error:
-        raise UserError(f"{path.name}: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise unknown(f"{path.name}: key", where, GridFile.model_fields) from None
-        raise UserError(f"{path.name}: {where or 'grid'}: {first['msg'].removeprefix('Value error, ')}") from None
+        return _fitting(base, {**settings, **arm.overrides})
+    except UserError as error:
+        raise UserError(f"{_at_fault(grid, base, arm, settings, str(error))}: {error}") from None
 
 
-def arms(grid: GridFile) -> list[Arm]:
-    """All arms in file order; UserError where two levels of an arm set the same key."""
-    if grid.arms:
-        return [Arm(name, {"arm": name}, _flatten(overrides)) for name, overrides in grid.arms.items()]
-    out = []
-    for combination in itertools.product(*(levels.items() for levels in grid.axes.values())):
-        levels = dict(zip(grid.axes, (name for name, _ in combination), strict=True))
-        merged: Overrides = {}
-        for (axis, level), (_, overrides) in zip(levels.items(), combination, strict=True):
-            for key, value in _flatten(overrides).items():
-                if key in merged:
-                    raise UserError(f"axes.{axis}.{level}: {key} is set by another axis too")
-                merged[key] = value
-        out.append(Arm(", ".join(levels.values()), levels, merged))
-    return out
+def _fitting(base: str, overrides: Mapping[str, Any]) -> Config:
+    """The config, whose model, data and evaluation go together as far as is known without loading any."""
+    config = resolve(base, overrides)
+    check_fit(config)
+    if not config_lacks(config):
+        evaluation_key(config)
+    return config
 
 
-def expand(grid: GridFile, base: str, seeds: int, settings: Mapping[str, Any]) -> list[Run]:
-    """Every arm with seeds 0 .. seeds - 1 on base `base`, with `settings` (dotted keys) on all of them."""
-    out = []
-    for arm in arms(grid):
-        for key in settings:
-            if key in arm.overrides or key == "seed":
-                owner = "--seeds" if key == "seed" else f"arm {arm.name!r}"
-                raise UserError(f"--set {key}: {owner} sets it already")
-        for seed in range(seeds):
+def _at_fault(grid: GridFile, base: str, arm: Arm, settings: Mapping[str, Any], said: str) -> str:
+    """Where an arm's mistake lies: in what all arms have, in the one level that makes it by itself, or in the arm."""
+    by_itself: dict[str, Mapping[str, Any]] = {"--set": {}} if settings else {}
+    for axis, levels in grid.axes.items():
+        if axis in arm.levels:
+            by_itself[f"axes.{axis}.{arm.levels[axis]}"] = flatten(levels[arm.levels[axis]])
+    for where, overrides in by_itself.items():
+        try:
+            _fitting(base, {**settings, **overrides})
+        except UserError as error:
+            if str(error) == said:
+                return where
+    return f"arms.{arm.name}" if "arm" in arm.levels else f"axes: arm {arm.name!r}"
+
+
+def _refuse_set_twice(grid: GridFile, settings: Mapping[str, Any]) -> None:
+    for where, key in _keys_set(grid):
+        if key == "seed":
+            raise UserError(f"{where}: seed is set by `seeds`; a level may set any other key")
+        if key in settings:
+            raise UserError(f"--set {key}: {where} sets it already; --set may set what no level does")
+        if key in SCALED and grid.budget == "macs":
+            raise UserError(f'{where}: {key} is set by budget = "macs"; a level may set any other key')
+    if "seed" in settings:
+        raise UserError("--set seed: --seeds sets it; --set may set any other key")
+
+
+def _keys_set(grid: GridFile) -> Iterator[tuple[str, str]]:
+    for axis, levels in grid.axes.items():
+        for level, overrides in levels.items():
+            yield from ((f"axes.{axis}.{level}", key) for key in flatten(overrides))
+    for arm, overrides in grid.arms.items():
+        yield from ((f"arms.{arm}", key) for key in flatten(overrides))
+
+
+def _refuse_like_levels(grid: GridFile, base: str, made: list[Arm], settings: Mapping[str, Any]) -> None:
+    """Two levels of an axis that give the same config, beside the other levels of the axis's first arm."""
+    for axis, levels in grid.axes.items():
+        first = next((arm for arm in made if axis in arm.levels), None)
+        own = {level: flatten(overrides) for level, overrides in levels.items()}
+        beside = {} if first is None else {k: v for k, v in first.overrides.items() if k not in own[first.levels[axis]]}
+        seen: dict[Any, str] = {}
+        for level, overrides in own.items():
             try:
-                config = resolve(base, {**settings, **arm.overrides, "seed": seed})
-            except UserError as error:
-                raise UserError(f"arm {arm.name!r}: {error}") from None
-            out.append(Run(arm, config))
-    _refuse_twins(out)
+                identity = _identity(resolve(base, {**settings, **beside, **overrides}))
+            except UserError:
+                continue  # does not go with those others
+            if identity in seen:
+                raise UserError(
+                    f"axes.{axis}: levels {seen[identity]!r} and {level!r} are the same on base {base!r}; "
+                    "each level must change the run or what is asked of it"
+                )
+            seen[identity] = level
+
+
+def _refuse_twins(base: str, made: list[Arm], configs: Mapping[str, Config]) -> None:
+    """Two arms that are the same run and ask the same of it are one arm with two names."""
+    seen: dict[tuple[str, str], Arm] = {}
+    for arm in made:
+        first = seen.setdefault(_identity(configs[arm.name]), arm)
+        if first is not arm:
+            part = "axes" if "arm" not in arm.levels else f"arms.{arm.name}"
+            raise UserError(
+                f"{part}: arms {first.name!r} and {arm.name!r} are the same run and ask the same of it on base "
+                f"{base!r}; arms must differ"
+            )
+
+
+def _identity(config: Config) -> tuple[str, str]:
+    return run_id(config), request(config).results
+
+
+def _equal_macs(grid: GridFile, made: list[Arm], configs: Mapping[str, Config]) -> dict[str, Config]:
+    """Steps such that 3 x forward MACs x batch x steps equals the control's; milestones scale with them."""
+    control = configs[find_control(grid, made).name].training
+    per_step = {name: _macs_per_step(name, config) for name, config in configs.items()}
+    budget = per_step[find_control(grid, made).name] * control.steps
+    out = {}
+    for name, config in configs.items():
+        scale = Fraction(budget, per_step[name] * control.steps)
+        milestones = [max(1, round(step * scale)) for step in sorted({*control.milestones, control.steps})]
+        if len(set(milestones)) < len(milestones):
+            steps = f"training.milestones: at equal MACs those of arm {name!r} are steps {milestones}"
+            raise UserError(f"{steps}; allowed: milestones that stay apart")
+        scaled = {"steps": max(1, round(control.steps * scale)), "milestones": tuple(milestones)}
+        training = config.training.model_copy(update=scaled)
+        out[name] = config.model_copy(update={"training": training})
     return out
 
 
-def _refuse_twins(runs: list[Run]) -> None:
-    """Two arms that are the same run and ask the same of it are one arm with two names."""
-    seen: dict[tuple[str, str], str] = {}
-    for run in runs:
-        identity = (run.run_id, request(run.config).results)
-        first = seen.setdefault(identity, run.arm.name)
-        if first != run.arm.name:
-            raise UserError(f"arms {first!r} and {run.arm.name!r} are the same run and ask the same of it")
-
-
-def _flatten(overrides: Mapping[str, Any]) -> Overrides:
-    return dict(_leaves(overrides, ""))
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{key}.")
-        else:
-            split_key(key)
-            yield key, value
+def _macs_per_step(name: str, config: Config) -> int:
+    total = forward_macs(config).total
+    if total is None:
+        raise UserError(f'budget = "macs": the MACs of arm {name!r} are unknown; its mixer must state them')
+    return 3 * total * config.training.batch

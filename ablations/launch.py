@@ -1,7 +1,7 @@
 """Launch a grid: `python ablations/launch.py --grid NAME`. Runs that are done are skipped; started ones go on."""
 
 import argparse
-import fnmatch
+import csv
 import shlex
 import signal
 import sys
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
-from diffussm.config import bases, parse_value, split_key
 from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
+    from ablations.estimate import Estimates
+    from ablations.outcome import Outcome
     from ablations.plan import Planned
+    from ablations.prepare import Asked
 
 EXECUTORS = ("local", "debug")
 RUNS = Path("runs")
@@ -26,15 +28,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--grid", required=True, metavar="NAME", help="a grid of ablations/grids, or the path of a .toml file")
     add("--base", metavar="NAME", help="the recipe to vary (default: the grid's own)")
-    add("--seeds", type=_positive, metavar="N", help="seeds 0 .. N-1 per arm (default: the grid's own)")
-    add("--executor", default="local", metavar="|".join(EXECUTORS), help="local: a pool of worker processes (default); "
-        "debug: in this process, one run at a time, the first failure ends it")  # fmt: skip
-    add("--jobs", type=_positive, metavar="K", help="workers (default: cores / threads of the base)")
-    add("--only", metavar="PATTERN", help="only arms or run ids that match, as in 'M = 2*'")
+    add("--seeds", type=_seeds, metavar="N", help="seeds 0 .. N-1 per arm, or which, as in 0,2,5 (default: the grid's)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="override a config key in every arm, as in training.steps=100; may be repeated")  # fmt: skip
+    add("--only", action="append", default=[], metavar="PATTERN",
+        help="only arms or run ids that match, as in 'M = 2*', or a level, as in size=S; may be repeated")  # fmt: skip
     add("--runs", type=Path, default=RUNS, metavar="DIR", help="where run folders lie (default: runs)")
-    add("--dry-run", action="store_true", help="print every run with its cost and state, and stop")
+    add("--executor", default="local", metavar="|".join(EXECUTORS), help="local: a pool of worker processes (default); "
+        "debug: in this process, one run at a time, the first failure ends it")  # fmt: skip
+    add("--pdb", action="store_true", help="with --executor debug: open the debugger where a run fails")
+    add("--jobs", type=_positive, metavar="K", help="workers (default: one for each GPU, or cores / threads of a run)")
+    add("--replay", action="store_true",
+        help="train again to milestones behind a run's checkpoint whose weights were not kept")  # fmt: skip
+    add("--dry-run", action="store_true", help="print every run with its cost, state and time, and stop")
+    add("--json", action="store_true", help="with --dry-run: as JSON")
+    add("--csv", action="store_true", help="with --dry-run: as CSV")
+    add("--calibrate", action="store_true", help="measure how long the grid's runs take on this machine, and stop")
     return parser.parse_args(arguments)
 
 
@@ -42,164 +51,159 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.executor not in EXECUTORS:
         raise unknown("--executor", options.executor, EXECUTORS)
-    from ablations import manifest
-    from ablations import plan as planning
-    from ablations.grid import expand, load
-    from diffussm.rundir import RunDir
+    if options.pdb and options.executor != "debug":
+        raise UserError("--pdb: goes with --executor debug")
+    if (options.json or options.csv) and not options.dry_run:
+        raise UserError("--json, --csv: go with --dry-run")
+    from ablations.estimate import Estimates, calibration_path
+    from ablations.prepare import Asked, parse_settings, selection
 
-    grid = load(options.grid)
-    base = options.base or grid.base
-    if base not in bases():
-        raise unknown("base", base, bases())
-    settings = _settings(options.settings)
-    runs = expand(grid, base, options.seeds or grid.seeds, settings)
-    whole = planning.plan(runs, options.runs)
-    planned = [p for p in whole if not options.only or _matches(p, options.only)]
+    asked = Asked.of(options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs)
+    whole = asked.plan()
+    meant = selection(options.only)
+    planned = [p for p in whole if meant(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
     if not planned:
-        raise UserError(f"--only {options.only!r}: no arm or run id matches")
-    warnings = planning.broken_matches(grid.matched, whole)
+        raise UserError(f"--only {' '.join(map(repr, options.only))}: no arm, level or run id matches")
+    if options.calibrate:
+        return _calibrate(options, planned)
+    estimates = Estimates.load(calibration_path(options.runs))
     if options.dry_run:
-        _print_plan(planned, warnings)
+        _print_plan(options, asked, planned, whole, estimates)
         return 0
-    _refuse_lacking(whole)  # the manifest holds all arms
-    _refuse_lost(planned)
-    for warning in warnings:
+    for warning in asked.warnings(whole):
         print(f"warning: {warning}", file=sys.stderr)
-    for p in planned:
-        RunDir.create(options.runs, p.run.config).add_request(p.request)
-    if manifest.write(options.runs, Path(options.grid).stem, grid, base, settings, whole):
+    if asked.ask(planned, whole, options.replay):
         print("Other settings than at the last launch: reports on this grid now show these runs only.")
-    return _launch(options, base, planned)
+    return _launch(options, asked, planned, estimates)
 
 
-def _matches(p: "Planned", pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for name in (p.run.arm.name, p.run.run_id))
-
-
-def _launch(options: argparse.Namespace, base: str, planned: "list[Planned]") -> int:
-    from ablations.executors.outcome import Outcome
+def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
+    for p in planned:
+        if p.arm.lacks:
+            raise UserError(p.arm.lacks)
+    from ablations.calibrate import calibrate  # imports torch
 
     console = _console()
-    # So that no long one is left for the end; those of unknown cost may be long.
-    longest_first = sorted(planned, key=lambda p: p.macs.total or float("inf"), reverse=True)
+    console.print(f"Measured: {calibrate(planned, options.runs, console.print)}")
+    return 0
+
+
+def _launch(options: argparse.Namespace, asked: "Asked", planned: "list[Planned]", estimates: "Estimates") -> int:
+    console, on = _console(), ", ".join(asked.bases)
     todo: dict[Path, list[Planned]] = {}
-    for p in longest_first:
+    for p in planned:
         if not p.done:
             todo.setdefault(p.folder.path, []).append(p)
     runs = len({p.folder.path for p in planned})
     if not todo:
-        console.print(f"Nothing left to train: all {runs} runs of {options.grid} on {base} are done.")
+        console.print(f"Nothing left to train: all {runs} runs of {options.grid} on {on} are done.")
         return 0
-    console.print(f"{options.grid} on {base}: {runs} runs, {runs - len(todo)} done before.")
+    console.print(f"{options.grid} on {on}: {runs} runs, {runs - len(todo)} done before.")
 
     from ablations.progress import Display
 
-    names = {path: f"{_arms(ps)}, seed {ps[0].run.config.seed}" for path, ps in todo.items()}
-    failures: dict[Path, str] = {}
-    with Display(names, console) as display:
-
-        def finished(folder: Path, outcome: Outcome) -> None:
-            if outcome.kind != "done":
-                failures[folder] = f"{outcome.kind}: {outcome.reason}"
-            display.finished(folder, outcome.kind + (f": {outcome.reason}" if outcome.reason else ""))
-
+    names = {path: f"{_arms(ps, asked)}, seed {ps[0].run.config.seed}" for path, ps in todo.items()}
+    slots = _slots(options, planned)
+    with Display(names, slots, console) as display:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers are stopped in order
         try:
-            _execute(options, list(todo), planned, finished, display.poll)
+            outcomes = _execute(options, todo, slots, display, estimates)
         except KeyboardInterrupt:
             display.line("Interrupted. The same command goes on from the last checkpoints.")
             return 130
-    for folder, words in failures.items():
-        print(f"{folder.name}: {words}", file=sys.stderr)
-    if not failures:
-        where = "" if options.runs == RUNS else f" --runs {shlex.quote(str(options.runs))}"
-        grid = Path(options.grid).stem
-        console.print(f"All {runs} runs are done. Next: python reports/make_figures.py --grid {grid}{where}")
-    return 1 if failures else 0
+    return _sum_up(options, asked, outcomes, runs)
 
 
 def _execute(
-    options: argparse.Namespace, folders: list[Path], planned: "list[Planned]", finished: Any, poll: Any
-) -> None:
-    if options.executor == "debug":
-        from ablations.executors import debug
-
-        debug.execute(folders, finished)
-        return
+    options: argparse.Namespace, todo: "dict[Path, list[Planned]]", slots: int, display: Any, estimates: "Estimates"
+) -> "dict[Path, Outcome]":
     from ablations.executors import local
     from diffussm.machine import usable_cores
 
-    threads = planned[0].run.config.training.threads or usable_cores()
-    workers = options.jobs or max(1, usable_cores() // threads)
-    local.execute(folders, workers, threads, finished, poll)
+    jobs = []
+    threads = max(1, usable_cores() // slots)
+    for path, arms in todo.items():
+        needs = arms[0].run.arm.resources
+        longest = max((estimates.of(p).seconds or float("inf") for p in arms), default=0.0)
+        by_cpus = -(-(needs.cpus or 1) // threads)
+        jobs.append(local.Job(arms[0].folder, longest, max(needs.gpus or 1, by_cpus), needs.memory_gb or 0.0))
+        assert jobs[-1].run.path == path
+    if options.executor == "debug":
+        from ablations.executors import debug
+
+        return debug.execute(jobs, display, options.pdb)
+    from ablations import snapshot
+    from diffussm.config import is_outside
+
+    mixers = {p.run.config.model.mixer for ps in todo.values() for p in ps}
+    code = snapshot.take(options.runs, filter(is_outside, mixers))
+    return local.Pool(jobs, local.Machine(slots, threads), code, display).work()
 
 
-def _arms(planned: "list[Planned]") -> str:
+def _sum_up(options: argparse.Namespace, asked: "Asked", outcomes: "dict[Path, Outcome]", runs: int) -> int:
+    where = "" if options.runs == RUNS else f" --runs {shlex.quote(str(options.runs))}"
+    bad = {folder: outcome for folder, outcome in outcomes.items() if outcome.kind != "done"}
+    for folder, outcome in bad.items():
+        log = f" (log: {outcome.log})" if outcome.log else ""
+        print(f"{folder.name}: {outcome.kind}: {outcome.reason}{log}", file=sys.stderr)
+    if not bad:
+        _console().print(f"All {runs} runs are done. Next: python reports/make_figures.py --grid {asked.name}{where}")
+        return 0
+    retry = f"python ablations/manage.py retry --failed --grid {asked.name}{where}"
+    print(f"Failed runs start again when the code has changed, or after: {retry}", file=sys.stderr)
+    return 1
+
+
+def _slots(options: argparse.Namespace, planned: "list[Planned]") -> int:
+    from diffussm.machine import gpus, usable_cores
+
+    if options.executor == "debug":
+        return 1
+    threads = max(p.run.config.training.threads for p in planned) or usable_cores()
+    return options.jobs or len(gpus()) or max(1, usable_cores() // threads)
+
+
+def _arms(planned: "list[Planned]", asked: "Asked") -> str:
     """The arms that share a run: the first, and how many more."""
     more = f" and {len(planned) - 1} more" if len(planned) > 1 else ""
-    return planned[0].run.arm.name + more
+    on = f"{planned[0].base}: " if len(asked.bases) > 1 else ""
+    return on + planned[0].run.arm.name + more
 
 
-def _settings(given: list[str]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for setting in given:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting}: give it as section.field=value")
-        split_key(key)
-        if key in out:
-            raise UserError(f"--set {key}: given twice")
-        out[key] = parse_value(value)
-    return out
+def _print_plan(
+    options: argparse.Namespace,
+    asked: "Asked",
+    planned: "list[Planned]",
+    whole: "list[Planned]",
+    estimates: "Estimates",
+) -> None:
+    from ablations import plan, plan_table, table
 
-
-def _refuse_lacking(planned: "list[Planned]") -> None:
-    """Stop before anything is written where data is not there."""
-    for p in planned:
-        if p.lacks:
-            raise UserError(p.lacks)
-
-
-def _refuse_lost(planned: "list[Planned]") -> None:
-    """Stop before anything is written where a milestone cannot be had any more."""
-    for p in planned:
-        if lost := not p.done and p.folder.lost_milestones(p.request):
-            trained = p.folder.trained_steps()
-            raise UserError(
-                f"training.milestones: {p.run.run_id} is trained to step {trained} and kept no weights of step "
-                f"{lost[0]}: ask for kept milestones or later ones, or give another --runs folder"
-            )
-
-
-def _print_plan(planned: "list[Planned]", warnings: list[str]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from ablations.plan import summary
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for heading in ("arm", "seed", "run", "parameters", "MACs per image and call", "steps", "state"):
-        right = heading in ("seed", "parameters", "MACs per image and call", "steps")
-        table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "state")
-    for p in planned:
-        config, steps = p.run.config, str(p.request.steps)
-        cost = (f"{p.parameters:,}", "unknown" if p.macs.total is None else f"{p.macs.total:,}")
-        cells = (p.run.arm.name, str(config.seed), p.run.run_id, *cost, steps, p.state)
-        table.add_row(*(Text(cell) for cell in cells))  # not markup: a name may hold brackets
-    console = _console(width=max(160, _console().width))
-    console.print(table)
-    console.print(summary(planned))
-    for lacks in dict.fromkeys(p.lacks for p in planned if p.lacks):
+    rows = [plan_table.row(p, estimates.of(p)) for p in planned]
+    if options.csv:
+        writer = csv.DictWriter(sys.stdout, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    totals = plan_table.totals(planned, estimates, _slots(options, planned))
+    if options.json:
+        content = {"grid": asked.name, **totals, "warnings": asked.warnings(whole), "runs": rows}
+        print(table.to_json(content))
+        return
+    console = _console()
+    console.print(plan_table.text(planned, estimates, several_bases=len(asked.bases) > 1))
+    console.print(plan.summary(planned))
+    console.print(plan_table.total_words(totals))
+    for lacks in dict.fromkeys(p.arm.lacks for p in planned if p.arm.lacks):
         console.print(f"To run this: {lacks}.")
-    for warning in warnings:
+    for warning in asked.warnings(whole):
         console.print(f"warning: {warning}")
 
 
-def _console(width: int | None = None) -> Any:
+def _console() -> Any:
     from rich.console import Console
 
-    return Console(width=width, highlight=False, soft_wrap=True, markup=False)
+    return Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def _positive(text: str) -> int:
@@ -207,6 +211,15 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
     return value
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    if "," not in text:
+        return tuple(range(_positive(text)))
+    seeds = tuple(int(part) for part in text.split(",") if part)
+    if len(set(seeds)) < len(seeds) or min(seeds, default=-1) < 0:
+        raise argparse.ArgumentTypeError(f"{text}: give different whole numbers from 0")
+    return seeds
 
 
 if __name__ == "__main__":

@@ -9,20 +9,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ablations.grid import GridFile
+from ablations.arms import arms, find_control
+from ablations.grid_file import GridFile
 from ablations.plan import Planned
-from diffussm.rundir import write_whole
+from diffussm.errors import UserError, unknown
+from diffussm.workdir import write_whole
 
 
 def path(runs: Path, grid: str, base: str) -> Path:
     return runs / "grids" / f"{grid}-{base}.json"
 
 
+def read(runs: Path, grid: str | None, base: str | None) -> list[dict[str, Any]]:
+    """The manifests of that grid and base (None: of any); UserError if there is none."""
+    found = [json.loads(path.read_text()) for path in sorted((runs / "grids").glob("[!.]*.json"))]
+    kept = [m for m in found if grid in (None, m["grid"]) and base in (None, m["base"])]
+    if not kept and grid and found:
+        raise unknown(f"grids launched in {runs}", grid if base is None else f"{grid} on {base}",
+                      {m["grid"] if base is None else f"{m['grid']} on {m['base']}" for m in found})  # fmt: skip
+    if not kept:
+        raise UserError(f"{runs}: no grid was launched here; give the folder with --runs")
+    return kept
+
+
 def write(
-    runs: Path, name: str, grid: GridFile, base: str, settings: Mapping[str, Any], planned: list[Planned]
+    runs: Path, file: Path, grid: GridFile, base: str, settings: Mapping[str, Any], planned: list[Planned]
 ) -> bool:
     """Write or merge the manifest; True if it replaces one that was made with other settings."""
-    where = path(runs, name, base)
+    where = path(runs, file.stem, base)
     old = json.loads(where.read_text()) if where.exists() else None
     replaces = old is not None and old["settings"] != dict(settings)
     overrides = {p.run.arm.name: p.run.arm.overrides for p in planned}
@@ -31,12 +45,15 @@ def write(
     for p in planned:
         entries[p.run.arm.name, p.run.config.seed] = _entry(p)
     content = {
-        "grid": name,
+        "grid": file.stem,
+        "file": str(file.absolute()),
         "base": base,
         "claim": grid.claim,
         "source": grid.source,
         "command": grid.command,
         "matched": list(grid.matched),
+        "budget": grid.budget,
+        "control": find_control(grid, arms(grid)).name if grid.budget == "macs" else None,  # whose steps count for all
         "settings": dict(settings),
         "runs": list(entries.values()),
     }
@@ -45,7 +62,7 @@ def write(
 
 
 def _entry(p: Planned) -> dict[str, Any]:
-    assert p.key is not None  # nothing is launched that lacks data
+    assert p.arm.key is not None  # nothing is launched that lacks data
     return {
         "arm": p.run.arm.name,
         "levels": p.run.arm.levels,
@@ -55,7 +72,9 @@ def _entry(p: Planned) -> dict[str, Any]:
         "request": p.request.digest,
         "steps": p.request.steps,
         "milestones": list(p.request.milestones),
-        "key": p.key.digest,
-        "parameters": p.parameters,
-        "macs_per_call": p.macs.total,
+        "key": p.arm.key.digest,
+        "parameters": p.arm.parameters,
+        "macs_per_call": p.arm.macs.total,
+        "macs_per_step": p.macs_per_step,
+        "resources": p.run.arm.resources.model_dump(exclude_none=True),
     }

@@ -1,46 +1,54 @@
-"""How a launch shows what its workers do: live bars on a terminal, plain lines elsewhere. Reads state.json only."""
+"""How a launch shows what its workers do: a line for each on a terminal, plain lines elsewhere. Reads states only."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from diffussm.rundir import RunDir
+from ablations.executors.local import Job
+from ablations.outcome import Outcome
+from ablations.work import Work
 
 LINE_SECONDS = 15.0
+LAST_LINES = 5  # of a failed run's log
+ROWS_LEFT = 4  # of a terminal, for what scrolls above
 
 
 def describe(state: Mapping[str, Any]) -> tuple[str, float]:
     """A state in words, and the fraction of its phase that is done."""
     match state.get("phase"):
         case "train":
-            return f"step {state['step']}/{state['steps']}, loss {state['loss']:.4f}", state["step"] / state["steps"]
+            again = "again to " if state["lane"] == "replay" else ""
+            return f"{again}step {state['step']}/{state['steps']}, loss {state['loss']:.4f}", (
+                state["step"] / state["steps"]
+            )
         case "evaluate":
             share = state["sample"] / state["samples"]
             return f"evaluating step {state['milestone']}, sample {state['sample']}/{state['samples']}", share
-    return str(state.get("phase", "starting")), 0.0
+    return "starting", 0.0
 
 
 class Display:
-    """Progress of a launch of `total` runs; `names` says what each run folder is called."""
+    """Progress of a launch; `names` says what each run folder is called, `workers` how many there are."""
 
-    def __init__(self, names: Mapping[Path, str], console: Console):
+    def __init__(self, names: Mapping[Path, str], workers: int, console: Console):
         self.names, self.console = names, console
         self.began = time.monotonic()
-        self.ended = 0
+        self._ended: set[Path] = set()
         self._lines: dict[Path, float] = {}
         self._bars: Progress | None = None
-        self._tasks: dict[Path, Any] = {}
+        self._tasks: dict[int, TaskID] = {}  # slot -> its line
+        self._lively = console.is_terminal and workers <= console.height - ROWS_LEFT
 
     def __enter__(self) -> "Display":
-        if self.console.is_terminal:
+        if self._lively:
             columns = (
-                TextColumn("{task.fields[name]}"),
+                TextColumn("{task.fields[name]}", markup=False),
                 BarColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 TimeElapsedColumn(),
             )
             self._bars = Progress(*columns, console=self.console, transient=True)
@@ -51,23 +59,43 @@ class Display:
         if self._bars:
             self._bars.stop()
 
-    def poll(self, active: list[Path]) -> None:
-        for folder in active:
-            text, fraction = describe(RunDir(folder).state())
+    def working(self, at_work: Sequence[tuple[int, Work]]) -> None:
+        for slot, work in at_work:
+            said = work.folder.state()
+            name = self.names[work.run]
             if self._bars:
-                if folder not in self._tasks:
-                    self._tasks[folder] = self._bars.add_task(text, total=1.0, name=self.names[folder])
-                self._bars.update(self._tasks[folder], description=text, completed=fraction)
-            elif time.monotonic() - self._lines.setdefault(folder, time.monotonic()) > LINE_SECONDS:
-                self._lines[folder] = time.monotonic()
-                self.line(f"{self.names[folder]}: {text}")
+                text, fraction = describe(said)
+                if slot not in self._tasks:
+                    self._tasks[slot] = self._bars.add_task(text, total=1.0, name=name)
+                self._bars.update(self._tasks[slot], description=text, completed=fraction, name=name)
+            elif work.task == "train" and self._is_time(work.run):
+                self.line(f"{name}: {describe(said)[0]}")
+        if self._bars:
+            for slot in self._tasks.keys() - {slot for slot, _ in at_work}:
+                self._bars.remove_task(self._tasks.pop(slot))
 
-    def finished(self, folder: Path, words: str) -> None:
-        self.ended += 1
-        if self._bars and folder in self._tasks:
-            self._bars.remove_task(self._tasks.pop(folder))
-        self.line(f"{self.names[folder]}: {words} ({self.ended} of {len(self.names)})")
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        path = job.run.path
+        self._ended.add(path)
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        self.line(f"{self.names[path]}: {outcome.kind}{reason} ({len(self._ended)} of {len(self.names)})")
+        if outcome.kind == "failed" and outcome.log:
+            for text in last_lines(Path(outcome.log), LAST_LINES):
+                self.line(f"    {text}")
+            self.line(f"    log: {outcome.log}")
 
     def line(self, text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
         self.console.print(f"[{minutes:02d}:{seconds:02d}] {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def _is_time(self, run: Path) -> bool:
+        due = time.monotonic() - self._lines.setdefault(run, time.monotonic()) > LINE_SECONDS
+        if due:
+            self._lines[run] = time.monotonic()
+        return due
+
+
+def last_lines(log: Path, count: int) -> list[str]:
+    if not log.exists():
+        return []
+    return log.read_text(errors="replace").rstrip().splitlines()[-count:]

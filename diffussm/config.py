@@ -11,6 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -212,7 +213,7 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
     `size` names a row of the base's table for the model's kind: depth, width and heads where no override sets them.
     """
     overrides = dict(overrides or {})
-    tree = load_base(base)
+    tree = {name: dict(part) if isinstance(part, dict) else part for name, part in load_base(base).items()}
     size = overrides.pop("size", tree.pop("size"))
     sizes = tree.pop("sizes")
     for key, value in overrides.items():
@@ -241,12 +242,12 @@ def _what(m: Mapping[str, Any]) -> str:
     return f"mixer {m['mixer']!r} of kind {m['kind']!r} at hourglass = {m['hourglass']}"
 
 
-def load_base(name: str) -> dict[str, Any]:
+@cache
+def load_base(name: str) -> Mapping[str, Any]:
     """The recipe in `bases/<name>.toml` as nested dictionaries: config sections, and `size` and `sizes`."""
-    path = BASES / f"{name}.toml"
     if name not in bases():
         raise unknown("base", name, bases())
-    return tomllib.loads(path.read_text())
+    return tomllib.loads((BASES / f"{name}.toml").read_text())
 
 
 def bases() -> list[str]:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 
@@ -16,6 +17,51 @@ def processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def memory_gb() -> float:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def gpus() -> list[str]:
+    """NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    there = [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return there if visible is None or not there else [name for name in visible.split(",") if name]
+
+
+@cache
+def place() -> str:
+    """Where a process number means something: host, boot, and (in containers) the space of process numbers."""
+    parts = [platform.node()]
+    for path, read in (("/proc/sys/kernel/random/boot_id", _text), ("/proc/self/ns/pid", os.readlink)):
+        try:
+            parts.append(read(path))
+        except OSError:
+            continue
+    return "/".join(parts)
+
+
+def process_start(pid: int) -> str | None:
+    """When process `pid` started, in the kernel's own count, which tells it from a later one of that number; None if
+    there is none, or it is dead and waits to be reaped. Where the system does not tell, "" for one that is there."""
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else fields[19]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return ""
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text().strip()
 
 
 def keep_freed_memory() -> None:

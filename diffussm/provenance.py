@@ -1,25 +1,23 @@
-"""Where a result came from: commit, packages, hardware."""
+"""Where a result came from: code, packages, hardware."""
 
 import platform
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from diffussm.machine import processor, usable_cores
+from diffussm.source import origin
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "einops")
 
 
 def describe() -> dict[str, Any]:
-    """Commit and dirty flag of the source (None outside a checkout), versions of what computes, and the machine."""
+    """The code's digest, its commit and dirty flag (None outside a checkout), versions, and the machine."""
     return {
         "command": sys.argv,
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": _dirty(),
+        **origin(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": hardware(),
@@ -42,18 +40,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _dirty() -> bool | None:
-    status = _git("status", "--porcelain", "--untracked-files=no")
-    return None if status is None else bool(status)
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

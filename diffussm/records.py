@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from diffussm.config import digest
-from diffussm.rundir import link_first, write_whole
+from diffussm.workdir import link_first, write_whole
 
 RECORD_VERSION = 1
 

@@ -1,70 +1,49 @@
-"""The folder of one run: its paths, whole-file writes, and who owns it. Knows no grids and loads no torch.
+"""The folder of one run: its paths, and what is asked of it. Knows no grids and loads no torch.
 
 config.json                       what the run id digests, plus paths and machine settings; written once
 requests/<digest>.json            what is asked of the run; immutable
+replays/<digest>.json             that request may have its lost milestones from a replay of the training
+orders/<n>.json                   cancel or retry; the last one holds
 machine.json                      what the machine decided at the first start; used again on resume
-owner-<attempt>.json              one per start; the highest attempt owns the run
-provenance-<attempt>.json         commit, packages and hardware of that start
-train-<attempt>.jsonl             the loss log of that start
+owner-<attempt>.json, state.json, log-<attempt>.txt     of the training (see `workdir`)
+provenance-<attempt>.json         code, packages and hardware of that attempt
+train-<attempt>.jsonl             the loss log of that attempt
 checkpoints/<step>-<attempt>.pt   training state
-milestones/<step>/                ema.safetensors, raw.safetensors, and per evaluation key a folder with its record
-state.json                        what the owner last said of itself
-log.txt                           the workers' output
+milestones/<step>/                ema.safetensors, raw.safetensors
+milestones/<step>/<key>/          an evaluation: record.json, samples, and owner, state and log of its own
 """
 
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from diffussm.config import SCHEMA_VERSION, Config, Request, run_id
 from diffussm.errors import UserError
+from diffussm.workdir import WorkDir, link_first, to_json, write_whole
 
 _NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: the file is whole or absent; the last writer wins."""
-    temporary = _write_temporary(path, content)
-    os.replace(temporary, path)
+class RunDir(WorkDir):
+    """Paths and small files of the run folder `path`.
 
+    `lane` is "train" for the training itself and "replay" for a repetition of it, whose checkpoints and loss log lie
+    apart.
+    """
 
-def link_first(path: Path, content: bytes) -> bool:
-    """Like `write_whole`, but the first writer wins; False if the file was already there."""
-    temporary = _write_temporary(path, content)
-    try:
-        os.link(temporary, path)
-        return True
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-
-
-def _write_temporary(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
-
-
-class RunDir:
-    """Paths and small files of the run folder `path`."""
-
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, lane: Literal["train", "replay"] = "train"):
+        super().__init__(path)
+        self.lane = lane
 
     @classmethod
     def create(cls, runs: Path, config: Config) -> "RunDir":
         """The folder of the config's run below `runs`, made if it is not there."""
         run = cls(runs / run_id(config))
         stored = {"schema": SCHEMA_VERSION, "config": config.model_dump(mode="json", exclude=_NOT_STORED)}
-        link_first(run.path / "config.json", _json(stored))
+        link_first(run.path / "config.json", to_json(stored))
         return run
 
     @property
@@ -99,49 +78,66 @@ class RunDir:
             raise UserError(f"{self.path}: nothing was asked of this run")
         return Request.model_validate_json(paths[-1].read_bytes())
 
-    def claim(self) -> int:
-        """Take the run over: the number of the new attempt, from 1."""
-        while True:
-            attempt = self.owner() + 1
-            if link_first(
-                self.path / f"owner-{attempt}.json", _json({"host": os.uname().nodename, "pid": os.getpid()})
-            ):
-                return attempt
+    def allow_replay(self, request: Request) -> None:
+        """Let the request have milestones whose weights were not kept, by training to them again."""
+        link_first(self.path / "replays" / f"{request.digest}.json", b"{}")
 
-    def owner(self) -> int:
-        """The attempt that owns the run; 0 if none ever did."""
-        return max((int(path.stem.removeprefix("owner-")) for path in self.path.glob("owner-*.json")), default=0)
+    def may_replay(self, request: Request) -> bool:
+        return (self.path / "replays" / f"{request.digest}.json").exists()
+
+    @property
+    def replay(self) -> "RunDir":
+        return RunDir(self.path, "replay")
+
+    def order(self, order: Literal["cancel", "retry"], failed: Collection[WorkDir] = ()) -> None:
+        """Cancel the run, or let it be tried again: then the last attempts at `failed` count no more."""
+        forgiven = {str(work.path.relative_to(self.path)): work.owner() for work in failed}
+        while not link_first(
+            self.path / "orders" / f"{self._orders() + 1}.json", to_json({"order": order, "forgiven": forgiven})
+        ):
+            pass
+
+    def ordered(self) -> dict[str, Any]:
+        """The last order: its `number` (0: there was none), `order` (cancel, retry or none), and `forgiven`."""
+        if last := self._orders():
+            return {"number": last, **json.loads((self.path / "orders" / f"{last}.json").read_bytes())}
+        return {"number": 0, "order": "none", "forgiven": {}}
+
+    @property
+    def cancelled(self) -> bool:
+        return self.ordered()["order"] == "cancel"
+
+    def _orders(self) -> int:
+        try:
+            names = os.listdir(self.path / "orders")
+        except FileNotFoundError:
+            return 0
+        return max((int(name.removesuffix(".json")) for name in names if name[0] != "."), default=0)
 
     def machine(self, proposed: dict[str, Any]) -> dict[str, Any]:
         """What the machine decided at the run's first start; `proposed` if this is it."""
         path = self.path / "machine.json"
-        link_first(path, _json(proposed))
+        link_first(path, to_json(proposed))
         return json.loads(path.read_text())
 
-    def write_state(self, state: dict[str, Any]) -> None:
-        write_whole(self.path / "state.json", _json(state))
-
-    def state(self) -> dict[str, Any]:
-        """What the owner last said; empty if none ever started."""
-        try:
-            return json.loads((self.path / "state.json").read_text())
-        except FileNotFoundError:
-            return {}
-
     def write_provenance(self, attempt: int, provenance: dict[str, Any]) -> None:
-        write_whole(self.path / f"provenance-{attempt}.json", _json(provenance))
+        write_whole(self.path / f"provenance-{attempt}.json", to_json(provenance))
 
     def checkpoint(self, step: int, attempt: int) -> Path:
-        return self.path / "checkpoints" / f"{step:09d}-{attempt}.pt"
+        return self._checkpoints / f"{step:09d}-{attempt}.pt"
 
     def checkpoints(self) -> list[Path]:
         """All whole checkpoints, the newest first."""
-        return sorted((self.path / "checkpoints").glob("[0-9]*.pt"), key=_step_and_attempt, reverse=True)
+        return sorted(self._checkpoints.glob("[0-9]*.pt"), key=_step_and_attempt, reverse=True)
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.path / ("checkpoints" if self.lane == "train" else "replay")
 
     def trained_steps(self) -> int:
         """Steps of the newest checkpoint; 0 without one."""
         newest = self.checkpoints()[:1]
-        return _step_and_attempt(newest[0])[0] if newest else 0
+        return step_of(newest[0]) if newest else 0
 
     def milestone(self, step: int) -> Path:
         return self.path / "milestones" / str(step)
@@ -159,11 +155,18 @@ class RunDir:
         trained, kind = self.trained_steps(), request.evaluation.weights
         return [step for step in request.milestones if step <= trained and not self.weights(step, kind).exists()]
 
+    def evaluation(self, step: int, key_digest: str) -> WorkDir:
+        return WorkDir(self.milestone(step) / key_digest)
+
+    def evaluations(self) -> list[WorkDir]:
+        """All that were ever begun."""
+        return [WorkDir(path) for path in sorted(self.path.glob("milestones/*/*/"))]
+
     def record(self, step: int, key_digest: str) -> Path:
         return self.milestone(step) / key_digest / "record.json"
 
     def log(self, attempt: int) -> Path:
-        return self.path / f"train-{attempt}.jsonl"
+        return self.path / f"{self.lane}-{attempt}.jsonl"
 
     def loss_rows(self) -> list[dict[str, float]]:
         """The loss log by step: where attempts overlap the last one's row, torn lines left out."""
@@ -175,10 +178,9 @@ class RunDir:
         return [rows[step] for step in sorted(rows)]
 
     def remove_temporaries(self) -> None:
-        """Delete what a killed owner left half-written."""
-        for folder in ("checkpoints", "milestones"):
-            for path in (self.path / folder).rglob(".*.tmp"):
-                path.unlink(missing_ok=True)
+        """Delete what a killed owner of the training left half-written; evaluations look after their own."""
+        for folder in (self._checkpoints, *self.path.glob("milestones/*/")):
+            WorkDir(folder).remove_temporaries()
 
 
 def _whole_rows(path: Path) -> Iterator[dict[str, float]]:
@@ -187,10 +189,10 @@ def _whole_rows(path: Path) -> Iterator[dict[str, float]]:
             yield json.loads(line)
 
 
+def step_of(checkpoint: Path) -> int:
+    return _step_and_attempt(checkpoint)[0]
+
+
 def _step_and_attempt(path: Path) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)-(\d+)", path.stem)
     return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
-def _json(content: Any) -> bytes:
-    return json.dumps(content, indent=1, allow_nan=False).encode()

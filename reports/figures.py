@@ -19,12 +19,18 @@ sns.set_theme(context="paper", style="whitegrid", palette="colorblind", rc={"fig
 
 
 def fid_over_steps(
-    curve: pd.DataFrame, arms: list[str], name: str, floor: float, title: str, published: pd.DataFrame | None
+    curve: pd.DataFrame,
+    arms: list[str],
+    name: str,
+    floor: float,
+    title: str,
+    steps: str,
+    published: pd.DataFrame | None,
 ) -> Figure:
     """FID over training steps, log y, one line per arm with its interval; the published curves in a panel of their own.
 
     curve: arm, step, mean, low, high; floor: FID of real images at the same n; published: curve, step, fid, and the arm
-    of ours whose colour the curve takes.
+    of ours whose colour the curve takes; steps: what is counted from left to right.
     """
     panels = 1 if published is None else 2
     figure, axes = plt.subplots(1, panels, figsize=(4.2 * panels, 3.6), layout="constrained")
@@ -39,6 +45,7 @@ def fid_over_steps(
     note = f"noise floor {floor:.2f} (real images)"
     ours.text(curve.step.max(), floor * 1.04, note, ha="right", va="bottom", fontsize=7, color="0.35")
     _log_axis(ours, title, name)
+    ours.set_xlabel(steps)
     if published is not None:
         theirs: Axes = axes[1]
         their_colours = {row.curve: colours.get(str(row.arm), "0.5") for row in published.itertuples()}

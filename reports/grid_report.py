@@ -57,6 +57,8 @@ def _matched(results: GridResults) -> str:
             said.append(f"{name} equal")
         else:
             said.append(f"{name} up to {values.max() / values.min():.2f} times apart")
+    if results.control:
+        said.append(f"training MACs equal to those of {results.control}, whose steps are named for all")
     intent = f" The grid means to match {' and '.join(results.matched)}." if results.matched else ""
     return f"Across arms: {', '.join(said)}.{intent}"
 
@@ -74,8 +76,9 @@ def _how_measured(results: GridResults) -> str:
 def _curves(results: GridResults, stem: Path) -> list[Path]:
     assert results.key is not None
     curve = tables.curves(results, "fid")
-    by_seed = results.done.pivot_table(index=["arm", "step"], columns="seed", values="fid")
+    by_seed = results.done.pivot_table(index=["arm", "at"], columns="seed", values="fid")
     by_seed.columns = [f"seed_{seed}" for seed in by_seed.columns]
+    by_seed.index.names = ["arm", "step"]
     table = curve.merge(by_seed.reset_index(), on=["arm", "step"]).merge(
         tables.costs(results).drop(columns="steps"), on="arm"
     )
@@ -87,7 +90,8 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
         text += "".join(f"\n- {note}" for note in reported.notes(results.grid)) + "\n"
     floor = float(results.done["fid_floor"].iloc[0])
     measured = [arm for arm in results.arms if arm in set(curve.arm)]
-    figure = figures.fid_over_steps(curve, measured, results.key.fid_name, floor, f"measured ({results.base})", theirs)
+    title, steps = f"measured ({results.base})", tables.step_name(results)
+    figure = figures.fid_over_steps(curve, measured, results.key.fid_name, floor, title, steps, theirs)
     figures.save(figure, stem.with_suffix(".png"))
     if theirs is not None:
         theirs.to_csv(stem.with_name(f"{stem.name}_reported.csv"), index=False)

@@ -10,6 +10,7 @@ import pandas as pd
 from diffussm import records
 from diffussm.errors import UserError
 from diffussm.rundir import RunDir
+from diffussm.workdir import WorkDir
 
 COPIED = ("arm", "seed", "run_id", "key", "steps", "parameters", "macs_per_call")  # from the manifest's entries
 
@@ -18,8 +19,9 @@ COPIED = ("arm", "seed", "run_id", "key", "steps", "parameters", "macs_per_call"
 class GridResults:
     """One grid on one base.
 
-    `table` has a row per (arm, seed, milestone): arm, seed, run_id, step, steps, state (done | missing | failed),
-    reason, parameters, macs_per_call, and where done the metrics and timings of the record.
+    `table` has a row per (arm, seed, milestone): arm, seed, run_id, step, steps, at, state (done | missing | failed |
+    diverged | cancelled), reason, parameters, macs_per_call, and where done the metrics and timings of the record. `at`
+    is where a milestone is compared: its step, or where arms are matched in training MACs, the `control`'s step.
     """
 
     grid: str
@@ -28,6 +30,7 @@ class GridResults:
     source: str
     levels: dict[str, dict[str, str]]  # arm -> axis -> level
     matched: list[str]  # what the grid says is equal across arms
+    control: str | None  # the arm whose training MACs all others have; None where steps are equal
     key: records.EvaluationKey | None  # of one record, None where nothing was measured yet
     varied: frozenset[str]  # fields of the key that the grid itself varies
     table: pd.DataFrame
@@ -62,12 +65,13 @@ def load(manifest: Path, runs: Path) -> GridResults:
     asked = json.loads(manifest.read_text())
     rows: list[dict[str, Any]] = []
     keys: dict[str, records.EvaluationKey] = {}
+    of_control = next((e["milestones"] for e in asked["runs"] if e["arm"] == asked["control"]), None)
     for entry in asked["runs"]:
         folder = RunDir(runs / entry["run_id"])
-        for step in entry["milestones"]:
+        for at, step in zip(of_control or entry["milestones"], entry["milestones"], strict=True):
             record = records.read(folder.record(step, entry["key"]))
             row = {name: entry[name] for name in COPIED}
-            row |= {"step": step, **_state(folder, record)}
+            row |= {"step": step, "at": at, **_state(folder, folder.evaluation(step, entry["key"]), record)}
             if record is not None:
                 keys[entry["key"]] = record.key
                 row |= record.metrics | record.timing
@@ -82,6 +86,7 @@ def load(manifest: Path, runs: Path) -> GridResults:
         claim=asked["claim"],
         source=asked["source"],
         matched=asked["matched"],
+        control=asked["control"],
         levels={entry["arm"]: entry["levels"] for entry in asked["runs"]},
         key=next(iter(keys.values()), None),
         varied=varied,
@@ -90,13 +95,13 @@ def load(manifest: Path, runs: Path) -> GridResults:
     )
 
 
-def _state(folder: RunDir, record: records.Record | None) -> dict[str, str]:
+def _state(run: RunDir, evaluation: WorkDir, record: records.Record | None) -> dict[str, str]:
     if record is not None:
         return {"state": "done", "reason": ""}
-    said = folder.state()
-    if said.get("phase") == "failed":
-        return {"state": "failed", "reason": said["reason"]}
-    return {"state": "missing", "reason": ""}
+    for said in (run.state(), evaluation.state()):
+        if said.get("phase") in ("failed", "diverged"):
+            return {"state": said["phase"], "reason": said["reason"]}
+    return {"state": "cancelled" if run.cancelled else "missing", "reason": ""}
 
 
 def _refuse_mixture(manifest: Path, keys: list[records.EvaluationKey], varied: frozenset[str]) -> None:

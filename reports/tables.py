@@ -13,9 +13,9 @@ from reports.stats import Interval, paired_difference, t_interval
 
 
 def curves(results: GridResults, metric: str) -> pd.DataFrame:
-    """One row per (arm, step): mean over seeds, 95 % Student-t interval, n."""
+    """One row per (arm, step), step as `at` of the rows: mean over seeds, 95 % Student-t interval, n."""
     rows = []
-    for (arm, step), group in results.done.groupby(["arm", "step"], sort=False):
+    for (arm, step), group in results.done.groupby(["arm", "at"], sort=False):
         rows.append({"arm": arm, "step": step, **t_interval(group[metric])._asdict()})
     return pd.DataFrame(rows).sort_values(["arm", "step"], key=_arm_order(results)).reset_index(drop=True)
 
@@ -68,10 +68,10 @@ def differences(results: GridResults, metric: str) -> pd.DataFrame:
     """Paired differences of every two arms that differ in one axis, at every step: mean over shared seeds, 95 %
     interval, does it exclude 0."""
     rows = []
-    for step, at_step in results.done.groupby("step"):
+    for step, at_step in results.done.groupby("at"):
         by_seed = at_step.pivot_table(index="seed", columns="arm", values=metric)
         for a, b in itertools.combinations([arm for arm in results.arms if arm in by_seed], 2):
-            if sum(results.levels[a][axis] != results.levels[b][axis] for axis in results.levels[a]) != 1:
+            if not _one_axis_apart(results.levels[a], results.levels[b]):
                 continue
             shared = by_seed[[a, b]].dropna()
             interval = paired_difference(shared[a], shared[b])
@@ -83,6 +83,12 @@ def differences(results: GridResults, metric: str) -> pd.DataFrame:
     return table.merge(cost.rename(columns={"arm": "other"}), on="other", suffixes=("", "_of_other"))
 
 
+def _one_axis_apart(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """Whether two arms differ in the level of one of the axes that both have; a named arm is compared with all."""
+    shared = a.keys() & b.keys()
+    return not shared or sum(a[axis] != b[axis] for axis in shared) == 1
+
+
 def costs(results: GridResults) -> pd.DataFrame:
     """arm, steps, parameters, macs_per_call (missing where a mixer from outside states none)."""
     columns = ["arm", "steps", "parameters", "macs_per_call"]
@@ -91,6 +97,11 @@ def costs(results: GridResults) -> pd.DataFrame:
 
 def _macs(macs: Any) -> str:
     return "unknown" if pd.isna(macs) else f"{macs / 1e6:.2f} M"
+
+
+def step_name(results: GridResults) -> str:
+    """What is counted along a curve."""
+    return f"steps of {results.control} (equal training MACs)" if results.control else "step"
 
 
 def findings(table: pd.DataFrame, name: str) -> list[str]:
@@ -164,7 +175,11 @@ def _interval(interval: Interval, digits: int) -> str:
 
 def _count_states(last: pd.DataFrame) -> str:
     counts = last.state.value_counts()
-    return ", ".join(f"{counts[state]} {state}" for state in ("done", "missing", "failed") if state in counts)
+    return ", ".join(
+        f"{counts[state]} {state}"
+        for state in ("done", "missing", "failed", "diverged", "cancelled")
+        if state in counts
+    )
 
 
 def _arm_order(results: GridResults):  # type: ignore[no-untyped-def]

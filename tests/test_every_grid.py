@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ablations import grid as grids
+from ablations import grid_file as grids
 from ablations import launch
+from ablations.arms import arms as arms_of
 from reports import make_figures
 
 SETTINGS = {
@@ -32,7 +33,7 @@ def test_every_grid_runs_on_every_base(name: str, base: str, tmp_path: Path) -> 
         warnings.simplefilter("error")
         assert make_figures.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     folder = tmp_path / "out" / name / base
-    arms = [arm.name for arm in grids.arms(grids.load(name))]
+    arms = [arm.name for arm in arms_of(grids.load(name))]
     results = (folder / "results.md").read_text()
     assert all(f"| {arm} | 1 done |" in results for arm in arms)
     names = ("fid_over_steps", "samples", "samples_over_steps")

@@ -6,16 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablations import grid as grids
-from ablations.grid import GridFile, arms, expand, load
-from ablations.plan import broken_matches, plan
+from ablations import grid_file as grids
+from ablations.arms import arms
+from ablations.grid import Run, expand
+from ablations.grid_file import GridFile, load
+from ablations.plan import Planned, broken_matches
+from ablations.plan import plan as plan_on
 from diffussm import records
 from diffussm.config import Config, request
 from diffussm.errors import UserError
 from diffussm.metrics.catalogue import evaluation_key
 from diffussm.models.build import build_model
 from diffussm.rng import Stream, name_counter, normal
-from diffussm.rundir import RunDir, write_whole
+from diffussm.rundir import RunDir
+from diffussm.workdir import write_whole
 
 HEADER = {"claim": "c", "source": "s", "expected": "e", "cost": "c", "command": "m", "base": "digits", "seeds": 2}
 
@@ -24,15 +28,19 @@ def grid(**parts: object) -> GridFile:
     return GridFile.model_validate(HEADER | parts)
 
 
+def plan(runs: list[Run], folder: Path) -> list[Planned]:
+    return plan_on("digits", runs, folder)
+
+
 @pytest.mark.parametrize("name", grids.grids())
 def test_shipped_grids(name: str) -> None:
     """Each says what it tests and how to run it, and each of its arms differs from the others."""
     content = load(name)
     assert all(getattr(content, field).strip() for field in ("claim", "source", "expected", "cost"))
     assert content.command == f"python ablations/launch.py --grid {name}"
-    runs = expand(content, content.base, content.seeds, {})
+    runs = expand(content, content.bases[0], content.seed_list, {})
     identities = {(run.run_id, request(run.config).digest) for run in runs}
-    assert len(identities) == len(runs) == len(arms(content)) * content.seeds
+    assert len(identities) == len(runs) == len(arms(content)) * len(content.seed_list)
 
 
 EMBEDDED = ["digits", "digits16", "photos"]
@@ -42,10 +50,10 @@ EMBEDDED = ["digits", "digits16", "photos"]
 @pytest.mark.parametrize("name", grids.grids())
 def test_every_grid_plans_on_every_base(name: str, base: str, tmp_path: Path) -> None:
     content = load(name)
-    planned = plan(expand(content, base, 1, {}), tmp_path)
+    planned = plan(expand(content, base, [0], {}), tmp_path)
     assert len(planned) == len(arms(content))
-    assert {p.state for p in planned} == {"lacks data" if base == "imagenet256" else "new"}
-    assert all(p.parameters > 0 and p.macs.total for p in planned)
+    assert {p.status for p in planned} == {"lacks data" if base == "imagenet256" else "new"}
+    assert all(p.arm.parameters > 0 and p.arm.macs.total for p in planned)
     assert broken_matches(content.matched, planned) == []
 
 
@@ -53,7 +61,7 @@ def test_every_grid_plans_on_every_base(name: str, base: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", grids.grids())
 def test_every_arm_makes_a_difference(name: str, base: str) -> None:
     """Any two arms of a grid differ in what their models put out, or in the key by which they are measured."""
-    runs = expand(load(name), base, 1, SMALL if name != "model_scale" else {"training.batch": 2})
+    runs = expand(load(name), base, [0], SMALL if name != "model_scale" else {"training.batch": 2})
     identities = [(output(run.config), evaluation_key(run.config)) for run in runs]
     for (a, key_a), (b, key_b) in itertools.combinations(identities, 2):
         assert key_a != key_b or not torch.equal(a, b)
@@ -75,7 +83,7 @@ def output(config: Config) -> torch.Tensor:
 
 
 def test_a_broken_match_is_told(tmp_path: Path) -> None:
-    runs = expand(grid(arms={"a": {"model.hourglass": 1}, "b": {"model.hourglass": 2}}), "digits", 1, {})
+    runs = expand(grid(arms={"a": {"model.hourglass": 1}, "b": {"model.hourglass": 2}}), "digits", [0], {})
     (sentence,) = broken_matches(("parameters",), plan(runs, tmp_path))
     assert sentence == ("parameters are said to be matched, but b has 3.7% more than a (121,284 and 116,930)")
     assert broken_matches((), plan(runs, tmp_path)) == []
@@ -88,7 +96,7 @@ def test_a_grid_from_a_path(tmp_path: Path) -> None:
 
 
 def test_hourglass_vs_patch() -> None:
-    runs = expand(load("hourglass_vs_patch"), "digits", 3, {})
+    runs = expand(load("hourglass_vs_patch"), "digits", range(3), {})
     shapes = {run.arm.name: (run.config.model.hourglass, run.config.model.patch) for run in runs}
     assert shapes == {"M = 2, P = 1": (2, 1), "M = 1, P = 2": (1, 2), "M = 1, P = 1": (1, 1)}
     assert [run.config.seed for run in runs] == [0, 1, 2] * 3
@@ -109,84 +117,49 @@ def test_axes_multiply_in_order() -> None:
 
 
 def test_runs_of_one_training_are_shared_where_only_the_evaluation_differs() -> None:
-    runs = expand(load("sampler_steps"), "digits", 1, {})
+    runs = expand(load("sampler_steps"), "digits", [0], {})
     assert len(runs) == 9
     assert len({run.run_id for run in runs}) == 3
 
 
-@pytest.mark.parametrize(
-    ("parts", "words"),
-    [
-        ({"arms": {"a": {"model.hourglas": 2}}}, "did you mean 'model.hourglass'"),
-        ({"arms": {"a": {"model.hourglass": 3}}}, "arm 'a': digits: model.hourglass: 3 does not divide"),
-        ({"arms": {"a": {"model.hourglass": 2}, "b": {"model.hourglass": 2}}}, "arms 'a' and 'b' are the same run"),
-        ({"arms": {"a": {"training.threads": 1}, "b": {"training.threads": 2}}}, "are the same run"),
-        ({"arms": {"a": {"evaluation.batch": 5}, "b": {"evaluation.batch": 6}}}, "are the same run"),
-        ({"arms": {"a": {"seed": 3}}}, "same run"),
-        ({"axes": {"x": {"a": {"model.patch": 1}}, "y": {"b": {"model.patch": 2}}}}, "axes.y.b: model.patch is set"),
-    ],
-)
-def test_mistakes_in_arms(parts: dict[str, object], words: str) -> None:
-    if parts == {"arms": {"a": {"seed": 3}}}:
-        parts = {"arms": {"a": {}, "b": {"seed": 3}}}
-    with pytest.raises(UserError) as error:
-        expand(grid(**parts), "digits", 2, {})
-    assert words in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("claim = ", "broken.toml: Invalid value"),
-        ("[arms.a]\n", "broken.toml: claim: Field required"),
-        ("HEADER\narm = 3\n", "broken.toml: key: unknown name 'arm'; did you mean 'arms'"),
-        ("HEADER\n", "either axes or arms"),
-        ("HEADER\n[arms.a]\n[axes.b.c]\n", "either axes or arms"),
-        ("HEADER\n[axes.b]\n", "axes.b: has no levels"),
-        ("HEADER\narms = 3\n", "broken.toml: arms: Input should be"),
-        ("HEADER\n[arms.a]\nmodel.width = 2026-01-01\n", "broken.toml: Object of type date"),
-    ],
-)
-def test_mistakes_in_files(text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = "\n".join(f"{key} = {value!r}" for key, value in HEADER.items())
-    (tmp_path / "broken.toml").write_text(text.replace("HEADER", header))
-    monkeypatch.setattr(grids, "GRIDS", tmp_path)
-    with pytest.raises(UserError) as error:
-        load("broken")
-    assert words in str(error.value)
-
-
 def test_settings_that_an_arm_sets_are_refused() -> None:
-    with pytest.raises(UserError, match=r"--set model\.patch: arm 'M = 2, P = 1' sets it already"):
-        expand(load("hourglass_vs_patch"), "digits", 1, {"model.patch": 4})
+    with pytest.raises(UserError, match=r"--set model\.patch: arms\.M = 2, P = 1 sets it already"):
+        expand(load("hourglass_vs_patch"), "digits", [0], {"model.patch": 4})
     with pytest.raises(UserError, match="--set seed: --seeds sets it"):
-        expand(load("hourglass_vs_patch"), "digits", 1, {"seed": 4})
+        expand(load("hourglass_vs_patch"), "digits", [0], {"seed": 4})
 
 
 def test_states(tmp_path: Path) -> None:
-    runs = expand(load("hourglass_vs_patch"), "digits", 1, {})[:1]
+    runs = expand(load("hourglass_vs_patch"), "digits", [0], {})[:1]
     asked, key = request(runs[0].config), evaluation_key(runs[0].config)
 
     def state() -> str:
-        return plan(runs, tmp_path)[0].state
+        return plan(runs, tmp_path)[0].words
 
     assert state() == "new"
     run = RunDir.create(tmp_path, runs[0].config)
     for step in asked.milestones[:2]:
         write_whole(run.weights(step, "ema"), b"")
     write_whole(run.checkpoint(600, 1), b"")
-    assert state() == "step 600 of 2400"
-    run.write_state({"phase": "failed", "reason": "Diverged: loss is nan at step 8"})
-    assert state() == "failed (Diverged: loss is nan at step 8)"
-    run.write_state({"phase": "stopped", "reason": ""})
+    assert state() == "resumable (step 600 of 2400)"
+    attempt = run.claim()
+    assert state() == "running (step 600 of 2400)"
+    run.write_state({"phase": "failed", "reason": "OSError: no space", "attempt": attempt})
+    assert state() == "failed (OSError: no space)"
+    run.order("retry", [run])
+    assert state() == "resumable (step 600 of 2400)"
+    run.order("cancel")
+    assert state() == "cancelled"
+    run.order("retry")
+    run.write_state({"phase": "stopped", "reason": "", "attempt": attempt})
     write_whole(run.checkpoint(2400, 1), b"")
-    assert state() == "unreachable (training is at step 2400; the weights of step 1200 were not kept)"
+    assert state() == "unreachable (the weights of step 1200 were not kept; --replay trains 2400 steps again)"
     for step in asked.milestones:
         write_whole(run.weights(step, "ema"), b"")
-    assert state() == "to evaluate"
+    assert state() == "resumable (5 evaluations left)"
     for step in asked.milestones:
         record = records.Record(run_id=run.run_id, step=step, key=key, metrics={"fid": 1.0}, timing={}, provenance={})
         records.write(record, run.record(step, key.digest))
     assert state() == "done"
     run.record(asked.milestones[0], key.digest).write_text("torn")
-    assert state() == "to evaluate"
+    assert state() == "resumable (1 evaluations left)"

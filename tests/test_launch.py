@@ -12,10 +12,13 @@ import pytest
 
 import tests.tiny as tiny
 from ablations import launch
-from ablations.grid import Arm, Run, expand, load
+from ablations.arms import Arm
+from ablations.grid import Run, expand
+from ablations.grid_file import load
 from ablations.plan import plan
 from diffussm.errors import UserError
-from diffussm.rundir import RunDir, write_whole
+from diffussm.rundir import RunDir
+from diffussm.workdir import write_whole
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = [
@@ -73,7 +76,7 @@ def test_dry_run_knows_what_is_done(launched: Path) -> None:
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     done = command("--grid", "hourglass_vs_patch", "--runs", str(tmp_path / "runs"), "--dry-run")
     assert done.returncode == 0
-    for run in expand(load("hourglass_vs_patch"), "digits", 3, {}):
+    for run in expand(load("hourglass_vs_patch"), "digits", range(3), {}):
         assert run.run_id in done.stdout
     assert "2,347,520" in done.stdout  # MACs of M = 2
     assert "121,284" in done.stdout  # its parameters
@@ -97,10 +100,10 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
         (["--grid", "hourglass_vs_patch", "--set", "evaluation.extractor=vgg"], "valid: digits-cnn"),
         (["--grid", "hourglass_vs_patch", "--set", "evaluation.extractor=photos-cnn"], "for 3 channels of 32 pixels"),
         (["--grid", "hourglass_vs_patch", "--base", "imagenet256"], "data.name = imagenet256-latents: needs ImageNet"),
-        (["--grid", "no/such/grid.toml"], "grid: unknown name 'no/such/grid.toml'"),
-        (["--grid", "model_scale", "--set", "size=S"], "--set size: arm 'S' sets it already"),
+        (["--grid", "no/such/grid.toml"], "--grid 'no/such/grid.toml': there is no such file"),
+        (["--grid", "model_scale", "--set", "size=S"], "--set size: axes.size.S sets it already"),
         (["--grid", "hourglass_vs_patch", "--executor", "slrm"], "valid: debug, local"),
-        (["--grid", "hourglass_vs_patch", "--only", "M = 3*"], "no arm or run id matches"),
+        (["--grid", "hourglass_vs_patch", "--only", "M = 3*"], "no arm, level or run id matches"),
         (["--grid", "hourglass_vs_patch", "--seeds", "0"], "argument --seeds: 0 is not at least 1"),
         (["--grid", "hourglass_vs_patch", "--seeds", "many"], "argument --seeds"),
         (["--gird", "hourglass_vs_patch"], "--grid"),
@@ -117,12 +120,13 @@ def test_mistakes_are_one_line_and_write_nothing(given: list[str], words: str, t
 
 def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
     settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
-    broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", 1, settings)[0].config)
+    broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", [0], settings)[0].config)
     write_whole(broken.checkpoint(5, 1), b"not a checkpoint")
     done = command(*arguments(tmp_path))
     assert done.returncode == 1
-    assert f"{broken.run_id}: failed: " in done.stderr
-    assert "log.txt" in done.stderr
+    assert f"{broken.run_id}: failed: training: UnpicklingError" in done.stderr
+    assert f"log: {broken.path / 'log-1.txt'}" in done.stdout
+    assert "]     " in done.stdout  # its last lines
     assert sorted(run.state()["phase"] for run in folders(tmp_path)) == ["done", "done", "failed"]
 
 
@@ -143,7 +147,7 @@ def test_ctrl_c_and_again(tmp_path: Path) -> None:
     assert run.state()["phase"] == "stopped"
     reached = run.trained_steps()
     assert 0 < reached < 4000
-    worker = int((run.path / "log.txt").read_text().split("process ")[1].split()[0])
+    worker = int((run.path / "log-1.txt").read_text().split("process ")[1].split()[0])
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
     slow[slow.index("training.steps=4000")] = f"training.steps={reached + 8}"
@@ -161,7 +165,7 @@ def test_debug_executor_and_only(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_debug_executor_lets_the_failure_through(tmp_path: Path) -> None:
     settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
-    broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", 1, settings)[0].config)
+    broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", [0], settings)[0].config)
     write_whole(broken.checkpoint(5, 1), b"not a checkpoint")
     with pytest.raises(pickle.UnpicklingError):
         launch.main(arguments(tmp_path, "--executor", "debug"))
@@ -224,7 +228,7 @@ def test_runs_that_arms_share_are_counted_once(tmp_path: Path, capsys: pytest.Ca
 def test_what_was_asked_before_is_told(tmp_path: Path) -> None:
     tiny.run_folder(tmp_path, training__steps=64)
     run = Run(Arm("a", {"arm": "a"}, {}), tiny.config())
-    assert plan([run], tmp_path)[0].state == "new (64 steps were asked before)"
+    assert plan("digits", [run], tmp_path)[0].words == "new (64 steps were asked before)"
 
 
 @pytest.mark.parametrize("given", [["--help"], ["--grid", "hourglass_vs_patch", "--dry-run"]])

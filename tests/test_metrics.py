@@ -16,7 +16,7 @@ from diffussm.config import Config, resolve
 from diffussm.data.load import reference_images
 from diffussm.errors import UserError
 from diffussm.metrics import catalogue, train_extractor
-from diffussm.metrics.evaluate import Evaluator, generate, noise_floor, to_pixels
+from diffussm.metrics.evaluate import Evaluator, Samples, generate, noise_floor, to_pixels
 from diffussm.metrics.extractors import load_extractor
 from diffussm.metrics.frechet import Statistics, frechet_distance
 from diffussm.metrics.milestones import sheet
@@ -148,10 +148,10 @@ def test_evaluator_on_real_images_is_near_perfect() -> None:
     evaluator = Evaluator(resolve("digits"))
     images = reference_images("digits")
     index = np.random.default_rng(0).integers(0, 1797, 1000)
-    metrics = evaluator._measure(evaluator.extractor(images.pixels[index]), images.labels[index])
+    metrics = evaluator.measure(Samples(images.pixels[index], images.labels[index]))
     assert metrics["label_accuracy"] > 0.99
     assert metrics["fid"] == pytest.approx(metrics["fid_floor"], rel=0.3)
-    wrong = evaluator._measure(evaluator.extractor(images.pixels[index]), (images.labels[index] + 1) % 10)
+    wrong = evaluator.measure(Samples(images.pixels[index], (images.labels[index] + 1) % 10))
     assert wrong["label_accuracy"] < 0.01
 
 

@@ -78,7 +78,7 @@ def test_the_mixer_runs_beside_s4d_and_attention(example: Path) -> None:
     settings = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items() if key != "model.state"]
     launch = [str(ROOT / "ablations" / "launch.py"), "--grid", "my_grid.toml", "--seeds", "1", *settings]
     planned = run(example, *launch, "--dry-run")
-    assert re.search(r"mine .* [\d,]+ +[\d,]+ +24 ", planned.stdout), planned.stdout + planned.stderr
+    assert re.search(r"mine .* [\d,]+ +[\d.]+ M +24 ", planned.stdout), planned.stdout + planned.stderr
     done = run(example, *launch)
     assert done.returncode == 0, done.stdout + done.stderr
     report = run(example, str(ROOT / "reports" / "make_figures.py"), "--out", "out")

@@ -11,7 +11,8 @@ from diffussm import records
 from diffussm.config import request, resolve
 from diffussm.errors import UserError
 from diffussm.metrics.catalogue import evaluation_key
-from diffussm.rundir import RunDir, link_first, write_whole
+from diffussm.rundir import RunDir
+from diffussm.workdir import link_first, write_whole
 
 
 def record(fid: float = 1.0, **evaluation: object) -> records.Record:

@@ -15,8 +15,10 @@ from scipy import stats as scipy_stats
 
 import tests.tiny as tiny
 from ablations import launch, manifest
-from ablations.grid import GridFile, arms, expand
-from ablations.grid import load as load_grid
+from ablations.arms import arms
+from ablations.grid import expand
+from ablations.grid_file import GridFile
+from ablations.grid_file import load as load_grid
 from ablations.plan import plan
 from diffussm import records
 from diffussm.config import request, resolve
@@ -33,7 +35,14 @@ FID = {"A": [1.0, 2.0, 3.0], "B": [5.0, 6.1, 7.2], "C": [2.1, 1.9, 3.0]}  # by s
 
 
 def grid(**arms: dict[str, object]) -> GridFile:
-    header = {"claim": "A beats B", "source": "here", "expected": "", "cost": "", "command": "run me", "base": "digits"}
+    header = {
+        "claim": "A beats B",
+        "source": "here",
+        "expected": "open",
+        "cost": "none",
+        "command": "run me",
+        "base": "digits",
+    }
     return GridFile.model_validate({**header, "seeds": 3, "arms": arms})
 
 
@@ -43,13 +52,13 @@ def runs(tmp_path: Path) -> Path:
     folder = tmp_path / "runs"
     content = grid(A={"model.hourglass": 2}, B={"model.patch": 2}, C={"model.hourglass": 1})
     settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
-    made = expand(content, "digits", 3, settings)
+    made = expand(content, "digits", range(3), settings)
     for run in made:
         arm, seed = run.arm.name, run.config.seed
         place, asked, key = RunDir.create(folder, run.config), request(run.config), evaluation_key(run.config)
         place.add_request(asked)
         if (arm, seed) == ("C", 2):
-            place.write_state({"phase": "failed", "reason": "Diverged: loss is nan at step 8"})
+            place.write_state({"phase": "diverged", "reason": "loss is nan at step 8"})
         if arm == "C" and seed > 0:
             continue
         for step in asked.milestones:
@@ -63,7 +72,7 @@ def runs(tmp_path: Path) -> Path:
                 records.Record(run_id=place.run_id, step=step, key=key, metrics=metrics, timing=timing, provenance={}),
                 path,
             )
-    manifest.write(folder, "hourglass_vs_patch", content, "digits", settings, plan(made, folder))
+    manifest.write(folder, Path("hourglass_vs_patch.toml"), content, "digits", settings, plan("digits", made, folder))
     return folder
 
 
@@ -85,7 +94,7 @@ def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     text = (folder / "results.md").read_text()
     assert "FID (digits CNN, n = 12)" in text
     assert "2.00 ± 2.48" in text  # t(0.975, 2) / sqrt(3) of a standard deviation of 1
-    assert "1 done, 1 missing, 1 failed" in text
+    assert "1 done, 1 missing, 1 diverged" in text
     assert re.search(r"Across arms: steps equal, parameters up to 1\.\d\d times apart, MACs up to", text)
     assert "A has a lower FID (digits CNN, n = 12) than B" in text
     assert "A and C: 1 shared seed at step 24, so no conclusion." in text
@@ -96,8 +105,8 @@ def test_missing_and_failed_runs_are_rows(runs: Path) -> None:
     assert len(table) == 9
     rows = {(row["arm"], row["seed"]): row for row in table.to_dict("records")}
     assert rows["C", 1]["state"] == "missing"
-    assert rows["C", 2]["state"] == "failed"
-    assert rows["C", 2]["reason"] == "Diverged: loss is nan at step 8"
+    assert rows["C", 2]["state"] == "diverged"
+    assert rows["C", 2]["reason"] == "loss is nan at step 8"
     assert rows["A", 0]["last_measured_step"] == 24
 
 
@@ -137,7 +146,7 @@ def test_no_measurement_yet_is_a_table_of_missing_runs(runs: Path, tmp_path: Pat
     assert make_figures.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "hourglass_vs_patch" / "digits" / "results.md").read_text()
     assert text.count("3 missing") == 2
-    assert "2 missing, 1 failed" in text
+    assert "2 missing, 1 diverged" in text
 
 
 def test_records_of_different_keys_are_not_mixed(runs: Path) -> None:

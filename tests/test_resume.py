@@ -17,9 +17,10 @@ import torch
 
 import tests.tiny as tiny
 from ablations.cell import Cell
-from diffussm import records, rundir
+from ablations.work import Work
+from diffussm import records, workdir
 from diffussm.rundir import RunDir
-from diffussm.training.loop import Trainer
+from diffussm.training.loop import Stopped, Superseded, Trainer
 from diffussm.training.state import TrainingState
 
 NEVER = math.inf
@@ -50,9 +51,9 @@ def before_checkpoint(count: int) -> None:
 
 
 def inside_checkpoint(count: int) -> None:
-    usual = rundir._write_temporary
+    usual = workdir._write_temporary
     torn = at_call(count, half_a_file, usual)
-    rundir._write_temporary = lambda path, content: (torn if path.suffix == ".pt" else usual)(path, content)
+    workdir._write_temporary = lambda path, content: (torn if path.suffix == ".pt" else usual)(path, content)
 
 
 def before_record(count: int) -> None:
@@ -137,7 +138,7 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: dict[str, Any]) -> 
         assert start(run.path, arrange, count, checkpoint_seconds) == -signal.SIGKILL
     assert start(run.path, nothing) == 0
     assert_same(outcome(run), undisturbed)
-    assert run.owner() == len(KILLS) + 1
+    assert run.owner() == len(KILLS)  # the last kill met an evaluation, the training was done
     assert not list(run.path.rglob("*.tmp"))
     assert run.state()["phase"] == "done"
 
@@ -171,18 +172,19 @@ def test_a_new_evaluation_trains_nothing(tmp_path: Path) -> None:
 
 def test_a_superseded_attempt_writes_no_checkpoint(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
-    cell = Cell(run.path)
-    assert run.claim() == 2
-    with pytest.raises(Exception, match="attempt 2 owns the run"):
-        cell.work()
+    assert run.claim() == 1
+    assert run.claim(after=1) == 2
+    with pytest.raises(Superseded, match="attempt 2 owns the folder"):
+        Cell(run.path).do(Work(run.path, "train"), 1)
     assert run.checkpoints() == []
+    assert run.state() == {}
 
 
 def test_sigterm_checkpoints_and_the_rest_follows(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     run = tiny.run_folder(tmp_path)
     cell = Cell(run.path)
-    cell.stop()  # what the signal's handler calls
-    with pytest.raises(Exception, match="at step 1"):
+    cell.stop("SIGTERM")  # as the signal's handler does
+    with pytest.raises(Stopped, match="SIGTERM at step 1"):
         cell.work()
     assert run.trained_steps() == 1
     assert run.state()["phase"] == "stopped"

@@ -1,6 +1,7 @@
 """Evaluation of one network: draw labels and noise by sample index, sample, extract, compare with the reference."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from diffussm.data.load import reference_images
 from diffussm.diffusion.gaussian import GaussianDiffusion
 from diffussm.diffusion.sampling import Network, guided, sample, sampling_schedule
 from diffussm.metrics.catalogue import evaluation_key
-from diffussm.metrics.extractors import Extracted, Extractor, load_extractor
+from diffussm.metrics.extractors import Extractor, load_extractor
 from diffussm.metrics.frechet import Statistics, frechet_distance
 from diffussm.rng import Stream, integers, normal
 
@@ -28,31 +29,47 @@ class Samples(NamedTuple):
     labels: NDArray[np.int64]  # (N,)
 
 
+class Yardstick(NamedTuple):
+    """What samples are held against."""
+
+    extractor: Extractor
+    reference: Statistics
+    floor: float
+
+
+@cache
+def yardstick(extractor: str, sha256: str, reference: str, samples: int) -> Yardstick:
+    """Made once in a process, however many runs it evaluates."""
+    loaded = load_extractor(extractor, sha256)
+    features = loaded(reference_images(reference).pixels).features
+    return Yardstick(loaded, Statistics.of(features), noise_floor(features, samples))
+
+
 class Evaluator:
-    """All that the evaluations of one config share: extractor, reference statistics, noise floor."""
+    """How a config's network is measured: with what extractor, against what reference, beside what noise floor."""
 
     def __init__(self, config: Config, device: torch.device | str = "cpu"):
         self.config, self.device = config, device
         self.key = evaluation_key(config)
-        self.extractor: Extractor = load_extractor(self.key.extractor, self.key.extractor_sha256)
-        reference = self.extractor(reference_images(self.key.reference).pixels)
-        self.reference = Statistics.of(reference.features)
-        self.floor = noise_floor(reference.features, self.key.samples)
+        self.extractor, self.reference, self.floor = yardstick(
+            self.key.extractor, self.key.extractor_sha256, self.key.reference, self.key.samples
+        )
 
     def __call__(
         self, network: Network, progress: Callable[[int], object] = ignore
     ) -> tuple[dict[str, float], Samples]:
         """Metrics and the samples they were measured on; `progress` is told the number of samples made so far."""
         samples = generate(self.config, network, self.key.samples, self.device, progress)
-        return self._measure(self.extractor(samples.pixels), samples.labels), samples
+        return self.measure(samples), samples
 
-    def _measure(self, extracted: Extracted, labels: NDArray[np.int64]) -> dict[str, float]:
+    def measure(self, samples: Samples) -> dict[str, float]:
+        extracted = self.extractor(samples.pixels)
         metrics: dict[str, float] = {}
         if "fid" in self.key.metrics:
             metrics["fid"] = frechet_distance(Statistics.of(extracted.features), self.reference)
             metrics["fid_floor"] = self.floor
         if "label_accuracy" in self.key.metrics:
-            metrics["label_accuracy"] = float((extracted.logits.argmax(1) == labels).mean())
+            metrics["label_accuracy"] = float((extracted.logits.argmax(1) == samples.labels).mean())
         return metrics
 
 

@@ -16,7 +16,8 @@ from diffussm import records
 from diffussm.config import Config
 from diffussm.metrics.evaluate import Evaluator, Samples
 from diffussm.models.build import build_model
-from diffussm.rundir import RunDir, write_whole
+from diffussm.rundir import RunDir
+from diffussm.workdir import write_whole
 
 SHEET = 64  # samples shown and kept
 SHEET_PIXELS = 512  # least width of a sheet
@@ -30,9 +31,14 @@ def evaluate_milestone(
     backend: str,
     provenance: Mapping[str, Any],
     progress: Callable[[int], None],
+    before_call: Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None],
 ) -> None:
-    """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record."""
+    """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record.
+
+    `progress` is told how many samples are made, `before_call` is called before each call of the network.
+    """
     network = load_network(run, config, step, backend, evaluator.device)
+    network.register_forward_pre_hook(before_call)
     began = time.monotonic()
     with torch.no_grad():
         metrics, samples = evaluator(network, progress)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 
 import numpy as np
@@ -79,15 +79,16 @@ def train(
     run: RunDir,
     trainer: Trainer,
     attempt: int,
-    milestones: dict[int, Collection[str]],
+    milestones: Mapping[int, Collection[str]],
     checkpoint_seconds: float,
-    on_step: Callable[[int, float], None],
-    stop: Callable[[], bool],
+    on_step: Callable[[int, float, float], None],
+    stop: Callable[[], str],
 ) -> None:
     """Train to the last of `milestones` (step -> kinds of weights to keep), from the newest checkpoint.
 
-    Checkpoints are written at every milestone and every `checkpoint_seconds`. Raises Stopped once `stop()` is true,
-    Diverged on a loss that is not finite, Superseded when another attempt took the run over.
+    Checkpoints are written at every milestone and every `checkpoint_seconds`. `on_step` is told step, loss and seconds
+    per step now and then. Raises Stopped once `stop()` gives a reason, Diverged on a loss that is not finite,
+    Superseded when another attempt took the run over.
     """
     state = trainer.state
     state.load_newest(run)
@@ -103,9 +104,10 @@ def train(
                 if not np.isfinite(row["total"]):
                     raise Diverged(f"loss is {row['total']} at step {state.step}")
                 now = time.monotonic()
-                log.write(json.dumps({"step": state.step, **row, "seconds_per_step": (now - started) / since}) + "\n")
+                seconds = (now - started) / since
+                log.write(json.dumps({"step": state.step, **row, "seconds_per_step": seconds}) + "\n")
                 started, since = now, 0
-                on_step(state.step, row["total"])
+                on_step(state.step, row["total"], seconds)
             kinds = milestones.get(state.step, ())
             stopping = stop()
             if kinds or stopping or time.monotonic() - saved > checkpoint_seconds:
@@ -118,4 +120,4 @@ def train(
                 saved = started = time.monotonic()
                 since = 0
             if stopping and state.step < last:
-                raise Stopped(f"at step {state.step}")
+                raise Stopped(f"{stopping} at step {state.step}")

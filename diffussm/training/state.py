@@ -9,10 +9,15 @@ from torch import nn
 
 from diffussm.config import TrainingConfig
 from diffussm.models.build import parameter_groups
-from diffussm.rundir import RunDir, write_whole
+from diffussm.rundir import RunDir
 from diffussm.training.ema import EMA
+from diffussm.workdir import write_whole
 
 KEPT_CHECKPOINTS = 2  # the newest, and one to go back to by hand
+
+
+class LeftTrajectory(Exception):
+    """A replay does not repeat the training."""
 
 
 class TrainingState:
@@ -51,8 +56,15 @@ class TrainingState:
             self.optimiser.load_state_dict(content["optimiser"])
 
     def save_weights(self, run: RunDir, kind: str) -> None:
-        """Keep the weights (ema | raw) of this step as a milestone."""
+        """Keep the weights (ema | raw) of this step as a milestone; a replay compares those that are kept already.
+
+        Raises LeftTrajectory where they differ.
+        """
         weights = self.model.state_dict()  # buffers too
         if kind == "ema":
             weights = weights | self.ema.state_dict()
-        write_whole(run.weights(self.step, kind), save({name: value.clone() for name, value in weights.items()}))
+        content, path = save({name: value.clone() for name, value in weights.items()}), run.weights(self.step, kind)
+        if run.lane == "train" or not path.exists():
+            write_whole(path, content)
+        elif path.read_bytes() != content:
+            raise LeftTrajectory(f"{kind} weights of step {self.step} are not those kept: another machine or code")

@@ -1,0 +1,118 @@
+"""How long runs will take, from what `--calibrate` measured on this machine, or else from a stated assumption."""
+
+import heapq
+import json
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.plan import Planned
+from diffussm.config import Config, digest
+from diffussm.machine import gpus, processor, usable_cores
+
+# MACs per second where nothing was measured; said beside every estimate that stands on it.
+CORE_RATE = 10e9  # of one core in float32: what the digits base reaches on a server's
+GPU_RATE = 55e12  # of one A100 in bf16: 35 % of its 156 T MACs/s
+
+
+@dataclass(frozen=True)
+class Estimate:
+    seconds: float | None  # None where the MACs are unknown
+    basis: str  # measured | by MACs | assumed
+
+
+class Estimates:
+    """Times of planned runs on this machine, one run on one slot; `entries` are those of a calibration file."""
+
+    def __init__(self, entries: dict[str, Any]):
+        self.entries = entries
+
+    @classmethod
+    def load(cls, path: Path) -> "Estimates":
+        return cls(json.loads(path.read_text())["entries"] if path.exists() else {})
+
+    def of(self, p: Planned) -> Estimate:
+        """For what is left of the run: its training steps and its evaluations."""
+        if p.done:
+            return Estimate(0.0, "measured")
+        config, macs = p.run.config, p.arm.macs.total
+        e = config.evaluation
+        images = p.evaluations_left * e.samples * e.sampler_steps * (1 if e.guidance == 1 else 2)
+        if entry := self.entries.get(shape_digest(config)):
+            fixed = p.evaluations_left * entry["evaluation_seconds"]
+            training = p.steps_left * entry["seconds_per_step"]
+            return Estimate(training + images * entry["seconds_per_image_and_call"] + fixed, "measured")
+        if macs is None or p.macs_per_step is None:
+            return Estimate(None, "unknown")
+        if self.entries:
+            step = self._median("seconds_per_step", "macs_per_step") * p.macs_per_step
+            image = self._median("seconds_per_image_and_call", "macs_per_call") * macs
+            fixed = statistics.median(entry["evaluation_seconds"] for entry in self.entries.values())
+            return Estimate(p.steps_left * step + images * image + p.evaluations_left * fixed, "by MACs")
+        return Estimate((p.steps_left * p.macs_per_step + images * macs) / assumed_rate(config), "assumed")
+
+    def _median(self, seconds: str, macs: str) -> float:
+        known = [entry for entry in self.entries.values() if entry[macs]]
+        return statistics.median(entry[seconds] / entry[macs] for entry in known) if known else math.nan
+
+    def stand_on(self, planned: Iterable[Planned]) -> str:
+        """On what the estimates of the runs stand: a sentence."""
+        todo = [p for p in planned if not p.done]
+        bases = {self.of(p).basis for p in todo}
+        if "assumed" in bases:
+            rates = sorted({_rate_words(p.run.config) for p in todo})
+            return f"assumed: {', '.join(rates)}; nothing was measured here (--calibrate does)"
+        if "by MACs" in bases:
+            return "measured on this machine for other shapes, and scaled by MACs (--calibrate measures these)"
+        if "unknown" in bases:
+            return "measured on this machine; the MACs of some mixers are unknown"
+        return "measured on this machine with one worker alone"
+
+
+def assumed_rate(config: Config) -> float:
+    return GPU_RATE if _on_gpu(config) else CORE_RATE * (config.training.threads or usable_cores())
+
+
+def _rate_words(config: Config) -> str:
+    if _on_gpu(config):
+        return f"an A100 at {GPU_RATE / 1e12:.0f} T MACs/s"
+    return f"{CORE_RATE / 1e9:.0f} G MACs/s a core"
+
+
+def _on_gpu(config: Config) -> bool:
+    return bool(gpus()) or config.training.precision == "bf16"
+
+
+def schedule(seconds: Iterable[float], slots: int) -> float:
+    """When the last of the runs ends, if the longest start first on `slots` slots."""
+    free = [0.0] * slots
+    for length in sorted(seconds, reverse=True):
+        heapq.heappush(free, heapq.heappop(free) + length)
+    return max(free)
+
+
+def machine() -> dict[str, Any]:
+    """What the times of a calibration depend on."""
+    return {"processor": processor(), "cores": usable_cores(), "gpus": len(gpus())}
+
+
+def calibration_path(runs: Path) -> Path:
+    """The calibration of this kind of machine."""
+    return runs / "calibration" / f"{digest(machine())}.json"
+
+
+def shape_digest(config: Config) -> str:
+    """Equal for configs whose steps and evaluations cost the same."""
+    shape = config.model_dump(
+        mode="json",
+        include={
+            "model": True,
+            "diffusion": {"learned_variance"},
+            "training": {"batch", "precision", "threads", "backend"},
+            "evaluation": {"batch", "extractor", "reference", "samples", "metrics"},
+        },
+    )
+    return digest(shape)

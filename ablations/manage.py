@@ -1,0 +1,219 @@
+"""Live with grids that were launched: `python ablations/manage.py status`. All it says is read from run folders."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
+
+from diffussm.errors import Parser, UserError, exit_code
+
+if TYPE_CHECKING:
+    from ablations.overview import Row
+
+RUNS = Path("runs")
+DESCRIPTION = "See and steer the runs of launched grids, from any shell, also after the launching one died."
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="manage.py", description=DESCRIPTION, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, words: str) -> Parser:
+        made = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+        add = made.add_argument
+        add("--grid", metavar="NAME", help="only runs of this grid (default: of all that were launched)")
+        add("--base", metavar="NAME", help="only runs on this base")
+        add("--only", action="append", default=[], metavar="PATTERN",
+            help="only arms or run ids that match, or a level, as in size=S; may be repeated")  # fmt: skip
+        add("--json", action="store_true", help="as JSON")
+        add("--runs", type=Path, default=RUNS, metavar="DIR", help="where run folders lie (default: runs)")
+        return made
+
+    command("status", "a row for each run: state, step, loss, FID, speed, attempts, reason")
+    watch = command("watch", "status again and again, until nothing is left to do")
+    watch.add_argument("--interval", type=float, default=5.0, metavar="S", help="seconds between looks (default: 5)")
+    logs = command("logs", "what the attempts at a run printed")
+    logs.add_argument("run", metavar="RUN", help="a run id, its beginning, or a pattern that one run matches")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as more is printed")
+    command("cancel", "stop runs after a checkpoint, and let no launch start them until they are retried")
+    retry = command("retry", "let runs be started again, by the launch that goes on or by the next")
+    retry.add_argument("--failed", action="store_true", help="those that failed or diverged")
+    retry.add_argument("--cancelled", action="store_true", help="those that were cancelled")
+    extend = command("extend", "ask for more steps of runs; they go on from their last checkpoints")
+    extend.add_argument("--steps", type=_positive, required=True, metavar="N", help="how many, from the start")
+    gc = command("gc", "show what no run needs any more")
+    gc.add_argument("--yes", action="store_true", help="and delete it")
+    gc.add_argument("--unlisted", action="store_true", help="run folders that no launched grid names count too")
+    command("doctor", "whether grids can be run here: folder, disk, versions, weights, data")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    handlers: dict[str, Callable[[argparse.Namespace], int]] = {
+        "status": _status,
+        "watch": _watch,
+        "logs": _logs,
+        "cancel": _cancel,
+        "retry": _retry,
+        "extend": _extend,
+        "gc": _gc,
+        "doctor": _doctor,
+    }
+    return handlers[options.command](options)
+
+
+def _rows(options: argparse.Namespace) -> "list[Row]":
+    from ablations.liveness import Liveness
+    from ablations.overview import overview
+
+    rows = overview(options.runs, options.grid, options.base, options.only, Liveness(by_mtime=True))
+    if not rows:
+        raise UserError(f"--only {' '.join(map(repr, options.only))}: no arm, level or run id matches")
+    return rows
+
+
+def _status(options: argparse.Namespace) -> int:
+    from ablations import overview, table
+
+    rows = _rows(options)
+    if options.json:
+        print(table.to_json({"grids": overview.counts(rows), "runs": [row.as_dict() for row in rows]}))
+    else:
+        print(overview.text(rows))
+        print(overview.summary(rows))
+    return 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from ablations import overview, table
+    from ablations.liveness import Liveness
+
+    liveness, shown = Liveness(by_mtime=True), ""
+    lively = sys.stdout.isatty() and not options.json
+    try:
+        while True:
+            rows = overview.overview(options.runs, options.grid, options.base, options.only, liveness)
+            text = overview.summary(rows)
+            if lively:  # clear the screen, as `watch` does
+                print(f"\033[H\033[2J{overview.text(rows)}\n{text}", flush=True)
+            elif options.json:
+                print(table.to_line(overview.counts(rows)), flush=True)
+            elif text != shown:
+                print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+            shown = text
+            if all(row.state.name in ("done", "failed", "diverged", "cancelled") for row in rows):
+                return 0
+            time.sleep(options.interval)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from ablations import logs, overview
+
+    run = overview.find(_rows(options), options.run)
+    if options.json:
+        from ablations import table
+
+        print(table.to_json([{"log": str(path), "text": path.read_text(errors="replace")} for path in logs.of(run)]))
+        return 0
+    try:
+        logs.show(run, options.follow)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    rows = {row.run.path: row for row in _rows(options) if row.state.name not in ("done", "cancelled")}
+    for row in rows.values():
+        row.run.order("cancel")
+    return _tell(options, rows.values(), "cancelled; those at work stop after a checkpoint")
+
+
+def _retry(options: argparse.Namespace) -> int:
+    from ablations.work import failures
+
+    if not (options.failed or options.cancelled):
+        raise UserError("retry: say which: --failed, --cancelled or both")
+    states = (*("failed", "diverged") * options.failed, *("cancelled",) * options.cancelled)
+    rows = {row.run.path: row for row in _rows(options) if row.state.name in states}
+    for row in rows.values():
+        row.run.order("retry", failures(row.run))
+    return _tell(options, rows.values(), "to be tried again, by the launch that goes on or by the next")
+
+
+def _extend(options: argparse.Namespace) -> int:
+    from ablations import manifest
+    from ablations.prepare import extend
+
+    commands = [
+        extend(content, options.runs, options.only, options.steps)
+        for content in manifest.read(options.runs, options.grid, options.base)
+    ]
+    if options.json:
+        from ablations import table
+
+        print(table.to_json(commands))
+        return 0
+    for command in commands:
+        print(f"Asked. A launch that goes on takes it up; else: {command}")
+    return 0
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from ablations import garbage, table
+
+    found = garbage.find(options.runs, _rows(options), options.unlisted)
+    if options.json:
+        print(table.to_json([{"path": str(g.path), "what": g.what, "bytes": g.size} for g in found]))
+    else:
+        for g in found:
+            print(f"{g.size / 1e6:10.1f} MB  {g.what}: {g.path}")
+        done = "deleted" if options.yes else "would be deleted; --yes does it"
+        print(f"{sum(g.size for g in found) / 1e6:.1f} MB in {len(found)} places {done}.")
+    if options.yes:
+        for g in found:
+            g.delete()
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from ablations import doctor, table
+
+    checks = doctor.examine(options.runs, options.grid, options.base)
+    if options.json:
+        print(table.to_json([check.__dict__ for check in checks]))
+    else:
+        for check in checks:
+            print(f"{check.verdict:7} {check.what}: {check.words}")
+    return 1 if any(check.verdict == "fail" for check in checks) else 0
+
+
+def _tell(options: argparse.Namespace, rows: Any, words: str) -> int:
+    rows = list(rows)
+    if options.json:
+        from ablations import table
+
+        print(table.to_json([row.run.run_id for row in rows]))
+        return 0
+    for row in rows:
+        print(f"{row.run.run_id} ({row.arm}, seed {row.seed})")
+    print(f"{len(rows)} runs {words}.")
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

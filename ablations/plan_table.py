@@ -1,0 +1,82 @@
+"""A plan as rows: for people, and for programs."""
+
+from typing import Any
+
+from ablations import table
+from ablations.estimate import Estimate, Estimates, schedule
+from ablations.plan import Planned
+
+LEFT = ("base", "arm", "run", "state")
+
+
+def row(p: Planned, estimate: Estimate) -> dict[str, Any]:
+    """One run, for JSON and CSV; what is unknown is None."""
+    per_step, needs = p.macs_per_step, p.run.arm.resources.model_dump(exclude_none=True)
+    return {
+        "base": p.base,
+        "arm": p.run.arm.name,
+        "seed": p.run.config.seed,
+        "run": p.run.run_id,
+        "parameters": p.arm.parameters,
+        "macs_per_call": p.arm.macs.total,
+        "macs_per_step": per_step,
+        "steps": p.request.steps,
+        "milestones": " ".join(map(str, p.request.milestones)),
+        "macs_total": None if per_step is None else per_step * p.request.steps,
+        "evaluations": p.state.evaluations,
+        "evaluated": p.state.evaluated,
+        "state": p.status,
+        "step": p.state.step,
+        "steps_left": p.steps_left,
+        "replay_steps": p.replay_steps,
+        "reason": p.state.reason or p.arm.lacks,
+        "resources": " ".join(f"{name}={value}" for name, value in needs.items()),
+        "seconds": estimate.seconds,
+        "estimate": estimate.basis,
+    }
+
+
+def text(planned: list[Planned], estimates: Estimates, several_bases: bool) -> str:
+    rows = []
+    for p in planned:
+        per_step = p.macs_per_step
+        shown = {
+            "arm": p.run.arm.name,
+            "seed": p.run.config.seed,
+            "run": p.run.run_id,
+            "parameters": f"{p.arm.parameters:,}",
+            "MACs/image and call": "unknown" if p.arm.macs.total is None else f"{p.arm.macs.total:,}",
+            "MACs/step": table.big(per_step),
+            "steps": f"{p.request.steps:,}",
+            "MACs": table.big(None if per_step is None else per_step * p.request.steps),
+            "evaluations": f"{p.state.evaluated}/{p.state.evaluations}" if p.state.evaluated else p.state.evaluations,
+            "time": "" if p.done else table.duration(estimates.of(p).seconds),
+            "state": p.words,
+        }
+        rows.append({"base": p.base, **shown} if several_bases else shown)
+    return table.text(rows, LEFT)
+
+
+def totals(planned: list[Planned], estimates: Estimates, slots: int) -> dict[str, Any]:
+    """MACs of the training that is left, and the time of all that is left on `slots` workers, and on what it stands."""
+    unique = list({p.run.run_id: p for p in planned}.values())
+    seconds = [estimates.of(p).seconds for p in unique]
+    macs = [None if p.macs_per_step is None else p.macs_per_step * p.steps_left for p in unique]
+    known = [s for s in seconds if s is not None]
+    return {
+        "training_macs_left": sum(m for m in macs if m is not None),
+        "macs_unknown": macs.count(None),
+        "worker_seconds_left": sum(known),
+        "seconds_left": schedule(known, slots),
+        "workers": slots,
+        "estimate": estimates.stand_on(unique),
+    }
+
+
+def total_words(totals: dict[str, Any]) -> str:
+    workers = f"{totals['workers']} worker{'s' if totals['workers'] > 1 else ''}"
+    return (
+        f"Left: {table.big(totals['training_macs_left'])} MACs of training; "
+        f"{table.duration(totals['seconds_left'])} on {workers} "
+        f"({table.duration(totals['worker_seconds_left'])} of work). Estimate: {totals['estimate']}."
+    )
