@@ -1,12 +1,13 @@
 """From axes and their levels to arms: product, zip, one at a time, conditions, include, exclude. Pure."""
 
+import math
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from ablations.grid_file import GridFile, Levels, Overrides, Pattern, Resources, dotted, split_level
 from diffussm.errors import UserError
 
-MOST_COMBINATIONS = 200_000  # looked at, before `exclude`
+MOST_COMBINATIONS = 100_000  # looked at, before `exclude`, where max_runs is less
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def find_control(grid: GridFile, made: list[Arm]) -> Arm:
     for arm in made:
         if meant in (arm.name, arm.levels):
             return arm
-    raise UserError(f"control: no arm is {grid.control!r}; valid: {', '.join(arm.name for arm in made[:20])}")
+    raise UserError(f"control: no arm is {grid.control!r}; valid: {', '.join(repr(arm.name) for arm in made[:20])}")
 
 
 def _arm(levels: Levels, flat: Mapping[str, Mapping[str, tuple[Overrides, Resources | None]]]) -> Arm:
@@ -64,6 +65,8 @@ def _combinations(grid: GridFile, most: int) -> list[Levels]:
     if not grid.axes:
         return []
     source = _one_at_a_time(grid) if grid.combine == "one-at-a-time" else _product(grid)
+    least = _least(grid)
+    _refuse_many(grid, least, 0 if grid.exclude else least, most)
     patterns = [_sets(pattern) for pattern in grid.exclude]
     used: set[int] = set()
     kept: list[Levels] = []
@@ -72,14 +75,7 @@ def _combinations(grid: GridFile, most: int) -> list[Levels]:
         used.update(hits)
         if not hits:
             kept.append(levels)
-        if len(kept) > most:
-            sizes = ", ".join(f"{axis} {len(levels):,}" for axis, levels in grid.axes.items())
-            raise UserError(
-                f"max_runs: axes of {sizes} levels make more than {most:,} arms; max_runs = {grid.max_runs:,} allows "
-                "no more with as many seeds: leave some out, or raise it"
-            )
-        if number >= MOST_COMBINATIONS:
-            raise UserError(f"axes: more than {MOST_COMBINATIONS:,} combinations before `exclude`; allowed: so many")
+        _refuse_many(grid, number + 1, len(kept), most)
     for i, pattern in enumerate(grid.exclude):
         if i not in used:
             raise UserError(f"exclude[{i}]: {pattern} matches no combination of levels; it must match some")
@@ -94,6 +90,25 @@ def _combinations(grid: GridFile, most: int) -> list[Levels]:
         if not any(axis in levels for levels in kept):
             raise UserError(f"when.{axis}: holds in no arm; it must hold in some")
     return kept
+
+
+def _least(grid: GridFile) -> int:
+    """How many combinations there are at least: those of the axes without conditions."""
+    if grid.combine == "one-at-a-time":
+        return 1
+    return math.prod(len(grid.axes[group[0]]) for group in _groups(grid) if group[0] not in grid.when)
+
+
+def _refuse_many(grid: GridFile, combinations: int, kept: int, most: int) -> None:
+    if kept > most:
+        sizes = ", ".join(f"{axis} {len(levels):,}" for axis, levels in grid.axes.items())
+        raise UserError(
+            f"max_runs: axes of {sizes} levels make more than {most:,} arms; max_runs = {grid.max_runs:,} allows "
+            "no more with as many seeds: leave some out, or raise it"
+        )
+    allowed = max(MOST_COMBINATIONS, grid.max_runs)
+    if combinations > allowed:
+        raise UserError(f"axes: more than {allowed:,} combinations before `exclude`; allowed: so many, or max_runs")
 
 
 def _product(grid: GridFile) -> Iterator[Levels]:

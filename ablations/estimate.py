@@ -4,7 +4,7 @@ import heapq
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Estimates:
 
     def __init__(self, entries: dict[str, Any]):
         self.entries = entries
+        self._has_gpu = bool(gpus())
 
     @classmethod
     def load(cls, path: Path) -> "Estimates":
@@ -41,7 +42,7 @@ class Estimates:
         config, macs = p.run.config, p.arm.macs.total
         e = config.evaluation
         images = p.evaluations_left * e.samples * e.sampler_steps * (1 if e.guidance == 1 else 2)
-        if entry := self.entries.get(shape_digest(config)):
+        if self.entries and (entry := self.entries.get(shape_digest(config))):
             fixed = p.evaluations_left * entry["evaluation_seconds"]
             training = p.steps_left * entry["seconds_per_step"]
             return Estimate(training + images * entry["seconds_per_image_and_call"] + fixed, "measured")
@@ -52,18 +53,18 @@ class Estimates:
             image = self._median("seconds_per_image_and_call", "macs_per_call") * macs
             fixed = statistics.median(entry["evaluation_seconds"] for entry in self.entries.values())
             return Estimate(p.steps_left * step + images * image + p.evaluations_left * fixed, "by MACs")
-        return Estimate((p.steps_left * p.macs_per_step + images * macs) / assumed_rate(config), "assumed")
+        return Estimate((p.steps_left * p.macs_per_step + images * macs) / self._rate(config), "assumed")
 
     def _median(self, seconds: str, macs: str) -> float:
         known = [entry for entry in self.entries.values() if entry[macs]]
         return statistics.median(entry[seconds] / entry[macs] for entry in known) if known else math.nan
 
-    def stand_on(self, planned: Iterable[Planned]) -> str:
+    def stand_on(self, estimated: Mapping[Planned, Estimate]) -> str:
         """On what the estimates of the runs stand: a sentence."""
-        todo = [p for p in planned if not p.done]
-        bases = {self.of(p).basis for p in todo}
+        todo = [p for p in estimated if not p.done]
+        bases = {estimated[p].basis for p in todo}
         if "assumed" in bases:
-            rates = sorted({_rate_words(p.run.config) for p in todo})
+            rates = sorted({self._rate_words(p.run.config) for p in todo})
             return f"assumed: {', '.join(rates)}; nothing was measured here (--calibrate does)"
         if "by MACs" in bases:
             return "measured on this machine for other shapes, and scaled by MACs (--calibrate measures these)"
@@ -72,18 +73,16 @@ class Estimates:
         return "measured on this machine with one worker alone"
 
 
-def assumed_rate(config: Config) -> float:
-    return GPU_RATE if _on_gpu(config) else CORE_RATE * (config.training.threads or usable_cores())
+    def _rate(self, config: Config) -> float:
+        return GPU_RATE if self._on_gpu(config) else CORE_RATE * (config.training.threads or usable_cores())
 
+    def _rate_words(self, config: Config) -> str:
+        if self._on_gpu(config):
+            return f"an A100 at {GPU_RATE / 1e12:.0f} T MACs/s"
+        return f"{CORE_RATE / 1e9:.0f} G MACs/s a core"
 
-def _rate_words(config: Config) -> str:
-    if _on_gpu(config):
-        return f"an A100 at {GPU_RATE / 1e12:.0f} T MACs/s"
-    return f"{CORE_RATE / 1e9:.0f} G MACs/s a core"
-
-
-def _on_gpu(config: Config) -> bool:
-    return bool(gpus()) or config.training.precision == "bf16"
+    def _on_gpu(self, config: Config) -> bool:
+        return self._has_gpu or config.training.precision == "bf16"
 
 
 def schedule(seconds: Iterable[float], slots: int) -> float:

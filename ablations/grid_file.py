@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from diffussm.config import Section, bases, split_key
+from diffussm.config import Section, bases, keys, split_key
 from diffussm.errors import UserError, unknown
 
 GRIDS = Path(__file__).parent / "grids"
@@ -25,7 +25,9 @@ LONGEST_NAME = 80
 MOST_AXES = 100
 MOST_RUNS = 1_000_000  # that max_runs may allow
 MOST_NESTED = 10  # tables and lists in one another
+SECTIONS = {key.split(".")[0] for key in keys() if "." in key}  # of the config
 WHOLE_NUMBERS = range(-(2**63), 2**63)  # those of TOML
+WHOLE_NUMBERS_SAID = "whole numbers from -2**63 to 2**63 - 1"
 
 Overrides = dict[str, Any]  # config keys, dotted or as nested tables
 Levels = dict[str, str]  # axis -> level
@@ -140,8 +142,10 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise UserError(f"nested too deeply; allowed: up to {MOST_NESTED} tables and lists in one another") from None
-    except ValueError as error:  # a TOMLDecodeError; and of a number with thousands of digits Python's own
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"not TOML: {error}{_line_at_fault(str(error), text)}") from None
+    except ValueError:  # Python's own, of a number with thousands of digits
+        raise UserError(f"not TOML: a number is too large; allowed: {WHOLE_NUMBERS_SAID}") from None
 
 
 def _line_at_fault(message: str, text: str) -> str:
@@ -185,7 +189,7 @@ def _resources(asked: Any) -> Resources:
 def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and (value or not prefix):  # an empty table is the value of no field
+        if isinstance(value, Mapping) and (value or key in SECTIONS):  # an empty table is no field's value
             yield from _leaves(value, f"{key}.")
         else:
             split_key(key)
@@ -346,7 +350,7 @@ ALLOWED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
-    "greater_than": "more than {gt}",
+    "greater_than": "more than {gt:g}",
     "greater_than_equal": "{ge} or more",
     "dict_type": "a table",
     "model_type": "a table",
@@ -364,7 +368,7 @@ def _check_values(value: Any, *where: str | int) -> None:
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             _check_values(part, *where, key)
     elif isinstance(value, int) and value not in WHOLE_NUMBERS:
-        raise UserError(f"{dotted(*where)}: is too large a number; allowed: whole numbers from -2**63 to 2**63 - 1")
+        raise UserError(f"{dotted(*where)}: is too large a number; allowed: {WHOLE_NUMBERS_SAID}")
     elif not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
         raise UserError(f"{dotted(*where)} = {value}: allowed: strings, finite numbers, true, false, lists, tables")
 
@@ -381,9 +385,9 @@ def _describe(error: ValidationError, tree: Any, at: str = "") -> str:
         return f"{dotted(*first['loc'])}: is missing; a grid needs {', '.join(_required())}, above its first [table]"
     if first["type"] == "value_error":
         return first["msg"].removeprefix("Value error, ")
-    keys = [_key(e["loc"], tree) for e in errors]
-    deepest = max((key for key in keys if key[: len(keys[0])] == keys[0]), key=len)
-    alternatives = [e for e, key in zip(errors, keys, strict=True) if key == deepest]
+    found = [_key(e["loc"], tree) for e in errors]
+    deepest = max((key for key in found if key[: len(found[0])] == found[0]), key=len)
+    alternatives = [e for e, key in zip(errors, found, strict=True) if key == deepest]
     allowed = ", or ".join(dict.fromkeys(map(_allowed, alternatives)))
     return f"{dotted(*filter(None, [at]), *deepest)} = {_shown(alternatives[0]['input'])}: allowed: {allowed}"
 

@@ -96,9 +96,9 @@ def _launch(options: argparse.Namespace, asked: "Asked", planned: "list[Planned]
             todo.setdefault(p.folder.path, []).append(p)
     runs = len({p.folder.path for p in planned})
     if not todo:
-        console.print(f"Nothing left to train: all {runs} runs of {options.grid} on {on} are done.")
+        console.print(f"Nothing left to train: all {runs} runs of {asked.name} on {on} are done.")
         return 0
-    console.print(f"{options.grid} on {on}: {runs} runs, {runs - len(todo)} done before.")
+    console.print(f"{asked.name} on {on}: {runs} runs, {runs - len(todo)} done before.")
 
     from ablations.progress import Display
 
@@ -179,25 +179,24 @@ def _print_plan(
 ) -> None:
     from ablations import plan, plan_table, table
 
-    rows = [plan_table.row(p, estimates.of(p)) for p in planned]
-    if options.csv:
-        writer = csv.DictWriter(sys.stdout, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    estimated = {p: estimates.of(p) for p in planned}
+    totals = plan_table.totals(estimated, estimates, _slots(options, planned))
+    if options.json or options.csv:
+        rows = [plan_table.row(p, estimate) for p, estimate in estimated.items()]
+        if options.csv:
+            writer = csv.DictWriter(sys.stdout, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            print(table.to_json({"grid": asked.name, **totals, "warnings": asked.warnings(whole), "runs": rows}))
         return
-    totals = plan_table.totals(planned, estimates, _slots(options, planned))
-    if options.json:
-        content = {"grid": asked.name, **totals, "warnings": asked.warnings(whole), "runs": rows}
-        print(table.to_json(content))
-        return
-    console = _console()
-    console.print(plan_table.text(planned, estimates, several_bases=len(asked.bases) > 1))
-    console.print(plan.summary(planned))
-    console.print(plan_table.total_words(totals))
+    print(plan_table.text(estimated, several_bases=len(asked.bases) > 1))
+    print(plan.summary(planned))
+    print(plan_table.total_words(totals))
     for lacks in dict.fromkeys(p.arm.lacks for p in planned if p.arm.lacks):
-        console.print(f"To run this: {lacks}.")
+        print(f"To run this: {lacks}.")
     for warning in asked.warnings(whole):
-        console.print(f"warning: {warning}")
+        print(f"warning: {warning}")
 
 
 def _console() -> Any:

@@ -30,7 +30,7 @@ class ArmPlan:
     lacks: str  # what data is lacking
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Planned:
     """A run on a base, what is asked of it, what it costs and how far it is."""
 

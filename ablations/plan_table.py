@@ -1,5 +1,6 @@
 """A plan as rows: for people, and for programs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ablations import table
@@ -36,9 +37,9 @@ def row(p: Planned, estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def text(planned: list[Planned], estimates: Estimates, several_bases: bool) -> str:
+def text(estimated: Mapping[Planned, Estimate], several_bases: bool) -> str:
     rows = []
-    for p in planned:
+    for p, estimate in estimated.items():
         per_step = p.macs_per_step
         shown = {
             "arm": p.run.arm.name,
@@ -50,17 +51,17 @@ def text(planned: list[Planned], estimates: Estimates, several_bases: bool) -> s
             "steps": f"{p.request.steps:,}",
             "MACs": table.big(None if per_step is None else per_step * p.request.steps),
             "evaluations": f"{p.state.evaluated}/{p.state.evaluations}" if p.state.evaluated else p.state.evaluations,
-            "time": "" if p.done else table.duration(estimates.of(p).seconds),
+            "time": "" if p.done else table.duration(estimate.seconds),
             "state": p.words,
         }
         rows.append({"base": p.base, **shown} if several_bases else shown)
     return table.text(rows, LEFT)
 
 
-def totals(planned: list[Planned], estimates: Estimates, slots: int) -> dict[str, Any]:
+def totals(estimated: Mapping[Planned, Estimate], estimates: Estimates, slots: int) -> dict[str, Any]:
     """MACs of the training that is left, and the time of all that is left on `slots` workers, and on what it stands."""
-    unique = list({p.run.run_id: p for p in planned}.values())
-    seconds = [estimates.of(p).seconds for p in unique]
+    unique = list({p.run.run_id: p for p in estimated}.values())
+    seconds = [estimated[p].seconds for p in unique]
     macs = [None if p.macs_per_step is None else p.macs_per_step * p.steps_left for p in unique]
     known = [s for s in seconds if s is not None]
     return {
@@ -69,7 +70,7 @@ def totals(planned: list[Planned], estimates: Estimates, slots: int) -> dict[str
         "worker_seconds_left": sum(known),
         "seconds_left": schedule(known, slots),
         "workers": slots,
-        "estimate": estimates.stand_on(unique),
+        "estimate": estimates.stand_on(estimated),
     }
 
 

@@ -74,6 +74,9 @@ class Display:
             for slot in self._tasks.keys() - {slot for slot, _ in at_work}:
                 self._bars.remove_task(self._tasks.pop(slot))
 
+    def again(self, work: Work, reason: str) -> None:
+        self.line(f"{self.names[work.run]}: {work}: {reason}; tried once more")
+
     def ended(self, job: Job, outcome: Outcome) -> None:
         path = job.run.path
         self._ended.add(path)

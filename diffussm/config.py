@@ -317,16 +317,20 @@ def parse_value(text: str) -> Any:
 def trajectory(config: Config) -> dict[str, Any]:
     """The fields that determine the training's trajectory and differ from the schema's defaults, nested."""
     out: dict[str, Any] = {}
+    defaults = _default_trajectory()
     for section, value in config.model_dump(mode="json", exclude=_OUTSIDE_TRAJECTORY).items():
-        default = Config.model_fields[section].default
         if isinstance(value, dict):
-            defaults = default.model_dump(mode="json")
-            changed = {field: v for field, v in value.items() if v != defaults[field]}
+            changed = {field: v for field, v in value.items() if v != defaults[section][field]}
             if changed:
                 out[section] = changed
-        elif value != default:
+        elif value != defaults[section]:
             out[section] = value
     return out
+
+
+@cache
+def _default_trajectory() -> dict[str, Any]:
+    return Config().model_dump(mode="json", exclude=_OUTSIDE_TRAJECTORY)
 
 
 def digest(content: Any) -> str:

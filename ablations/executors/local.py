@@ -49,9 +49,10 @@ class Listener(Protocol):
     def working(self, at_work: Sequence[tuple[int, Work]]) -> None:
         """Several times a second: slots and what is done there."""
 
-    def ended(self, job: Job, outcome: Outcome) -> None: ...
+    def again(self, work: Work, reason: str) -> None:
+        """It failed, and is tried once more."""
 
-    def line(self, text: str) -> None: ...
+    def ended(self, job: Job, outcome: Outcome) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ class Pool:
         if outcome.kind == "failed":
             again = outcome.can_pass and self._tries[work] < TRIES
             if again:
-                self.listener.line(f"{work.run.name}: {work}: {outcome.reason}; tried once more")
+                self.listener.again(work, outcome.reason)
             else:
                 order = RunDir(work.run).ordered()["number"]
                 self._failed[work] = Outcome("failed", f"{work}: {outcome.reason}", outcome.log), order
@@ -283,12 +284,12 @@ class _Worker:
             return Outcome(**json.loads(line))
         self.lives = False
         code = self.process.wait()
-        log = str(self.work.folder.output(self.work.folder.owner())) if self.work else ""
+        log = self.work.folder.outputs()[-1:] if self.work else []
         if code < 0:
-            return Outcome("failed", f"killed by {signal.Signals(-code).name}", log, can_pass=True)
+            return Outcome("failed", f"killed by {signal.Signals(-code).name}", "".join(map(str, log)), can_pass=True)
         self._complaints.seek(0)
         last = self._complaints.read().decode(errors="replace").strip().splitlines()[-1:]
-        return Outcome("failed", " ".join([f"the worker ended with exit code {code}", *last]), log)
+        return Outcome("failed", " ".join([f"the worker ended with exit code {code}", *last]))
 
     def close(self, seconds: float = STOP_SECONDS) -> None:
         """Wait for the process to end, which it does when its stdin does; kill it after `seconds`."""
