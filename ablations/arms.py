@@ -89,6 +89,11 @@ def _combinations(grid: GridFile, most: int) -> list[Levels]:
     for axis in grid.when:
         if not any(axis in levels for levels in kept):
             raise UserError(f"when.{axis}: holds in no arm; it must hold in some")
+    for axis, named in grid.axes.items():
+        used_levels = {levels.get(axis) for levels in kept}
+        for level in named:
+            if level not in used_levels:
+                raise UserError(f"axes.{axis}.{level}: is in no arm; it must be in some, or leave the file")
     return kept
 
 

@@ -12,7 +12,7 @@ from ablations.states import RunState, state_of
 from diffussm import records
 from diffussm.config import Request, request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
-from diffussm.data.catalogue import check_fit, config_lacks
+from diffussm.data.catalogue import config_lacks
 from diffussm.metrics.catalogue import evaluation_key
 from diffussm.rundir import RunDir
 
@@ -124,7 +124,6 @@ def plan(base: str, runs: list[Run], folder: Path) -> list[Planned]:
 
 def _plan_arm(run: Run) -> ArmPlan:
     config = run.config
-    check_fit(config)
     lacks = config_lacks(config)
     key = None if lacks else evaluation_key(config)
     return ArmPlan(request(config), key, parameters(config), forward_macs(config), lacks)

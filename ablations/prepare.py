@@ -52,6 +52,8 @@ class Asked:
         """Every run of the grid, on all bases."""
         with naming(self.file):
             expanded = {base: expand(self.grid, base, self.seeds, self.settings) for base in self.bases}
+            if (count := sum(map(len, expanded.values()))) > (most := self.grid.max_runs):
+                raise UserError(f"max_runs: {count:,} runs on all bases, allowed: {most:,}; raise it if meant")
             return [p for base, runs in expanded.items() for p in plan(base, runs, self.runs)]
 
     def training(self) -> TrainingConfig:
