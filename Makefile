@@ -5,7 +5,7 @@
 PYTHON ?= $(firstword $(foreach v,3 3.14 3.13 3.12 3.11,$(shell command -v python$(v) >/dev/null 2>&1 && python$(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo python$(v))))
 BIN := .venv/bin
 
-.PHONY: .venv demo test test-slow check bench example lock
+.PHONY: .venv demo test test-slow check bench example schema lock
 
 .venv: .venv/installed
 
@@ -46,6 +46,10 @@ example:
 		cp reports/out/$$grid/digits/results.md reports/example/$$grid.md; done
 	cp reports/out/attention_vs_ssm/digits/fid_over_steps.png reports/example/attention_vs_ssm.png
 	cp reports/out/paper/figure_3.png reports/example/
+
+# For editors of grid files.
+schema:
+	$(BIN)/python -m ablations.grid_schema > ablations/grid.schema.json
 
 # Pinned for every platform and Python, with hashes; needs uv.
 lock:

@@ -50,10 +50,11 @@ class Attempt:
 
         Raises Superseded, and writes nothing, where the folder belongs to another attempt.
         """
-        now = time.monotonic()
-        if state["phase"] != self._state.get("phase") or now - self._said > SAY_SECONDS:
+        is_new = state["phase"] != self._state.get("phase")
+        self._state = state
+        if is_new or time.monotonic() - self._said > SAY_SECONDS:
             self._still_owner()
-            self._write(state)
+            self._write()
 
     def __enter__(self) -> "Attempt":
         self.say(phase="start")
@@ -65,7 +66,8 @@ class Attempt:
         self._listener.join()
         if isinstance(error, Superseded) or self.folder.owner() != self.number:
             return  # the state belongs to another attempt now
-        self._write(self._how_it_ended(error))
+        self._state = self._how_it_ended(error)
+        self._write()
 
     def _how_it_ended(self, error: BaseException | None) -> dict[str, Any]:
         so_far = {name: value for name, value in self._state.items() if name != "phase"}
@@ -96,18 +98,17 @@ class Attempt:
             elif time.monotonic() - max(last, self._said) > BEAT_SECONDS:
                 last = time.monotonic()
                 if self._state["phase"] in ACTIVE:
-                    self._write(self._state)
+                    self._write()
 
     def _still_owner(self) -> None:
         if (owner := self.folder.owner()) != self.number:
             raise Superseded(f"attempt {owner} owns the folder")
 
-    def _write(self, state: dict[str, Any]) -> None:
+    def _write(self) -> None:
         with self._writing:
             self._beat += 1
-            self._state = {**state, "attempt": self.number, "heartbeat": self._beat}
             self._said = time.monotonic()
-            self.folder.write_state(self._state)
+            self.folder.write_state({**self._state, "attempt": self.number, "heartbeat": self._beat})
 
 
 def is_out_of_memory(error: BaseException) -> bool:

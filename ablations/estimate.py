@@ -72,7 +72,6 @@ class Estimates:
             return "measured on this machine; the MACs of some mixers are unknown"
         return "measured on this machine with one worker alone"
 
-
     def _rate(self, config: Config) -> float:
         return GPU_RATE if self._on_gpu(config) else CORE_RATE * (config.training.threads or usable_cores())
 

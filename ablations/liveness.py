@@ -1,6 +1,7 @@
 """Who still works: told from owner files and the heartbeats in states, without locks and without trusting clocks."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ class Liveness:
     its file's time, for whoever looks once and cannot wait; it is as good as the machines' clocks.
     """
 
-    def __init__(self, by_mtime: bool = False):
-        self._by_mtime = by_mtime
+    def __init__(self, by_mtime: bool = False, clock: Callable[[], float] = time.monotonic):
+        self._by_mtime, self._clock = by_mtime, clock
         self._seen: dict[Path, tuple[Any, float]] = {}
 
     def alive(self, work: WorkDir) -> bool:
@@ -32,7 +33,7 @@ class Liveness:
         if _is_gone(work, owner):
             return False
         beat = (owner, said.get("attempt"), said.get("heartbeat"))
-        now = time.monotonic()
+        now = self._clock()
         if work.path not in self._seen or self._seen[work.path][0] != beat:
             first = work.path not in self._seen
             self._seen[work.path] = (beat, now - (_age(work) if first and self._by_mtime else 0.0))

@@ -59,8 +59,8 @@ def workers(launchers: set[int]) -> list[int]:
 
 
 def torment(grid: Path, runs: Path, kills: int, seed: int) -> int:
-    """Launch twice at once, and again whenever a launcher is dead, until the grid is done; kill `kills` processes on the
-    way. Returns how many were killed."""
+    """Launch twice at once, and again whenever a launcher is dead, until the grid is done; kill up to `kills` processes
+    on the way. Returns how many were killed."""
     chance = random.Random(seed)
     alive = [launcher(grid, runs) for _ in range(LAUNCHERS)]
     ever = {process.pid for process in alive}

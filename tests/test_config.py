@@ -8,19 +8,36 @@ from pydantic import ValidationError
 
 from diffussm.config import Config, keys, parse_value, request, resolve, run_id, trajectory
 from diffussm.errors import UserError
+from tests import golden
 
 
-def test_golden_ids() -> None:
-    """Ids that exist in users' folders: they change with SCHEMA_VERSION only."""
-    golden: dict[str, tuple[str, dict[str, object]]] = {
-        "digits-diffussm-s4d-d1w64-m2p1-s0-e29d9de81a3b": ("digits", {}),
-        "digits-diffussm-s4d-d1w64-m2p1-s2-c185c1d2e882": ("digits", {"seed": 2}),
-        "digits-diffussm-s4d-d1w64-m1p1-s0-cee1a19bf524": ("digits", {"model.hourglass": 1}),
-        "digits-dit-d1w64-p2-s0-e30d5ac7cb64": ("digits", {"model.kind": "dit", "model.patch": 2}),
-        "imagenet256-latents-diffussm-s4d-d29w1152-m2p1-s0-22a936c29f9b": ("imagenet256", {}),
+@pytest.mark.parametrize("name", golden.cases())
+def test_golden_identities(name: str) -> None:
+    """They change with a version only; `python -m tests.golden` adds those of new cases."""
+    assert golden.identities(*golden.cases()[name]) == golden.stored()[name]
+
+
+def test_every_field_has_a_golden_identity() -> None:
+    without = {
+        "training.threads",
+        "training.backend",
+        "evaluation.batch",
+        "evaluation.extractor",
+        "evaluation.reference",
     }
-    for expected, (base, overrides) in golden.items():
-        assert run_id(resolve(base, overrides)) == expected
+    without |= {"data.name", "data.root", "data.transform", "diffusion.schedule", "diffusion.learned_variance"}
+    without |= {"model.heads", "model.image_size", "model.channels"}  # follow from the others on this base
+    assert golden.FIELDS.keys() == set(keys()) - without
+
+
+@pytest.mark.parametrize("case", golden.cases().values(), ids=golden.cases())
+def test_a_field_at_its_default_is_in_no_id(case: tuple[str, dict[str, object]]) -> None:
+    """So a new field, which has its default in all older runs, leaves their ids as they are."""
+    default = Config().model_dump(mode="json")
+    for section, part in trajectory(resolve(*case)).items():
+        assert part != default[section]
+        if isinstance(part, dict):
+            assert all(value != default[section][field] for field, value in part.items())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""What a launch would do, in numbers that add up: for people, for programs, and fast."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tests.tiny as tiny
+from ablations import launch
+from ablations.estimate import CORE_RATE, Estimates, calibration_path, schedule
+from diffussm.cost.closed_form import forward_macs
+from diffussm.errors import UserError
+from diffussm.rundir import RunDir
+from tests.test_launch import arguments
+
+ROOT = Path(__file__).parents[1]
+HEADER = "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
+
+
+def planned(runs: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert launch.main(arguments(runs, "--dry-run", "--json", *more)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_rows_as_json_and_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = planned(tmp_path, capsys)
+    assert len(content["runs"]) == 3
+    for row in content["runs"]:
+        assert row["macs_per_step"] == 3 * row["macs_per_call"] * 7
+        assert row["macs_total"] == row["macs_per_step"] * 24
+        assert (row["evaluations"], row["evaluated"], row["state"]) == (3, 0, "new")
+        sampling = 3 * 12 * 2 * row["macs_per_call"]  # milestones, samples, sampler steps
+        assert row["seconds"] == pytest.approx((row["macs_total"] + sampling) / CORE_RATE)
+        assert row["estimate"] == "assumed"
+    assert content["worker_seconds_left"] == pytest.approx(sum(row["seconds"] for row in content["runs"]))
+    assert "assumed: 10 G MACs/s a core" in content["estimate"]
+    assert launch.main(arguments(tmp_path, "--dry-run", "--csv")) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["run"] for row in rows] == [row["run"] for row in content["runs"]]
+    assert rows[0].keys() == content["runs"][0].keys()
+    assert not any(tmp_path.iterdir())
+
+
+def test_states_of_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.main(arguments(tmp_path, "--executor", "debug", "--only", "M = 1, P = 2")) == 0
+    run = RunDir(next(tmp_path.glob("digits*")))
+    rows = {row["arm"]: row for row in planned(tmp_path, capsys)["runs"]}
+    assert [rows[arm]["state"] for arm in ("M = 1, P = 2", "M = 1, P = 1")] == ["done", "new"]
+    assert rows["M = 1, P = 2"]["seconds"] == 0
+    record = next(run.path.glob("milestones/16/*/record.json"))
+    record.unlink()
+    row = {row["arm"]: row for row in planned(tmp_path, capsys)["runs"]}["M = 1, P = 2"]
+    assert (row["state"], row["evaluated"], row["steps_left"]) == ("resumable", 2, 0)
+    run.claim()
+    row = {row["arm"]: row for row in planned(tmp_path, capsys)["runs"]}["M = 1, P = 2"]
+    assert row["state"] == "running"
+
+
+def test_json_and_csv_go_with_a_dry_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="go with --dry-run"):
+        launch.main(arguments(tmp_path, "--json"))
+
+
+def test_calibration_replaces_the_assumption(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.main(arguments(tmp_path, "--calibrate", "--only", "M = 1, P = 2")) == 0
+    assert "1 of 1: M = 1, P = 2: 0.0" in capsys.readouterr().out
+    path = calibration_path(tmp_path)
+    stored = json.loads(path.read_text())
+    assert stored["machine"]["cores"] >= 1
+    assert stored["provenance"]["packages"]["torch"]
+    (entry,) = stored["entries"].values()
+    assert 0 < entry["seconds_per_image_and_call"] < entry["seconds_per_step"] < 1
+    content = planned(tmp_path, capsys)
+    rows = {row["arm"]: row for row in content["runs"]}
+    measured = rows["M = 1, P = 2"]
+    expected = 24 * entry["seconds_per_step"] + 72 * entry["seconds_per_image_and_call"]
+    assert measured["estimate"] == "measured"
+    assert measured["seconds"] == pytest.approx(expected + 3 * entry["evaluation_seconds"])
+    assert rows["M = 1, P = 1"]["estimate"] == "by MACs"
+    assert "scaled by MACs" in content["estimate"]
+    only = planned(tmp_path, capsys, "--only", "M = 1, P = 2")
+    assert only["estimate"] == "measured on this machine with one worker alone"
+
+
+def test_a_schedule_starts_the_longest_first() -> None:
+    assert schedule([3, 1, 2], 1) == 6
+    assert schedule([3, 1, 2], 2) == 3
+    assert schedule([2, 2, 2], 2) == 4
+    assert schedule([], 2) == 0
+
+
+def test_unknown_macs_have_no_estimate(tmp_path: Path) -> None:
+    made = tiny.config()
+    assert forward_macs(made).total
+    assert Estimates.load(tmp_path / "none.json").entries == {}
+
+
+def test_equal_macs_in_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "equal.toml"
+    path.write_text(
+        f'{HEADER}base = "digits"\nseeds = 1\nbudget = "macs"\ncontrol = {{ ratio = "M2" }}\n'
+        "[axes.ratio]\nM1 = { model.hourglass = 1 }\nM2 = { model.hourglass = 2 }\n"
+    )
+    assert launch.main(["--grid", str(path), "--runs", str(tmp_path / "runs"), "--dry-run", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    assert rows[1]["steps"] == 2400
+    assert rows[0]["steps"] == round(2400 * rows[1]["macs_per_step"] / rows[0]["macs_per_step"])
+    assert rows[0]["macs_total"] == pytest.approx(rows[1]["macs_total"], rel=1e-3)
+    assert rows[0]["milestones"].split()[-1] == str(rows[0]["steps"])
+
+
+def test_ten_thousand_runs_within_three_seconds_and_half_a_gigabyte(tmp_path: Path) -> None:
+    fields = {"model.width": range(16, 176, 16), "training.batch": range(1, 11)}
+    fields |= {"training.ema": [0.9 + n / 1000 for n in range(20)], "training.lr": [n / 1000 for n in range(1, 6)]}
+    axes = "".join(
+        f"[axes.{key.partition('.')[2]}]\n" + "".join(f'"{key} {v}" = {{ {key} = {v} }}\n' for v in values)
+        for key, values in fields.items()
+    )
+    path = tmp_path / "large.toml"
+    path.write_text(f'{HEADER}base = "digits"\nseeds = 1\n{axes}')
+    code = (
+        "import runpy, sys; from pathlib import Path\n"
+        "try: runpy.run_path('ablations/launch.py', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print(next(l for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('VmHWM')))"
+    )
+    command = [sys.executable, "-c", code, "--grid", str(path), "--runs", str(tmp_path / "runs"), "--dry-run"]
+    seconds = []
+    for _ in range(3):  # the machine may be busy with something else
+        began = time.monotonic()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        seconds.append(time.monotonic() - began)
+        if seconds[-1] < 3:
+            break
+    assert min(seconds) < 3
+    assert "10000 runs: 10000 new" in done.stdout
+    peak = done.stdout.splitlines()[-1].split()  # VmHWM: 123456 kB
+    assert int(peak[1]) < 500_000
