@@ -42,9 +42,10 @@ bench: .venv
 example:
 	mkdir -p reports/example
 	cd reports/out/hourglass_vs_patch/digits && cp results.md fid_over_steps.png samples.png ../../../example/
-	for grid in attention_vs_ssm model_scale sampler_steps; do \
+	for grid in attention_vs_ssm equal_macs model_scale sampler_steps; do \
 		cp reports/out/$$grid/digits/results.md reports/example/$$grid.md; done
 	cp reports/out/attention_vs_ssm/digits/fid_over_steps.png reports/example/attention_vs_ssm.png
+	cp reports/out/equal_macs/digits/fid_over_steps.png reports/example/equal_macs.png
 	cp reports/out/paper/figure_3.png reports/example/
 
 # For editors of grid files.

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
-from ablations.grid_file import GridFile, Levels, Overrides, Pattern, Resources, dotted, split_level
+from ablations.grid_file import GridFile, Levels, Overrides, Pattern, Resources, split_level
+from ablations.grid_words import dotted
 from diffussm.errors import UserError
 
 MOST_COMBINATIONS = 100_000  # looked at, before `exclude`, where max_runs is less

@@ -6,7 +6,8 @@ A grid file names it in its first line: `#:schema path/to/grid.schema.json`.
 import json
 from typing import Any
 
-from ablations.grid_file import AXIS_NAME, GridFile, Resources
+from ablations.grid_checks import AXIS_NAME
+from ablations.grid_file import GridFile, Resources
 from diffussm.config import MIXERS, Config, bases, keys
 
 ABOUT = {

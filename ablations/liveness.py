@@ -42,7 +42,7 @@ class Liveness:
 
 def _is_gone(work: WorkDir, owner: int) -> bool:
     process = work.owner_process(owner)
-    return process["place"] == place() and process_start(process["pid"]) != process["started"]
+    return process.get("place") == place() and process_start(process["pid"]) != process["started"]
 
 
 def _age(work: WorkDir) -> float:

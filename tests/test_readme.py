@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 
 def commands() -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", README, flags=re.M | re.S)
-    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    return [re.split(r" +# ", line)[0] for block in blocks for line in block.splitlines() if line.strip()]
 
 
 def harmless(command: str) -> list[str]:
@@ -98,6 +98,29 @@ def test_a_mixer_without_macs_is_unknown_in_plans_and_tables(example: Path) -> N
     assert run(example, *launch, "--only", "mine").returncode == 0
     assert run(example, str(ROOT / "reports" / "make_figures.py"), "--out", "out").returncode == 0
     assert "| unknown |" in (example / "out" / "my_grid" / "digits" / "results.md").read_text()
+
+
+def test_the_axis_of_contributing_is_one_file(tmp_path: Path) -> None:
+    """A stranger adds an axis over training.ema: nothing but the TOML that CONTRIBUTING shows."""
+    (shown,) = re.findall(r"^```toml\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.M | re.S)
+    (tmp_path / "ema.toml").write_text(shown)
+    settings = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items()]
+    launch = [
+        str(ROOT / "ablations" / "launch.py"),
+        "--grid",
+        "ema.toml",
+        "--seeds",
+        "1",
+        "--executor",
+        "debug",
+        *settings,
+    ]
+    done = run(tmp_path, *launch)
+    assert done.returncode == 0, done.stderr
+    assert run(tmp_path, str(ROOT / "reports" / "make_figures.py"), "--grid", "ema", "--out", "out").returncode == 0
+    results = (tmp_path / "out" / "ema" / "digits" / "results.md").read_text()
+    assert "| 0.995 | 1 done |" in results
+    assert "| 0.98 | 1 done |" in results
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
