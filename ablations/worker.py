@@ -49,7 +49,7 @@ class Worker:
 
     def _do(self, work: Work, after: int) -> Outcome:
         try:
-            self._cell = Cell(work.run, self.checkpoint_seconds, self._reason_to_stop, self.threads)
+            cell = Cell(work.run, self.checkpoint_seconds, self._reason_to_stop, self.threads)
         except UserError as error:
             return Outcome("failed", str(error))
         number = work.folder.claim(after)
@@ -60,18 +60,21 @@ class Worker:
             for stream in (1, 2):
                 os.dup2(file.fileno(), stream)
         try:
+            self._cell = cell
             print(f"{work}: {work.run.name}, process {os.getpid()}", flush=True)
-            self._cell.do(work, number)
+            cell.do(work, number)
         except Superseded as superseded:
             return Outcome("superseded", str(superseded))
         except Stopped as stopped:
-            return Outcome("cancelled" if self._cell.run.cancelled else "stopped", str(stopped))
+            return Outcome("cancelled" if cell.run.cancelled else "stopped", str(stopped))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             return Outcome("failed", str(error), str(log))
         except Exception as error:
             traceback.print_exc()
             sys.stderr.flush()
+            if work.folder.owner() != number:
+                return Outcome("superseded", f"{type(error).__name__}: {error}")
             said = work.folder.state()
             reason = said.get("reason", f"{type(error).__name__}: {error}")
             return Outcome("failed", reason, str(log), bool(said.get("can_pass")))
