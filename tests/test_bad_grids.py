@@ -136,4 +136,4 @@ def test_a_path_without_a_file(name: str, tmp_path: Path, capsys: pytest.Capture
 def test_a_name_of_no_grid(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(name, tmp_path / "runs", capsys, "--dry-run")
     assert line.startswith(f"error: grid: unknown name {name!r}; ")
-    assert "direction, hourglass_vs_patch" in line
+    assert "direction, equal_macs, hourglass_vs_patch" in line
