@@ -1,5 +1,7 @@
 """One attempt at the work of a folder: it owns the folder, says how far it is, and hears when to stop."""
 
+import contextlib
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -84,21 +86,22 @@ class Attempt:
             **so_far,
             "phase": phase,
             "reason": " ".join(reason.split()),
-            "can_pass": is_out_of_memory(error) and not began,  # something else held the memory
+            "can_pass": (is_out_of_memory(error) and not began) or is_of_the_disk(error),
             "code": origin()["code"],
         }
 
     def _listen(self) -> None:
         last = time.monotonic()
         while not self._ended.wait(LISTEN_SECONDS):
-            if reason := self._reason_to_stop():
-                self.stop(reason)
-            if self.folder.owner() != self.number:
-                self.stop("superseded")
-            elif time.monotonic() - max(last, self._said) > BEAT_SECONDS:
-                last = time.monotonic()
-                if self._state["phase"] in ACTIVE:
-                    self._write()
+            with contextlib.suppress(OSError):  # a disk may be full or away for a while
+                if reason := self._reason_to_stop():
+                    self.stop(reason)
+                if self.folder.owner() != self.number:
+                    self.stop("superseded")
+                elif time.monotonic() - max(last, self._said) > BEAT_SECONDS:
+                    last = time.monotonic()
+                    if self._state["phase"] in ACTIVE:
+                        self._write()
 
     def _still_owner(self) -> None:
         if (owner := self.folder.owner()) != self.number:
@@ -111,7 +114,13 @@ class Attempt:
             self.folder.write_state({**self._state, "attempt": self.number, "heartbeat": self._beat})
 
 
+def is_of_the_disk(error: BaseException) -> bool:
+    """Full, or gone for a while: it may have room, or be back, when the work is tried again."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
+    """At the start of work, something else may have held the memory."""
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -7,6 +7,7 @@ from typing import Any
 from ablations.liveness import Liveness
 from ablations.work import failure
 from diffussm import records
+from diffussm.errors import UserError
 from diffussm.rundir import RunDir
 from diffussm.workdir import ACTIVE
 
@@ -35,7 +36,17 @@ class RunState:
 
 
 def state_of(run: RunDir, steps: int, milestones: Sequence[int], key: str, liveness: Liveness) -> RunState:
-    """The state of a run as far as a request goes; `key` is the digest of its evaluation key."""
+    """The state of a run as far as a request goes; `key` is the digest of its evaluation key.
+
+    A run with a damaged file has failed, for the reason of the damage.
+    """
+    try:
+        return _state_of(run, steps, milestones, key, liveness)
+    except UserError as damage:
+        return RunState("failed", steps=steps, evaluations=len(milestones), reason=str(damage))
+
+
+def _state_of(run: RunDir, steps: int, milestones: Sequence[int], key: str, liveness: Liveness) -> RunState:
     found = [records.read(run.record(step, key)) for step in milestones]
     measured = [record for record in found if record is not None]
     said, step = run.state(), run.trained_steps()

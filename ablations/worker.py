@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from ablations.cell import CHECKPOINT_SECONDS, Cell
 from ablations.outcome import Outcome
 from ablations.work import Work
+from diffussm import source
 from diffussm.errors import UserError
 from diffussm.training.loop import Stopped, Superseded
 
@@ -90,9 +91,12 @@ class Worker:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Work for a launcher; see the module's docstring.")
     parser.add_argument("--launcher", type=int, required=True, metavar="PID")
+    parser.add_argument("--code", type=Path, required=True, metavar="DIR", help="the copy of the code that must run")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
     options = parser.parse_args()
+    if options.code.resolve() != source.ROOT.resolve():
+        raise SystemExit(f"{options.code}: the copy of the code is gone; this is {source.ROOT}")
     worker = Worker(os.fdopen(os.dup(1), "w"), options.launcher, options.threads, options.checkpoint_seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.leave)

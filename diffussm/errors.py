@@ -2,9 +2,19 @@
 
 import argparse
 import difflib
+import errno
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
+
+REFUSALS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)
 
 
 class UserError(Exception):
@@ -27,9 +37,16 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Run `main`; a UserError becomes one line on stderr and exit code 2."""
+    """Run `main`; a UserError, or a file system that refuses, becomes one line on stderr and exit code 2; Ctrl-C 130."""
     try:
         return main()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        said = str(error)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        said = f"{error.filename}: {error.strerror}"
+    except KeyboardInterrupt:
+        return 130
+    print(f"error: {' '.join(said.split())}", file=sys.stderr)
+    return 2

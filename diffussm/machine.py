@@ -1,6 +1,7 @@
 """This machine, as far as it can be known without torch."""
 
 import ctypes
+import itertools
 import os
 import platform
 from functools import cache
@@ -27,7 +28,9 @@ def gpus() -> list[str]:
     """NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     there = [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return there if visible is None or not there else [name for name in visible.split(",") if name]
+    if visible is None or not there:
+        return there
+    return list(itertools.takewhile(lambda name: name not in ("", "-1"), visible.split(",")))  # as CUDA reads it
 
 
 @cache

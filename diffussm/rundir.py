@@ -20,9 +20,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from diffussm.config import SCHEMA_VERSION, Config, Request, run_id
 from diffussm.errors import UserError
-from diffussm.workdir import WorkDir, link_first, to_json, write_whole
+from diffussm.workdir import WorkDir, link_first, read_json, to_json, write_whole
 
 _NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
 
@@ -69,14 +71,14 @@ class RunDir(WorkDir):
 
     def requests(self) -> list[Request]:
         paths = sorted((self.path / "requests").glob("[!.]*.json"))
-        return [Request.model_validate_json(path.read_bytes()) for path in paths]
+        return [_request(path) for path in paths]
 
     def latest_request(self) -> Request:
         """What was asked last; UserError if nothing ever was."""
         paths = sorted((self.path / "requests").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
         if not paths:
             raise UserError(f"{self.path}: nothing was asked of this run")
-        return Request.model_validate_json(paths[-1].read_bytes())
+        return _request(paths[-1])
 
     def allow_replay(self, request: Request) -> None:
         """Let the request have milestones whose weights were not kept, by training to them again."""
@@ -100,7 +102,7 @@ class RunDir(WorkDir):
     def ordered(self) -> dict[str, Any]:
         """The last order: its `number` (0: there was none), `order` (cancel, retry or none), and `forgiven`."""
         if last := self._orders():
-            return {"number": last, **json.loads((self.path / "orders" / f"{last}.json").read_bytes())}
+            return {"number": last, **read_json(self.path / "orders" / f"{last}.json")}
         return {"number": 0, "order": "none", "forgiven": {}}
 
     @property
@@ -112,7 +114,7 @@ class RunDir(WorkDir):
             names = os.listdir(self.path / "orders")
         except FileNotFoundError:
             return 0
-        return max((int(name.removesuffix(".json")) for name in names if name[0] != "."), default=0)
+        return max((int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))), default=0)
 
     def machine(self, proposed: dict[str, Any]) -> dict[str, Any]:
         """What the machine decided at the run's first start; `proposed` if this is it."""
@@ -181,6 +183,13 @@ class RunDir(WorkDir):
         """Delete what a killed owner of the training left half-written; evaluations look after their own."""
         for folder in (self._checkpoints, *self.path.glob("milestones/*/")):
             WorkDir(folder).remove_temporaries()
+
+
+def _request(path: Path) -> Request:
+    try:
+        return Request.model_validate_json(path.read_bytes())
+    except ValidationError:
+        raise UserError(f"{path}: is damaged (no request)") from None
 
 
 def _whole_rows(path: Path) -> Iterator[dict[str, float]]:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from diffussm.errors import UserError
 from diffussm.machine import place, process_start
 
 ACTIVE = ("start", "train", "evaluate")  # phases of a state; in any other nobody works
@@ -36,11 +37,23 @@ def link_first(path: Path, content: bytes) -> bool:
 def _write_temporary(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     return temporary
+
+
+def read_json(path: Path) -> Any:
+    """UserError naming the file if it is no JSON: it was written whole, so something else spoiled it."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise UserError(f"{path}: is damaged (not JSON)") from None
 
 
 def to_json(content: Any) -> bytes:
@@ -77,7 +90,7 @@ class WorkDir:
 
     def owner_process(self, attempt: int) -> dict[str, Any]:
         """Where an attempt runs: place, pid, when the process started."""
-        return json.loads((self.path / f"owner-{attempt}.json").read_text())
+        return read_json(self.path / f"owner-{attempt}.json")
 
     def write_state(self, state: dict[str, Any]) -> None:
         write_whole(self.path / "state.json", to_json(state))
@@ -85,7 +98,7 @@ class WorkDir:
     def state(self) -> dict[str, Any]:
         """What the owner last said; empty if none ever started."""
         try:
-            return json.loads((self.path / "state.json").read_bytes())
+            return read_json(self.path / "state.json")
         except FileNotFoundError:
             return {}
 

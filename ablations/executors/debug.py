@@ -3,23 +3,38 @@
 from pathlib import Path
 
 from ablations.executors.local import Job, Listener
+from ablations.liveness import Liveness
 from ablations.outcome import Outcome
+from ablations.work import left
+from diffussm.rundir import RunDir
 
 
 def execute(jobs: list[Job], listener: Listener, debugger: bool) -> dict[Path, Outcome]:
     """Every run in turn; with `debugger`, a failure opens pdb where it happened."""
-    from ablations.cell import Cell  # imports torch
-
     outcomes = {}
     for job in jobs:
         try:
-            Cell(job.run.path).work()
+            outcomes[job.run.path] = _work(job.run)
         except Exception:
             if debugger:
                 import pdb
 
                 pdb.post_mortem()
             raise
-        outcomes[job.run.path] = Outcome("done")
         listener.ended(job, outcomes[job.run.path])
     return outcomes
+
+
+def _work(run: RunDir) -> Outcome:
+    """All that is left of the run, but for what another launch works on."""
+    from ablations.cell import Cell  # imports torch
+
+    while works := left(run):
+        if run.cancelled:
+            return Outcome("cancelled", "by manage.py cancel")
+        folder = works[0].folder
+        owner = folder.owner()
+        if Liveness(by_mtime=True).alive(folder) or (number := folder.claim(after=owner)) is None:
+            return Outcome("superseded", "another launch works on it")
+        Cell(run.path).do(works[0], number)
+    return Outcome("done")

@@ -25,6 +25,7 @@ from ablations.outcome import Outcome
 from ablations.work import Work, failure, is_done, left
 from diffussm.machine import gpus, memory_gb
 from diffussm.rundir import RunDir
+from diffussm.workdir import ACTIVE
 
 WAIT_SECONDS = 0.2
 LOOK_SECONDS = 1.0  # for milestones that landed
@@ -63,6 +64,10 @@ class Machine:
     threads: int
     gpus: tuple[str, ...] = field(default_factory=lambda: tuple(gpus()))
     memory_gb: float = field(default_factory=memory_gb)
+
+    def apart(self, slots: list[int]) -> list[int]:
+        """The slots, in an order in which the first ones have different GPUs."""
+        return sorted(slots, key=lambda slot: slot // max(1, len(self.gpus)))
 
     def devices(self, slots: tuple[int, ...]) -> str | None:
         """CUDA_VISIBLE_DEVICES of a worker on these slots; None where there are no GPUs."""
@@ -181,8 +186,8 @@ class Pool:
         used = sum(self.jobs[worker.work.run].memory_gb for worker in self._active if worker.work)
         if len(free) < count or (self._active and used + job.memory_gb > self.machine.memory_gb):
             return None
-        warm = [worker.slots for worker in self._idle if len(worker.slots) == count]
-        return warm[0] if warm else tuple(free[:count])
+        warm = [worker.slots for worker in self._idle if len(worker.slots) == count and set(worker.slots) <= set(free)]
+        return warm[0] if warm else tuple(sorted(self.machine.apart(free)[:count]))
 
     def _worker_on(self, slots: tuple[int, ...]) -> "_Worker":
         """An idle worker on exactly these slots, or a new one; others that hold any of them go."""
@@ -206,6 +211,8 @@ class Pool:
         for key, _ in self._selector.select(WAIT_SECONDS):
             worker: _Worker = key.data
             outcome = worker.answer()
+            if outcome.kind == "stopped":  # told to by somebody else: it leaves
+                worker.lives = False
             if not worker.lives:
                 self._selector.unregister(worker.answers)
                 worker.close()
@@ -221,6 +228,8 @@ class Pool:
 
     def _take(self, work: Work, outcome: Outcome) -> None:
         """Note how the work ended; what failed and may pass is tried once more."""
+        if outcome.kind == "stopped":
+            self._tries[work] -= 1
         if outcome.kind == "failed":
             again = outcome.can_pass and self._tries[work] < TRIES
             if again:
@@ -228,7 +237,16 @@ class Pool:
             else:
                 order = RunDir(work.run).ordered()["number"]
                 self._failed[work] = Outcome("failed", f"{work}: {outcome.reason}", outcome.log), order
+                if outcome.can_pass:
+                    self._speak_for_the_dead(work, outcome)
         self._look_at(work.run)
+
+    def _speak_for_the_dead(self, work: Work, outcome: Outcome) -> None:
+        """Say in the folder of who died at work that it did, so that others see more than silence."""
+        said, owner = work.folder.state(), work.folder.owner()
+        if said.get("phase", "start") in ACTIVE and not self._liveness.alive(work.folder):
+            end = {"phase": "failed", "reason": outcome.reason, "can_pass": True, "code": self.code.name}
+            work.folder.write_state({**said, **end, "attempt": owner, "heartbeat": said.get("heartbeat", 0)})
 
     def _stop(self) -> None:
         for worker in self._active:
@@ -255,9 +273,10 @@ class _Worker:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
         if (devices := machine.devices(slots)) is not None:
             environment["CUDA_VISIBLE_DEVICES"] = devices
+        words = ["--launcher", str(os.getpid()), "--threads", str(threads), "--code", str(code)]
         self.process = subprocess.Popen(
             # -P: the code is the copy's, not the working folder's
-            [sys.executable, "-P", "-m", "ablations.worker", "--launcher", str(os.getpid()), "--threads", str(threads)],
+            [sys.executable, "-P", "-m", "ablations.worker", *words],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -284,6 +303,8 @@ class _Worker:
             return Outcome(**json.loads(line))
         self.lives = False
         code = self.process.wait()
+        if code in (0, -signal.SIGTERM):
+            return Outcome("stopped", "the worker was told to go")
         log = self.work.folder.outputs()[-1:] if self.work else []
         if code < 0:
             return Outcome("failed", f"killed by {signal.Signals(-code).name}", "".join(map(str, log)), can_pass=True)
