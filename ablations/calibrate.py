@@ -12,7 +12,7 @@ import torch
 from ablations.estimate import calibration_path, machine, shape_digest
 from ablations.plan import Planned
 from diffussm.config import Config
-from diffussm.machine import keep_freed_memory, usable_cores
+from diffussm.machine import keep_freed_memory
 from diffussm.metrics.evaluate import Evaluator, Samples
 from diffussm.models.build import build_model
 from diffussm.provenance import describe
@@ -25,14 +25,17 @@ ROUNDS = 7
 LEAST_SECONDS = 1.0  # of all rounds together
 
 
-def calibrate(planned: Iterable[Planned], runs: Path, told: Callable[[str], None]) -> Path:
-    """Measure each shape of the plan anew and write it to this machine's calibration file; returns its path."""
+def calibrate(planned: Iterable[Planned], runs: Path, threads: int, told: Callable[[str], None]) -> Path:
+    """Measure each shape of the plan anew and write it to this machine's calibration file; returns its path.
+
+    `threads` are those of a slot, for runs that leave their number to the machine.
+    """
     path = calibration_path(runs)
     entries: dict[str, Any] = json.loads(path.read_text())["entries"] if path.exists() else {}
     keep_freed_memory()
-    shapes = {shape_digest(p.run.config): p for p in planned}
+    shapes = {shape_digest(p.run.config, threads): p for p in planned}
     for number, (shape, p) in enumerate(shapes.items(), start=1):
-        measured = measure(p.run.config)
+        measured = measure(p.run.config, threads)
         entries[shape] = {"macs_per_step": p.macs_per_step, "macs_per_call": p.arm.macs.total, **measured}
         content = {"machine": machine(), "provenance": describe(), "entries": entries}
         write_whole(path, to_json(content))
@@ -44,9 +47,9 @@ def calibrate(planned: Iterable[Planned], runs: Path, told: Callable[[str], None
     return path
 
 
-def measure(config: Config) -> dict[str, float]:
+def measure(config: Config, threads: int) -> dict[str, float]:
     """Medians in seconds, with the threads and the device that a run would have."""
-    torch.set_num_threads(config.training.threads or usable_cores())
+    torch.set_num_threads(config.training.threads or threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backend = choose_backend(config.training.backend)
     trainer = Trainer(config, backend, device)

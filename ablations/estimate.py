@@ -1,8 +1,5 @@
 """How long runs will take, from what `--calibrate` measured on this machine, or else from a stated assumption."""
 
-import heapq
-import json
-import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from typing import Any
 from ablations.plan import Planned
 from diffussm.config import Config, digest
 from diffussm.machine import gpus, processor, usable_cores
+from diffussm.workdir import read_json
 
 # MACs per second where nothing was measured; said beside every estimate that stands on it.
 CORE_RATE = 10e9  # of one core in float32: what the digits base reaches on a server's
@@ -20,44 +18,50 @@ GPU_RATE = 55e12  # of one A100 in bf16: 35 % of its 156 T MACs/s
 
 @dataclass(frozen=True)
 class Estimate:
-    seconds: float | None  # None where the MACs are unknown
-    basis: str  # measured | by MACs | assumed
+    """Seconds of what is left of a run's training, and of its evaluations; None where nothing tells."""
+
+    training: float | None
+    evaluation: float | None
+    basis: str  # measured | by MACs | assumed | unknown
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.training is None or self.evaluation is None else self.training + self.evaluation
 
 
 class Estimates:
-    """Times of planned runs on this machine, one run on one slot; `entries` are those of a calibration file."""
+    """Times of planned runs on this machine, one run on one slot; `entries` are those of a calibration file, `threads`
+    what a slot has for runs that leave their number to the machine."""
 
-    def __init__(self, entries: dict[str, Any]):
-        self.entries = entries
+    def __init__(self, entries: dict[str, Any], threads: int):
+        self.entries, self.threads = entries, threads
         self._has_gpu = bool(gpus())
 
     @classmethod
-    def load(cls, path: Path) -> "Estimates":
-        return cls(json.loads(path.read_text())["entries"] if path.exists() else {})
+    def load(cls, path: Path, threads: int) -> "Estimates":
+        return cls(read_json(path)["entries"] if path.exists() else {}, threads)
 
     def of(self, p: Planned) -> Estimate:
         """For what is left of the run: its training steps and its evaluations."""
         if p.done:
-            return Estimate(0.0, "measured")
+            return Estimate(0.0, 0.0, "measured")
         config, macs = p.run.config, p.arm.macs.total
         e = config.evaluation
         images = p.evaluations_left * e.samples * e.sampler_steps * (1 if e.guidance == 1 else 2)
-        if self.entries and (entry := self.entries.get(shape_digest(config))):
+        if self.entries and (entry := self.entries.get(shape_digest(config, self.threads))):
+            sampling = images * entry["seconds_per_image_and_call"]
             fixed = p.evaluations_left * entry["evaluation_seconds"]
-            training = p.steps_left * entry["seconds_per_step"]
-            return Estimate(training + images * entry["seconds_per_image_and_call"] + fixed, "measured")
+            return Estimate(p.steps_left * entry["seconds_per_step"], sampling + fixed, "measured")
         if macs is None or p.macs_per_step is None:
-            return Estimate(None, "unknown")
-        if self.entries:
-            step = self._median("seconds_per_step", "macs_per_step") * p.macs_per_step
-            image = self._median("seconds_per_image_and_call", "macs_per_call") * macs
-            fixed = statistics.median(entry["evaluation_seconds"] for entry in self.entries.values())
-            return Estimate(p.steps_left * step + images * image + p.evaluations_left * fixed, "by MACs")
-        return Estimate((p.steps_left * p.macs_per_step + images * macs) / self._rate(config), "assumed")
-
-    def _median(self, seconds: str, macs: str) -> float:
-        known = [entry for entry in self.entries.values() if entry[macs]]
-        return statistics.median(entry[seconds] / entry[macs] for entry in known) if known else math.nan
+            return Estimate(None, None, "unknown")
+        known = [entry for entry in self.entries.values() if entry["macs_per_call"]]
+        if known:
+            step = statistics.median(entry["seconds_per_step"] / entry["macs_per_step"] for entry in known)
+            image = statistics.median(entry["seconds_per_image_and_call"] / entry["macs_per_call"] for entry in known)
+            fixed = p.evaluations_left * statistics.median(entry["evaluation_seconds"] for entry in known)
+            return Estimate(p.steps_left * step * p.macs_per_step, images * image * macs + fixed, "by MACs")
+        rate = self._rate(config)
+        return Estimate(p.steps_left * p.macs_per_step / rate, images * macs / rate, "assumed")
 
     def stand_on(self, estimated: Mapping[Planned, Estimate]) -> str:
         """On what the estimates of the runs stand: a sentence."""
@@ -73,7 +77,7 @@ class Estimates:
         return "measured on this machine with one worker alone"
 
     def _rate(self, config: Config) -> float:
-        return GPU_RATE if self._on_gpu(config) else CORE_RATE * (config.training.threads or usable_cores())
+        return GPU_RATE if self._on_gpu(config) else CORE_RATE * (config.training.threads or self.threads)
 
     def _rate_words(self, config: Config) -> str:
         if self._on_gpu(config):
@@ -84,11 +88,13 @@ class Estimates:
         return self._has_gpu or config.training.precision == "bf16"
 
 
-def schedule(seconds: Iterable[float], slots: int) -> float:
-    """When the last of the runs ends, if the longest start first on `slots` slots."""
+def schedule(runs: Iterable[tuple[float, int]], slots: int) -> float:
+    """When the last of the runs (seconds, slots that it takes) ends, if the longest start first on `slots` slots."""
     free = [0.0] * slots
-    for length in sorted(seconds, reverse=True):
-        heapq.heappush(free, heapq.heappop(free) + length)
+    for seconds, width in sorted(runs, reverse=True):
+        width = min(width, slots)
+        free.sort()
+        free[:width] = [free[width - 1] + seconds] * width
     return max(free)
 
 
@@ -102,15 +108,15 @@ def calibration_path(runs: Path) -> Path:
     return runs / "calibration" / f"{digest(machine())}.json"
 
 
-def shape_digest(config: Config) -> str:
-    """Equal for configs whose steps and evaluations cost the same."""
+def shape_digest(config: Config, threads: int) -> str:
+    """Equal for configs whose steps and evaluations cost the same; `threads` for runs that leave their number open."""
     shape = config.model_dump(
         mode="json",
         include={
             "model": True,
             "diffusion": {"learned_variance"},
-            "training": {"batch", "precision", "threads", "backend"},
+            "training": {"batch", "precision", "backend"},
             "evaluation": {"batch", "extractor", "reference", "samples", "metrics"},
         },
     )
-    return digest(shape)
+    return digest({**shape, "threads": config.training.threads or threads})

@@ -26,9 +26,9 @@ class Garbage:
             shutil.rmtree(self.path)
 
 
-def find(runs: Path, rows: Sequence[Row], unlisted: bool) -> list[Garbage]:
-    """Of runs at which nobody works: half-written files, checkpoints before the newest, a finished replay's; copies of
-    the code that no run at work uses; and with `unlisted`, run folders that no manifest names."""
+def find(runs: Path, rows: Sequence[Row], unlisted: bool, code: bool) -> list[Garbage]:
+    """Of the runs of `rows` at which nobody works: half-written files, checkpoints before the newest, a replay's. With
+    `unlisted`, run folders that no manifest names; with `code`, copies of the code that no launch uses."""
     liveness = Liveness(by_mtime=True)
     meant = {row.run.path: row.run for row in rows}
     at_rest = [run for run in meant.values() if not _is_worked_on(run, liveness)]
@@ -39,8 +39,8 @@ def find(runs: Path, rows: Sequence[Row], unlisted: bool) -> list[Garbage]:
             run = RunDir(config.parent)
             if run.path not in listed and not _is_worked_on(run, liveness):
                 found.append(Garbage(run.path, "run of no launched grid", _size(run.path)))
-    if not any(_is_worked_on(RunDir(config.parent), liveness) for config in runs.glob("*/config.json")):
-        found += [Garbage(path, "code of earlier launches", _size(path)) for path in _copies(runs)]
+    if code:
+        found += [Garbage(path, "code that no launch uses", _size(path)) for path in snapshot.unused(runs)]
     return found
 
 
@@ -51,11 +51,6 @@ def _in_run(run: RunDir) -> Iterator[tuple[Path, str]]:
         yield path, "checkpoint before the newest"
     for path in run.replay.checkpoints():
         yield path, "checkpoint of a replay"
-
-
-def _copies(runs: Path) -> list[Path]:
-    folder = runs / snapshot.FOLDER
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def _is_worked_on(run: RunDir, liveness: Liveness) -> bool:

@@ -41,6 +41,10 @@ class Resources(Section):
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     hours: Annotated[float, Field(gt=0)] | None = None  # for schedulers; a local pool knows no time limit
 
+    def slots(self, threads: int) -> int:
+        """Slots of a local pool that a run takes; each has `threads` threads, and a GPU if there are any."""
+        return max(self.gpus or 1, -(-(self.cpus or 1) // threads))
+
 
 class GridFile(Section):
     """A grid: axes of named levels, or named arms, or both; on one base or several."""

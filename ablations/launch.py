@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"--only {' '.join(map(repr, options.only))}: no arm, level or run id matches")
     if options.calibrate:
         return _calibrate(options, planned)
-    estimates = Estimates.load(calibration_path(options.runs))
+    estimates = Estimates.load(calibration_path(options.runs), _threads(_slots(options, planned)))
     if options.dry_run:
         _print_plan(options, asked, planned, whole, estimates)
         return 0
@@ -83,8 +83,8 @@ def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
             raise UserError(p.arm.lacks)
     from ablations.calibrate import calibrate  # imports torch
 
-    console = _console()
-    console.print(f"Measured: {calibrate(planned, options.runs, console.print)}")
+    console, threads = _console(), _threads(_slots(options, planned))
+    console.print(f"Measured: {calibrate(planned, options.runs, threads, console.print)}")
     return 0
 
 
@@ -118,16 +118,13 @@ def _execute(
     options: argparse.Namespace, todo: "dict[Path, list[Planned]]", slots: int, display: Any, estimates: "Estimates"
 ) -> "dict[Path, Outcome]":
     from ablations.executors import local
-    from diffussm.machine import usable_cores
 
     jobs = []
-    threads = max(1, usable_cores() // slots)
-    for path, arms in todo.items():
+    for arms in todo.values():
         needs = arms[0].run.arm.resources
-        longest = max((estimates.of(p).seconds or float("inf") for p in arms), default=0.0)
-        by_cpus = -(-(needs.cpus or 1) // threads)
-        jobs.append(local.Job(arms[0].folder, longest, max(needs.gpus or 1, by_cpus), needs.memory_gb or 0.0))
-        assert jobs[-1].run.path == path
+        longest = max(estimates.of(p).seconds or float("inf") for p in arms)
+        width = needs.slots(estimates.threads)
+        jobs.append(local.Job(arms[0].folder, longest, width, needs.memory_gb or 0.0))
     if options.executor == "debug":
         from ablations.executors import debug
 
@@ -136,8 +133,8 @@ def _execute(
     from diffussm.config import is_outside
 
     mixers = {p.run.config.model.mixer for ps in todo.values() for p in ps}
-    code = snapshot.take(options.runs, filter(is_outside, mixers))
-    return local.Pool(jobs, local.Machine(slots, threads), code, display).work()
+    with snapshot.taken(options.runs, filter(is_outside, mixers)) as code:
+        return local.Pool(jobs, local.Machine(slots, estimates.threads), code, display).work()
 
 
 def _sum_up(options: argparse.Namespace, asked: "Asked", outcomes: "dict[Path, Outcome]", runs: int) -> int:
@@ -149,8 +146,12 @@ def _sum_up(options: argparse.Namespace, asked: "Asked", outcomes: "dict[Path, O
     if not bad:
         _console().print(f"All {runs} runs are done. Next: python reports/make_figures.py --grid {asked.name}{where}")
         return 0
-    retry = f"python ablations/manage.py retry --failed --grid {asked.name}{where}"
-    print(f"Failed runs start again when the code has changed, or after: {retry}", file=sys.stderr)
+    retry = f"python ablations/manage.py retry --%s --grid {asked.name}{where}"
+    if any(outcome.kind == "failed" for outcome in bad.values()):
+        words = "What was killed is tried again by the next launch; the rest when the code has changed, or after"
+        print(f"{words}: {retry % 'failed'}", file=sys.stderr)
+    if any(outcome.kind == "cancelled" for outcome in bad.values()):
+        print(f"Cancelled runs start again after: {retry % 'cancelled'}", file=sys.stderr)
     return 1
 
 
@@ -161,6 +162,13 @@ def _slots(options: argparse.Namespace, planned: "list[Planned]") -> int:
         return 1
     threads = max(p.run.config.training.threads for p in planned) or usable_cores()
     return options.jobs or len(gpus()) or max(1, usable_cores() // threads)
+
+
+def _threads(slots: int) -> int:
+    """What a slot has of the cores."""
+    from diffussm.machine import usable_cores
+
+    return max(1, usable_cores() // slots)
 
 
 def _arms(planned: "list[Planned]", asked: "Asked") -> str:

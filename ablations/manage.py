@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script 
 from diffussm.errors import Parser, UserError, exit_code
 
 if TYPE_CHECKING:
+    from ablations.liveness import Liveness
     from ablations.overview import Row
 
 RUNS = Path("runs")
@@ -67,14 +68,19 @@ def main(arguments: list[str] | None = None) -> int:
     return handlers[options.command](options)
 
 
-def _rows(options: argparse.Namespace) -> "list[Row]":
+def _rows(options: argparse.Namespace, liveness: "Liveness | None" = None) -> "list[Row]":
     from ablations.liveness import Liveness
     from ablations.overview import overview
 
-    rows = overview(options.runs, options.grid, options.base, options.only, Liveness(by_mtime=True))
+    liveness = liveness or Liveness(by_mtime=True)
+    rows = overview(options.runs, options.grid, options.base, options.only, liveness)
     if not rows:
-        raise UserError(f"--only {' '.join(map(repr, options.only))}: no arm, level or run id matches")
+        raise _no_match(options)
     return rows
+
+
+def _no_match(options: argparse.Namespace) -> UserError:
+    return UserError(f"--only {' '.join(map(repr, options.only))}: no arm, level or run id matches")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -97,7 +103,7 @@ def _watch(options: argparse.Namespace) -> int:
     lively = sys.stdout.isatty() and not options.json
     try:
         while True:
-            rows = overview.overview(options.runs, options.grid, options.base, options.only, liveness)
+            rows = _rows(options, liveness)
             text = overview.summary(rows)
             if lively:  # clear the screen, as `watch` does
                 print(f"\033[H\033[2J{overview.text(rows)}\n{text}", flush=True)
@@ -150,12 +156,13 @@ def _retry(options: argparse.Namespace) -> int:
 
 def _extend(options: argparse.Namespace) -> int:
     from ablations import manifest
-    from ablations.prepare import extend
+    from ablations.prepare import extension
 
-    commands = [
-        extend(content, options.runs, options.only, options.steps)
-        for content in manifest.read(options.runs, options.grid, options.base)
-    ]
+    found = manifest.read(options.runs, options.grid, options.base)
+    extensions = [extension(content, options.runs, options.only, options.steps) for content in found]
+    if not any(extensions):
+        raise _no_match(options)
+    commands = [made.ask() for made in extensions if made]
     if options.json:
         from ablations import table
 
@@ -169,7 +176,11 @@ def _extend(options: argparse.Namespace) -> int:
 def _gc(options: argparse.Namespace) -> int:
     from ablations import garbage, table
 
-    found = garbage.find(options.runs, _rows(options), options.unlisted)
+    everything = not (options.grid or options.base or options.only)
+    found = garbage.find(options.runs, _rows(options), options.unlisted, code=everything)
+    if options.yes:
+        for g in found:
+            g.delete()
     if options.json:
         print(table.to_json([{"path": str(g.path), "what": g.what, "bytes": g.size} for g in found]))
     else:
@@ -177,9 +188,6 @@ def _gc(options: argparse.Namespace) -> int:
             print(f"{g.size / 1e6:10.1f} MB  {g.what}: {g.path}")
         done = "deleted" if options.yes else "would be deleted; --yes does it"
         print(f"{sum(g.size for g in found) / 1e6:.1f} MB in {len(found)} places {done}.")
-    if options.yes:
-        for g in found:
-            g.delete()
     return 0
 
 

@@ -1,10 +1,9 @@
-"""What a grid asked for, written at launch: `runs/grids/<grid>-<base>.json`.
+"""What a grid asked for, written at launch (see `diffussm.manifests`).
 
 Reports read it, so that an arm which never ran is a row too: it holds all arms of the grid, whichever were launched.
 Launches with the same settings merge (seeds add up); one with other settings starts the manifest anew.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,14 @@ from typing import Any
 from ablations.arms import arms, find_control
 from ablations.grid_file import GridFile
 from ablations.plan import Planned
+from diffussm import manifests
 from diffussm.errors import UserError, unknown
-from diffussm.workdir import write_whole
-
-
-def path(runs: Path, grid: str, base: str) -> Path:
-    return runs / "grids" / f"{grid}-{base}.json"
+from diffussm.workdir import read_json
 
 
 def read(runs: Path, grid: str | None, base: str | None) -> list[dict[str, Any]]:
     """The manifests of that grid and base (None: of any); UserError if there is none."""
-    found = [json.loads(path.read_text()) for path in sorted((runs / "grids").glob("[!.]*.json"))]
+    found = [read_json(path) for path in manifests.newest(runs)]
     kept = [m for m in found if grid in (None, m["grid"]) and base in (None, m["base"])]
     if not kept and grid and found:
         raise unknown(f"grids launched in {runs}", grid if base is None else f"{grid} on {base}",
@@ -33,31 +29,46 @@ def read(runs: Path, grid: str | None, base: str | None) -> list[dict[str, Any]]
 
 
 def write(
-    runs: Path, file: Path, grid: GridFile, base: str, settings: Mapping[str, Any], planned: list[Planned]
+    runs: Path,
+    file: Path,
+    grid: GridFile,
+    base: str,
+    settings: Mapping[str, Any],
+    planned: list[Planned],
+    others_stay: bool = False,
 ) -> bool:
-    """Write or merge the manifest; True if it replaces one that was made with other settings."""
-    where = path(runs, file.stem, base)
-    old = json.loads(where.read_text()) if where.exists() else None
-    replaces = old is not None and old["settings"] != dict(settings)
-    overrides = {p.run.arm.name: p.run.arm.overrides for p in planned}
-    kept = [] if old is None or replaces else old["runs"]
-    entries = {(e["arm"], e["seed"]): e for e in kept if overrides.get(e["arm"]) == e["overrides"]}
-    for p in planned:
-        entries[p.run.arm.name, p.run.config.seed] = _entry(p)
-    content = {
-        "grid": file.stem,
-        "file": str(file.absolute()),
-        "base": base,
-        "claim": grid.claim,
-        "source": grid.source,
-        "command": grid.command,
-        "matched": list(grid.matched),
-        "budget": grid.budget,
-        "control": find_control(grid, arms(grid)).name if grid.budget == "macs" else None,  # whose steps count for all
-        "settings": dict(settings),
-        "runs": list(entries.values()),
-    }
-    write_whole(where, json.dumps(content, indent=1).encode())
+    """Write or merge the manifest; True if it replaces one that was made with other settings.
+
+    With `others_stay`, arms and seeds that are not among `planned` stay as they were asked before, and so do the
+    settings.
+    """
+    control = find_control(grid, arms(grid)).name if grid.budget == "macs" else None  # whose steps count for all
+    replaces = False
+
+    def merged(old: dict[str, Any] | None) -> dict[str, Any]:
+        nonlocal replaces
+        replaces = old is not None and old["settings"] != dict(settings) and not others_stay
+        kept = [] if old is None or replaces else old["runs"]
+        overrides = {p.run.arm.name: p.run.arm.overrides for p in planned}
+        same = [e for e in kept if others_stay or overrides.get(e["arm"]) == e["overrides"]]
+        entries = {(e["arm"], e["seed"]): e for e in same}
+        for p in planned:
+            entries[p.run.arm.name, p.run.config.seed] = _entry(p)
+        return {
+            "grid": file.stem,
+            "file": str(file.absolute()),
+            "base": base,
+            "claim": grid.claim,
+            "source": grid.source,
+            "command": grid.command,
+            "matched": list(grid.matched),
+            "budget": grid.budget,
+            "control": control,
+            "settings": old["settings"] if old and others_stay else dict(settings),
+            "runs": list(entries.values()),
+        }
+
+    manifests.add(runs, file.stem, base, merged)
     return replaces
 
 

@@ -59,16 +59,26 @@ def text(estimated: Mapping[Planned, Estimate], several_bases: bool) -> str:
 
 
 def totals(estimated: Mapping[Planned, Estimate], estimates: Estimates, slots: int) -> dict[str, Any]:
-    """MACs of the training that is left, and the time of all that is left on `slots` workers, and on what it stands."""
-    unique = list({p.run.run_id: p for p in estimated}.values())
-    seconds = [estimated[p].seconds for p in unique]
-    macs = [None if p.macs_per_step is None else p.macs_per_step * p.steps_left for p in unique]
-    known = [s for s in seconds if s is not None]
+    """MACs of the training that is left, and the time of all that is left on `slots` workers, and on what it stands.
+
+    Arms that share a run train it once, as far as the longest of them asks, and each measures it in its own way.
+    """
+    runs: dict[str, list[Planned]] = {}
+    for p in estimated:
+        runs.setdefault(p.run.run_id, []).append(p)
+    macs, lengths = [], []
+    for arms in runs.values():
+        macs.append(max((p.macs_per_step * p.steps_left for p in arms if p.macs_per_step), default=None))
+        training = [e for p in arms if (e := estimated[p].training) is not None]
+        if training:
+            measured = {p.arm.key: estimated[p].evaluation or 0.0 for p in arms}
+            width = arms[0].run.arm.resources.slots(estimates.threads)
+            lengths.append((max(training) + sum(measured.values()), width))
     return {
         "training_macs_left": sum(m for m in macs if m is not None),
         "macs_unknown": macs.count(None),
-        "worker_seconds_left": sum(known),
-        "seconds_left": schedule(known, slots),
+        "worker_seconds_left": sum(seconds for seconds, _ in lengths),
+        "seconds_left": schedule(lengths, slots),
         "workers": slots,
         "estimate": estimates.stand_on(estimated),
     }

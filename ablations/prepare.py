@@ -80,9 +80,10 @@ class Asked:
             for words in broken_matches(self.grid.matched, [p for p in whole if p.base == base])
         ]
 
-    def ask(self, planned: list[Planned], whole: list[Planned], replay: bool) -> bool:
-        """Write requests and manifests; True if a manifest replaces one made with other settings. UserError, and
-        nothing written, for what cannot be had."""
+    def ask(self, planned: list[Planned], whole: list[Planned], replay: bool, others_stay: bool = False) -> bool:
+        """Write requests of `planned` and manifests of `whole`; True if a manifest replaces one made with other
+        settings, but for what is left as it is with `others_stay`. UserError, and nothing written, for what cannot be
+        had."""
         _refuse_lacking(whole)  # the manifest holds all arms
         if not replay:
             _refuse_lost(planned)
@@ -92,16 +93,38 @@ class Asked:
             if p.lost:
                 run.allow_replay(p.request)
         replaced = [
-            manifest.write(self.runs, self.file, self.grid, base, self.settings, [p for p in whole if p.base == base])
+            manifest.write(
+                self.runs,
+                self.file,
+                self.grid,
+                base,
+                self.settings,
+                [p for p in whole if p.base == base],
+                others_stay,
+            )
             for base in self.bases
         ]
         return any(replaced)
 
 
-def extend(content: Mapping[str, Any], runs: Path, only: Sequence[str], steps: int) -> str:
-    """Ask `steps` of the runs of a manifest, beside the milestones that were asked before; returns the command that
-    launches them. UserError where a level sets the steps, where they are fewer than before, or the grid's file is
-    gone."""
+@dataclass(frozen=True)
+class Extension:
+    """More steps asked of the runs of a manifest, beside the milestones that were asked before."""
+
+    asked: Asked
+    planned: list[Planned]
+    whole: list[Planned]
+    only: Sequence[str]
+
+    def ask(self) -> str:
+        """Write it; returns the command that launches it."""
+        self.asked.ask(self.planned, self.planned, replay=False, others_stay=len(self.planned) < len(self.whole))
+        return self.asked.command(self.only)
+
+
+def extension(content: Mapping[str, Any], runs: Path, only: Sequence[str], steps: int) -> Extension | None:
+    """Of the runs of a manifest that are meant; None if none is. UserError where a level sets the steps, where they are
+    fewer than before, or the grid's file is gone."""
     if not Path(content["file"]).exists():
         raise UserError(f"{content['file']}: the grid's file is gone; put it back to extend its runs")
     seeds = sorted({entry["seed"] for entry in content["runs"]})
@@ -113,8 +136,8 @@ def extend(content: Mapping[str, Any], runs: Path, only: Sequence[str], steps: i
     milestones = sorted({*(step for step in training.milestones if step < training.steps), training.steps})
     asked = replace(before, settings={**before.settings, "training.steps": steps, "training.milestones": milestones})
     whole, meant = asked.plan(), selection(only)
-    asked.ask([p for p in whole if meant(p.run.arm.name, p.run.arm.levels, p.run.run_id)], whole, replay=False)
-    return asked.command(only)
+    planned = [p for p in whole if meant(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
+    return Extension(asked, planned, whole, only) if planned else None
 
 
 def selection(patterns: Sequence[str]) -> Callable[[str, Mapping[str, str], str], bool]:
@@ -127,7 +150,7 @@ def selection(patterns: Sequence[str]) -> Callable[[str, Mapping[str, str], str]
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
-    return str(len(seeds)) if seeds == tuple(range(len(seeds))) else ",".join(map(str, seeds))
+    return str(len(seeds)) if seeds == tuple(range(len(seeds))) else ",".join(map(str, seeds)) + "," * (len(seeds) == 1)
 
 
 def _toml(value: Any) -> str:

@@ -1,35 +1,56 @@
 """A read-only copy of the code for one launch, so that editing the source during it changes nothing.
 
 `runs/code/<digest>/` holds the packages that a worker runs, mixers from outside, `origin.json` (digest, commit, dirty
-flag) and `changes.diff` (what the checkout had on top of its commit). Equal code is copied once.
+flag) and `changes.diff` (what the checkout had on top of its commit). Equal code is copied once. A mark beside the
+copy, `<digest>.<pid>.<random>.json`, says that a launch uses it.
 """
 
-import importlib.util
+import contextlib
+import importlib
 import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from diffussm import source
-from diffussm.workdir import to_json
+from diffussm.machine import place, process_start
+from diffussm.workdir import read_json, to_json, write_whole
 
 FOLDER = "code"
 
 
-def take(runs: Path, mixers: Iterable[str]) -> Path:
-    """The copy's folder; `mixers` are those from outside (`package.module:Class`) that the launch uses."""
+@contextlib.contextmanager
+def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
+    """The copy's folder, for as long as the launch lives; `mixers` are those from outside (`package.module:Class`) that
+    it uses."""
     content = source.files(source.ROOT)
-    for name in sorted({mixer.partition(":")[0].partition(".")[0] for mixer in mixers}):
-        content |= _outside(name)
+    for module in sorted({mixer.partition(":")[0] for mixer in mixers}):
+        content |= _outside(module)
     digest = source.digest(content)
     copy = (runs / FOLDER / digest).absolute()
-    if not copy.exists():
-        origin = {"code": digest, **source.commit()}
-        extra = {source.ORIGIN: to_json(origin), "changes.diff": (source.git("diff", "HEAD") or "").encode()}
-        _write(copy, content | extra)
-    return copy
+    mark = copy.with_name(f"{digest}.{os.getpid()}.{os.urandom(4).hex()}.json")
+    write_whole(mark, to_json({"place": place(), "pid": os.getpid(), "started": process_start(os.getpid())}))
+    try:
+        if not copy.exists():
+            origin = {"code": digest, **source.commit()}
+            extra = {source.ORIGIN: to_json(origin), "changes.diff": (source.git("diff", "HEAD") or "").encode()}
+            _write(copy, content | extra)
+        yield copy
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def unused(runs: Path) -> list[Path]:
+    """Copies that no launch uses; one on another machine counts as alive until its mark is gone."""
+    copies = [path for path in sorted((runs / FOLDER).glob("*")) if path.is_dir()]
+    return [copy for copy in copies if not any(map(_lives, copy.parent.glob(f"{copy.name}.*.json")))]
+
+
+def _lives(mark: Path) -> bool:
+    launch = read_json(mark)
+    return launch["place"] != place() or process_start(launch["pid"]) == launch["started"]
 
 
 def _write(copy: Path, content: dict[str, bytes]) -> None:
@@ -54,16 +75,28 @@ def remove(copy: Path) -> None:
     shutil.rmtree(copy)
 
 
-def _outside(name: str) -> dict[str, bytes]:
-    """The files of a top-level module or package that is neither installed nor a part of Python."""
+def _outside(module: str) -> dict[str, bytes]:
+    """The files of a module from outside and of what it imports, as far as neither is installed or a part of Python:
+    of packages all files, of others the modules that are loaded."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    spec = importlib.util.find_spec(name)
-    installed = [Path(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib")]
-    if spec is None or spec.origin is None or any(Path(spec.origin).is_relative_to(part) for part in installed):
-        return {}
-    file = Path(spec.origin)
-    if not spec.submodule_search_locations:
-        return {file.name: file.read_bytes()}
-    paths = (path for path in sorted(file.parent.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
-    return {f"{name}/{path.relative_to(file.parent).as_posix()}": path.read_bytes() for path in paths}
+    importlib.import_module(module)
+    out: dict[str, bytes] = {}
+    for name, loaded in sorted(sys.modules.items()):
+        file = getattr(loaded, "__file__", None)
+        if file and not name.startswith("__") and _is_own(Path(file)):
+            path = Path(name.replace(".", "/"))
+            if Path(file).stem != "__init__":
+                out[f"{path}.py"] = Path(file).read_bytes()
+                continue
+            inside = (part for part in Path(file).parent.rglob("*") if part.is_file() and part.suffix != ".pyc")
+            out |= {(path / part.relative_to(Path(file).parent)).as_posix(): part.read_bytes() for part in inside}
+    return out
+
+
+def _is_own(file: Path) -> bool:
+    """Whether a module's file is the user's: not installed, not Python's, not of this project."""
+    foreign = [Path(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib", "platstdlib")]
+    foreign += [source.ROOT / room for room in (*source.ROOMS, "reports", "bench", "tests")]
+    there = file.suffix == ".py" and file.is_absolute() and file.is_file()  # torch names files that are not
+    return there and not any(file.resolve().is_relative_to(part.resolve()) for part in foreign)

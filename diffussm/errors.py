@@ -37,7 +37,7 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Run `main`; a UserError, or a file system that refuses, becomes one line on stderr and exit code 2; Ctrl-C 130."""
+    """Run `main`; a UserError, or a file system that refuses, is told in one line, with exit code 2; Ctrl-C is 130."""
     try:
         return main()
     except UserError as error:

@@ -1,6 +1,5 @@
 """What was asked of a grid and what came of it, as one table: a row for every run and milestone, missing ones too."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ import pandas as pd
 
 from diffussm import records
 from diffussm.errors import UserError
+from diffussm.manifests import newest
 from diffussm.rundir import RunDir
-from diffussm.workdir import WorkDir
+from diffussm.workdir import WorkDir, read_json
 
 COPIED = ("arm", "seed", "run_id", "key", "steps", "parameters", "macs_per_call")  # from the manifest's entries
 
@@ -55,14 +55,13 @@ class GridResults:
 
 def manifests(runs: Path, grid: str | None, base: str | None) -> list[Path]:
     """The manifests below `runs` that match."""
-    paths = sorted((runs / "grids").glob("[!.]*.json"))
-    contents = {path: json.loads(path.read_text()) for path in paths}
+    contents = {path: read_json(path) for path in newest(runs)}
     return [p for p, c in contents.items() if grid in (None, c["grid"]) and base in (None, c["base"])]
 
 
 def load(manifest: Path, runs: Path) -> GridResults:
     """All rows of a manifest; UserError where its records do not share one evaluation key."""
-    asked = json.loads(manifest.read_text())
+    asked = read_json(manifest)
     rows: list[dict[str, Any]] = []
     keys: dict[str, records.EvaluationKey] = {}
     of_control = next((e["milestones"] for e in asked["runs"] if e["arm"] == asked["control"]), None)

@@ -16,6 +16,7 @@ from ablations.arms import Arm
 from ablations.grid import Run, expand
 from ablations.grid_file import load
 from ablations.plan import plan
+from diffussm import manifests
 from diffussm.errors import UserError
 from diffussm.rundir import RunDir
 from diffussm.workdir import write_whole
@@ -182,16 +183,20 @@ def test_milestones_that_cannot_be_had_are_refused(launched: Path) -> None:
 def test_other_settings_start_the_manifest_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = arguments(tmp_path, "--executor", "debug", "--only", "M = 1, P = 2")
     assert launch.main(first) == 0
-    manifest = tmp_path / "grids" / "hourglass_vs_patch-digits.json"
-    assert manifest.read_text().count('"run_id"') == 3  # arms that were not launched are rows too
+
+    def newest() -> str:
+        (path,) = manifests.newest(tmp_path)
+        return path.read_text()
+
+    assert newest().count('"run_id"') == 3  # arms that were not launched are rows too
     more_seeds = arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")
     more_seeds[more_seeds.index("--seeds") + 1] = "2"
     assert launch.main(more_seeds) == launch.main(first) == 0
-    assert manifest.read_text().count('"run_id"') == 6
+    assert newest().count('"run_id"') == 6
     capsys.readouterr()
     other = arguments(tmp_path, "--executor", "debug", "--only", "M = 2*", "--set", "evaluation.guidance=2.0")
     assert launch.main(other) == 0
-    assert manifest.read_text().count('"run_id"') == 3
+    assert newest().count('"run_id"') == 3
     assert "Other settings than at the last launch" in capsys.readouterr().out
 
 
@@ -204,7 +209,8 @@ def test_an_arm_that_left_the_grid_leaves_the_manifest(tmp_path: Path) -> None:
     assert launch.main(given) == 0
     path.write_text(two.split("[arms.b]")[0])
     assert launch.main(given) == 0
-    assert '"b"' not in (runs / "grids" / "mine-digits.json").read_text()
+    assert '"b"' in (runs / "grids" / "mine-digits.1.json").read_text()
+    assert '"b"' not in (runs / "grids" / "mine-digits.2.json").read_text()
 
 
 def test_names_are_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

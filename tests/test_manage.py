@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 
 from ablations import doctor, launch, manage, snapshot
 from ablations.executors.local import Machine
+from ablations.prepare import Asked
+from diffussm import manifests
 from diffussm.errors import UserError
 from diffussm.rundir import RunDir
 from diffussm.workdir import write_whole
@@ -170,13 +173,15 @@ def test_gc_shows_and_deletes_only_when_told(runs: Path, capsys: pytest.CaptureF
     run = folder(runs, "m2p1")
     torn = run.path / "checkpoints" / ".000000024-1.pt.abcd.tmp"
     torn.write_bytes(b"x" * 1000)
-    copy = snapshot.take(runs, [])
+    with snapshot.taken(runs, []) as copy:
+        assert str(copy) not in told(capsys, "gc", "--runs", str(runs))  # while a launch uses it
     stranger = runs / "not-listed"
     shutil.copytree(run.path, stranger)
     text = told(capsys, "gc", "--runs", str(runs))
     assert "half-written file" in text
     assert "checkpoint before the newest" in text
-    assert "code of earlier launches" in text
+    assert "code that no launch uses" in text
+    assert str(copy) not in told(capsys, "gc", "--grid", "hourglass_vs_patch", "--runs", str(runs))
     assert "would be deleted; --yes does it" in text
     assert torn.exists()
     assert copy.exists()
@@ -192,11 +197,58 @@ def test_gc_shows_and_deletes_only_when_told(runs: Path, capsys: pytest.CaptureF
 
 
 def test_gc_leaves_what_is_worked_on(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    copy = snapshot.take(runs, [])
     for path in runs.glob("*/config.json"):
         RunDir(path.parent).claim()
-    assert told(capsys, "gc", "--yes", "--unlisted", "--runs", str(runs)).startswith("0.0 MB in 0 places")
-    assert copy.exists()
+    with snapshot.taken(runs, []) as copy:
+        assert told(capsys, "gc", "--yes", "--unlisted", "--runs", str(runs)).startswith("0.0 MB in 0 places")
+        assert copy.exists()
+
+
+def test_gc_takes_the_code_of_a_launch_that_was_killed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with snapshot.taken(runs, []) as copy:
+        (mark,) = copy.parent.glob(f"{copy.name}.*.json")
+        content = json.loads(mark.read_text())
+        write_whole(mark, json.dumps(content | {"started": "long ago"}).encode())
+        assert str(copy) in told(capsys, "gc", "--runs", str(runs))
+        write_whole(mark, json.dumps(content | {"place": "far"}).encode())
+        assert str(copy) not in told(capsys, "gc", "--runs", str(runs))
+
+
+def test_a_damaged_file_is_one_row(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = folder(runs, "m2p1")
+    shutil.rmtree(run.path / "milestones" / "24")
+    (run.path / "state.json").write_text("{")
+    rows = {row["arm"]: row for row in status(capsys, runs)["runs"]}
+    assert rows["M = 2, P = 1"]["state"] == "failed"
+    assert "state.json: is damaged (not JSON)" in rows["M = 2, P = 1"]["reason"]
+    assert rows["M = 1, P = 2"]["state"] == "done"
+
+
+def test_extending_some_arms_leaves_the_others(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="--only 'nothing': no arm"):
+        manage.main(["extend", "--steps", "40", "--only", "nothing", "--runs", str(runs)])
+    told(capsys, "extend", "--steps", "40", "--only", "M = 2*", "--runs", str(runs))
+    assert [(row["state"], row["steps"]) for row in status(capsys, runs)["runs"]] == [
+        ("pending", 40),
+        ("done", 24),
+        ("done", 24),
+    ]
+
+
+def test_launches_at_once_lose_no_rows(tmp_path: Path) -> None:
+    """Six at once, each with a seed of its own."""
+
+    def ask(seed: int) -> None:
+        asked = Asked.of("hourglass_vs_patch", None, [seed], {}, tmp_path)
+        whole = asked.plan()
+        asked.ask(whole, whole, replay=False)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(ask, range(6)))
+    (newest,) = manifests.newest(tmp_path)
+    assert newest.name == "hourglass_vs_patch-digits.6.json"
+    seeds = [entry["seed"] for entry in json.loads(newest.read_text())["runs"]]
+    assert sorted(seeds) == sorted([*range(6)] * 3)
 
 
 def test_doctor(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,12 +310,12 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
 
 
 def test_a_thousand_runs_within_two_seconds(launched: Path, tmp_path: Path) -> None:
-    manifest = json.loads((launched / "grids" / "hourglass_vs_patch-digits.json").read_text())
+    manifest = json.loads((launched / "grids" / "hourglass_vs_patch-digits.1.json").read_text())
     entry = manifest["runs"][0]
     for number in range(1000):
         shutil.copytree(launched / entry["run_id"], tmp_path / f"run-{number}", copy_function=_link)
     manifest["runs"] = [{**entry, "seed": number, "run_id": f"run-{number}"} for number in range(1000)]
-    write_whole(tmp_path / "grids" / "hourglass_vs_patch-digits.json", json.dumps(manifest).encode())
+    write_whole(tmp_path / "grids" / "hourglass_vs_patch-digits.1.json", json.dumps(manifest).encode())
     seconds = []
     for _ in range(3):
         began = time.monotonic()
@@ -303,4 +355,5 @@ def test_gpus_are_shared_out() -> None:
     machine = Machine(slots=4, threads=1, gpus=("2", "5"), memory_gb=64)
     assert [machine.devices((slot,)) for slot in range(4)] == ["2", "5", "2", "5"]
     assert machine.devices((0, 1)) == "2,5"
+    assert machine.devices(tuple(machine.apart([0, 2, 3])[:2])) == "2,5"  # different ones first
     assert Machine(slots=2, threads=1, gpus=(), memory_gb=64).devices((0,)) is None

@@ -1,5 +1,6 @@
 """Who owns a folder and who is alive: no locks, no trust in clocks."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -158,6 +159,52 @@ def test_a_superseded_attempt_is_silent(work: WorkDir) -> None:
         work.write_state({"phase": "start", "attempt": 2, "heartbeat": 1})
         attempt.say(phase="train", step=1)
     assert work.state()["attempt"] == 2
+
+
+def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heart goes on when the disk has room again, and so does the listening."""
+    monkeypatch.setattr("ablations.attempt.LISTEN_SECONDS", 0.01)
+    monkeypatch.setattr("ablations.attempt.BEAT_SECONDS", 0.02)
+    number = work.claim()
+    assert number
+    write, full = work.write_state, [False]
+
+    def write_if_there_is_room(state: dict[str, object]) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(state)
+
+    monkeypatch.setattr(work, "write_state", write_if_there_is_room)
+    reasons: list[str] = []
+    with Attempt(work, number, lambda: "".join(reasons)) as attempt:
+        full[0] = True
+        time.sleep(0.3)
+        full[0] = False
+        beat, deadline = work.state()["heartbeat"], time.monotonic() + 20
+        while work.state()["heartbeat"] == beat:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        reasons.append("told")
+        while not attempt.stopping:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = work.claim()
+    assert number
+    with pytest.raises(OSError, match="No space"), Attempt(work, number, silent) as attempt:
+        attempt.say(phase="train", step=10)
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert work.state()["can_pass"] is True
+
+    def no_room(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_room)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(work.path / "file", b"x")
+    assert not list(work.path.glob(".*.tmp"))
 
 
 def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-import tests.tiny as tiny
 from ablations import launch
-from ablations.estimate import CORE_RATE, Estimates, calibration_path, schedule
-from diffussm.cost.closed_form import forward_macs
+from ablations.estimate import CORE_RATE, calibration_path, schedule
 from diffussm.errors import UserError
+from diffussm.machine import usable_cores
 from diffussm.rundir import RunDir
 from tests.test_launch import arguments
 
@@ -90,16 +89,57 @@ def test_calibration_replaces_the_assumption(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_schedule_starts_the_longest_first() -> None:
-    assert schedule([3, 1, 2], 1) == 6
-    assert schedule([3, 1, 2], 2) == 3
-    assert schedule([2, 2, 2], 2) == 4
+    assert schedule([(3, 1), (1, 1), (2, 1)], 1) == 6
+    assert schedule([(3, 1), (1, 1), (2, 1)], 2) == 3
+    assert schedule([(2, 1)] * 3, 2) == 4
+    assert schedule([(2, 2)] * 3, 2) == 6
+    assert schedule([(2, 9)], 2) == 2
     assert schedule([], 2) == 0
 
 
-def test_unknown_macs_have_no_estimate(tmp_path: Path) -> None:
-    made = tiny.config()
-    assert forward_macs(made).total
-    assert Estimates.load(tmp_path / "none.json").entries == {}
+def test_arms_that_share_a_run_train_it_once_and_measure_it_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "shared.toml"
+    levels = "".join(f'"{n}" = {{ evaluation.sampler_steps = {n} }}\n' for n in (10, 20))
+    steps = "".join(f'"{n} steps" = {{ training.steps = {n} }}\n' for n in (1200, 4800))
+    path.write_text(f'{HEADER}base = "digits"\nseeds = 1\n[axes.sampler]\n{levels}[axes.length]\n{steps}')
+    assert launch.main(["--grid", str(path), "--runs", str(tmp_path / "runs"), "--dry-run", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    rows = {row["arm"]: row for row in content["runs"]}
+    assert len({row["run"] for row in rows.values()}) == 1
+    longest = rows["10, 4800 steps"]
+    assert content["training_macs_left"] == longest["macs_total"]
+    sampling = (10 + 20) * longest["evaluations"] * 1000 * longest["macs_per_call"]
+    seconds = (content["training_macs_left"] + sampling) / CORE_RATE
+    assert content["worker_seconds_left"] == pytest.approx(seconds, rel=0.2)  # the shorter's last step is one more
+
+
+def test_resources_take_slots_in_the_schedule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wide.toml"
+    rates = "".join(
+        f'"{n}" = {{ training.lr = {n / 1000}, resources = {{ cpus = {2 if n < 3 else 1} }} }}\n' for n in range(1, 5)
+    )
+    path.write_text(f'{HEADER}base = "digits"\nseeds = 1\n[axes.lr]\n{rates}')
+    given = ["--grid", str(path), "--runs", str(tmp_path / "runs"), "--dry-run", "--json", "--jobs", "2"]
+    assert launch.main(given) == 0
+    content = json.loads(capsys.readouterr().out)
+    one = content["runs"][0]["seconds"]
+    if usable_cores() == 2:
+        assert content["seconds_left"] == pytest.approx(3 * one)
+    assert content["worker_seconds_left"] == pytest.approx(4 * one)
+
+
+def test_unknown_macs_have_no_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A calibration of a mixer that states no MACs says nothing of others."""
+    assert launch.main(arguments(tmp_path, "--calibrate", "--only", "M = 1, P = 2")) == 0
+    path = calibration_path(tmp_path)
+    stored = json.loads(path.read_text())
+    for entry in stored["entries"].values():
+        entry |= {"macs_per_step": None, "macs_per_call": None}
+    path.write_text(json.dumps(stored))
+    rows = {row["arm"]: row["estimate"] for row in planned(tmp_path, capsys)["runs"]}
+    assert rows == {"M = 2, P = 1": "assumed", "M = 1, P = 2": "measured", "M = 1, P = 1": "assumed"}
 
 
 def test_equal_macs_in_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,12 +144,59 @@ def test_the_codes_fault_is_not_tried_again_until_the_code_or_somebody_says_so(f
     assert run.owner() == 3
 
 
+def test_a_worker_that_is_told_to_go_fails_nothing(folder: Folder) -> None:
+    folder.settings[folder.settings.index("--set=training.steps=24")] = "--set=training.steps=1500"
+    launcher = folder.start("--jobs", "1")
+    wait_for(lambda: training(folder))
+    (worker,) = workers({launcher.pid})
+    os.kill(worker, signal.SIGTERM)
+    output, _ = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, output
+    assert folder.one().owner() == 2
+
+
+def test_debug_leaves_alone_what_another_launch_works_on(folder: Folder) -> None:
+    folder.settings[folder.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
+    launcher = folder.start("--jobs", "1")
+    wait_for(lambda: training(folder))
+    done = folder.launch("--executor", "debug")
+    assert done.returncode == 1
+    assert "superseded: another launch works on it" in done.stdout
+    assert folder.one().owner() == 1
+    launcher.send_signal(signal.SIGINT)
+    launcher.communicate(timeout=40)
+
+
+def test_what_a_mixer_imports_is_copied_too(folder: Folder) -> None:
+    """A sibling, a package with its data, a package without __init__: edited in the launch, they change nothing."""
+    for name in ("sibling.py", "parts/__init__.py", "bare/inner.py"):
+        (folder.path / name).parent.mkdir(exist_ok=True)
+        (folder.path / name).write_text("fine = True\n")
+    (folder.path / "parts" / "table.txt").write_text("1")
+    folder.mixer()
+    mine = folder.path / "my.py"
+    mine.write_text("import sibling, parts, bare.inner\n" + mine.read_text())
+    folder.grid("\n".join(f'r{n} = {{ model.mixer = "my:Mixer", training.lr = {1e-3 * n} }}' for n in (1, 2)))
+    launcher = folder.start("--jobs", "1")
+    wait_for(lambda: any(folder.runs.glob("code/*/origin.json")))
+    for name in ("my.py", "sibling.py", "parts/__init__.py", "bare/inner.py"):
+        (folder.path / name).write_text("raise SystemExit('edited')")
+    output, _ = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, output
+    (copy,) = (path for path in (folder.runs / "code").iterdir() if path.is_dir())
+    copied = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.parts[-2] not in ("diffussm",)}
+    assert {"my.py", "sibling.py", "parts/__init__.py", "parts/table.txt", "bare/inner.py"} <= copied
+
+
 def test_killed_twice_is_a_failure(folder: Folder) -> None:
     folder.mixer("os.kill(os.getpid(), signal.SIGKILL)")
     done = folder.launch("--jobs", "1")
     assert done.returncode == 1
     assert "failed: training: killed by SIGKILL" in done.stderr
     assert folder.one().owner() == 2
+    assert "1 failed" in folder.manage("status")
+    assert "killed by SIGKILL" in folder.manage("status")
+    assert "1 runs to be tried again" in folder.manage("retry", "--failed")
 
 
 def test_evaluation_does_not_wait_for_training(tmp_path: Path) -> None:
@@ -202,7 +249,7 @@ def test_an_edited_source_changes_nothing_in_a_launch(tmp_path: Path) -> None:
         (clone / path).write_text("raise SystemExit('edited')")
     output, _ = launcher.communicate(timeout=120)
     assert launcher.returncode == 0, output
-    (copy,) = (folder.runs / "code").iterdir()
+    (copy,) = (path for path in (folder.runs / "code").iterdir() if path.is_dir())
     origin = json.loads((copy / "origin.json").read_text())
     assert origin["code"] == copy.name
     assert not os.stat(copy / "ablations" / "cell.py").st_mode & 0o222
@@ -255,6 +302,6 @@ def test_what_a_grid_on_several_bases_makes(tmp_path: Path) -> None:
     done = folder.launch("--jobs", "2")
     assert done.returncode == 0, done.stderr
     assert "digits16: one, seed 0: done" in done.stdout
-    assert {path.stem for path in (folder.runs / "grids").iterdir()} == {"mine-digits", "mine-digits16"}
+    assert {path.stem for path in (folder.runs / "grids").iterdir()} == {"mine-digits.1", "mine-digits16.1"}
     summary = folder.manage("status", "--grid", "mine").splitlines()[-2:]
     assert summary == ["mine on digits: 1 runs: 1 done", "mine on digits16: 1 runs: 1 done"]

@@ -101,7 +101,7 @@ def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_missing_and_failed_runs_are_rows(runs: Path) -> None:
-    table = tables.run_table(load(runs / "grids" / "hourglass_vs_patch-digits.json", runs))
+    table = tables.run_table(load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs))
     assert len(table) == 9
     rows = {(row["arm"], row["seed"]): row for row in table.to_dict("records")}
     assert rows["C", 1]["state"] == "missing"
@@ -111,7 +111,7 @@ def test_missing_and_failed_runs_are_rows(runs: Path) -> None:
 
 
 def test_numbers(runs: Path) -> None:
-    results = load(runs / "grids" / "hourglass_vs_patch-digits.json", runs)
+    results = load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs)
     curve = tables.curves(results, "fid").set_index(["arm", "step"])
     assert curve.loc[("A", 24), "mean"] == pytest.approx(2.0)
     assert curve.loc[("A", 8), "mean"] == pytest.approx(6.0)
@@ -139,7 +139,7 @@ HEADER = "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expecte
 def test_equal_macs_are_compared_at_the_controls_steps(tmp_path: Path) -> None:
     arms = '[arms.S4D]\n[arms.attention]\nmodel.mixer = "attention"\n'
     folder = launched(tmp_path, f'{HEADER}base = "digits"\nseeds = 1\nbudget = "macs"\ncontrol = "S4D"\n{arms}')
-    manifest = json.loads((tmp_path / "runs" / "grids" / "mine-digits.json").read_text())
+    manifest = json.loads((tmp_path / "runs" / "grids" / "mine-digits.1.json").read_text())
     own = {entry["arm"]: entry["milestones"] for entry in manifest["runs"]}
     assert own["S4D"] == [8, 16, 24]
     assert own["attention"] != own["S4D"]
@@ -179,7 +179,7 @@ def test_a_grid_without_fid_is_a_table(tmp_path: Path) -> None:
 
 
 def test_only_arms_that_differ_in_one_axis_are_compared(runs: Path) -> None:
-    results = load(runs / "grids" / "hourglass_vs_patch-digits.json", runs)
+    results = load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs)
     levels = {"A": ("1", "x"), "B": ("2", "x"), "C": ("2", "y")}
     two_axes = replace(results, levels={arm: dict(zip(("one", "two"), v, strict=True)) for arm, v in levels.items()})
     gaps = tables.differences(two_axes, "fid")
@@ -196,7 +196,7 @@ def test_no_measurement_yet_is_a_table_of_missing_runs(runs: Path, tmp_path: Pat
 
 
 def test_records_of_different_keys_are_not_mixed(runs: Path) -> None:
-    path = runs / "grids" / "hourglass_vs_patch-digits.json"
+    path = runs / "grids" / "hourglass_vs_patch-digits.1.json"
     content = json.loads(path.read_text())
     entry = content["runs"][0]
     folder = RunDir(runs / entry["run_id"])

@@ -67,7 +67,9 @@ class Machine:
 
     def apart(self, slots: list[int]) -> list[int]:
         """The slots, in an order in which the first ones have different GPUs."""
-        return sorted(slots, key=lambda slot: slot // max(1, len(self.gpus)))
+        count = max(1, len(self.gpus))
+        first = {slot % count: slot for slot in reversed(slots)}.values()
+        return [*sorted(first), *(slot for slot in slots if slot not in first)]
 
     def devices(self, slots: tuple[int, ...]) -> str | None:
         """CUDA_VISIBLE_DEVICES of a worker on these slots; None where there are no GPUs."""
