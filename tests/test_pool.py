@@ -118,7 +118,7 @@ def test_what_can_pass_is_tried_once_more(fault: str, words: str, folder: Folder
     assert folder.one().owner() == 2
 
 
-def test_the_codes_fault_is_not_tried_again_until_the_code_or_somebody_says_so(folder: Folder) -> None:
+def test_the_codes_fault_is_not_tried_again(folder: Folder) -> None:
     folder.mixer("raise ValueError('not like this')")
     done = folder.launch("--jobs", "1")
     assert done.returncode == 1
@@ -135,11 +135,15 @@ def test_the_codes_fault_is_not_tried_again_until_the_code_or_somebody_says_so(f
     assert "manage.py retry --failed" in again.stderr
     assert run.owner() == 1  # nobody tried
 
+
+def test_the_codes_fault_is_tried_again_when_somebody_says_so_or_the_code_is_another(folder: Folder) -> None:
+    folder.mixer("raise ValueError('not like this')")
+    assert folder.launch("--jobs", "1").returncode == 1
+    run = folder.one()
     assert "1 runs to be tried again" in folder.manage("retry", "--failed")
     assert folder.launch("--jobs", "1").returncode == 1
     assert run.owner() == 2
-
-    folder.mixer()  # other code
+    folder.mixer()
     assert folder.launch("--jobs", "1").returncode == 0
     assert run.owner() == 3
 
