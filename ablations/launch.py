@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
+from ablations.options import RUNS, positive, seeds
 from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ablations.prepare import Asked
 
 EXECUTORS = ("local", "debug")
-RUNS = Path("runs")
 DESCRIPTION = "Train and evaluate every run of a grid. What is done is skipped, what was interrupted goes on."
 
 
@@ -28,7 +28,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--grid", required=True, metavar="NAME", help="a grid of ablations/grids, or the path of a .toml file")
     add("--base", metavar="NAME", help="the recipe to vary (default: the grid's own)")
-    add("--seeds", type=_seeds, metavar="N", help="seeds 0 .. N-1 per arm, or which, as in 0,2,5 (default: the grid's)")
+    add("--seeds", type=seeds, metavar="N", help="seeds 0 .. N-1 per arm, or which, as in 0,2,5 (default: the grid's)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="override a config key in every arm, as in training.steps=100; may be repeated")  # fmt: skip
     add("--only", action="append", default=[], metavar="PATTERN",
@@ -37,7 +37,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--executor", default="local", metavar="|".join(EXECUTORS), help="local: a pool of worker processes (default); "
         "debug: in this process, one run at a time, the first failure ends it")  # fmt: skip
     add("--pdb", action="store_true", help="with --executor debug: open the debugger where a run fails")
-    add("--jobs", type=_positive, metavar="K", help="workers (default: one for each GPU, or cores / threads of a run)")
+    add("--jobs", type=positive, metavar="K", help="workers (default: one for each GPU, or cores / threads of a run)")
     add("--replay", action="store_true",
         help="train again to milestones behind a run's checkpoint whose weights were not kept")  # fmt: skip
     add("--dry-run", action="store_true", help="print every run with its cost, state and time, and stop")
@@ -211,22 +211,6 @@ def _console() -> Any:
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True, markup=False)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    if "," not in text:
-        return tuple(range(_positive(text)))
-    seeds = tuple(int(part) for part in text.split(",") if part)
-    if len(set(seeds)) < len(seeds) or min(seeds, default=-1) < 0:
-        raise argparse.ArgumentTypeError(f"{text}: give different whole numbers from 0")
-    return seeds
 
 
 if __name__ == "__main__":

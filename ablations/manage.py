@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
+from ablations.options import RUNS, positive
 from diffussm.errors import Parser, UserError, exit_code
 
 if TYPE_CHECKING:
     from ablations.liveness import Liveness
     from ablations.overview import Row
 
-RUNS = Path("runs")
 DESCRIPTION = "See and steer the runs of launched grids, from any shell, also after the launching one died."
 
 
@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     retry.add_argument("--failed", action="store_true", help="those that failed or diverged")
     retry.add_argument("--cancelled", action="store_true", help="those that were cancelled")
     extend = command("extend", "ask for more steps of runs; they go on from their last checkpoints")
-    extend.add_argument("--steps", type=_positive, required=True, metavar="N", help="how many, from the start")
+    extend.add_argument("--steps", type=positive, required=True, metavar="N", help="how many, from the start")
     gc = command("gc", "show what no run needs any more")
     gc.add_argument("--yes", action="store_true", help="and delete it")
     gc.add_argument("--unlisted", action="store_true", help="run folders that no launched grid names count too")
@@ -214,13 +214,6 @@ def _tell(options: argparse.Namespace, rows: Any, words: str) -> int:
         print(f"{row.run.run_id} ({row.arm}, seed {row.seed})")
     print(f"{len(rows)} runs {words}.")
     return 0
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
 
 
 if __name__ == "__main__":

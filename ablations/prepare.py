@@ -11,6 +11,7 @@ from ablations import manifest
 from ablations.arms import arms, find_control
 from ablations.grid import expand
 from ablations.grid_file import GRIDS, GridFile, load, locate, naming
+from ablations.options import RUNS
 from ablations.plan import Planned, broken_matches, plan
 from diffussm.config import TrainingConfig, bases, parse_value, resolve, split_key
 from diffussm.errors import UserError, unknown
@@ -70,7 +71,7 @@ class Asked:
         words += [] if self.seeds == self.grid.seed_list else ["--seeds", _seeds(self.seeds)]
         words += [word for pattern in only for word in ("--only", pattern)]
         words += [word for key, value in self.settings.items() for word in ("--set", f"{key}={_toml(value)}")]
-        words += [] if self.runs == Path("runs") else ["--runs", str(self.runs)]
+        words += [] if self.runs == RUNS else ["--runs", str(self.runs)]
         return shlex.join(words)
 
     def warnings(self, whole: list[Planned]) -> list[str]:
@@ -144,7 +145,7 @@ def selection(patterns: Sequence[str]) -> Callable[[str, Mapping[str, str], str]
     """Whether an arm (name, levels) or a run id is meant by `--only`: a pattern on arm or run id, or axis=level."""
 
     def meant(arm: str, levels: Mapping[str, str], run_id: str) -> bool:
-        return not patterns or any(_matches(pattern, arm, levels, run_id) for pattern in patterns)
+        return not patterns or any(_is_meant(pattern, arm, levels, run_id) for pattern in patterns)
 
     return meant
 
@@ -157,7 +158,7 @@ def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _matches(pattern: str, arm: str, levels: Mapping[str, str], run_id: str) -> bool:
+def _is_meant(pattern: str, arm: str, levels: Mapping[str, str], run_id: str) -> bool:
     axis, equals, level = pattern.partition("=")
     if equals and axis in levels and fnmatch.fnmatchcase(levels[axis], level):
         return True
