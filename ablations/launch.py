@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
-from ablations.options import RUNS, positive, seeds
+from ablations.options import RUNS, no_match, positive, seeds
 from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     meant = selection(options.only)
     planned = [p for p in whole if meant(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
     if not planned:
-        raise UserError(f"--only {' '.join(map(repr, options.only))}: no arm, level or run id matches")
+        raise no_match(options.only)
     if options.calibrate:
         return _calibrate(options, planned)
     estimates = Estimates.load(calibration_path(options.runs), _threads(_slots(options, planned)))

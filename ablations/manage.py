@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
-from ablations.options import RUNS, positive
+from ablations.options import RUNS, no_match, positive
 from diffussm.errors import Parser, UserError, exit_code
 
 if TYPE_CHECKING:
@@ -75,12 +75,8 @@ def _rows(options: argparse.Namespace, liveness: "Liveness | None" = None) -> "l
     liveness = liveness or Liveness(by_mtime=True)
     rows = overview(options.runs, options.grid, options.base, options.only, liveness)
     if not rows:
-        raise _no_match(options)
+        raise no_match(options.only)
     return rows
-
-
-def _no_match(options: argparse.Namespace) -> UserError:
-    return UserError(f"--only {' '.join(map(repr, options.only))}: no arm, level or run id matches")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -161,7 +157,7 @@ def _extend(options: argparse.Namespace) -> int:
     found = manifest.read(options.runs, options.grid, options.base)
     extensions = [extension(content, options.runs, options.only, options.steps) for content in found]
     if not any(extensions):
-        raise _no_match(options)
+        raise no_match(options.only)
     commands = [made.ask() for made in extensions if made]
     if options.json:
         from ablations import table

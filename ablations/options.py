@@ -1,9 +1,17 @@
 """What the scripts' command lines share."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from diffussm.errors import UserError
+
 RUNS = Path("runs")
+
+
+def no_match(only: Sequence[str]) -> UserError:
+    """The error where nothing is meant by `--only`."""
+    return UserError(f"--only {' '.join(map(repr, only))}: no arm, level or run id matches")
 
 
 def positive(text: str) -> int:

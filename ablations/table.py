@@ -43,10 +43,6 @@ def big(number: float | None) -> str:
     if number is None:
         return "unknown"
     for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if number >= 10**power:
-            return (
-                f"{number / 10**power:,.3g} {prefix}"
-                if number < 10 ** (power + 3)
-                else f"{number / 10**power:,.0f} {prefix}"
-            )
+        if (scaled := number / 10**power) >= 1:
+            return f"{scaled:,.0f} {prefix}" if scaled >= 100 else f"{scaled:.3g} {prefix}"
     return f"{number:g}"

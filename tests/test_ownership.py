@@ -15,6 +15,7 @@ from ablations.liveness import STALE_SECONDS, Liveness
 from diffussm import machine
 from diffussm.training.loop import Stopped, Superseded
 from diffussm.workdir import WorkDir, to_json, write_whole
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -180,14 +181,10 @@ def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPa
         full[0] = True
         time.sleep(0.3)
         full[0] = False
-        beat, deadline = work.state()["heartbeat"], time.monotonic() + 20
-        while work.state()["heartbeat"] == beat:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        beat = work.state()["heartbeat"]
+        wait_for(lambda: work.state()["heartbeat"] > beat, 20)
         reasons.append("told")
-        while not attempt.stopping:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: bool(attempt.stopping), 20)
 
 
 def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,13 +211,8 @@ def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeyp
     number = work.claim()
     assert number
     with pytest.raises(Stopped), Attempt(work, number, lambda: "".join(reasons)) as attempt:
-        deadline = time.monotonic() + 20
-        while work.state()["heartbeat"] < 4:  # while the work says nothing
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: work.state()["heartbeat"] >= 4, 20)  # while the work says nothing
         reasons.append("cancelled")
-        while not attempt.stopping:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: bool(attempt.stopping), 20)
         attempt.check()
     assert work.state()["phase"] == "cancelled"

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 import tests.tiny as tiny
 from diffussm.rundir import RunDir
 from tests.test_chaos import workers
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {key: value for key, value in tiny.SETTINGS.items() if key != "model.state"}
@@ -90,13 +90,6 @@ def folder(tmp_path: Path) -> Folder:
     made.mixer()
     made.grid('one = { model.mixer = "my:Mixer" }')
     return made
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def training(folder: Folder) -> bool:
