@@ -10,9 +10,9 @@ from ablations.arms import Arm, arms, find_control
 from ablations.grid_file import GridFile, flatten
 from diffussm.config import Config, request, resolve, run_id
 from diffussm.cost.closed_form import forward_macs
-from diffussm.data.catalogue import check_fit, config_lacks
+from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
-from diffussm.metrics.catalogue import evaluation_key
+from diffussm.metrics.catalogue import config_lacks, evaluation_key
 
 SCALED = ("training.steps", "training.milestones")  # what budget = "macs" sets
 

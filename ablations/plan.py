@@ -12,8 +12,7 @@ from ablations.states import RunState, state_of
 from diffussm import records
 from diffussm.config import Request, request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
-from diffussm.data.catalogue import config_lacks
-from diffussm.metrics.catalogue import evaluation_key
+from diffussm.metrics.catalogue import config_lacks, evaluation_key
 from diffussm.rundir import RunDir
 
 MATCH_TOLERANCE = 0.03

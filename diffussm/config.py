@@ -99,11 +99,14 @@ class DiffusionConfig(Section):
     schedule: Literal["linear"] = "linear"
     learned_variance: bool = True
     loss: Literal["hybrid", "simple"] = "hybrid"
+    normal_cdf: Literal["exact", "tanh"] = "exact"  # in the hybrid loss of step 0; ADM and DiT train with tanh's
 
     @model_validator(mode="after")
-    def _loss_has_its_variance(self) -> Self:
+    def _loss_has_its_parts(self) -> Self:
         if (self.loss == "hybrid") != self.learned_variance:
             raise ValueError("loss: hybrid needs learned_variance = true, simple needs false")
+        if self.loss == "simple" and self.normal_cdf != "exact":
+            raise ValueError("normal_cdf: used by loss = hybrid alone")
         return self
 
 
@@ -127,9 +130,10 @@ class EvaluationConfig(Section):
     samples: Annotated[int, Field(ge=2)] = 1000
     batch: Positive = 250
     reference: str = "digits"
-    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampler: Literal["ddim", "ddpm", "dpm-solver++", "unipc"] = "ddim"
     sampler_steps: Positive = 25
     guidance: Annotated[float, Field(ge=0)] = 1.0  # 1: none
+    guidance_channels: Count = 0  # only the first channels of the noise are guided; 0: all
     clip: bool = True  # clamp predicted images to [-1, 1] at each step: right for pixels, wrong for latents
     metrics: Annotated[tuple[Literal["fid", "label_accuracy"], ...], Field(min_length=1)] = ("fid",)
     weights: Literal["ema", "raw"] = "ema"
@@ -158,12 +162,24 @@ class Request(Section):
 
     @property
     def digest(self) -> str:
-        return digest(self.model_dump(mode="json"))
+        return digest(self._content())
 
     @property
     def results(self) -> str:
         """Digest of what comes out: equal for requests that differ only in how they are worked on."""
-        return digest(self.model_dump(mode="json", exclude={"evaluation": {"batch"}}))
+        return digest(self._content({"batch"}))
+
+    def _content(self, without: set[str] | None = None) -> dict[str, Any]:
+        evaluation = self.evaluation.model_dump(mode="json", exclude=without)
+        return {**self.model_dump(mode="json", exclude={"evaluation"}), "evaluation": without_new_defaults(evaluation)}
+
+
+NEW_IN_EVALUATION = {"guidance_channels": 0}  # fields that came after the first digests, at their defaults
+
+
+def without_new_defaults(content: dict[str, Any]) -> dict[str, Any]:
+    """A request's or a key's content as it was digested before a new field came, where that has its default."""
+    return {name: value for name, value in content.items() if NEW_IN_EVALUATION.get(name, ...) != value}
 
 
 def _is_diffussm(m: Mapping[str, Any]) -> bool:
@@ -233,6 +249,11 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
         if f"model.{name}" in overrides:
             raise UserError(f"model.{name}: not used by {_what(whole)}")
         model.pop(name, None)
+    evaluation = tree.get("evaluation", {})
+    if evaluation.get("guidance", 1.0) == 1:
+        if overrides.get("evaluation.guidance_channels"):
+            raise UserError("evaluation.guidance_channels: not used without guidance (evaluation.guidance = 1)")
+        evaluation.pop("guidance_channels", None)
     return validate(tree, base)
 
 
@@ -275,6 +296,11 @@ def _check_evaluation(config: Config, source: str) -> None:
         raise UserError(f"{source}: evaluation.metrics: label_accuracy needs model.classes > 0")
     if not config.model.classes and e.guidance != 1:
         raise UserError(f"{source}: evaluation.guidance: guidance needs model.classes > 0")
+    if e.guidance_channels >= config.model.channels and e.guidance_channels:
+        raise UserError(
+            f"{source}: evaluation.guidance_channels: {e.guidance_channels} is not below "
+            f"model.channels = {config.model.channels}; 0 guides all"
+        )
 
 
 def split_key(key: str) -> tuple[str, str | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from diffussm.config import digest
+from diffussm.config import digest, without_new_defaults
 from diffussm.workdir import link_first, write_whole
 
 RECORD_VERSION = 1
@@ -26,6 +26,7 @@ class EvaluationKey(BaseModel):
     sampler: str
     sampler_steps: int
     guidance: float
+    guidance_channels: int = 0
     clip: bool
     weights: str
     metrics: tuple[str, ...]
@@ -33,7 +34,7 @@ class EvaluationKey(BaseModel):
 
     @property
     def digest(self) -> str:
-        return digest({"version": RECORD_VERSION, **self.model_dump(mode="json")})
+        return digest({"version": RECORD_VERSION, **without_new_defaults(self.model_dump(mode="json"))})
 
     @property
     def fid_name(self) -> str:

@@ -11,8 +11,7 @@ from typing import Any
 from ablations.arms import arms
 from ablations.grid_file import grids, load
 from diffussm.config import bases, request, resolve, run_id
-from diffussm.data.catalogue import config_lacks
-from diffussm.metrics.catalogue import evaluation_key
+from diffussm.metrics.catalogue import config_lacks, evaluation_key
 
 PATH = Path(__file__).with_suffix(".json")
 
@@ -33,6 +32,7 @@ FIELDS: dict[str, Any] = {  # one other value for each field that a run or a req
     "model.classes": 0,
     "diffusion.timesteps": 500,
     "diffusion.loss": "simple",
+    "diffusion.normal_cdf": "tanh",
     "training.batch": 16,
     "training.lr": 1e-3,
     "training.ssm_lr_scale": 0.1,

@@ -1,12 +1,13 @@
 """Strict, frozen, one id for equal runs; every mistake named."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 from pydantic import ValidationError
 
-from diffussm.config import Config, keys, parse_value, request, resolve, run_id, trajectory
+from diffussm.config import Config, Request, digest, keys, parse_value, request, resolve, run_id, trajectory
 from diffussm.errors import UserError
 from tests import golden
 
@@ -26,6 +27,7 @@ def test_every_field_has_a_golden_identity() -> None:
         "evaluation.reference",
     }
     without |= {"data.name", "data.root", "data.transform", "diffusion.schedule", "diffusion.learned_variance"}
+    without |= {"evaluation.guidance_channels"}  # below model.channels, which is 1 on this base
     without |= {"model.heads", "model.image_size", "model.channels"}  # follow from the others on this base
     assert golden.FIELDS.keys() == set(keys()) - without
 
@@ -91,6 +93,24 @@ def test_only_differences_from_the_schema_are_digested() -> None:
         "hourglass": 2,
         "classes": 10,
     }
+
+
+def test_a_new_field_of_the_evaluation_at_its_default_is_in_no_digest() -> None:
+    """So older runs' requests and records stay valid."""
+    guided = {"model.channels": 3, "evaluation.guidance": 1.5}
+    all_channels, two = (resolve("digits", guided | extra) for extra in ({}, {"evaluation.guidance_channels": 2}))
+    assert "guidance_channels" not in all_channels.evaluation.model_dump_json(exclude_defaults=True)
+    assert request(all_channels).digest != request(two).digest
+    assert request(all_channels).results != request(two).results
+    old = request(all_channels).model_dump(mode="json")
+    del old["evaluation"]["guidance_channels"]
+    assert request(all_channels).digest == digest(old)
+    assert Request.model_validate_json(json.dumps(old)) == request(all_channels)
+
+
+def test_channels_of_guidance_are_not_asked_for_without_it() -> None:
+    assert resolve("imagenet256").evaluation.guidance_channels == 0
+    assert resolve("imagenet256", {"evaluation.guidance": 1.5}).evaluation.guidance_channels == 3
 
 
 def test_unused_fields_are_reset_and_refused() -> None:
@@ -166,6 +186,17 @@ def test_an_explicit_key_goes_before_the_size() -> None:
         ({"seed": -1}, "seed = -1"),
         ({"evaluation.sampler_steps": 30}, "evaluation.sampler_steps: 30 does not divide"),
         ({"diffusion.loss": "simple"}, "diffusion.loss: hybrid needs learned_variance"),
+        ({"diffusion.normal_cdf": "erf"}, "Input should be 'exact' or 'tanh'"),
+        (
+            {"diffusion.loss": "simple", "diffusion.learned_variance": False, "diffusion.normal_cdf": "tanh"},
+            "diffusion.normal_cdf: used by loss = hybrid alone",
+        ),
+        ({"evaluation.guidance_channels": 1}, "evaluation.guidance_channels: not used without guidance"),
+        (
+            {"evaluation.guidance": 2.0, "evaluation.guidance_channels": 1},
+            "evaluation.guidance_channels: 1 is not below model.channels = 1",
+        ),
+        ({"evaluation.sampler": "dpm-solver++", "evaluation.sampler_steps": 1001}, "evaluation.sampler_steps: 1001"),
         ({"model.classes": 0}, "evaluation.metrics: label_accuracy needs model.classes > 0"),
     ],
 )

@@ -6,9 +6,10 @@ from sklearn.datasets import load_digits, load_sample_image
 
 from diffussm.config import resolve
 from diffussm.data import digits, photos
-from diffussm.data.catalogue import CATALOGUE, check_fit, config_lacks
+from diffussm.data.catalogue import CATALOGUE, check_fit
 from diffussm.data.load import reference_images, training_data
 from diffussm.errors import UserError
+from diffussm.metrics.catalogue import config_lacks
 
 EMBEDDED = ["digits", "digits16", "photos"]
 

@@ -52,8 +52,3 @@ def lacking(name: str, field: str) -> str:
     """What data set `name` needs before it can be used, in a line that names the field; empty where it is there."""
     lacks = facts(name, field).lacks
     return f"{field} = {name}: needs {lacks}" if lacks else ""
-
-
-def config_lacks(config: Config) -> str:
-    """The same of the config's data, or else of its reference."""
-    return lacking(config.data.name, "data.name") or lacking(config.evaluation.reference, "evaluation.reference")

@@ -1,9 +1,10 @@
-"""Samplers: DDPM at any respacing, DDIM without noise, classifier-free guidance.
+"""Samplers: DDPM at any respacing, DDIM without noise, fast solvers, classifier-free guidance.
 
 All noise is handed in by the caller, so that a sample depends on its own draws only, whatever the batch.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from diffussm.diffusion.schedule import Schedule, ddim_steps, ddpm_steps, linear
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, t, y) -> output
 Noise = Callable[[int], Tensor]  # step -> (B, C, H, W); step 0 is x_T
+Sampler = Callable[[Network, Tensor, Noise], Tensor]  # (network, labels (B,), noise) -> images (B, C, H, W)
 
 
 def training_schedule(config: DiffusionConfig) -> Schedule:
@@ -29,7 +31,8 @@ def sampling_schedule(config: DiffusionConfig, sampler: str, steps: int) -> Sche
 def guided(network: Network, scale: float, classes: int, channels: int) -> Network:
     """Classifier-free guidance (Ho and Salimans 2022): noise eps_0 + scale (eps_y - eps_0), eps_0 without a class.
 
-    Scale 1 calls the network once; any other on a batch of twice the size. The variance is the conditional one.
+    Scale 1 calls the network once; any other on a batch of twice the size. Only the first `channels` of the output are
+    guided (DiT guides 3 of its 4 channels of noise); the others, and the variance, are the conditional ones.
     """
     if scale == 1:
         return network
@@ -43,27 +46,52 @@ def guided(network: Network, scale: float, classes: int, channels: int) -> Netwo
     return call
 
 
+def make_sampler(
+    config: DiffusionConfig,
+    name: str,
+    steps: int,
+    clip: bool,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Sampler:
+    """The sampler `name` (ddpm | ddim | dpm-solver++ | unipc) of so many steps, each one call of the network.
+
+    `clip` clamps the predicted image to [-1, 1] at each step.
+    """
+    if name in ("ddpm", "ddim"):
+        diffusion = GaussianDiffusion(sampling_schedule(config, name, steps), config, device, dtype)
+        update = _ddim_step if name == "ddim" else _ddpm_step
+        return lambda network, labels, noise: _ancestral(diffusion, update, clip, network, labels, noise)
+    from diffussm.diffusion.solvers import solve, solver
+
+    schedule = training_schedule(config)
+    whole = GaussianDiffusion(schedule, config, device, dtype)
+    solver(name, schedule, steps)  # missing or refused: now, not after the first batch
+    return lambda network, labels, noise: solve(whole, solver(name, schedule, steps), clip, network, labels, noise)
+
+
+Update = Callable[[GaussianDiffusion, Prediction, int, Callable[[], Tensor]], Tensor]
+
+
 @torch.no_grad()
-def sample(
-    diffusion: GaussianDiffusion, network: Network, labels: Tensor, noise: Noise, sampler: str, clip: bool
+def _ancestral(
+    diffusion: GaussianDiffusion, update: Update, clip: bool, network: Network, labels: Tensor, noise: Noise
 ) -> Tensor:
-    """Images (B, C, H, W), one per label, after all of the diffusion's steps."""
+    """From x_T down all of the diffusion's steps."""
     x = noise(0)
     for taken, step in enumerate(reversed(range(diffusion.steps)), start=1):
         index = torch.full_like(labels, step)
-        output = network(x, diffusion.timesteps[index], labels)
-        prediction = diffusion.predict(output, x, index, clip)
-        if sampler == "ddim":
-            x = _ddim_step(diffusion, prediction, x, step)
-        else:
-            x = prediction.mean
-            if step > 0:
-                x = x + torch.exp(0.5 * prediction.log_variance) * noise(taken)
+        prediction = diffusion.predict(network(x, diffusion.timesteps[index], labels), x, index, clip)
+        x = update(diffusion, prediction, step, partial(noise, taken))
     return x
 
 
-def _ddim_step(d: GaussianDiffusion, p: Prediction, x: Tensor, step: int) -> Tensor:
+def _ddpm_step(_: GaussianDiffusion, p: Prediction, step: int, noise: Callable[[], Tensor]) -> Tensor:
+    """A draw of p(x_(t-1) | x_t); at step 0 its mean (Ho et al. 2020, algorithm 2)."""
+    return p.mean + torch.exp(0.5 * p.log_variance) * noise() if step > 0 else p.mean
+
+
+def _ddim_step(d: GaussianDiffusion, p: Prediction, step: int, _: Callable[[], Tensor]) -> Tensor:
     """Song et al. 2021, eq. 12 at eta = 0, with the noise that the (clipped) image implies."""
-    implied = (d.inverse_signal[step] * x - p.x0) / d.noise_ratio[step]
     previous = d.previous_alpha_bars[step]
-    return previous.sqrt() * p.x0 + (1 - previous).sqrt() * implied
+    return previous.sqrt() * p.x0 + (1 - previous).sqrt() * p.noise

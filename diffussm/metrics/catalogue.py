@@ -3,10 +3,11 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from diffussm.config import Config
-from diffussm.data.catalogue import facts
+from diffussm.data.catalogue import facts, lacking
 from diffussm.errors import UserError, unknown
 from diffussm.records import EvaluationKey
 
@@ -44,6 +45,15 @@ def weights_sha256(name: str) -> str:
     return hashlib.sha256(extractor_facts(name).weights.read_bytes()).hexdigest()
 
 
+def config_lacks(config: Config) -> str:
+    """What the config's run needs before it can be made, in a line that names the field; empty where all is there."""
+    e = config.evaluation
+    lacks = lacking(config.data.name, "data.name") or lacking(e.reference, "evaluation.reference")
+    if not lacks and e.sampler in ("dpm-solver++", "unipc") and not find_spec("diffusers"):
+        return f"evaluation.sampler = {e.sampler}: needs Diffusers, the extra `samplers`"
+    return lacks
+
+
 def evaluation_key(config: Config) -> EvaluationKey:
     """How the config's evaluation measures; raises UserError for what is unknown or does not fit the images."""
     e, m = config.evaluation, config.model
@@ -67,6 +77,7 @@ def evaluation_key(config: Config) -> EvaluationKey:
         sampler=e.sampler,
         sampler_steps=e.sampler_steps,
         guidance=e.guidance,
+        guidance_channels=e.guidance_channels,
         clip=e.clip,
         weights=e.weights,
         metrics=e.metrics,

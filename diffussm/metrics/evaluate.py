@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from diffussm.config import Config
 from diffussm.data.load import reference_images
-from diffussm.diffusion.gaussian import GaussianDiffusion
-from diffussm.diffusion.sampling import Network, guided, sample, sampling_schedule
+from diffussm.diffusion.sampling import Network, guided, make_sampler
 from diffussm.metrics.catalogue import evaluation_key
 from diffussm.metrics.extractors import Extractor, load_extractor
 from diffussm.metrics.frechet import Statistics, frechet_distance
@@ -97,10 +96,8 @@ def generate(
     With `label`, all of that class.
     """
     m, e = config.model, config.evaluation
-    diffusion = GaussianDiffusion(
-        sampling_schedule(config.diffusion, e.sampler, e.sampler_steps), config.diffusion.learned_variance, device
-    )
-    network = guided(network, e.guidance, m.classes, m.channels)
+    sample = make_sampler(config.diffusion, e.sampler, e.sampler_steps, e.clip, device)
+    network = guided(network, e.guidance, m.classes, e.guidance_channels or m.channels)
     shape = (m.channels, m.image_size, m.image_size)
     labels = integers(config.seed, Stream.SAMPLE_LABEL, 0, 0, count, max(m.classes, 1))
     if label is not None:
@@ -114,7 +111,7 @@ def generate(
             return torch.from_numpy(drawn).to(device)
 
         y = torch.from_numpy(labels[start : start + size]).to(device)
-        batches.append(to_pixels(sample(diffusion, network, y, noise, e.sampler, e.clip), start))
+        batches.append(to_pixels(sample(network, y, noise), start))
         progress(start + size)
     return Samples(np.concatenate(batches), labels)
 

@@ -39,9 +39,7 @@ class Trainer:
     def __init__(self, config: Config, backend: str, device: str = "cpu"):
         self.config, self.device = config, device
         self.data = training_data(config.data.name)
-        self.diffusion = GaussianDiffusion(
-            training_schedule(config.diffusion), config.diffusion.learned_variance, device
-        )
+        self.diffusion = GaussianDiffusion(training_schedule(config.diffusion), config.diffusion, device)
         self.state = TrainingState(build_model(config, backend).to(device), config.training)
 
     def step(self) -> Losses:
