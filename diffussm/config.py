@@ -125,6 +125,9 @@ class TrainingConfig(Section):
     backend: Literal["auto", "reference", "fft", "chunked"] = "auto"
 
 
+SOLVERS = ("dpm-solver++", "unipc")  # the samplers that Diffusers brings
+
+
 class EvaluationConfig(Section):
     extractor: str = "digits-cnn"
     samples: Annotated[int, Field(ge=2)] = 1000
@@ -288,6 +291,11 @@ def validate(tree: Mapping[str, Any], source: str) -> Config:
 def _check_evaluation(config: Config, source: str) -> None:
     """What is asked must fit the run; apart from the schema, for a run's own file holds no evaluation."""
     e, timesteps = config.evaluation, config.diffusion.timesteps
+    if e.sampler in SOLVERS and e.sampler_steps >= timesteps:
+        raise UserError(
+            f"{source}: evaluation.sampler_steps: {e.sampler_steps} is not below diffusion.timesteps = {timesteps}, "
+            f"as {e.sampler} needs"
+        )
     if e.sampler_steps > timesteps or (e.sampler == "ddim" and timesteps % e.sampler_steps):
         raise UserError(
             f"{source}: evaluation.sampler_steps: {e.sampler_steps} does not divide diffusion.timesteps = {timesteps}"

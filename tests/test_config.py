@@ -196,7 +196,11 @@ def test_an_explicit_key_goes_before_the_size() -> None:
             {"evaluation.guidance": 2.0, "evaluation.guidance_channels": 1},
             "evaluation.guidance_channels: 1 is not below model.channels = 1",
         ),
-        ({"evaluation.sampler": "dpm-solver++", "evaluation.sampler_steps": 1001}, "evaluation.sampler_steps: 1001"),
+        ({"evaluation.sampler": "ddpm", "evaluation.sampler_steps": 1001}, "evaluation.sampler_steps: 1001"),
+        (
+            {"evaluation.sampler": "dpm-solver++", "evaluation.sampler_steps": 1000},
+            "evaluation.sampler_steps: 1000 is not below diffusion.timesteps = 1000, as dpm-solver++ needs",
+        ),
         ({"model.classes": 0}, "evaluation.metrics: label_accuracy needs model.classes > 0"),
     ],
 )

@@ -6,6 +6,7 @@ Dhariwal 2021). Timesteps count from 0.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,11 +68,14 @@ def respace(schedule: Schedule, kept: NDArray[np.int64]) -> Schedule:
 
 
 def ddpm_steps(timesteps: int, count: int) -> NDArray[np.int64]:
-    """`count` steps from the first to the last, evenly spaced and rounded: 50 of 1000 are 0, 20, 41, ..., 999."""
+    """`count` steps from the first to the last, evenly spaced and rounded: 50 of 1000 are 0, 20, 41, ..., 999.
+
+    The stride is added up, as in ADM's code: what lies half-way between two steps then goes to the same one as there.
+    """
     if not 1 <= count <= timesteps:
         raise UserError(f"evaluation.sampler_steps: {count} is not in 1 .. {timesteps}")
     stride = (timesteps - 1) / (count - 1) if count > 1 else 1.0
-    return np.rint(stride * np.arange(count)).astype(np.int64)
+    return np.array([round(place) for place in accumulate(repeat(stride, count - 1), initial=0.0)], dtype=np.int64)
 
 
 def ddim_steps(timesteps: int, count: int) -> NDArray[np.int64]:

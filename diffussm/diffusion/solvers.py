@@ -16,7 +16,12 @@ from diffussm.errors import UserError
 
 
 def solver(name: str, schedule: Schedule, steps: int) -> Any:
-    """Diffusers' scheduler `name` with this schedule's betas and so many steps; UserError without Diffusers."""
+    """Diffusers' scheduler `name` with this schedule's betas and so many steps; UserError without Diffusers.
+
+    With as many steps as timesteps it would visit one twice, and divide by the log-SNR between them, which is 0.
+    """
+    if not 1 <= steps < len(schedule):
+        raise UserError(f"evaluation.sampler_steps: {steps} is not in 1 .. {len(schedule) - 1}, as {name} needs")
     try:
         from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
     except ImportError as error:

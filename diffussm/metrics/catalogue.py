@@ -6,7 +6,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from diffussm.config import Config
+from diffussm.config import SOLVERS, Config
 from diffussm.data.catalogue import facts, lacking
 from diffussm.errors import UserError, unknown
 from diffussm.records import EvaluationKey
@@ -49,7 +49,7 @@ def config_lacks(config: Config) -> str:
     """What the config's run needs before it can be made, in a line that names the field; empty where all is there."""
     e = config.evaluation
     lacks = lacking(config.data.name, "data.name") or lacking(e.reference, "evaluation.reference")
-    if not lacks and e.sampler in ("dpm-solver++", "unipc") and not find_spec("diffusers"):
+    if not lacks and e.sampler in SOLVERS and not find_spec("diffusers"):
         return f"evaluation.sampler = {e.sampler}: needs Diffusers, the extra `samplers`"
     return lacks
 
