@@ -1,0 +1,83 @@
+"""The same samples at any batch size: noise to the bit, images to a grey level, metrics to 1e-3."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from diffussm.config import Config, resolve
+from diffussm.diffusion.sampling import Network, Noise, Sampler, make_sampler
+from diffussm.metrics import evaluate
+from diffussm.metrics.evaluate import Evaluator, Samples, generate
+from diffussm.models.build import build_model
+from diffussm.training.loop import Trainer
+
+SAMPLES, STEPS = 96, 5
+SETTINGS = {"size": "S", "evaluation.samples": SAMPLES, "evaluation.sampler_steps": STEPS}
+MODELS = {"s4d": {"model.mixer": "s4d"}, "attention": {"model.mixer": "attention"}, "dit": {"model.kind": "dit"}}
+
+
+def config(model: str, **evaluation: Any) -> Config:
+    return resolve("digits", SETTINGS | MODELS[model] | {f"evaluation.{key}": to for key, to in evaluation.items()})
+
+
+@cache
+def trained(model: str) -> torch.nn.Module:
+    """The moving average of 60 steps."""
+    trainer = Trainer(config(model), "auto")
+    for _ in range(60):
+        trainer.step()
+    network = build_model(trainer.config).eval()
+    network.load_state_dict(trainer.state.ema.state_dict())
+    return network
+
+
+def made(model: str, sampler: str, batch: int) -> tuple[Samples, dict[int, torch.Tensor]]:
+    """Samples, and for each step the noise that the sampler was handed, in the samples' order."""
+    handed: dict[int, list[torch.Tensor]] = {}
+
+    def recording(*args: Any) -> Sampler:
+        sample = make_sampler(*args)
+
+        def with_record(network: Network, labels: torch.Tensor, noise: Noise) -> torch.Tensor:
+            def recorded(step: int) -> torch.Tensor:
+                handed.setdefault(step, []).append(noise(step))
+                return handed[step][-1]
+
+            return sample(network, labels, recorded)
+
+        return with_record
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "make_sampler", recording)
+        samples = generate(config(model, sampler=sampler, batch=batch), trained(model), SAMPLES)
+    return samples, {step: torch.cat(parts) for step, parts in handed.items()}
+
+
+@pytest.mark.parametrize(
+    ("model", "sampler"),
+    [("s4d", "ddim"), ("attention", "ddim"), ("attention", "ddpm"), ("attention", "dpm-solver++"), ("dit", "ddim")],
+)
+def test_samples_are_the_same_at_any_batch_size(model: str, sampler: str) -> None:
+    measure = Evaluator(config(model)).measure
+    whole, noise = made(model, sampler, SAMPLES)
+    assert set(noise) == (set(range(STEPS)) if sampler == "ddpm" else {0})
+    for batch in (40, 7, 1):
+        samples, other_noise = made(model, sampler, batch)
+        assert noise.keys() == other_noise.keys()
+        assert all(torch.equal(noise[step], other_noise[step]) for step in noise)
+        np.testing.assert_array_equal(samples.labels, whole.labels)
+        apart = np.abs(samples.pixels.astype(int) - whole.pixels)
+        assert (apart <= 1).mean() >= 0.999
+        assert measure(samples) == pytest.approx(measure(whole), abs=1e-3)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_samples_are_equal_to_the_bit_at_an_equal_batch_size(model: str) -> None:
+    for batch in (SAMPLES, 7):
+        (once, noise), (again, same_noise) = (made(model, "ddpm", batch) for _ in range(2))
+        assert all(torch.equal(noise[step], same_noise[step]) for step in noise)
+        np.testing.assert_array_equal(once.pixels, again.pixels)
+        assert Evaluator(config(model)).measure(once) == Evaluator(config(model)).measure(again)
