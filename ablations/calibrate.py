@@ -16,7 +16,7 @@ from diffussm.machine import keep_freed_memory
 from diffussm.metrics.evaluate import Evaluator, Samples
 from diffussm.models.build import build_model
 from diffussm.provenance import describe
-from diffussm.ssm.s4d import choose_backend
+from diffussm.ssm.choice import choose_backend
 from diffussm.timing import clock, in_turns
 from diffussm.training.loop import Trainer
 from diffussm.workdir import to_json, write_whole

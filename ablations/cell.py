@@ -26,7 +26,7 @@ from diffussm.machine import keep_freed_memory, usable_cores
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.rundir import RunDir, step_of
-from diffussm.ssm.s4d import choose_backend
+from diffussm.ssm.choice import choose_backend
 from diffussm.training.loop import Stopped, Trainer, train
 
 CHECKPOINT_SECONDS = 60.0

@@ -150,7 +150,7 @@ def _equal_macs(grid: GridFile, made: list[Arm], configs: Mapping[str, Config]) 
 
 
 def _macs_per_step(name: str, config: Config) -> int:
-    total = forward_macs(config).total
-    if total is None:
+    macs = forward_macs(config).training_step(config.training.batch)
+    if macs is None:
         raise UserError(f'budget = "macs": the MACs of arm {name!r} are unknown; its mixer must state them')
-    return 3 * total * config.training.batch
+    return macs

@@ -51,9 +51,7 @@ class Planned:
 
     @property
     def macs_per_step(self) -> int | None:
-        """Of the whole batch, forward and backward: three times the forward's."""
-        total = self.arm.macs.total
-        return None if total is None else 3 * total * self.run.config.training.batch
+        return self.arm.macs.training_step(self.run.config.training.batch)
 
     @property
     def steps_left(self) -> int:

@@ -1,4 +1,4 @@
-"""The command `diffussm`: what is done with one run or one mixer. Grids are launched by ablations/launch.py."""
+"""The command `diffussm`: what is done with one run or one model. Grids are launched by ablations/launch.py."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 @app.callback()
 def commands() -> None:
-    """DiffuSSM, attention-free diffusion: what is done with one run or one mixer."""
+    """DiffuSSM, attention-free diffusion: what is done with one run or one model."""
 
 
 @app.command()
@@ -51,6 +51,32 @@ def check_mixer(name: Annotated[str, typer.Argument(help="package.module:Class")
             print(sentence)
     except MixerFault as fault:
         raise UserError(f"{name}: {fault}") from None
+
+
+@app.command()
+def cost(
+    model: Annotated[
+        str, typer.Argument(help="a name as DiT-XL/2 or DiffuSSM-XL, a base, a run's folder, a file")
+    ] = "",
+    resolution: Annotated[
+        list[str] | None, typer.Option(help="pixels a side: 256 as latents, 128px as they are; may be repeated")
+    ] = None,
+    per_block: Annotated[bool, typer.Option("--per-block", help="each part of the model too")] = False,
+    every: Annotated[bool, typer.Option("--all", help="all named models")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.field=value of the schema; may be repeated")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    audited: Annotated[bool, typer.Option("--audit", help="count as fvcore and torch do, too; runs the model")] = False,
+) -> None:
+    """Parameters and multiply-adds: of a call, a training step, an image sampled. Allocates nothing."""
+    from diffussm.cost import command
+
+    if bool(model) == every:
+        raise UserError("give a model, or --all")
+    print(
+        command.report([model] if model else [], tuple(resolution or ()), settings or [], per_block, audited, as_json)
+    )
 
 
 def _grid(text: str) -> tuple[int, int]:

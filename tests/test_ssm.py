@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffussm.models.build import initialise
 from diffussm.ssm import chunked, fft
+from diffussm.ssm.choice import CHUNK, ONE_CHUNK, choose_backend
 from diffussm.ssm.parameters import S4DParameters
-from diffussm.ssm.s4d import BACKENDS, S4D, choose_backend
+from diffussm.ssm.s4d import BACKENDS, S4D
 
 LENGTHS = [1, 3, 63, 64, 100, 257, 1000]
 CASES = [(backend, length) for backend in ("fft", "chunked") for length in LENGTHS]
@@ -152,7 +153,7 @@ def test_automatic_backend() -> None:
 
 def test_blocks_of_channels_are_pieces_of_one_layer() -> None:
     """More channels than one block, of which the last is not full, and a length that chunks do not divide."""
-    width, length = chunked.BLOCK + 3, chunked.ONE_CHUNK + 5
+    width, length = chunked.BLOCK + 3, ONE_CHUNK + 5
     u, dy = torch.randn(2, length, width, dtype=torch.float64), torch.randn(2, length, 2 * width, dtype=torch.float64)
     truth = outputs_and_gradients(layer(width, 4, True, "fft").double(), u, dy)
     found = outputs_and_gradients(layer(width, 4, True, "chunked").double(), u, dy)
@@ -193,7 +194,7 @@ def test_chunked_never_builds_a_kernel_of_full_length() -> None:
     made, u = layer(width, state, True, "chunked"), torch.randn(1, length, width)
     with Watch():
         made(u)
-    assert largest <= 2 * length * width * state / chunked.CHUNK  # the states carried, both directions
+    assert largest <= 2 * length * width * state / CHUNK  # the states carried, both directions
     assert largest < width * state // 2 * length / 4
 
 

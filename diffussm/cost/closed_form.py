@@ -1,8 +1,10 @@
-"""Parameters and multiply-adds (MACs, counted once) of a forward call on one image, in closed form.
+"""Parameters and multiply-adds (MACs, counted once) of a forward call on one image, part by part, in closed form.
 
-No torch, but for a mixer from outside, whose class is asked.
+No torch, but for a mixer from outside, whose class is asked. Only products are counted: norms, activations and sums are
+not, as in DiT's "Gflops" (Peebles and Xie 2023), which are MACs.
 
-Headline MACs are the function's and do not depend on the backend that computes it: dense products, plus the mixer.
+Headline MACs are the function's and do not depend on the backend that computes it (see `executed` for those): dense
+products, plus the mixer.
 
 - S4D, per channel, both directions: 10 L log2(2L) + 8 (L + 1) + 2 L, that is one real FFT and one inverse of length
   2L each way (a complex FFT of n points at 2.5 n log2 n MACs, a real one half), L + 1 complex products at 4, the
@@ -10,15 +12,31 @@ Headline MACs are the function's and do not depend on the backend that computes 
 - Attention in the block: projections 5 L D^2, and the two L x L products 2 D L^2. The paper's own count for attention
   in the SSM's place is the latter alone: `attention_products`.
 - Dense products of a DiffuSSM block: 13 (L/M) D^2 + L D^2, the paper's own count; (L/M) D^2 + L D^2 more with
-  residual `full`. The paper's parameter count of 9 D^2 + 2 M D^2 does not follow from its shapes, which give
-  13 D^2 + M D^2 beside 3 D^2 of conditioning; they are counted here as they are.
-- A DiT block: 12 L D^2 + 2 L^2 D + 6 D^2 (Peebles and Xie 2023).
+  residual `full`; and 3 D^2 of conditioning.
+- A DiT block: 12 L D^2 + 2 L^2 D + 6 D^2.
+
+A training step counts three forward calls on every image of its batch: one forward, two backward.
 """
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from diffussm.config import TIMESTEP_FREQUENCIES, Config, ModelConfig
+
+
+class Part(NamedTuple):
+    """A module, or a computation of one: `parameters` and `macs` of one of its `times`.
+
+    `name` is the module's in the model, `block` in the place of `blocks.<i>`. `macs` is None where a mixer from outside
+    states none.
+    """
+
+    name: str
+    times: int
+    parameters: int
+    macs: int | None
+    mixes: bool = False  # along the sequence
 
 
 @dataclass(frozen=True)
@@ -32,35 +50,54 @@ class Macs:
     def total(self) -> int | None:
         return None if self.mixer is None else self.dense + self.mixer
 
+    def training_step(self, batch: int) -> int | None:
+        """Of the whole batch, forward and backward: three times the forward's."""
+        return None if self.total is None else 3 * self.total * batch
+
 
 def forward_macs(config: Config) -> Macs:
-    m = config.model
-    d, positions, pixels = m.width, _positions(m), _pixels(m)
-    condition = TIMESTEP_FREQUENCIES * d + d * d
-    ends = positions * pixels * m.channels * d + condition + 2 * d * d + positions * d * pixels * config.outputs
-    if m.kind == "dit":
-        block = 8 * m.length * d * d + 6 * d * d
-        return Macs(dense=ends + m.depth * block, mixer=m.depth * (4 * m.length * d * d + attention_products(m)))
-    block = 13 * m.short_length * d * d + m.length * d * d + 3 * d * d
-    if m.residual == "full":
-        block += m.short_length * d * d + m.length * d * d
-    mixer = _mixer_macs(m)
-    return Macs(dense=ends + m.depth * block, mixer=None if mixer is None else m.depth * mixer)
+    every = parts(config)
+    dense = sum(part.times * (part.macs or 0) for part in every if not part.mixes)
+    if any(part.macs is None for part in every):
+        return Macs(dense, None)
+    return Macs(dense, sum(part.times * (part.macs or 0) for part in every if part.mixes))
 
 
 def parameters(config: Config) -> int:
+    return sum(part.times * part.parameters for part in parts(config))
+
+
+def parts(config: Config) -> list[Part]:
+    """In the order of computation."""
     m = config.model
-    d, pixels = m.width, _pixels(m)
-    labels = (m.classes + 1) * d if m.classes else 0
-    embedding = pixels * m.channels * d + d + TIMESTEP_FREQUENCIES * d + d + d * d + d + labels
-    decoder = 2 * d * d + 2 * d + d * pixels * config.outputs + pixels * config.outputs
-    block = _dit_block_parameters(d) if m.kind == "dit" else _diffussm_block_parameters(m)
-    return embedding + m.depth * block + decoder
+    d, positions, pixels = m.width, _positions(m), _pixels(m)
+    labels = [Part("y_embedder", 1, (m.classes + 1) * d, 0)] if m.classes else []
+    return [
+        _linear("x_embedder", pixels * m.channels, d, positions),
+        _linear("t_embedder.mlp.0", TIMESTEP_FREQUENCIES, d),
+        _linear("t_embedder.mlp.2", d, d),
+        *labels,
+        *(_dit_block(m) if m.kind == "dit" else _diffussm_block(m)),
+        _linear("final_layer.adaLN_modulation", d, 2 * d),
+        _linear("final_layer.linear", d, pixels * config.outputs, positions),
+    ]
 
 
 def attention_products(m: ModelConfig) -> int:
     """MACs of q k^T and of its product with v: 2 D L^2."""
     return 2 * m.width * m.length**2
+
+
+def s4d_macs(width: int, length: int) -> int:
+    """MACs of both directions as FFTs, whatever backend computes them."""
+    return round(width * (10 * length * math.log2(2 * length) + 8 * (length + 1) + 2 * length))
+
+
+def _linear(
+    name: str, inputs: int, outputs: int, positions: int = 1, times: int = 1, groups: int = 1, mixes: bool = False
+) -> Part:
+    """A linear layer with bias on so many positions; with groups, each position has one of so many matrices."""
+    return Part(name, times, groups * (inputs + 1) * outputs, positions * inputs * outputs, mixes)
 
 
 def _positions(m: ModelConfig) -> int:
@@ -73,42 +110,50 @@ def _pixels(m: ModelConfig) -> int:
     return m.length * m.patch**2 // _positions(m)
 
 
-def _dit_block_parameters(d: int) -> int:
-    attention, mlp = 4 * d * d + 4 * d, 8 * d * d + 5 * d
-    return attention + mlp + 6 * d * d + 6 * d
+def _dit_block(m: ModelConfig) -> list[Part]:
+    d, length, depth = m.width, m.length, m.depth
+    return [
+        _linear("block.adaLN_modulation", d, 6 * d, 1, depth),
+        _linear("block.attn.qkv", d, 3 * d, length, depth, mixes=True),
+        Part("block.attn (products)", depth, 0, attention_products(m), mixes=True),
+        _linear("block.attn.proj", d, d, length, depth, mixes=True),
+        _linear("block.mlp.fc1", d, 4 * d, length, depth),
+        _linear("block.mlp.fc2", 4 * d, d, length, depth),
+    ]
 
 
-def _diffussm_block_parameters(m: ModelConfig) -> int:
-    d = m.width
-    matrices = (13 + m.hourglass) * d * d
-    biases = d + m.hourglass * d + 2 * d + 2 * d + 2 * d + d  # W_0, W_up, W_down, W_1, W_2, W_3
-    if m.residual == "full":
-        matrices += d * d + m.hourglass * d * d  # V, R
-        biases += d + m.hourglass * d
-    return matrices + biases + 3 * d * d + 3 * d + _mixer_parameters(m)
+def _diffussm_block(m: ModelConfig) -> list[Part]:
+    d, ratio, length, short, depth = m.width, m.hourglass, m.length, m.short_length, m.depth
+    full = m.residual == "full"
+    down = [_linear("block.v", d, d // ratio, length, depth, groups=ratio)] if full else []
+    up = [_linear("block.r", d, ratio * d, short, depth)] if full else []
+    return [
+        _linear("block.adaLN_modulation", d, 3 * d, 1, depth),
+        *down,
+        _linear("block.w_0", d, d, short, depth),
+        _linear("block.w_up", d, ratio * d, short, depth),
+        *_mixer(m),
+        _linear("block.w_down", 2 * d, 2 * d // ratio, length, depth, groups=ratio),
+        _linear("block.w_1", d, 2 * d, short, depth),
+        _linear("block.w_2", 2 * d, 2 * d, short, depth),
+        _linear("block.w_3", 2 * d, d, short, depth),
+        *up,
+    ]
 
 
-def _mixer_macs(m: ModelConfig) -> int | None:
-    match m.mixer:
-        case "s4d":
-            return round(m.width * (10 * m.length * math.log2(2 * m.length) + 8 * (m.length + 1) + 2 * m.length))
-        case "attention":
-            return 5 * m.length * m.width**2 + attention_products(m)
-        case "identity":
-            return 0
-    from diffussm.models.mixers import outside_macs
-
-    return outside_macs(m)
-
-
-def _mixer_parameters(m: ModelConfig) -> int:
+def _mixer(m: ModelConfig) -> list[Part]:
+    d, length, depth = m.width, m.length, m.depth
     match m.mixer:
         case "s4d":  # per direction and channel: log dt, skip; per pair: decay, frequency, a complex weight
-            return 2 * m.width * (2 + 4 * m.state // 2)
+            return [Part("block.mixer", depth, 2 * d * (2 + 4 * m.state // 2), s4d_macs(d, length), mixes=True)]
         case "attention":
-            return 5 * m.width**2 + 5 * m.width
+            return [
+                _linear("block.mixer.qkv", d, 3 * d, length, depth, mixes=True),
+                Part("block.mixer (products)", depth, 0, attention_products(m), mixes=True),
+                _linear("block.mixer.proj", d, 2 * d, length, depth, mixes=True),
+            ]
         case "identity":
-            return 0
-    from diffussm.models.mixers import outside_parameters
+            return [Part("block.mixer", depth, 0, 0, mixes=True)]
+    from diffussm.models.mixers import outside_macs, outside_parameters
 
-    return outside_parameters(m)
+    return [Part("block.mixer", depth, outside_parameters(m), outside_macs(m), mixes=True)]

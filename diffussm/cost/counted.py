@@ -1,54 +1,126 @@
-"""Multiply-adds of a model as fvcore traces them: dense products only, for it sees no FFTs and no custom Functions."""
+"""Multiply-adds of a model as they are counted: by fvcore, from a traced graph, and by torch's FlopCounterMode.
+
+fvcore runs the model on real tensors; an operator without a handle that touches more than `THRESHOLD` numbers is an
+error that names it, so nothing heavy goes uncounted. FlopCounterMode runs it without memory (meta tensors); it sees
+matrix products and attention only, also inside custom Functions. Only eager code is counted.
+"""
 
 import math
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffussm.config import Config
+from diffussm.cost.handles import handles
+from diffussm.models.build import construct
+from diffussm.ssm.chunked import _Chunked
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"`torch.jit.script` is ")
     from fvcore.nn import FlopCountAnalysis
 
-DENSE = (
-    "linear",
-    "addmm",
-    "matmul",
-    "bmm",
-    "baddbmm",
-    "conv",
-)  # einsum makes S4D's kernels, once per call: not a dense layer
+THRESHOLD = 1000
 
 
-HEAVY = ("attention", "fft", "PythonOp", "einsum", "conv")  # in the name of an operator that may cost much
+Counts = dict[str, Counter[str]]  # module -> operator -> MACs; "" is the whole model
 
 
-def dense_macs(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
-    """MACs of the dense products of `model(*inputs)`; fvcore counts one per multiply-add."""
-    return _sum(_counts(model, inputs), DENSE)
+class Uncounted(Exception):
+    """Operators without a handle that touch much, by name."""
 
 
-def products_and_unseen(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[int, list[str]]:
-    """MACs of dense products and einsums, and the names of heavy operators that are not among them."""
-    counts = _counts(model, inputs)
-    products = _sum(counts, (*DENSE, "einsum"))
-    unseen = [name for name in counts.unsupported_ops() if any(word in name for word in HEAVY)]
-    return products, sorted(unseen)
+def fvcore_counts(model: nn.Module, inputs: tuple[Tensor, ...]) -> Counts:
+    """MACs of `model(*inputs)`, by module and operator. Raises Uncounted."""
+    analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis.set_op_handle(**handles())
+    with torch.no_grad(), _opaque(_Chunked):
+        analysis.total()
+    if without := analysis.unsupported_ops():
+        touched: Counter[str] = Counter()
+        analysis.set_op_handle(**{name: _touching(name, touched) for name in without})
+        with torch.no_grad(), _opaque(_Chunked):
+            analysis.total()
+        heavy = [f"{name} ({n:,} numbers)" for name, n in sorted(touched.items()) if n > THRESHOLD]
+        if heavy:
+            raise Uncounted(f"no handle counts {', '.join(heavy)}")
+    return analysis.by_module_and_operator()
 
 
-def _counts(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
-    counts = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return counts.set_op_handle("aten::baddbmm", _baddbmm)
+def fvcore_macs(config: Config, backend: str = "auto") -> tuple[int, int]:
+    """MACs of a network call: on each image, and once whatever the batch; from calls on one image and on two.
+
+    Raises Uncounted.
+    """
+    model = _empty_model(config, backend, "cpu")
+    one, two = (sum(fvcore_counts(model, _inputs(config, n, "cpu"))[""].values()) for n in (1, 2))
+    return round(two - one), round(2 * one - two)
 
 
-def _sum(counts: Any, names: tuple[str, ...]) -> int:
-    by_operator: Counter[str] = counts.by_operator()
-    return round(sum(by_operator[name] for name in names))
+def torch_macs(config: Config, backend: str = "auto") -> int:
+    """MACs of matrix products and attention on each image, likewise; torch counts 2 FLOPs for each."""
+    model = _empty_model(config, backend, "meta")
+    flops = []
+    in_place = {torch.ops.aten.baddbmm_: _baddbmm_flops}  # torch by itself knows the other form alone
+    for n in (1, 2):
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+            model(*_inputs(config, n, "meta"))
+        flops.append(counter.get_total_flops())
+    one, two = flops
+    return (two - one) // 2
 
 
-def _baddbmm(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """(n, a, b) x (n, b, c): n a b c MACs; fvcore itself has no handle for it."""
-    inner = inputs[1].type().sizes()[-1]
-    return Counter(baddbmm=math.prod(outputs[0].type().sizes()) * inner)
+def _baddbmm_flops(_: torch.Size, a: torch.Size, b: torch.Size, **__: Any) -> int:
+    return 2 * math.prod(a) * b[-1]
+
+
+@contextmanager
+def _opaque(function: type[torch.autograd.Function]) -> Iterator[None]:
+    """The function as one operator of a trace: by itself the tracer adds some of what is in it, which has a handle."""
+    forward = function.forward
+
+    def untraced(*args: Any) -> Any:
+        state = torch._C._get_tracing_state()
+        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+        try:
+            return forward(*args)
+        finally:
+            torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
+
+    with patch.object(function, "forward", staticmethod(untraced)):
+        yield
+
+
+def _touching(name: str, touched: Counter[str]) -> Any:
+    """A handle that counts no MACs and keeps how many numbers the operator touches at most."""
+
+    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        sizes = [value.type().sizes() for value in (*inputs, *outputs) if value.type().kind() == "TensorType"]
+        touched[name] = max(touched[name], sum(math.prod(size or ()) for size in sizes))
+        return Counter()
+
+    return handle
+
+
+def _empty_model(config: Config, backend: str, device: str) -> nn.Module:
+    """The model with zeros for weights; counts depend on shapes alone."""
+    with torch.device("meta"):
+        model = construct(config, backend)
+    if device != "meta":
+        model.to_empty(device=device)
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data.zero_()
+    return model.eval()
+
+
+def _inputs(config: Config, batch: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    m = config.model
+    images = torch.zeros(batch, m.channels, m.image_size, m.image_size, device=device)
+    index = torch.zeros(batch, dtype=torch.long, device=device)
+    return images, index, index

@@ -17,12 +17,12 @@ from diffussm.ssm.s4d import S4D
 
 def build_model(config: Config, backend: str | None = None) -> nn.Module:
     """The config's model with its initial values, on the CPU in float32."""
-    model = _construct(config, backend or config.training.backend)
+    model = construct(config, backend or config.training.backend)
     initialise(model, config.seed)
     return model
 
 
-def _construct(config: Config, backend: str) -> nn.Module:
+def construct(config: Config, backend: str) -> nn.Module:
     if config.model.kind == "dit":
         return DiT(config.model, config.outputs)
     if is_outside(config.model.mixer):  # its constructor draws its initial values

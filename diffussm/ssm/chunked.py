@@ -6,9 +6,9 @@ Per channel and layer, K_l = Re(sum_n c_n a_n^l) with a = exp(z), and a sequence
     h_(k+1) = a^C h_k + s_k,    s_k = u_k V,                      V[j, n] = a_n^(C - 1 - j)
 
 for a layer that runs left to right. One that runs right to left is its mirror image: T transposed, the rows of V and
-the columns of W in reverse order, the state carried from the right. A sequence of at most `ONE_CHUNK` positions is one
-chunk, a Toeplitz product and nothing else. Work is linear in L, and no tensor is larger than input and output but for
-the tables, 2 D C (C + N) numbers.
+the columns of W in reverse order, the state carried from the right. A sequence of at most `choice.ONE_CHUNK` positions
+is one chunk, a Toeplitz product and nothing else. Work is linear in L, and no tensor is larger than input and output
+but for the tables, 2 D C (C + N) numbers.
 
 The backward pass is written out. The gradient of T falls on its diagonals: seen through a skewed view a diagonal is a
 column, and the gradient of the kernel one sum over rows. With E_l the gradient of c a^l (in K and W) and F_l that of
@@ -26,18 +26,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from diffussm.ssm.choice import chunk_length
 from diffussm.ssm.parameters import S4DParameters, discretise
 
-ONE_CHUNK = 128  # longest sequence that is one chunk
-CHUNK = 32
 BLOCK = 96  # channels at a time
 
 
 def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
     """y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`."""
     z, c = discretise(p)
-    length = u.shape[1]
-    chunk = length if length <= ONE_CHUNK else CHUNK
+    length = int(u.shape[1])  # traced, it would be a tensor
+    chunk = chunk_length(length)
     padding = -length % chunk  # zeros at the end feed no state that any kept output sees
     if padding:
         u = torch.nn.functional.pad(u, (0, 0, 0, padding))

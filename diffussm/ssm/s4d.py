@@ -1,12 +1,14 @@
-"""The S4D layer: two diagonal state-space layers over a sequence, and the choice of the backend that computes them."""
+"""The S4D layer: two diagonal state-space layers over a sequence."""
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from diffussm.ssm import chunked, fft, reference
+from diffussm.ssm.choice import choose_backend
 from diffussm.ssm.parameters import S4DParameters
 
 BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
@@ -14,11 +16,6 @@ BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
     "fft": fft.convolve,
     "chunked": chunked.convolve,
 }
-
-
-def choose_backend(requested: str) -> str:
-    """The name of the backend that computes: `auto` takes the fastest known."""
-    return "chunked" if requested == "auto" else requested
 
 
 class S4D(nn.Module):
@@ -83,5 +80,7 @@ class S4D(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         parameters = S4DParameters(self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
         compute = BACKENDS[choose_backend(self.backend)]
-        with torch.autocast(u.device.type, enabled=False):  # neither exponents nor FFTs bear bfloat16
+        device = u.device.type
+        known = torch.amp.is_autocast_available(device)  # not on meta tensors, by which costs are counted
+        with torch.autocast(device, enabled=False) if known else nullcontext():  # exponents do not bear bfloat16
             return compute(parameters, u.to(self.skip.dtype), self.bidirectional)

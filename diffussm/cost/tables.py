@@ -1,0 +1,106 @@
+"""Rows and text of what a model costs: no torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diffussm.config import Config
+from diffussm.cost.closed_form import forward_macs, parameters, parts
+from diffussm.cost.executed import executed_macs
+from diffussm.ssm.choice import choose_backend
+
+LEGEND = """\
+MACs: multiply-adds counted once (FLOPs are twice as many). A call: of the network on one image, as the function has them,
+dense products and the mixer in closed form. Executed: what the backend really computes on an image; fixed: once per call,
+whatever the batch. An image: all calls of the sampler, times the images of a call for one sampled (guidance: 2). A step:
+forward and backward on the whole batch."""
+
+WORDS = ("model", "resolution", "part", "backend")  # columns of words; all others are of numbers
+COUNTS = ("tokens", "calls", "guidance_factor", "batch", "times")  # small numbers, shown as they are
+HEADINGS = {
+    "resolution": "pixels",
+    "tokens": "L",
+    "macs_per_call": "MACs/call",
+    "dense_macs": "dense",
+    "mixer_macs": "mixer",
+    "executed_macs_per_call": "executed",
+    "macs_fixed_per_call": "fixed",
+    "guidance_factor": "x",
+    "macs_per_image": "MACs/image",
+    "macs_per_training_step": "MACs/step",
+    "macs_of_one": "of one",
+}
+
+
+def cost(model: str, resolution: str, config: Config) -> dict[str, Any]:
+    """One row: how much there is to a model at a resolution.
+
+    macs_per_call: of the network on one image. calls: of a sampler; guidance_factor: images in each call for one image
+    sampled. macs_per_training_step: of the whole batch, forward and backward. executed_macs_per_call and
+    macs_fixed_per_call: what `backend` computes on an image, and once per call. None where a mixer from outside states
+    no MACs.
+    """
+    m, e, macs, executed = config.model, config.evaluation, forward_macs(config), executed_macs(config)
+    calls, factor = e.sampler_steps, 1 if e.guidance == 1 else 2
+    s4d = m.kind == "diffussm" and m.mixer == "s4d"
+    return {
+        "model": model,
+        "resolution": resolution,
+        "tokens": m.length,
+        "parameters": parameters(config),
+        "macs_per_call": macs.total,
+        "dense_macs": macs.dense,
+        "mixer_macs": macs.mixer,
+        "backend": choose_backend(config.training.backend) if s4d else "",
+        "executed_macs_per_call": None if executed is None else executed.per_image,
+        "macs_fixed_per_call": None if executed is None else executed.fixed,
+        "calls": calls,
+        "guidance_factor": factor,
+        "macs_per_image": None if macs.total is None else calls * factor * macs.total,
+        "batch": config.training.batch,
+        "macs_per_training_step": macs.training_step(config.training.batch),
+    }
+
+
+def part_rows(config: Config) -> list[dict[str, Any]]:
+    """A row for each part of the model, in the order of computation; `macs_per_call` is of all its `times` together."""
+    return [
+        {
+            "part": part.name,
+            "times": part.times,
+            "parameters": part.times * part.parameters,
+            "macs_per_call": None if part.macs is None else part.times * part.macs,
+            "macs_of_one": part.macs,
+        }
+        for part in parts(config)
+    ]
+
+
+def text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as aligned columns under short headings; numbers in thousands, millions (M) and so on."""
+    names = list(rows[0])
+    lines = [[HEADINGS.get(name, name.replace("_", " ")) for name in names]]
+    lines += [[_cell(name, row[name]) for name in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(_padded(*cell) for cell in zip(names, line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _padded(name: str, cell: str, width: int) -> str:
+    return cell.ljust(width) if name in WORDS else cell.rjust(width)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if not isinstance(value, int) or name in COUNTS:
+        return str(value)
+    return big(value)
+
+
+def big(value: int) -> str:
+    """118.64 G"""
+    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return str(value)
