@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diffussm.errors import UserError, exit_code
+from diffussm.errors import UserError, exit_code, unknown
 
 UsageError: Any = typer.BadParameter.__base__  # of wrong words on the command line; typer exports only this child of it
 
@@ -23,6 +23,7 @@ def sample(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     classes: Annotated[str, typer.Option(help="a sheet for each, as in 3,7 (default: one sheet of all)")] = "",
     guidance: Annotated[float, typer.Option(help="scale of classifier-free guidance; 1 is none")] = 1.0,
+    guidance_channels: Annotated[int, typer.Option(help="guide the first channels only, as DiT does; 0: all")] = 0,
     grid: Annotated[str, typer.Option(help="rows x columns of a sheet")] = "8x8",
     step: Annotated[int | None, typer.Option(help="which milestone (default: the last)")] = None,
     sampler_steps: Annotated[int | None, typer.Option(help="(default: as the run is evaluated)")] = None,
@@ -34,7 +35,7 @@ def sample(
 
     rows, columns = _grid(grid)
     labels = [_label(text) for text in classes.split(",")] if classes else [None]
-    overrides: dict[str, object] = {"guidance": guidance}
+    overrides: dict[str, object] = {"guidance": guidance, "guidance_channels": guidance_channels}
     if sampler_steps is not None:
         overrides["sampler_steps"] = sampler_steps
     for path in write_sheets(RunDir(run), labels, rows, columns, overrides, step, out):
@@ -51,6 +52,30 @@ def check_mixer(name: Annotated[str, typer.Argument(help="package.module:Class")
             print(sentence)
     except MixerFault as fault:
         raise UserError(f"{name}: {fault}") from None
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="a run's folder, an official DiT's .pt, a Diffusers DiT's folder")],
+    folder: Annotated[Path, typer.Argument(help="where config.json and model.safetensors go")],
+    step: Annotated[int | None, typer.Option(help="which milestone of a run (default: the last)")] = None,
+    weights: Annotated[str, typer.Option(help="ema | raw, of a run")] = "ema",
+    heads: Annotated[int | None, typer.Option(help="of a .pt whose width is of no published size")] = None,
+) -> None:
+    """A model as a folder that `from_pretrained` reads; what does not fit is named."""
+    from diffussm.metrics.milestones import kept_step, load_network
+    from diffussm.models.pretrained import from_pretrained, save_pretrained
+    from diffussm.rundir import RunDir
+
+    if weights not in ("ema", "raw"):
+        raise unknown("--weights", weights, ["ema", "raw"])
+    if (source / "requests").is_dir():
+        run = RunDir(source)
+        model = load_network(run, run.config(), weights, kept_step(run, weights, step), "auto")
+    else:
+        model = from_pretrained(source, heads=heads)
+    save_pretrained(model, folder)
+    print(folder)
 
 
 @app.command()

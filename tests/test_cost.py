@@ -164,7 +164,7 @@ def test_a_training_step_is_three_calls_but_for_the_gradients_of_inputs(name: st
     them the gradient of its input, which images and timesteps do not need."""
     c = named(name, depth=2, **({} if "DiT" in name else {"mixer": "identity"}))
     with torch.device("meta"):
-        model = construct(c, "auto")
+        model = construct(c.model, c.outputs)
         x, index = torch.zeros(1, 4, 32, 32), torch.zeros(1, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
             model(x, index, index).sum().backward()

@@ -111,7 +111,7 @@ def _touching(name: str, touched: Counter[str]) -> Any:
 def _empty_model(config: Config, backend: str, device: str) -> nn.Module:
     """The model with zeros for weights; counts depend on shapes alone."""
     with torch.device("meta"):
-        model = construct(config, backend)
+        model = construct(config.model, config.outputs, backend)
     if device != "meta":
         model.to_empty(device=device)
         for tensor in (*model.parameters(), *model.buffers()):

@@ -9,10 +9,10 @@ from diffussm.cost.executed import executed_macs
 from diffussm.ssm.choice import choose_backend
 
 LEGEND = """\
-MACs: multiply-adds counted once (FLOPs are twice as many). A call: of the network on one image, as the function has them,
-dense products and the mixer in closed form. Executed: what the backend really computes on an image; fixed: once per call,
-whatever the batch. An image: all calls of the sampler, times the images of a call for one sampled (guidance: 2). A step:
-forward and backward on the whole batch."""
+MACs: multiply-adds counted once (FLOPs are twice as many). A call: of the network on one image, as the function has
+them, dense products and the mixer in closed form. Executed: what the backend really computes on an image; fixed: once
+per call, whatever the batch. An image: all calls of the sampler, times the images of a call for one sampled (with
+guidance 2). A step: forward and backward on the whole batch."""
 
 WORDS = ("model", "resolution", "part", "backend")  # columns of words; all others are of numbers
 COUNTS = ("tokens", "calls", "guidance_factor", "batch", "times")  # small numbers, shown as they are

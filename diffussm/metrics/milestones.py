@@ -14,8 +14,10 @@ from safetensors.torch import load
 
 from diffussm import records
 from diffussm.config import Config
+from diffussm.errors import UserError
 from diffussm.metrics.evaluate import Evaluator, Samples
 from diffussm.models.build import build_model
+from diffussm.models.weights import load_weights
 from diffussm.rundir import RunDir
 from diffussm.workdir import write_whole
 
@@ -37,7 +39,7 @@ def evaluate_milestone(
 
     `progress` is told how many samples are made, `before_call` is called before each call of the network.
     """
-    network = load_network(run, config, step, backend, evaluator.device)
+    network = load_network(run, config, config.evaluation.weights, step, backend, evaluator.device)
     network.register_forward_pre_hook(before_call)
     began = time.monotonic()
     with torch.no_grad():
@@ -57,12 +59,23 @@ def evaluate_milestone(
 
 
 def load_network(
-    run: RunDir, config: Config, step: int, backend: str, device: torch.device | str = "cpu"
+    run: RunDir, config: Config, kind: str, step: int, backend: str, device: torch.device | str = "cpu"
 ) -> torch.nn.Module:
-    """The run's model with the weights (ema | raw) kept at `step`, ready to sample from."""
+    """The run's model with the weights (`kind`: ema | raw) kept at `step`, ready to sample from."""
     network = build_model(config, backend).to(device).eval()
-    network.load_state_dict(load(run.weights(step, config.evaluation.weights).read_bytes()))
+    path = run.weights(step, kind)
+    load_weights(network, load(path.read_bytes()), str(path))
     return network
+
+
+def kept_step(run: RunDir, kind: str, step: int | None) -> int:
+    """The step whose weights (ema | raw) are asked for, the last one if `step` is None; UserError if not kept."""
+    kept = run.kept_milestones(kind)
+    if not kept:
+        raise UserError(f"{run.path}: no {kind} weights are kept yet")
+    if step is not None and step not in kept:
+        raise UserError(f"--step {step}: weights are kept of steps {', '.join(map(str, kept))}")
+    return kept[-1] if step is None else step
 
 
 def sheet(pixels: NDArray[np.uint8], columns: int = 8) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import Any
 from diffussm.config import Config, validate
 from diffussm.errors import UserError
 from diffussm.metrics.evaluate import generate
-from diffussm.metrics.milestones import load_network, sheet
+from diffussm.metrics.milestones import kept_step, load_network, sheet
 from diffussm.rundir import RunDir
 
 
@@ -30,8 +30,8 @@ def write_sheets(
         if label is not None and label >= config.model.classes:
             known = f"0 to {config.model.classes - 1}" if config.model.classes else "none: the model is unconditional"
             raise UserError(f"--classes {label}: this run has {known}")
-    step = _milestone(run, config, step)
-    network = load_network(run, config, step, config.training.backend)
+    step = kept_step(run, config.evaluation.weights, step)
+    network = load_network(run, config, config.evaluation.weights, step, config.training.backend)
     folder = out or run.path / "sheets"
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -48,12 +48,3 @@ def _config(run: RunDir, overrides: Mapping[str, Any]) -> Config:
     config = run.config()
     evaluation = run.latest_request().evaluation.model_dump(mode="json") | dict(overrides)
     return validate(config.model_dump(mode="json") | {"evaluation": evaluation}, run.run_id)
-
-
-def _milestone(run: RunDir, config: Config, step: int | None) -> int:
-    kept = run.kept_milestones(config.evaluation.weights)
-    if not kept:
-        raise UserError(f"{run.path}: no {config.evaluation.weights} weights are kept yet")
-    if step is not None and step not in kept:
-        raise UserError(f"--step {step}: weights are kept of steps {', '.join(map(str, kept))}")
-    return kept[-1] if step is None else step

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffussm.config import Config, is_outside
+from diffussm.config import Config, ModelConfig, is_outside
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.layers import GroupedLinear
@@ -15,21 +15,22 @@ from diffussm.rng import Stream, name_counter, normal, uniform
 from diffussm.ssm.s4d import S4D
 
 
-def build_model(config: Config, backend: str | None = None) -> nn.Module:
+def build_model(config: Config, backend: str | None = None) -> DiT | DiffuSSM:
     """The config's model with its initial values, on the CPU in float32."""
-    model = construct(config, backend or config.training.backend)
+    model = construct(config.model, config.outputs, backend or config.training.backend, config.seed)
     initialise(model, config.seed)
     return model
 
 
-def construct(config: Config, backend: str) -> nn.Module:
-    if config.model.kind == "dit":
-        return DiT(config.model, config.outputs)
-    if is_outside(config.model.mixer):  # its constructor draws its initial values
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(config.seed)
-            return DiffuSSM(config.model, config.outputs, backend)
-    return DiffuSSM(config.model, config.outputs, backend)
+def construct(model: ModelConfig, outputs: int, backend: str = "auto", seed: int = 0) -> DiT | DiffuSSM:
+    """The network without initial values, but for those that a mixer from outside draws in its constructor."""
+    if model.kind == "dit":
+        return DiT(model, outputs)
+    if not is_outside(model.mixer):
+        return DiffuSSM(model, outputs, backend)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return DiffuSSM(model, outputs, backend)
 
 
 @torch.no_grad()

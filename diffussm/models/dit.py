@@ -1,4 +1,4 @@
-"""DiT (Peebles and Xie 2023, arXiv 2212.09748): a transformer on patches, adaLN-Zero; parameter names as published.
+"""DiT (Peebles and Xie 2023, arXiv 2212.09748): a transformer on patches, adaLN-Zero; names and shapes as published.
 
 Letters: B batch, L = (H/P)^2 tokens, P patch size, C channels, D width.
 """
@@ -73,7 +73,7 @@ class DiT(nn.Module):
         self.x_embedder = PatchEmbedder(config.channels, config.patch, config.width)
         self.t_embedder = TimestepEmbedder(config.width)
         self.y_embedder = LabelEmbedder(config.classes, config.width) if config.classes else None
-        self.register_buffer("pos_embed", position_embedding(self.side, config.width)[None], persistent=False)
+        self.register_buffer("pos_embed", position_embedding(self.side, config.width)[None])  # fixed, yet published
         self.blocks = nn.ModuleList(DiTBlock(config.width, config.heads) for _ in range(config.depth))
         self.final_layer = FinalLayer(config.width, config.patch**2 * outputs)
 

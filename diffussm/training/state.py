@@ -9,6 +9,7 @@ from torch import nn
 
 from diffussm.config import TrainingConfig
 from diffussm.models.build import parameter_groups
+from diffussm.models.weights import load_weights
 from diffussm.rundir import RunDir
 from diffussm.training.ema import EMA
 from diffussm.workdir import write_whole
@@ -51,7 +52,7 @@ class TrainingState:
         for path in run.checkpoints()[:1]:
             content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
             self.step = content["step"]
-            self.model.load_state_dict(content["model"])
+            load_weights(self.model, content["model"], str(path))
             self.ema.load_state_dict(content["ema"])
             self.optimiser.load_state_dict(content["optimiser"])
 

@@ -1,0 +1,59 @@
+"""A model in a folder: `config.json` and `model.safetensors`; and published ones, read the same way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from diffussm.config import ModelConfig, validate
+from diffussm.errors import UserError
+from diffussm.models.build import construct
+from diffussm.models.diffussm import DiffuSSM
+from diffussm.models.dit import DiT
+from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config
+from diffussm.models.weights import load_weights
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def save_pretrained(model: DiT | DiffuSSM, folder: Path | str) -> None:
+    """Write the model's config and weights to `folder`, which is made if it is not there."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    content = {"diffussm": FORMAT, "outputs": model.outputs, "model": model.config.model_dump(mode="json")}
+    (folder / CONFIG).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def from_pretrained(path: Path | str, backend: str = "auto", heads: int | None = None) -> DiT | DiffuSSM:
+    """The model, for inference, in a folder of `save_pretrained`, one of Diffusers' DiT, or an official DiT's `.pt`.
+
+    `backend` computes S4D. `heads` is for a `.pt` of no published width. UserError for what is none of these or does
+    not fit.
+    """
+    path = Path(path)
+    if path.is_file():
+        return load_official_dit(path, heads)
+    if not (path / CONFIG).exists() or "diffussm" not in (content := read_config(path)):
+        return load_diffusers_dit(path)
+    model = construct(*_model_and_outputs(content, path), backend)
+    try:
+        weights = load_file(path / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path / WEIGHTS}: {error}") from None
+    load_weights(model, weights, str(path / WEIGHTS))
+    return model.eval()
+
+
+def _model_and_outputs(content: dict[str, Any], path: Path) -> tuple[ModelConfig, int]:
+    if content["diffussm"] != FORMAT:
+        raise UserError(f"{path / CONFIG}: format {content['diffussm']}, this is {FORMAT}")
+    config = validate({"model": content.get("model", {})}, str(path / CONFIG)).model
+    outputs = content.get("outputs")
+    if outputs not in (config.channels, 2 * config.channels):
+        raise UserError(f"{path / CONFIG}: outputs = {outputs!r}: allowed: channels, or twice as many")
+    return config, outputs
