@@ -5,7 +5,7 @@
 PYTHON ?= $(firstword $(foreach v,3 3.14 3.13 3.12 3.11,$(shell command -v python$(v) >/dev/null 2>&1 && python$(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo python$(v))))
 BIN := .venv/bin
 
-.PHONY: .venv demo test test-slow check bench example schema lock
+.PHONY: .venv demo test test-slow check bench example docs schema lock
 
 .venv: .venv/installed
 
@@ -47,6 +47,12 @@ example:
 	cp reports/out/attention_vs_ssm/digits/fid_over_steps.png reports/example/attention_vs_ssm.png
 	cp reports/out/equal_macs/digits/fid_over_steps.png reports/example/equal_macs.png
 	cp reports/out/paper/figure_3.png reports/example/
+
+# Costs of all named models: counted, a few minutes and 8 GB, then the page.
+docs:
+	mkdir -p docs
+	$(BIN)/python -m diffussm.cost.audit > docs/cost_audit.csv.part && mv docs/cost_audit.csv.part docs/cost_audit.csv
+	$(BIN)/python -m reports.cost_page
 
 # For editors of grid files.
 schema:

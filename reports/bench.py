@@ -32,7 +32,7 @@ def report(stored: Path, out: Path) -> list[Path]:
 
 def _row(benchmark: dict[str, Any]) -> dict[str, Any]:
     stats = benchmark["stats"]
-    ratio = benchmark["extra_info"].get("ratio_to_identity", {})
+    ratio = benchmark["extra_info"].get("ratio", {})
     return {
         "group": benchmark["group"],
         "name": benchmark["name"],
@@ -40,14 +40,15 @@ def _row(benchmark: dict[str, Any]) -> dict[str, Any]:
         "q1_ms": 1e3 * stats["q1"],
         "q3_ms": 1e3 * stats["q3"],
         "rounds": stats["rounds"],
-        "ratio_to_identity": ratio.get("median"),
+        "ratio_of": ratio.get("of", ""),
+        "ratio": ratio.get("median"),
         "ratio_q1": ratio.get("q1"),
         "ratio_q3": ratio.get("q3"),
     }
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    ratios = table[["ratio_to_identity", "ratio_q1", "ratio_q3"]].to_numpy(dtype=float)
+    ratios = table[["ratio", "ratio_q1", "ratio_q3"]].to_numpy(dtype=float)
     return pd.DataFrame(
         {
             "benchmark": table.group,
@@ -55,6 +56,9 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
             "median (ms)": table.median_ms.round(2),
             "quartiles (ms)": [f"{r.q1_ms:.2f} to {r.q3_ms:.2f}" for r in table.itertuples()],
             "rounds": table.rounds,
-            "ratio to a copy": ["" if np.isnan(r) else f"{r:.2f} ({q1:.2f} to {q3:.2f})" for r, q1, q3 in ratios],
+            "ratio, in turns": [
+                "" if np.isnan(r) else f"{r:.2f} ({q1:.2f} to {q3:.2f}) of {of}"
+                for (r, q1, q3), of in zip(ratios, table.ratio_of, strict=True)
+            ],
         }
     )

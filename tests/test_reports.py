@@ -239,7 +239,12 @@ def test_bench_report(tmp_path: Path) -> None:
         "datetime": "2026-01-01T00:00:00",
         "machine_info": {"processor": "P", "threads": 2, "torch": "2", "gpu": None},
         "benchmarks": [
-            {"group": "block", "name": "s4d", "stats": stats, "extra_info": {"ratio_to_identity": ratio}},
+            {
+                "group": "block",
+                "name": "s4d",
+                "stats": stats,
+                "extra_info": {"ratio": {"of": "S4D to a copy", **ratio}},
+            },
             {"group": "mixer", "name": "fft", "stats": stats, "extra_info": {}},
         ],
     }

@@ -2,14 +2,18 @@
 
 Each is compared on what it can see. fvcore with our handles sees all but products of real numbers element by element,
 of which the closed form of S4D has one, the skip. FlopCounterMode sees matrix products and attention: no FFTs, no
-complex products.
+complex products. `python -m diffussm.cost.audit` writes the counts of all named models as CSV.
 """
 
-from typing import NamedTuple
+import csv
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from diffussm.config import Config
+from diffussm.config import Config, resolve
 from diffussm.cost.counted import fvcore_macs, torch_macs
 from diffussm.cost.executed import executed_macs
+from diffussm.cost.named import BASE, NAMED, named_overrides
 
 
 class Audit(NamedTuple):
@@ -38,3 +42,21 @@ def audit(config: Config, backend: str = "auto") -> Audit:
         raise ValueError(f"{config.model.mixer} states no MACs")
     per_image, fixed = fvcore_macs(config, backend)
     return Audit(executed.per_image, per_image, executed.fixed, fixed, executed.products, torch_macs(config, backend))
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """A row for each named model, and for each backend where it has S4D."""
+    for name in NAMED:
+        config = resolve(BASE, named_overrides(name))
+        for backend in ("fft", "chunked") if config.model.kind == "diffussm" else ("",):
+            found = audit(config, backend or "auto")
+            residues = {"residue_fvcore": found.residue_fvcore, "residue_torch": found.residue_torch}
+            yield {"model": name, "backend": backend, **found._asdict(), **residues}
+
+
+if __name__ == "__main__":
+    table = csv.DictWriter(sys.stdout, ["model", "backend", *Audit._fields, "residue_fvcore", "residue_torch"])
+    table.writeheader()
+    for row in rows():
+        table.writerow(row)
+        sys.stdout.flush()

@@ -17,6 +17,8 @@ from diffussm.config import Config
 from diffussm.errors import UserError
 from diffussm.metrics.evaluate import Evaluator, Samples
 from diffussm.models.build import build_model
+from diffussm.models.diffussm import DiffuSSM
+from diffussm.models.dit import DiT
 from diffussm.models.weights import load_weights
 from diffussm.rundir import RunDir
 from diffussm.workdir import write_whole
@@ -60,7 +62,7 @@ def evaluate_milestone(
 
 def load_network(
     run: RunDir, config: Config, kind: str, step: int, backend: str, device: torch.device | str = "cpu"
-) -> torch.nn.Module:
+) -> DiT | DiffuSSM:
     """The run's model with the weights (`kind`: ema | raw) kept at `step`, ready to sample from."""
     network = build_model(config, backend).to(device).eval()
     path = run.weights(step, kind)
