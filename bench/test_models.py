@@ -52,7 +52,7 @@ def diffusers(config: Config) -> Callable[[], None]:
     from diffusers import DiTTransformer2DModel
 
     m = config.model
-    model = DiTTransformer2DModel(
+    model: Any = DiTTransformer2DModel(
         num_attention_heads=m.heads,
         attention_head_dim=m.width // m.heads,
         num_layers=m.depth,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from diffussm.config import Config, resolve
 from diffussm.cost.closed_form import forward_macs, parameters
-from diffussm.cost.named import BASE, NAMED, configs, named_overrides
+from diffussm.cost.named import BASE, LATENT_FACTOR, NAMED, configs, named_overrides
 from diffussm.cost.tables import big, cost
 from reports import markdown as md
 from reports.paper import reported_macs
@@ -154,7 +154,7 @@ def implied_table() -> pd.DataFrame:
                 "pixels": resolution,
                 "reported total / images, G": f"{implied:.1f}",
                 "ours, G": f"{ours:.1f}",
-                "of them 29 x 7.5 L D^2": f"{29 * 7.5 * (resolution // 8) ** 2 * 1152**2 / 1e9:.1f}",
+                "of them 29 x 7.5 L D^2": f"{29 * 7.5 * (resolution // LATENT_FACTOR) ** 2 * 1152**2 / 1e9:.1f}",
                 "difference": f"{100 * (ours / implied - 1):+.1f} %",
             }
         )
@@ -211,7 +211,7 @@ def _gmacs(config: Config) -> float:
 
 
 def _named(name: str, resolution: int = 256) -> Config:
-    overrides: dict[str, Any] = {**(named_overrides(name) or {}), "model.image_size": resolution // 8}
+    overrides: dict[str, Any] = {**(named_overrides(name) or {}), "model.image_size": resolution // LATENT_FACTOR}
     return resolve(BASE, overrides)
 
 

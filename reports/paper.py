@@ -7,12 +7,11 @@ import pandas as pd
 
 from diffussm.config import resolve
 from diffussm.cost.closed_form import attention_products, forward_macs, parameters
+from diffussm.cost.named import BASE, LATENT_FACTOR
 from reports import figures
 from reports import markdown as md
 from reports.reported import PUBLISHED
 
-BASE = "imagenet256"
-LATENT_PIXELS = 8  # pixels of the image to one of the auto-encoder's latents, a side
 RESOLUTIONS = (256, 512, 1024, 2048)
 MODELS: dict[str, dict[str, Any]] = {
     "DiT-XL/1": {"model.kind": "dit", "model.patch": 1},
@@ -63,7 +62,7 @@ def figure_3() -> pd.DataFrame:
     rows = []
     for name, overrides in MODELS.items():
         for resolution in RESOLUTIONS:
-            side = resolution // LATENT_PIXELS
+            side = resolution // LATENT_FACTOR
             config = resolve(BASE, {**overrides, "model.image_size": side})
             m, macs = config.model, forward_macs(config)
             attends = m.kind == "dit" or m.mixer == "attention"

@@ -12,6 +12,7 @@ from diffussm.diffusion.sampling import Network, Noise, Sampler, make_sampler
 from diffussm.metrics import evaluate
 from diffussm.metrics.evaluate import Evaluator, Samples, generate
 from diffussm.models.build import build_model
+from diffussm.models.weights import load_weights
 from diffussm.training.loop import Trainer
 
 SAMPLES, STEPS = 96, 5
@@ -30,7 +31,7 @@ def trained(model: str) -> torch.nn.Module:
     for _ in range(60):
         trainer.step()
     network = build_model(trainer.config).eval()
-    network.load_state_dict(trainer.state.ema.state_dict())
+    load_weights(network, trainer.state.ema.state_dict(), "trained here")
     return network
 
 

@@ -310,6 +310,21 @@ def test_initial_values_depend_on_seed_and_name_alone() -> None:
     assert not torch.equal(small.x_embedder.weight, other.x_embedder.weight)
 
 
+def test_dit_starts_as_its_authors_start_it() -> None:
+    """Xavier-uniform matrices (q, k, v as one), biases 0, embedders N(0, 0.02), adaLN and decoder 0."""
+    model = build_model(config(kind="dit", depth=2, width=64, heads=4, patch=2))
+    for name, p in model.named_parameters():
+        if name.endswith("bias") or "adaLN" in name or "final_layer.linear" in name:
+            assert p.abs().max() == 0, name
+        elif "embedder" in name and "x_embedder" not in name:
+            assert p.std().item() == pytest.approx(0.02, rel=0.12), name
+        else:
+            outputs, inputs = p.flatten(1).shape
+            limit = (6 / (outputs + inputs)) ** 0.5
+            assert p.abs().max() <= limit, name
+            assert p.std().item() == pytest.approx(limit / 3**0.5, rel=0.12), name
+
+
 def test_linear_layers_start_xavier_uniform() -> None:
     weight = build_model(config()).blocks[0].w_2.weight
     limit = (6 / sum(weight.shape)) ** 0.5

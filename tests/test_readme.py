@@ -12,7 +12,7 @@ import pytest
 import tests.tiny as tiny
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "slurm/README.md"]
+DOCUMENTS = ["README.md", "docs/cost.md", "CONTRIBUTING.md", "CHANGELOG.md", "slurm/README.md"]
 README = (ROOT / "README.md").read_text()
 
 
@@ -28,6 +28,8 @@ def harmless(command: str) -> list[str]:
         return [*words, "--dry-run"]
     if words[0] == "pytest":
         return [sys.executable, "-m", *words, "--collect-only", "-q"]
+    if words[0] == "diffussm":
+        return [sys.executable, "-m", *words] if words[1] == "cost" else [sys.executable, "-m", *words[:2], "--help"]
     assert words[0] == "python", command
     return [sys.executable, *words[1:], "--dry-run" if "launch.py" in words[1] else "--help"]
 
@@ -52,7 +54,9 @@ def test_command(command: str) -> None:
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+    """The code of the section on a mixer of one's own."""
+    section = README[README.index("## A mixer of your own") :]
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", section, flags=re.M | re.S)
     return found
 
 

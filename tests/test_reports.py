@@ -234,7 +234,7 @@ def test_bench_report(tmp_path: Path) -> None:
     stored = tmp_path / "runs" / "bench"
     stored.mkdir(parents=True)
     stats = {"median": 0.002, "q1": 0.001, "q3": 0.003, "rounds": 9}
-    ratio = {"median": 1.5, "q1": 1.4, "q3": 1.6, "n": 9}
+    ratio = {"of": "S4D to a copy", "median": 1.5, "q1": 1.4, "q3": 1.6, "n": 9}
     session = {
         "datetime": "2026-01-01T00:00:00",
         "machine_info": {"processor": "P", "threads": 2, "torch": "2", "gpu": None},
@@ -243,7 +243,7 @@ def test_bench_report(tmp_path: Path) -> None:
                 "group": "block",
                 "name": "s4d",
                 "stats": stats,
-                "extra_info": {"ratio": {"of": "S4D to a copy", **ratio}},
+                "extra_info": {"ratio": ratio},
             },
             {"group": "mixer", "name": "fft", "stats": stats, "extra_info": {}},
         ],
@@ -252,7 +252,7 @@ def test_bench_report(tmp_path: Path) -> None:
     assert make_figures.bench.report(stored, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "timing.csv")
     assert table.median_ms.tolist() == [2.0, 2.0]
-    assert "1.50 (1.40 to 1.60)" in (tmp_path / "out" / "timing.md").read_text()
+    assert "1.50 (1.40 to 1.60) of S4D to a copy" in (tmp_path / "out" / "timing.md").read_text()
     assert (tmp_path / "out" / "timing.png").stat().st_size > 1000
 
 
