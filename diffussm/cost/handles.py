@@ -8,7 +8,7 @@ activations are free, as in the published counts of DiT.
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffussm.cost.executed import chunked
@@ -28,11 +28,12 @@ FREE = """
 """
 
 
-def handles() -> dict[str, Handle]:
-    """Operator name in the graph -> its handle, for fvcore's `set_op_handle`."""
+def handles(products: Mapping[str, Callable[..., Any]]) -> dict[str, Handle]:
+    """Operator name in the graph -> handle, for fvcore's `set_op_handle`; `products` are fvcore's of real numbers."""
     own: dict[str, Handle] = {f"aten::{name}": free for name in FREE.split()}
     own |= {f"aten::{name}": elementwise for name in ("mul", "mul_", "addcmul", "addcmul_")}
     own |= {f"aten::{name}": quotient for name in ("div", "div_", "true_divide")}
+    own |= {name: _of_complex_too(name.removeprefix("aten::"), handle) for name, handle in products.items()}
     own |= {
         "aten::baddbmm": batched_product,
         "aten::scaled_dot_product_attention": attention,
@@ -53,6 +54,13 @@ def free(_: list[Any], __: list[Any]) -> Counter[str]:
 def batched_product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """baddbmm: (n, a, b) x (n, b, c) is n a b c, times 4 for complex ones."""
     return Counter(baddbmm=math.prod(shape(outputs[0])) * shape(inputs[1])[-1] * (4 if is_complex(outputs[0]) else 1))
+
+
+def _of_complex_too(name: str, handle: Callable[..., Any]) -> Handle:
+    def count(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        return Counter({name: handle(inputs, outputs) * (4 if is_complex(outputs[0]) else 1)})
+
+    return count
 
 
 def attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
