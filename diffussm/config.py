@@ -232,15 +232,10 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
     `size` names a row of the base's table for the model's kind: depth, width and heads where no override sets them.
     """
     overrides = dict(overrides or {})
-    tree = {name: dict(part) if isinstance(part, dict) else part for name, part in load_base(base).items()}
-    size = overrides.pop("size", tree.pop("size"))
-    sizes = tree.pop("sizes")
-    for key, value in overrides.items():
-        section, field = split_key(key)
-        if field is None:
-            tree[section] = value
-        else:
-            tree.setdefault(section, {})[field] = value
+    recipe = dict(load_base(base))
+    sizes = recipe.pop("sizes")
+    size = overrides.pop("size", recipe.pop("size"))
+    tree = changed(recipe, overrides)
     model = tree["model"]
     kind = model.get("kind", ModelConfig.model_fields["kind"].default)
     if str(kind) in sizes:
@@ -258,6 +253,18 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
             raise UserError("evaluation.guidance_channels: not used without guidance (evaluation.guidance = 1)")
         evaluation.pop("guidance_channels", None)
     return validate(tree, base)
+
+
+def changed(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a config with dotted keys set; the tree itself stays as it is."""
+    out = {name: dict(part) if isinstance(part, Mapping) else part for name, part in tree.items()}
+    for key, value in overrides.items():
+        section, field = split_key(key)
+        if field is None:
+            out[section] = value
+        else:
+            out.setdefault(section, {})[field] = value
+    return out
 
 
 def _what(m: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffussm.config import Config, bases, resolve, split_key, validate
+from diffussm.config import Config, bases, changed, resolve, validate
 from diffussm.errors import UserError, unknown
 from diffussm.rundir import RunDir
 
@@ -69,17 +69,7 @@ def _maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
     else:
         tree = _read(path)
 
-    def make(settings: Mapping[str, Any]) -> Config:
-        changed = {name: dict(part) if isinstance(part, dict) else part for name, part in tree.items()}
-        for key, value in settings.items():
-            section, field = split_key(key)
-            if field is None:
-                changed[section] = value
-            else:
-                changed.setdefault(section, {})[field] = value
-        return validate(changed, str(path))
-
-    return make
+    return lambda settings: validate(changed(tree, settings), str(path))
 
 
 def _read(path: Path) -> dict[str, Any]:
