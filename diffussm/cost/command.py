@@ -28,12 +28,12 @@ def report(
     rows = [tables.cost(*one) for one in made]
     if as_json:
         for row, (_, _, config) in zip(rows, made, strict=True):
-            row |= {"parts": tables.part_rows(config)} if per_block else {}
+            row |= {"parts": tables.part_rows(config), "block": tables.block_row(config)} if per_block else {}
             row |= {"audit": audit_row(config)} if audited else {}
         return json.dumps(rows, indent=1)
     out = [tables.text(rows), "", tables.LEGEND]
     for model, resolution, config in made if per_block else []:
-        out += ["", f"{model} at {resolution}", tables.text(tables.part_rows(config))]
+        out += ["", f"{model} at {resolution}", tables.text([*tables.part_rows(config), tables.block_row(config)])]
     if audited:
         out += ["", tables.text([{"model": m, "resolution": r, **audit_row(c)} for m, r, c in made])]
     return "\n".join(out)

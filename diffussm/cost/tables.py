@@ -62,11 +62,11 @@ def cost(model: str, resolution: str, config: Config) -> dict[str, Any]:
 
 
 def part_rows(config: Config) -> list[dict[str, Any]]:
-    """A row for each part of the model, in the order of computation, and one for all parts of a block.
+    """A row for each part of the model, in the order of computation.
 
     `parameters` and `macs_per_call` are of all `times` together, `macs_of_one` of one.
     """
-    rows = [
+    return [
         {
             "part": part.name,
             "times": part.times,
@@ -76,11 +76,12 @@ def part_rows(config: Config) -> list[dict[str, Any]]:
         }
         for part in parts(config)
     ]
-    return [*rows, _together("block (all of it)", [row for row in rows if row["part"].startswith("block.")])]
 
 
-def _together(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    sums: dict[str, Any] = {"part": name, "times": rows[0]["times"]}
+def block_row(config: Config) -> dict[str, Any]:
+    """The same of all parts of a block together."""
+    rows = [row for row in part_rows(config) if row["part"].startswith("block.")]
+    sums: dict[str, Any] = {"part": "block (all of it)", "times": config.model.depth}
     for column in ("parameters", "macs_per_call", "macs_of_one"):
         values = [row[column] for row in rows]
         sums[column] = None if None in values else sum(values)
