@@ -48,7 +48,7 @@ example:
 	cp reports/out/equal_macs/digits/fid_over_steps.png reports/example/equal_macs.png
 	cp reports/out/paper/figure_3.png reports/example/
 
-# Costs of all named models: counted, a few minutes and 8 GB, then the page.
+# Costs of all named models: counted, ten minutes and 8 GB, then the page.
 docs:
 	mkdir -p docs
 	$(BIN)/python -m diffussm.cost.audit > docs/cost_audit.csv.part && mv docs/cost_audit.csv.part docs/cost_audit.csv
