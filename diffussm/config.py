@@ -27,6 +27,7 @@ MIXERS = ("s4d", "attention", "identity")
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a key of the random generators, which NumPy takes exactly up to there
 
 
 def is_outside(mixer: Any) -> bool:
@@ -77,9 +78,10 @@ class ModelConfig(Section):
             raise ValueError(f"patch: {self.patch} does not divide image_size = {self.image_size}")
         if self.length % self.hourglass:
             raise ValueError(f"hourglass: {self.hourglass} does not divide the {self.length} tokens of the image")
-        wide = self.width if self.residual == "full" else 2 * self.width
-        if wide % self.hourglass:
-            raise ValueError(f"hourglass: {self.hourglass} does not divide {wide} (width = {self.width})")
+        if self.residual == "full" and self.width % self.hourglass:
+            raise ValueError(f"hourglass: {self.hourglass} does not divide width = {self.width} at residual = full")
+        if 2 * self.width % self.hourglass:
+            raise ValueError(f"hourglass: {self.hourglass} does not divide 2 x width = {2 * self.width}")
         if (self.kind == "dit" or self.mixer == "attention") and self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide width = {self.width}")
         side = self.image_size // self.patch
@@ -143,7 +145,7 @@ class EvaluationConfig(Section):
 
 
 class Config(Section):
-    seed: Count = 0
+    seed: Seed = 0
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -304,13 +306,14 @@ def _check_evaluation(config: Config, source: str) -> None:
             f"as {e.sampler} needs"
         )
     if e.sampler_steps > timesteps or (e.sampler == "ddim" and timesteps % e.sampler_steps):
+        wrong = "does not divide" if e.sampler == "ddim" else "is above"
         raise UserError(
-            f"{source}: evaluation.sampler_steps: {e.sampler_steps} does not divide diffusion.timesteps = {timesteps}"
+            f"{source}: evaluation.sampler_steps: {e.sampler_steps} {wrong} diffusion.timesteps = {timesteps}"
         )
     if not config.model.classes and "label_accuracy" in e.metrics:
         raise UserError(f"{source}: evaluation.metrics: label_accuracy needs model.classes > 0")
     if not config.model.classes and e.guidance != 1:
-        raise UserError(f"{source}: evaluation.guidance: guidance needs model.classes > 0")
+        raise UserError(f"{source}: evaluation.guidance: {e.guidance} needs model.classes > 0; 1 is none")
     if e.guidance_channels >= config.model.channels and e.guidance_channels:
         raise UserError(
             f"{source}: evaluation.guidance_channels: {e.guidance_channels} is not below "

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits, load_sample_image
 
 from diffussm.config import resolve
 from diffussm.data import digits, photos
-from diffussm.data.catalogue import CATALOGUE, check_fit
+from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.load import reference_images, training_data
 from diffussm.errors import UserError
 from diffussm.metrics.catalogue import config_lacks
@@ -89,10 +89,3 @@ def test_what_is_lacking_is_said() -> None:
     for load in (training_data, reference_images):
         with pytest.raises(UserError, match="needs ImageNet as 32 x 32 latents"):
             load("imagenet256-latents")
-
-
-def test_models_must_fit_the_data() -> None:
-    with pytest.raises(UserError, match=r"model\.image_size = 16: digits has image_size 8"):
-        check_fit(resolve("digits", {"model.image_size": 16}))
-    with pytest.raises(UserError, match=r"model\.classes = 2: photos has none; allowed: 0"):
-        check_fit(resolve("photos", {"model.classes": 2}))
