@@ -264,8 +264,8 @@ def changed(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
         section, field = split_key(key)
         if field is None:
             out[section] = value
-        else:
-            out.setdefault(section, {})[field] = value
+        elif isinstance(part := out.setdefault(section, {}), dict):  # else it is refused when the config is made
+            part[field] = value
     return out
 
 
@@ -405,7 +405,7 @@ def _describe(error: ValidationError | TypeError, source: str) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return str(unknown(f"{source}: config key", where, keys()))
+        return str(unknown(f"{source}: config key", where, set(keys()) - {"size"}))  # of bases alone
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error" and isinstance(first["input"], dict):  # between fields: the message names them
         return f"{source}: {where + '.' if where else ''}{message}"

@@ -42,6 +42,8 @@ def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any
     literature and any other its own. UserError where they do not go together, or `model` is nothing of these.
     """
     overrides = named_overrides(model)
+    if "model.image_size" in settings and (resolutions or overrides):
+        raise UserError("--set model.image_size: set by --resolution here, as a number of pixels")
     if overrides is not None:
         wanted = resolutions or RESOLUTIONS
         return {r: resolve(BASE, {**overrides, **_images(r), **settings}) for r in wanted}
@@ -69,7 +71,12 @@ def _maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
     else:
         tree = _read(path)
 
-    return lambda settings: validate(changed(tree, settings), str(path))
+    def make(settings: Mapping[str, Any]) -> Config:
+        if "size" in settings:
+            raise UserError(f"--set size: only bases have sizes; {path} has model.depth, model.width, model.heads")
+        return validate(changed(tree, settings), str(path))
+
+    return make
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -78,9 +85,11 @@ def _read(path: Path) -> dict[str, Any]:
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: neither JSON nor, as .toml, TOML ({error})") from None
+    if isinstance(content, dict):
+        content = content.get("config", content)
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no sections of a config")
-    return content.get("config", content)
+    return content
 
 
 def _images(resolution: str, latents: bool = True) -> dict[str, Any]:
@@ -92,7 +101,11 @@ def _images(resolution: str, latents: bool = True) -> dict[str, Any]:
     if not latents:
         return {"model.image_size": side}
     if match[2]:
-        return {"model.image_size": side, "model.channels": PIXEL_CHANNELS}
+        return {
+            "model.image_size": side,
+            "model.channels": PIXEL_CHANNELS,
+            "evaluation.guidance_channels": 0,  # all; 3 of 4 are guided where they are latents
+        }
     if side % LATENT_FACTOR:
         raise UserError(f"--resolution {resolution}: latents need a multiple of {LATENT_FACTOR}")
     return {"model.image_size": side // LATENT_FACTOR, "model.channels": LATENT_CHANNELS}

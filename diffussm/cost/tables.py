@@ -39,7 +39,8 @@ def cost(model: str, resolution: str, config: Config) -> dict[str, Any]:
     macs_fixed_per_call: what `backend` computes on an image, and once per call. None where a mixer from outside states
     no MACs.
     """
-    m, e, macs, executed = config.model, config.evaluation, forward_macs(config), executed_macs(config)
+    m, e, macs = config.model, config.evaluation, forward_macs(config)
+    executed = executed_macs(config, config.training.backend)
     calls, factor = e.sampler_steps, 1 if e.guidance == 1 else 2
     s4d = m.kind == "diffussm" and m.mixer == "s4d"
     return {
@@ -106,6 +107,8 @@ def _padded(name: str, cell: str, width: int) -> str:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "unknown"
+    if isinstance(value, float):  # a residue
+        return f"{100 * value:+.4f} %"
     if not isinstance(value, int) or name in COUNTS:
         return str(value)
     return big(value)
