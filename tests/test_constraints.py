@@ -142,11 +142,17 @@ def test_ddims_steps_divide_the_timesteps() -> None:
     assert refused(diffusion__timesteps=30) == said.replace("30", "20").replace("1000", "30")
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "dpm-solver++", "unipc"])
-def test_a_sampler_takes_no_more_steps_than_there_are(sampler: str) -> None:
+def test_ddpm_takes_no_more_steps_than_there_are() -> None:
     said = "evaluation.sampler_steps: 1001 is above diffusion.timesteps = 1000"
-    assert refused(evaluation__sampler=sampler, evaluation__sampler_steps=1001) == said
-    assert resolve("digits", {"evaluation.sampler": sampler, "evaluation.sampler_steps": 30})
+    assert refused(evaluation__sampler="ddpm", evaluation__sampler_steps=1001) == said
+    assert resolve("digits", {"evaluation.sampler": "ddpm", "evaluation.sampler_steps": 1000})
+
+
+@pytest.mark.parametrize("sampler", ["dpm-solver++", "unipc"])
+def test_a_solver_takes_fewer_steps_than_there_are(sampler: str) -> None:
+    said = f"evaluation.sampler_steps: 1000 is not below diffusion.timesteps = 1000, as {sampler} needs"
+    assert refused(evaluation__sampler=sampler, evaluation__sampler_steps=1000) == said
+    assert resolve("digits", {"evaluation.sampler": sampler, "evaluation.sampler_steps": 999})
 
 
 def test_timesteps_are_21_or_more() -> None:

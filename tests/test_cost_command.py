@@ -83,7 +83,10 @@ def row(model: str, *settings: str, resolution: str = "", **more: bool) -> dict[
 def test_rows_have_the_documented_columns() -> None:
     assert [list(one) for one in rows("DiffuSSM-S")] == [COLUMNS] * 4
     more = row("DiT-S/8", "model.depth=1", resolution="256", per_block=True, audited=True)
-    assert list(more) == [*COLUMNS, "parts", "audit"]
+    assert list(more) == [*COLUMNS, "parts", "block", "audit"]
+    of_block = [part for part in more["parts"] if part["part"].startswith("block.")]
+    assert more["block"]["macs_of_one"] == sum(part["macs_of_one"] for part in of_block)
+    assert more["block"]["parameters"] == sum(part["parameters"] for part in of_block)
     assert {tuple(part) for part in more["parts"]} == {
         ("part", "times", "parameters", "macs_per_call", "macs_of_one"),
     }

@@ -20,6 +20,7 @@ A training step counts three forward calls on every image of its batch: one forw
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from diffussm.config import TIMESTEP_FREQUENCIES, Config, ModelConfig
@@ -67,20 +68,24 @@ def parameters(config: Config) -> int:
     return sum(part.times * part.parameters for part in parts(config))
 
 
-def parts(config: Config) -> list[Part]:
+def parts(config: Config) -> tuple[Part, ...]:
     """In the order of computation."""
-    m = config.model
+    return _parts(config.model, config.outputs)
+
+
+@lru_cache(maxsize=4096)  # arms of a grid share most models
+def _parts(m: ModelConfig, outputs: int) -> tuple[Part, ...]:
     d, positions, pixels = m.width, _positions(m), _pixels(m)
     labels = [Part("y_embedder", 1, (m.classes + 1) * d, 0)] if m.classes else []
-    return [
+    return (
         _linear("x_embedder", pixels * m.channels, d, positions),
         _linear("t_embedder.mlp.0", TIMESTEP_FREQUENCIES, d),
         _linear("t_embedder.mlp.2", d, d),
         *labels,
         *(_dit_block(m) if m.kind == "dit" else _diffussm_block(m)),
         _linear("final_layer.adaLN_modulation", d, 2 * d),
-        _linear("final_layer.linear", d, pixels * config.outputs, positions),
-    ]
+        _linear("final_layer.linear", d, pixels * outputs, positions),
+    )
 
 
 def attention_products(m: ModelConfig) -> int:
