@@ -30,7 +30,7 @@ class PatchEmbedder(nn.Module):
         self.proj = nn.Conv2d(channels, width, patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return rearrange(self.proj(x), "b d h w -> b (h w) d")
+        return rearrange(self.proj(x), "b d h w -> b (h w) d").contiguous()  # or all that follows keeps its strides
 
 
 class MLP(nn.Module):
