@@ -14,6 +14,10 @@ REFUSALS = (
     errno.ENOTDIR,
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
 )
 
 

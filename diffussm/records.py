@@ -10,6 +10,7 @@ from diffussm.config import digest, without_new_defaults
 from diffussm.workdir import link_first, write_whole
 
 RECORD_VERSION = 1
+DDPM_VERSION = 2  # before, it visited other timesteps at some numbers of steps
 
 
 class EvaluationKey(BaseModel):
@@ -34,7 +35,8 @@ class EvaluationKey(BaseModel):
 
     @property
     def digest(self) -> str:
-        return digest({"version": RECORD_VERSION, **without_new_defaults(self.model_dump(mode="json"))})
+        version = DDPM_VERSION if self.sampler == "ddpm" else RECORD_VERSION
+        return digest({"version": version, **without_new_defaults(self.model_dump(mode="json"))})
 
     @property
     def fid_name(self) -> str:

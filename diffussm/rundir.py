@@ -59,6 +59,10 @@ class RunDir(WorkDir):
             stored = json.loads(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{self.path}: not a run folder (no config.json)") from None
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            stored = None
+        if not isinstance(stored, dict) or not {"schema", "config"} <= stored.keys():
+            raise UserError(f"{path}: not a run's config")
         if stored["schema"] != SCHEMA_VERSION:
             raise UserError(f"{path}: made with config schema {stored['schema']}, this is {SCHEMA_VERSION}")
         config = Config.model_validate_json(json.dumps(stored["config"]))

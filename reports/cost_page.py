@@ -32,8 +32,8 @@ and what papers print as Gflops are mostly MACs. `diffussm cost MODEL` gives the
 {xl_parameters}
 The paper reports about 673 M. No reading of it gives that number: the formula that it prints for a block falls short
 by {short:.0f} M, the shapes that its own equations need exceed it by {over:.0f} M, and 14 D^2, which comes nearest,
-is no set of those matrices. Each total has 3 D^2 of conditioning in a block, S4D with N = 64, and the embeddings. The
-same shapes give the paper's formula of MACs exactly, so they are what is built.
+would leave out W_0, which its count of MACs has. Each total has 3 D^2 of conditioning in a block, S4D with N = 64,
+and the embeddings. The same shapes give the paper's formula of MACs exactly, so they are what is built.
 
 ## DiT, beside its own paper
 

@@ -284,7 +284,33 @@ COMPLEX = torch.randn(2, 3, 8, dtype=torch.complex64)
             (torch.randn(2, 4, 5, 6), torch.randn(2, 4, 7, 6)),
             2 * 4 * 5 * 7 * (6 + 6),
         ),
+        (
+            torch.nn.functional.scaled_dot_product_attention,
+            (torch.randn(1, 1, 5, 6), torch.randn(2, 4, 7, 6), torch.randn(2, 4, 7, 6)),
+            2 * 4 * 5 * 7 * (6 + 6),
+        ),
         (lambda a: torch.softmax(a.exp() + 1, -1).cumsum(1), (REAL,), 0),
+        (torch.matmul, (torch.randn(5, 3), REAL), 2 * 5 * 3 * 8),  # one matrix for a whole batch
+        (torch.matmul, (torch.randn(4, 1, 5, 3), torch.randn(1, 2, 3, 6)), 4 * 2 * 5 * 3 * 6),
+        (torch.matmul, (torch.randn(3), REAL), 2 * 3 * 8),
+        (torch.matmul, (REAL, torch.randn(8)), 2 * 3 * 8),
+        (torch.mm, (COMPLEX[0], COMPLEX[0].mT.contiguous()), 4 * 3 * 3 * 8),
+        (torch.mv, (REAL[0], torch.randn(8)), 3 * 8),
+        (torch.dot, (torch.randn(8), torch.randn(8)), 8),
+        (torch.addbmm, (torch.zeros(3, 3), REAL, REAL.mT.contiguous()), 2 * 3 * 3 * 8),
+        (torch.square, (REAL,), 0),
+        (torch.square, (COMPLEX,), 4 * 48),
+        (torch.reciprocal, (COMPLEX,), 8 * 48),
+        (torch.fft.rfft, (torch.randn(2, 15),), round(2 * 1.25 * 15 * math.log2(15))),
+        (torch.fft.fft, (REAL,), 6 * 1.25 * 8 * 3),
+        (lambda a, b: torch.einsum("...ij,kj->...ik", a, b), (REAL, torch.randn(5, 8)), 2 * 3 * 5 * 8),
+        (lambda a, b: torch.einsum("...ij,...kj", a, b), (REAL, REAL), 2 * 3 * 3 * 8),
+        (lambda a, b: torch.einsum("ij,ij->ij", a, b), (REAL[0], REAL[0, :1]), 0),
+        (lambda a, b: torch.einsum("ij,ij->ij", a, b), (COMPLEX[0], COMPLEX[0, :1]), 4 * 24),
+        (lambda a, b: torch.einsum("ij,ij->i", a, b), (REAL[0], REAL[0, :1]), 24),
+        (lambda a, b: torch.einsum("ij,kl->il", a, b), (REAL[0], REAL[0]), 0),
+        (lambda a: torch.einsum("ii->i", a), (torch.eye(9),), 0),
+        (torch.nn.functional.conv1d, (REAL, torch.randn(5, 3, 2)), 2 * 5 * 7 * 3 * 2),
     ],
 )
 def test_operators(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], expected: float) -> None:
@@ -321,6 +347,18 @@ def test_a_heavy_operator_without_a_handle_is_an_error_that_names_it(
     with pytest.raises(Uncounted, match=rf"{name} \(3,200 numbers\)"):
         macs(function, torch.eye(40))
     assert macs(function, torch.eye(4)) == 0
+
+
+def test_many_light_calls_are_heavy_together_and_lists_are_looked_into() -> None:
+    def often(a: Tensor) -> Tensor:
+        for _ in range(40):
+            a = torch.linalg.inv(a)
+        return a
+
+    with pytest.raises(Uncounted, match=r"aten::linalg_inv \(1,280 numbers\)"):
+        macs(often, torch.eye(4))
+    with pytest.raises(Uncounted, match=r"aten::linalg_multi_dot"):
+        macs(lambda a, b: torch.linalg.multi_dot([a, b, a]), torch.randn(20, 40), torch.randn(40, 20))
 
 
 def test_attention_written_out_costs_the_same() -> None:

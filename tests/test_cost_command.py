@@ -17,6 +17,8 @@ from diffussm.config import ModelConfig, bases, resolve
 from diffussm.cost.command import report
 from diffussm.cost.executed import executed_macs
 from diffussm.cost.named import NAMED
+from diffussm.models.build import build_model
+from diffussm.models.pretrained import save_pretrained
 
 COLUMNS = [
     "model",
@@ -173,9 +175,22 @@ def test_other_models_have_their_own() -> None:
         "imagenet256": [("256", 1024)],
         "photos": [("32px", 1024)],
     }
-    assert [one["tokens"] for one in rows("digits", resolutions=("16", "16px"))] == [256, 256]
+    shown = rows("digits", resolutions=("16", "32px"))
+    assert [(one["resolution"], one["tokens"]) for one in shown] == [("16px", 256), ("32px", 1024)]
     assert row("imagenet256", resolution="512")["tokens"] == 4096
     assert row("digits", "model.image_size=16")["resolution"] == "16px"
+
+
+def test_a_pretrained_folder(tmp_path: Path) -> None:
+    config = resolve("digits", {"model.kind": "dit", "model.patch": 2})
+    save_pretrained(build_model(config), tmp_path)
+    assert row(str(tmp_path))["macs_per_call"] == row("digits", "model.kind=dit", "model.patch=2")["macs_per_call"]
+
+
+def test_the_backends_own_figures_are_the_chosen_ones() -> None:
+    shown = [row("digits", f"training.backend={name}") for name in ("reference", "fft", "chunked")]
+    assert len({one["macs_per_call"] for one in shown}) == 1
+    assert len({one["executed_macs_per_call"] for one in shown}) == 3
 
 
 # What a model may be
@@ -359,7 +374,8 @@ def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
         (["DiT-XL/3"], "model.patch: 3 does not divide image_size = 32"),
         (["DiT-S/8", "--resolution", "72"], "model.patch: 8 does not divide image_size = 9"),
         (["DiffuSSM-XL/M3"], "model.hourglass: 3 does not divide the 1024 tokens"),
-        (["DiffuSSM-XL/M0"], "model.hourglass = 0: Input should be greater than or equal to 1"),
+        (["DiffuSSM-XL/M0"], "model: unknown name 'DiffuSSM-XL/M0'"),
+        (["DiT-S/2", "--set", "model.patch=4"], "--set model.patch: DiT-S/2 says it already"),
         (["DiT-S/8", "--resolution", "x"], "--resolution x: give pixels a side, as in 256 for latents or 128px"),
         (["DiT-S/8", "--resolution", "0"], "--resolution 0: give pixels a side"),
         (["DiT-S/8", "--resolution", "100"], "--resolution 100: latents need a multiple of 8"),

@@ -16,6 +16,7 @@ from diffussm.models.build import build_model
 from diffussm.models.pretrained import from_pretrained, save_pretrained
 from diffussm.rundir import RunDir
 from diffussm.training.loop import Trainer
+from diffussm.training.state import LeftTrajectory
 
 MODELS: dict[str, dict[str, Any]] = {
     "S4D": {"model.scan": "hilbert", "model.hourglass": 4},
@@ -57,6 +58,14 @@ def test_an_unconditional_model_has_no_table_of_labels() -> None:
     assert not [name for name in names if "y_embedder" in name]
 
 
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_half_precision_comes_back(precision: torch.dtype, tmp_path: Path) -> None:
+    model = made(**MODELS["DiT"])
+    weight = model.blocks[0].mlp.fc1.weight.detach().clone()
+    save_pretrained(model.to(precision), tmp_path)
+    assert torch.equal(from_pretrained(tmp_path).blocks[0].mlp.fc1.weight, weight.to(precision).float())
+
+
 def test_the_backend_is_the_readers_choice(tmp_path: Path) -> None:
     model = made()
     save_pretrained(model, tmp_path)
@@ -83,6 +92,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     [
         ({"diffussm": 2}, "format 2, this is 1"),
         ({"outputs": 3}, "outputs = 3: allowed: channels, or twice as many"),
+        ({"outputs": 2.0}, "outputs = 2.0: allowed: channels, or twice as many"),
         ({"model": {"hourglass": 3}}, "hourglass: 3 does not divide the 64 tokens"),
         ({"model": {"hourglas": 2}}, "did you mean"),
     ],
@@ -136,3 +146,22 @@ def test_an_older_run_of_dit_without_its_fixed_table_goes_on(tmp_path: Path) -> 
     again.state.load_newest(run)
     assert again.state.step == 1
     assert torch.equal(again.state.model.pos_embed, trainer.state.model.pos_embed)
+
+
+def test_a_replay_of_an_older_run_of_dit_stays_on_its_trajectory(tmp_path: Path) -> None:
+    """Its milestones hold no pos_embed; all else must be equal to the bit."""
+    settings = {key: value for key, value in tiny.SETTINGS.items() if key not in ("model.state", "model.hourglass")}
+    config = resolve("digits", {**settings, "model.kind": "dit"})
+    run = RunDir.create(tmp_path, config)
+    trainer = Trainer(config, "auto")
+    trainer.step()
+    trainer.state.save_weights(run, "ema")
+    kept = load_file(run.weights(1, "ema"))
+    del kept["pos_embed"]
+    save_file(kept, run.weights(1, "ema"))
+    replay = RunDir(run.path, lane="replay")
+    trainer.state.save_weights(replay, "ema")
+    kept["final_layer.linear.bias"] += 1
+    save_file(kept, run.weights(1, "ema"))
+    with pytest.raises(LeftTrajectory):
+        trainer.state.save_weights(replay, "ema")

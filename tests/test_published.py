@@ -3,6 +3,7 @@
 import argparse
 import json
 import pickle
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffussm.models.build import construct, initialise
 from diffussm.models.published import _position_embedding, load_diffusers_dit, load_official_dit
 from tests.accuracy import assert_as_accurate
 
+BLOCK, TABLE = "transformer_blocks", "norm1.emb.class_embedder.embedding_table.weight"
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 8}
 SMALL = {**HEADS, "num_layers": 2, "sample_size": 8, "num_embeds_ada_norm": 10}
 S_2 = {"num_attention_heads": 6, "attention_head_dim": 64, "num_layers": 12}
@@ -106,6 +108,13 @@ def test_a_pipelines_folder_and_other_files_of_weights(folder: Path, tmp_path: P
     assert same(load_diffusers_dit(pipeline.parent), expected)
 
 
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.safetensors", "config.json"])
+def test_files_that_are_cut_off_are_named(name: str, folder: Path) -> None:
+    (folder / name).write_bytes((folder / name).read_bytes()[:100])
+    with pytest.raises(UserError, match=re.escape(str(folder / name))):
+        load_diffusers_dit(folder)
+
+
 def same(a: nn.Module, b: nn.Module) -> bool:
     one, two = a.state_dict(), b.state_dict()
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
@@ -120,6 +129,27 @@ def edit(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
 
 def other_embedder(weights: dict[str, Tensor]) -> None:
     weights["transformer_blocks.1.norm1.emb.class_embedder.embedding_table.weight"][3, 4] += 1e-6
+
+
+def without_a_copy(weights: dict[str, Tensor]) -> None:
+    del weights[f"{BLOCK}.1.{TABLE}"]
+
+
+def with_a_published_name(weights: dict[str, Tensor]) -> None:
+    weights["blocks.0.attn.qkv.bias"] = torch.zeros(48)
+
+
+def with_another_query(weights: dict[str, Tensor]) -> None:
+    name = f"{BLOCK}.0.attn1.to_%s.weight"
+    weights[name % "q"], weights[name % "k"] = torch.zeros(17, 16), torch.zeros(15, 16)
+
+
+def with_a_block_more(weights: dict[str, Tensor]) -> None:
+    weights[f"{BLOCK}.99999999.ff.net.2.bias"] = torch.zeros(16)
+
+
+def with_whole_numbers(weights: dict[str, Tensor]) -> None:
+    weights["proj_out_2.bias"] = torch.zeros(32, dtype=torch.long)
 
 
 def without_a_bias(weights: dict[str, Tensor]) -> None:
@@ -137,9 +167,14 @@ def wider(weights: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (other_embedder, "embedding_table.weight of block 1 is not that of block 0; a DiT has one for all"),
-        (without_a_bias, "does not fit the model: blocks.1.mlp.fc2.bias is missing"),
-        (with_a_norm, "blocks.0.attn1.norm_q.weight is unknown"),
+        (other_embedder, f"{BLOCK}.1.{TABLE} is not that of block 0; a DiT has one for all"),
+        (without_a_copy, f"{BLOCK}.1.{TABLE} is missing"),
+        (without_a_bias, f"{BLOCK}.1.ff.net.2.bias is missing"),
+        (with_a_norm, f"{BLOCK}.0.attn1.norm_q.weight is unknown"),
+        (with_a_published_name, "blocks.0.attn.qkv.bias is unknown"),
+        (with_another_query, "to_v.weight are of different shapes"),
+        (with_a_block_more, "3 blocks, where config.json has num_layers = 2"),
+        (with_whole_numbers, "proj_out_2.bias is torch.int64"),
         (wider, "final_layer.linear.weight has shape 32 x 18, not 32 x 16"),
     ],
 )
@@ -155,7 +190,12 @@ def test_weights_that_do_not_fit_are_named(change: Callable[[Any], None], words:
         ("norm_type", "layer_norm", "norm_type = 'layer_norm': a DiT has 'ada_norm_zero'"),
         ("attention_bias", False, "attention_bias = False: a DiT has True"),
         ("sample_size", 9, "patch: 2 does not divide image_size = 9"),
-        ("num_layers", None, "model.depth"),
+        ("num_layers", None, "num_layers = None: a whole number from 1"),
+        ("patch_size", "2", "patch_size = '2': a whole number from 1"),
+        ("patch_size", 0, "patch_size = 0: a whole number from 1"),
+        ("out_channels", 7, "7 outputs; allowed: the 4 channels, or twice as many"),
+        ("norm_eps", 1e-2, "norm_eps = 0.01: a DiT has 1e-05 or 1e-06"),
+        ("_class_name", "UNet2DModel", "a DiT has 'DiTTransformer2DModel' or"),
         ("patch_size", ..., "patch_size is missing"),
     ],
 )
@@ -238,6 +278,36 @@ def test_heads_of_another_width_must_be_given(official: dict[str, Tensor], tmp_p
         load_official_dit(tmp_path / "dit.pt")
 
 
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+def test_an_official_file_in_another_precision_loads(
+    precision: torch.dtype, official: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save({name: value.to(precision) for name, value in official.items()}, tmp_path / "dit.pt")
+    loaded = load_official_dit(tmp_path / "dit.pt", heads=2)
+    assert torch.equal(loaded.blocks[1].mlp.fc1.weight, official["blocks.1.mlp.fc1.weight"].to(precision).float())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("pos_embed", torch.zeros(16), "pos_embed has 1 dimensions, not 3"),
+        ("x_embedder.proj.weight", torch.zeros(16, 4), "x_embedder.proj.weight has 2 dimensions, not 4"),
+        ("x_embedder.proj.weight", torch.zeros(16, 4, 0, 0), "model.patch = 0"),
+        ("final_layer.linear.weight", torch.zeros(20, 16), "5 outputs; allowed: the 4 channels"),
+        ("y_embedder.embedding_table.weight", torch.zeros(()), "has 0 dimensions, not 2"),
+        ("blocks.99999999.mlp.fc1.bias", torch.zeros(64), "blocks.2.attn.qkv.weight is missing"),
+        ("pos_embed", torch.zeros(1, 16, 16, device="meta"), "pos_embed"),
+        ("pos_embed", torch.zeros(1, 16, 16, dtype=torch.complex64), "pos_embed is torch.complex64"),
+    ],
+)
+def test_official_files_of_other_shapes_are_refused(
+    name: str, value: Tensor, words: str, official: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save({**official, name: value}, tmp_path / "dit.pt")
+    with pytest.raises(UserError, match=re.escape(words)):
+        load_official_dit(tmp_path / "dit.pt", heads=2)
+
+
 class Harmful:
     def __init__(self, path: Path):
         self.path = path
@@ -268,7 +338,7 @@ def test_other_files_are_refused(content: Any, words: str, tmp_path: Path) -> No
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(UserError, match=words):
         load_official_dit(tmp_path / "other.pt")
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="No such file"):
         load_official_dit(tmp_path / "missing.pt")
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(UserError, match="not weights alone"):

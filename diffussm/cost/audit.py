@@ -35,7 +35,7 @@ class Audit(NamedTuple):
         return self.products_torch / self.products - 1
 
 
-def audit(config: Config, backend: str = "auto") -> Audit:
+def audit(config: Config, backend: str | None = None) -> Audit:
     """Runs the model twice on the CPU and twice without memory. Raises Uncounted; ValueError without closed form."""
     executed = executed_macs(config, backend)
     if executed is None:

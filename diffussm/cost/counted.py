@@ -25,14 +25,8 @@ from diffussm.ssm.chunked import _Chunked
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"`torch.jit.script` is ")
     from fvcore.nn import FlopCountAnalysis
-    from fvcore.nn.jit_handles import addmm_flop_jit, bmm_flop_jit, linear_flop_jit, matmul_flop_jit
+    from fvcore.nn.jit_handles import conv_flop_jit
 
-FVCORES = {  # right for real numbers
-    "aten::addmm": addmm_flop_jit,
-    "aten::bmm": bmm_flop_jit,
-    "aten::linear": linear_flop_jit,
-    "aten::matmul": matmul_flop_jit,
-}
 THRESHOLD = 1000
 
 
@@ -46,7 +40,7 @@ class Uncounted(Exception):
 def fvcore_counts(model: nn.Module, inputs: tuple[Tensor, ...]) -> Counts:
     """MACs of `model(*inputs)`, by module and operator. Raises Uncounted."""
     analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    analysis.set_op_handle(**handles(FVCORES))
+    analysis.clear_op_handles().set_op_handle(**handles(conv_flop_jit))
     with torch.no_grad(), _opaque(_Chunked):
         analysis.total()
     if without := analysis.unsupported_ops():
@@ -60,17 +54,17 @@ def fvcore_counts(model: nn.Module, inputs: tuple[Tensor, ...]) -> Counts:
     return analysis.by_module_and_operator()
 
 
-def fvcore_macs(config: Config, backend: str = "auto") -> tuple[int, int]:
+def fvcore_macs(config: Config, backend: str | None = None) -> tuple[int, int]:
     """MACs of a network call: on each image, and once whatever the batch; from calls on one image and on two.
 
-    Raises Uncounted.
+    By `backend`, or else the config's. Raises Uncounted.
     """
     model = _empty_model(config, backend, "cpu")
     one, two = (sum(fvcore_counts(model, _inputs(config, n, "cpu"))[""].values()) for n in (1, 2))
     return round(two - one), round(2 * one - two)
 
 
-def torch_macs(config: Config, backend: str = "auto") -> int:
+def torch_macs(config: Config, backend: str | None = None) -> int:
     """MACs of matrix products and attention on each image, likewise; torch counts 2 FLOPs for each."""
     model = _empty_model(config, backend, "meta")
     flops = []
@@ -105,20 +99,26 @@ def _opaque(function: type[torch.autograd.Function]) -> Iterator[None]:
 
 
 def _touching(name: str, touched: Counter[str]) -> Any:
-    """A handle that counts no MACs and keeps how many numbers the operator touches at most."""
+    """A handle that counts no MACs and adds up how many numbers the operator touches."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-        sizes = [value.type().sizes() for value in (*inputs, *outputs) if value.type().kind() == "TensorType"]
-        touched[name] = max(touched[name], sum(math.prod(size or ()) for size in sizes))
+        touched[name] += sum(map(_numbers, (*inputs, *outputs)))
         return Counter()
 
     return handle
 
 
-def _empty_model(config: Config, backend: str, device: str) -> nn.Module:
+def _numbers(value: Any) -> int:
+    """In a tensor, or in a list of them."""
+    if value.type().kind() == "TensorType":
+        return math.prod(value.type().sizes() or ())
+    return sum(map(_numbers, value.node().inputs())) if value.node().kind() == "prim::ListConstruct" else 0
+
+
+def _empty_model(config: Config, backend: str | None, device: str) -> nn.Module:
     """The model with zeros for weights; counts depend on shapes alone."""
     with torch.device("meta"):
-        model = construct(config.model, config.outputs, backend)
+        model = construct(config.model, config.outputs, backend or config.training.backend)
     if device != "meta":
         model.to_empty(device=device)
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):

@@ -21,15 +21,15 @@ class Executed(NamedTuple):
     fixed: int
 
 
-def executed_macs(config: Config, backend: str = "auto") -> Executed | None:
-    """Of the whole network; None where a mixer from outside states no MACs."""
+def executed_macs(config: Config, backend: str | None = None) -> Executed | None:
+    """Of the whole network by `backend`, or else the config's; None where a mixer from outside states no MACs."""
     m, macs = config.model, forward_macs(config)
     if macs.mixer is None:
         return None
     if m.kind == "dit" or m.mixer != "s4d":
         total = macs.dense + macs.mixer
         return Executed(total, total, 0)
-    one = s4d(choose_backend(backend), m.width, m.state, m.length)
+    one = s4d(choose_backend(backend or config.training.backend), m.width, m.state, m.length)
     return Executed(macs.dense + m.depth * one.per_image, macs.dense + m.depth * one.products, m.depth * one.fixed)
 
 

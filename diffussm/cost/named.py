@@ -28,9 +28,9 @@ NAMED = [*DIT, *DIFFUSSM]
 
 def named_overrides(name: str) -> dict[str, Any] | None:
     """Overrides of the base `imagenet256` that make model `name`; None if it is no such name."""
-    if match := re.fullmatch(r"DiT-(S|B|L|XL)/(\d+)", name):
+    if match := re.fullmatch(r"DiT-(S|B|L|XL)/([1-9]\d*)", name):
         return {"model.kind": "dit", "size": match[1], "model.patch": int(match[2])}
-    if match := re.fullmatch(r"DiffuSSM-(S|B|L|XL)(?:/M(\d+))?", name):
+    if match := re.fullmatch(r"DiffuSSM-(S|B|L|XL)(?:/M([1-9]\d*))?", name):
         return {"size": match[1], "model.hourglass": int(match[2] or 2)}
     return None
 
@@ -45,6 +45,8 @@ def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any
     if "model.image_size" in settings and (resolutions or overrides):
         raise UserError("--set model.image_size: set by --resolution here, as a number of pixels")
     if overrides is not None:
+        if said := sorted(overrides.keys() & settings.keys()):
+            raise UserError(f"--set {said[0]}: {model} says it already")
         wanted = resolutions or RESOLUTIONS
         return {r: resolve(BASE, {**overrides, **_images(r), **settings}) for r in wanted}
     make = _maker(model)
@@ -53,7 +55,8 @@ def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any
     if not resolutions:
         side = own.model.image_size
         return {f"{side * LATENT_FACTOR}" if latents else f"{side}px": own}
-    return {r: make({**_images(r, latents), **settings}) for r in resolutions}
+    labels = {r: r if latents else f"{r.removesuffix('px')}px" for r in resolutions}
+    return {labels[r]: make({**_images(r, latents), **settings}) for r in resolutions}
 
 
 def _maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
@@ -63,7 +66,10 @@ def _maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
     path = Path(model)
     if not path.exists():
         raise unknown("model", model, [*NAMED, *bases(), "a run's folder", "a file"])
-    if path.is_dir():
+    stored = path / "config.json"
+    if stored.is_file() and "outputs" in (kept := _read(stored)):
+        tree = _of_pretrained(kept)
+    elif path.is_dir():
         run = RunDir(path)
         tree = run.config().model_dump(mode="json")
         if run.requests():
@@ -79,11 +85,20 @@ def _maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
     return make
 
 
+def _of_pretrained(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a folder that `save_pretrained` wrote: the model, and whether it predicts a variance."""
+    learned = content["outputs"] != content.get("model", {}).get("channels")
+    return {
+        "model": content.get("model", {}),
+        "diffusion": {"learned_variance": learned, "loss": "hybrid" if learned else "simple"},
+    }
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: neither JSON nor, as .toml, TOML ({error})") from None
     if isinstance(content, dict):
         content = content.get("config", content)

@@ -117,6 +117,6 @@ def _cell(name: str, value: Any) -> str:
 def big(value: int) -> str:
     """118.64 G"""
     for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
+        if value >= 0.999995 * size:
             return f"{value / size:.2f} {unit}"
     return str(value)

@@ -38,7 +38,8 @@ def write_sheets(
     for label in labels:
         samples = generate(config, network, rows * columns, label=label)
         of, e = "all" if label is None else f"class-{label}", config.evaluation
-        paths.append(folder / f"{of}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{e.guidance:g}.png")
+        guided = f"{e.guidance:g}" + (f"-of-{e.guidance_channels}-channels" if e.guidance_channels else "")
+        paths.append(folder / f"{of}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}.png")
         sheet(samples.pixels, columns).save(paths[-1])
     return paths
 

@@ -12,6 +12,7 @@ Its initial values are those that its constructor draws from torch's generator, 
 
 import importlib
 import sys
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,12 @@ def directions(mixer_class: Any) -> tuple[str, ...]:
 def outside_macs(config: ModelConfig) -> int | None:
     """MACs of one call on one image as the mixer's class states them; None where it states none."""
     found = outside_class(config.mixer)
-    return int(found.macs(config)) if hasattr(found, "macs") else None
+    if not hasattr(found, "macs"):
+        return None
+    stated = found.macs(config)
+    if not isinstance(stated, Integral) or stated < 0:
+        raise UserError(f"model.mixer = {config.mixer!r}: its macs gives {stated!r}; allowed: a whole number from 0")
+    return int(stated)
 
 
 def outside_parameters(config: ModelConfig) -> int:

@@ -4,15 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from diffussm.config import ModelConfig, validate
 from diffussm.errors import UserError
 from diffussm.models.build import construct
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
-from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config
+from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config, read_safetensors
 from diffussm.models.weights import load_weights
 
 FORMAT = 1
@@ -41,11 +40,7 @@ def from_pretrained(path: Path | str, backend: str = "auto", heads: int | None =
     if not (path / CONFIG).exists() or "diffussm" not in (content := read_config(path)):
         return load_diffusers_dit(path)
     model = construct(*_model_and_outputs(content, path), backend)
-    try:
-        weights = load_file(path / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path / WEIGHTS}: {error}") from None
-    load_weights(model, weights, str(path / WEIGHTS))
+    load_weights(model, read_safetensors(path / WEIGHTS), str(path / WEIGHTS))
     return model.eval()
 
 
@@ -54,6 +49,6 @@ def _model_and_outputs(content: dict[str, Any], path: Path) -> tuple[ModelConfig
         raise UserError(f"{path / CONFIG}: format {content['diffussm']}, this is {FORMAT}")
     config = validate({"model": content.get("model", {})}, str(path / CONFIG)).model
     outputs = content.get("outputs")
-    if outputs not in (config.channels, 2 * config.channels):
+    if type(outputs) is not int or outputs not in (config.channels, 2 * config.channels):
         raise UserError(f"{path / CONFIG}: outputs = {outputs!r}: allowed: channels, or twice as many")
     return config, outputs

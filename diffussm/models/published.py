@@ -8,51 +8,60 @@ weights, and than ours: timestep frequencies with 127 in the exponent's denomina
 
 import argparse
 import json
+import math
 import pickle
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from diffussm.config import load_base, validate
 from diffussm.errors import UserError
 from diffussm.models.dit import DiT
-from diffussm.models.weights import load_weights
+from diffussm.models.weights import listed, load_weights
 
 Weights = dict[str, Tensor]
 
-_DIFFUSERS_MEANS = {  # of a Diffusers config: what a DiT has
-    "norm_type": "ada_norm_zero",
-    "activation_fn": "gelu-approximate",
-    "attention_bias": True,
-    "norm_elementwise_affine": False,
-    "dropout": 0.0,
-    "upcast_attention": False,
+_A_DIT_HAS = {  # fields of a Diffusers config, and what they may be; a field that is not there is as it should be
+    "_class_name": ("DiTTransformer2DModel", "Transformer2DModel"),
+    "norm_type": ("ada_norm_zero",),
+    "activation_fn": ("gelu-approximate",),
+    "attention_bias": (True,),
+    "norm_elementwise_affine": (False,),
+    "norm_eps": (1e-5, 1e-6),
+    "dropout": (0.0,),
+    "upcast_attention": (False,),
+    "double_self_attention": (False,),
+    "cross_attention_dim": (None,),
 }
-_WHOLE = {  # Diffusers' name -> the published one
-    "pos_embed.proj": "x_embedder.proj",
-    "proj_out_1": "final_layer.adaLN_modulation.1",
-    "proj_out_2": "final_layer.linear",
+_WHOLE = {  # the published name -> Diffusers'
+    "x_embedder.proj": "pos_embed.proj",
+    "final_layer.adaLN_modulation.1": "proj_out_1",
+    "final_layer.linear": "proj_out_2",
 }
 _IN_BLOCK = {
-    "norm1.linear": "adaLN_modulation.1",
-    "attn1.to_out.0": "attn.proj",
-    "ff.net.0.proj": "mlp.fc1",
-    "ff.net.2": "mlp.fc2",
+    "adaLN_modulation.1": "norm1.linear",
+    "attn.proj": "attn1.to_out.0",
+    "mlp.fc1": "ff.net.0.proj",
+    "mlp.fc2": "ff.net.2",
 }
-_COPIED = {  # kept in every block
-    "norm1.emb.timestep_embedder.linear_1.weight": "t_embedder.mlp.0.weight",
-    "norm1.emb.timestep_embedder.linear_1.bias": "t_embedder.mlp.0.bias",
-    "norm1.emb.timestep_embedder.linear_2.weight": "t_embedder.mlp.2.weight",
-    "norm1.emb.timestep_embedder.linear_2.bias": "t_embedder.mlp.2.bias",
-    "norm1.emb.class_embedder.embedding_table.weight": "y_embedder.embedding_table.weight",
+_IN_EVERY_BLOCK = {
+    "t_embedder.mlp.0.weight": "norm1.emb.timestep_embedder.linear_1.weight",
+    "t_embedder.mlp.0.bias": "norm1.emb.timestep_embedder.linear_1.bias",
+    "t_embedder.mlp.2.weight": "norm1.emb.timestep_embedder.linear_2.weight",
+    "t_embedder.mlp.2.bias": "norm1.emb.timestep_embedder.linear_2.bias",
+    "y_embedder.embedding_table.weight": "norm1.emb.class_embedder.embedding_table.weight",
 }
 _STACKED = ("attn1.to_q", "attn1.to_k", "attn1.to_v")  # one on the other: attn.qkv
+_LEAVES = ("weight", "bias")
+_PRECISIONS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def load_official_dit(path: Path | str, heads: int | None = None) -> DiT:
@@ -63,22 +72,20 @@ def load_official_dit(path: Path | str, heads: int | None = None) -> DiT:
     """
     path = Path(path)
     weights = _official_weights(path)
-    for name in ("x_embedder.proj.weight", "pos_embed", "final_layer.linear.weight"):
-        if name not in weights:
-            raise UserError(f"{path}: no weights of a DiT ({name} is missing)")
-    width, channels, patch, _ = weights["x_embedder.proj.weight"].shape
-    side = round(weights["pos_embed"].shape[1] ** 0.5)
-    table = weights.get("y_embedder.embedding_table.weight")
+    width, channels, patch, _ = _shape(weights, "x_embedder.proj.weight", 4, path)
+    _, tokens, _ = _shape(weights, "pos_embed", 3, path)
+    rows, _ = _shape(weights, "final_layer.linear.weight", 2, path)
+    table = "y_embedder.embedding_table.weight"
     fields = {
-        "depth": 1 + max((int(m[1]) for m in map(re.compile(r"blocks\.(\d+)\.").match, weights) if m), default=0),
+        "depth": len({match[1] for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))}),
         "width": width,
         "heads": heads or _published_heads(width, path),
         "patch": patch,
-        "image_size": side * patch,
+        "image_size": math.isqrt(tokens) * patch,
         "channels": channels,
-        "classes": 0 if table is None else len(table) - 1,
+        "classes": _shape(weights, table, 2, path)[0] - 1 if table in weights else 0,
     }
-    return _made(fields, weights["final_layer.linear.weight"].shape[0] // patch**2, weights, path)
+    return _made(fields, rows // max(patch, 1) ** 2, weights, path)
 
 
 def load_diffusers_dit(folder: Path | str) -> DiT:
@@ -89,25 +96,23 @@ def load_diffusers_dit(folder: Path | str) -> DiT:
     folder = Path(folder)
     folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
     config = read_config(folder)
-    for field, value in _DIFFUSERS_MEANS.items():
-        if config.get(field, value) != value:
-            raise UserError(f"{folder / 'config.json'}: {field} = {config[field]!r}: a DiT has {value!r}")
-    try:
-        heads, patch, channels = (config[name] for name in ("num_attention_heads", "patch_size", "in_channels"))
-        fields = {
-            "depth": config["num_layers"],
-            "width": heads * config["attention_head_dim"],
-            "heads": heads,
-            "patch": patch,
-            "image_size": config["sample_size"],
-            "channels": channels,
-            "classes": config["num_embeds_ada_norm"],
-        }
-    except KeyError as error:
-        raise UserError(f"{folder / 'config.json'}: {error.args[0]} is missing") from None
-    weights = _from_diffusers(_diffusers_weights(folder), folder)
-    weights["pos_embed"] = _position_embedding(fields["image_size"] // patch, fields["width"])
-    return _made(fields, config.get("out_channels") or channels, weights, folder)
+    for field, allowed in _A_DIT_HAS.items():
+        if config.get(field, allowed[0]) not in allowed:
+            said = " or ".join(map(repr, allowed))
+            raise UserError(f"{folder / 'config.json'}: {field} = {config[field]!r}: a DiT has {said}")
+    count = partial(_count, config, folder / "config.json")
+    heads, channels = count("num_attention_heads"), count("in_channels")
+    fields = {
+        "depth": count("num_layers"),
+        "width": heads * count("attention_head_dim"),
+        "heads": heads,
+        "patch": count("patch_size"),
+        "image_size": count("sample_size"),
+        "channels": channels,
+        "classes": count("num_embeds_ada_norm"),
+    }
+    outputs = channels if config.get("out_channels") is None else count("out_channels")
+    return _made(fields, outputs, _from_diffusers(_diffusers_weights(folder), fields["depth"], folder), folder)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -117,7 +122,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: no config.json") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no config")
@@ -125,10 +130,29 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _made(fields: Mapping[str, Any], outputs: int, weights: Weights, source: Path) -> DiT:
-    config = validate({"model": {"kind": "dit", **fields}}, str(source)).model
-    model = DiT(config, outputs)
-    load_weights(model, weights, str(source))
+    m = validate({"model": {"kind": "dit", **fields}}, str(source)).model
+    if outputs not in (m.channels, 2 * m.channels):
+        raise UserError(f"{source}: {outputs} outputs; allowed: the {m.channels} channels, or twice as many")
+    model = DiT(m, outputs)
+    load_weights(model, {"pos_embed": _position_embedding(m.image_size // m.patch, m.width), **weights}, str(source))
     return model.eval()
+
+
+def _shape(weights: Weights, name: str, dimensions: int, source: Path) -> tuple[int, ...]:
+    if name not in weights:
+        raise UserError(f"{source}: no weights of a DiT ({name} is missing)")
+    if weights[name].dim() != dimensions:
+        raise UserError(f"{source}: {name} has {weights[name].dim()} dimensions, not {dimensions}")
+    return tuple(weights[name].shape)
+
+
+def _count(config: Mapping[str, Any], source: Path, field: str) -> int:
+    if field not in config:
+        raise UserError(f"{source}: {field} is missing")
+    value = config[field]
+    if type(value) is not int or value < 1:
+        raise UserError(f"{source}: {field} = {value!r}: a whole number from 1")
+    return value
 
 
 def _official_weights(path: Path) -> Weights:
@@ -136,27 +160,30 @@ def _official_weights(path: Path) -> Weights:
     for part in ("ema", "model"):  # a training state's
         if isinstance(content, dict) and isinstance(content.get(part), dict):
             content = content[part]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path}: holds no weights by name")
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
+    return {name.removeprefix("module."): value for name, value in _only_weights(content, path).items()}
+
+
+def _only_weights(content: Any, source: Path) -> Weights:
+    """Numbers by name, dense and real."""
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{source}: holds no weights by name")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UserError(f"{source}: holds no weights by name")
+        if value.dtype not in _PRECISIONS or value.layout != torch.strided or value.device.type != "cpu":
+            raise UserError(f"{source}: {name} is {value.dtype}, {value.layout}: weights are dense and floating")
+    return content
 
 
 def _unpickled(path: Path) -> Any:
     """Tensors and plain values; the training state's arguments too, a bare namespace."""
+    refused = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        LookupError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except refused as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
         raise UserError(f"{path}: not weights alone, so not loaded{f' ({reason.strip()})' if reason else ''}") from None
 
@@ -171,39 +198,57 @@ def _published_heads(width: int, source: Path) -> int:
 def _diffusers_weights(folder: Path) -> Weights:
     path = folder / "diffusion_pytorch_model.safetensors"
     if path.exists():
-        return load_file(path)
+        return _only_weights(read_safetensors(path), path)
     path = path.with_suffix(".bin")
     if not path.exists():
-        raise UserError(f"{folder}: no diffusion_pytorch_model.safetensors and no .bin")
-    return _unpickled(path)
+        raise UserError(f"{folder}: no diffusion_pytorch_model.safetensors and no .bin; sharded ones are not read")
+    return _only_weights(_unpickled(path), path)
 
 
-def _from_diffusers(theirs: Weights, source: Path) -> Weights:
-    """Their names to the published ones; what has no published name keeps its own, to be found not to fit."""
-    out: Weights = {}
-    stacked: dict[str, dict[str, Tensor]] = {}
-    for name, value in theirs.items():
-        block, inside = _split_block(name)
-        owner, _, leaf = inside.rpartition(".")
-        if not block:
-            out[f"{_WHOLE.get(owner, owner)}.{leaf}"] = value
-        elif inside in _COPIED:
-            first = out.setdefault(_COPIED[inside], value)
-            if not torch.equal(first, value):
-                raise UserError(f"{source}: {inside} of block {block} is not that of block 0; a DiT has one for all")
-        elif owner in _STACKED:
-            stacked.setdefault(f"blocks.{block}.attn.qkv.{leaf}", {})[owner] = value
+def read_safetensors(path: Path) -> Weights:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _from_diffusers(theirs: Weights, depth: int, source: Path) -> Weights:
+    """Under the published names; UserError for a name too few or too many, or copies that differ."""
+    blocks = {match[1] for name in theirs if (match := re.match(r"transformer_blocks\.(\d+)\.", name))}
+    if len(blocks) != depth:
+        raise UserError(f"{source}: {len(blocks)} blocks, where config.json has num_layers = {depth}")
+    names = _diffusers_names(depth)
+    expected = {name for part in names.values() for name in part}
+    faults = [f"{name} is missing" for name in sorted(expected - theirs.keys())]
+    faults += [f"{name} is unknown" for name in sorted(theirs.keys() - expected)]
+    if faults:
+        raise UserError(f"{source}: {listed(faults)}")
+    out = {}
+    for name, part in names.items():
+        values = [theirs[one] for one in part]
+        if name in _IN_EVERY_BLOCK:
+            for one, value in zip(part, values, strict=True):
+                if value.shape != values[0].shape or not torch.allclose(value, values[0], 0, 0, equal_nan=True):
+                    raise UserError(f"{source}: {one} is not that of block 0; a DiT has one for all")
+            out[name] = values[0]
+        elif len({value.shape for value in values}) > 1:
+            raise UserError(f"{source}: {', '.join(part)} are of different shapes")
         else:
-            out[f"blocks.{block}.{_IN_BLOCK.get(owner, owner)}.{leaf}"] = value
-    for name, parts in stacked.items():
-        out[name] = torch.cat([parts[part] for part in _STACKED if part in parts])
+            out[name] = torch.cat(values) if len(values) > 1 else values[0]
     return out
 
 
-def _split_block(name: str) -> tuple[str, str]:
-    """Number of the block, empty for none, and the name inside it."""
-    match = re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", name)
-    return (match[1], match[2]) if match else ("", name)
+def _diffusers_names(depth: int) -> dict[str, list[str]]:
+    """The published name -> where it is in Diffusers' format."""
+    out = {f"{ours}.{leaf}": [f"{theirs}.{leaf}"] for ours, theirs in _WHOLE.items() for leaf in _LEAVES}
+    blocks = [(f"blocks.{i}", f"transformer_blocks.{i}") for i in range(depth)]
+    for ours, theirs in _IN_EVERY_BLOCK.items():
+        out[ours] = [f"{block}.{theirs}" for _, block in blocks]
+    for leaf in _LEAVES:
+        for block, other in blocks:
+            out |= {f"{block}.{ours}.{leaf}": [f"{other}.{theirs}.{leaf}"] for ours, theirs in _IN_BLOCK.items()}
+            out[f"{block}.attn.qkv.{leaf}"] = [f"{other}.{part}.{leaf}" for part in _STACKED]
+    return out
 
 
 def _position_embedding(side: int, width: int) -> Tensor:

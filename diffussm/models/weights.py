@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from diffussm.errors import UserError
 
 FIXED = ("pos_embed",)  # functions of the config: may be missing, must be right if they are there
-FIXED_TOLERANCE = 1e-4  # half precision in a checkpoint, of values up to 1
 SHOWN = 6
 
 
@@ -28,14 +27,29 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         if name in own and name in weights and not _close(weights[name], own[name])
     ]
     if faults:
-        more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise UserError(f"{source}: does not fit the model: {', '.join(faults[:SHOWN])}{more}")
+        raise UserError(f"{source}: does not fit the model: {listed(faults)}")
     model.load_state_dict({**{name: own[name] for name in FIXED if name in own}, **weights})
+
+
+def same_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Bit for bit, but for what is fixed and only one of them has."""
+    apart = a.keys() ^ b.keys()
+    return apart <= set(FIXED) and all(torch.equal(a[name], b[name]) for name in a.keys() & b.keys())
+
+
+def listed(faults: list[str]) -> str:
+    """The first few, and how many more."""
+    more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return ", ".join(faults[:SHOWN]) + more
 
 
 def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "one number"
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
-    return a.shape != b.shape or torch.allclose(a.float().cpu(), b.float().cpu(), rtol=0, atol=FIXED_TOLERANCE)
+def _close(given: Tensor, own: Tensor) -> bool:
+    """To the rounding of the file's precision, of values up to 1; a difference of shape is told elsewhere."""
+    if given.shape != own.shape:
+        return True
+    tolerance = 1e-5 + torch.finfo(given.dtype).eps
+    return torch.allclose(given.float().cpu(), own.float().cpu(), rtol=0, atol=tolerance)

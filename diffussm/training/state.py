@@ -4,12 +4,12 @@ import io
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import nn
 
 from diffussm.config import TrainingConfig
 from diffussm.models.build import parameter_groups
-from diffussm.models.weights import load_weights
+from diffussm.models.weights import load_weights, same_weights
 from diffussm.rundir import RunDir
 from diffussm.training.ema import EMA
 from diffussm.workdir import write_whole
@@ -64,8 +64,8 @@ class TrainingState:
         weights = self.model.state_dict()  # buffers too
         if kind == "ema":
             weights = weights | self.ema.state_dict()
-        content, path = save({name: value.clone() for name, value in weights.items()}), run.weights(self.step, kind)
+        path = run.weights(self.step, kind)
         if run.lane == "train" or not path.exists():
-            write_whole(path, content)
-        elif path.read_bytes() != content:
+            write_whole(path, save({name: value.clone() for name, value in weights.items()}))
+        elif not same_weights(load(path.read_bytes()), weights):
             raise LeftTrajectory(f"{kind} weights of step {self.step} are not those kept: another machine or code")
