@@ -1,10 +1,9 @@
 """A model in a folder: `config.json` and `model.safetensors`; and published ones, read the same way."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from diffussm.config import ModelConfig, validate
 from diffussm.errors import UserError
@@ -13,6 +12,7 @@ from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config, read_safetensors
 from diffussm.models.weights import load_weights
+from diffussm.workdir import to_json, write_whole
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -23,9 +23,9 @@ def save_pretrained(model: DiT | DiffuSSM, folder: Path | str) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    write_whole(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
     content = {"diffussm": FORMAT, "outputs": model.outputs, "model": model.config.model_dump(mode="json")}
-    (folder / CONFIG).write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(folder / CONFIG, to_json(content))
 
 
 def from_pretrained(path: Path | str, backend: str = "auto", heads: int | None = None) -> DiT | DiffuSSM:
