@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from diffussm.config import Config
 from diffussm.cost.handles import handles
 from diffussm.models.build import construct
-from diffussm.ssm.chunked import _Chunked
+from diffussm.ssm.chunked import ChunkedConvolution
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"`torch.jit.script` is ")
@@ -41,12 +41,12 @@ def fvcore_counts(model: nn.Module, inputs: tuple[Tensor, ...]) -> Counts:
     """MACs of `model(*inputs)`, by module and operator. Raises Uncounted."""
     analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.clear_op_handles().set_op_handle(**handles(conv_flop_jit))
-    with torch.no_grad(), _opaque(_Chunked):
+    with torch.no_grad(), _opaque(ChunkedConvolution):
         analysis.total()
     if without := analysis.unsupported_ops():
         touched: Counter[str] = Counter()
         analysis.set_op_handle(**{name: _touching(name, touched) for name in without})
-        with torch.no_grad(), _opaque(_Chunked):
+        with torch.no_grad(), _opaque(ChunkedConvolution):
             analysis.total()
         heavy = [f"{name} ({n:,} numbers)" for name, n in sorted(touched.items()) if n > THRESHOLD]
         if heavy:

@@ -54,7 +54,7 @@ def handles(convolution: Callable[..., Any]) -> dict[str, Handle]:
         "aten::fft_ifft": complex_fft,
         "aten::fft_rfft": fft_of_reals,
         "aten::fft_irfft": fft_to_reals,
-        "prim::PythonOp._Chunked": chunked_s4d,
+        "prim::PythonOp.ChunkedConvolution": chunked_s4d,
     }
     return own
 

@@ -40,7 +40,7 @@ def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
     padding = -length % chunk  # zeros at the end feed no state that any kept output sees
     if padding:
         u = torch.nn.functional.pad(u, (0, 0, 0, padding))
-    y = _Chunked.apply(u, z, c, p.skip, bidirectional, chunk)
+    y = ChunkedConvolution.apply(u, z, c, p.skip, bidirectional, chunk)
     return y[:, :length] if padding else y
 
 
@@ -61,7 +61,7 @@ class _Block(NamedTuple):
     states: tuple[Tensor | None, Tensor | None]  # (d, B n, N): h; None for a sequence of one chunk
 
 
-class _Chunked(torch.autograd.Function):
+class ChunkedConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, z: Tensor, c: Tensor, skip: Tensor, bidirectional: bool, chunk: int) -> Tensor:
         batch, length, width = u.shape
