@@ -129,6 +129,7 @@ def test_the_codes_fault_is_not_tried_again(folder: Folder) -> None:
     assert run.owner() == 1  # nobody tried
 
 
+@pytest.mark.slow
 def test_the_codes_fault_is_tried_again_when_somebody_says_so_or_the_code_is_another(folder: Folder) -> None:
     folder.mixer("raise ValueError('not like this')")
     assert folder.launch("--jobs", "1").returncode == 1
@@ -255,6 +256,7 @@ def test_an_edited_source_changes_nothing_in_a_launch(tmp_path: Path) -> None:
     assert {json.loads(path.read_text())["provenance"]["code"] for path in records} == {copy.name}
 
 
+@pytest.mark.slow
 def test_orders_reach_a_launch_that_goes_on(folder: Folder) -> None:
     """Cancelled, a run stops after a checkpoint; retried, it goes on; extended, it goes on further: in one launch."""
     folder.settings[folder.settings.index("--set=training.steps=24")] = "--set=training.steps=1500"

@@ -132,6 +132,7 @@ KILLS: list[tuple[Callable[[int], None], int, float]] = [
 ]
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     run = tiny.run_folder(tmp_path)
     for arrange, count, checkpoint_seconds in KILLS:
