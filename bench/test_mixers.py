@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.measure import ROUNDS, WARMUP, measure
 from diffussm import timing
 from diffussm.config import ModelConfig, resolve
 from diffussm.models.build import initialise
@@ -17,7 +18,6 @@ from diffussm.models.diffussm import Block
 from diffussm.ssm.s4d import S4D
 from diffussm.training.loop import Trainer
 
-ROUNDS, WARMUP = 25, 3
 LONG_ROUNDS = 9
 WIDTH, LENGTH, BATCH = 64, 64, 128
 SHAPES = [(64, 64, 128), (384, 1024, 4), (384, 4096, 1), (1152, 1024, 1)]  # D, L, B
@@ -28,14 +28,6 @@ def words(width: int, length: int, batch: int) -> str:
 
 
 SHAPE = words(WIDTH, LENGTH, BATCH)
-
-
-def measure(
-    benchmark: Any, function: Callable[[], Any], group: str, name: str, rounds: int = ROUNDS, **extra: Any
-) -> None:
-    benchmark.group, benchmark.name = group, name
-    benchmark.extra_info.update(extra)
-    benchmark.pedantic(function, rounds=rounds, warmup_rounds=WARMUP)
 
 
 def s4d(backend: str) -> S4D:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.test_mixers import measure
+from bench.measure import measure
 from diffussm import timing
-from diffussm.config import Config, resolve
+from diffussm.config import Config
 from diffussm.cost.closed_form import parts
-from diffussm.cost.named import BASE, named_overrides
+from diffussm.cost.named import named
 from diffussm.models.build import build_model
 
 BATCH, ROUNDS, WARMUP = 4, 5, 1
@@ -73,7 +73,7 @@ def limit(config: Config) -> Callable[[], None]:
     linear = [
         (torch.randn(rows, i), torch.randn(i, o), torch.randn(rows, o))
         for part in parts(config)
-        if part.times == m.depth and part.macs and "products" not in part.name and "adaLN" not in part.name
+        if part.name.startswith("block.") and part.macs and part.parameters and "adaLN" not in part.name
         for i, o in [_sizes(part.macs // m.length, part.parameters)]
     ]
     q, scores = torch.randn(heads, m.length, size), torch.randn(heads, m.length, m.length)
@@ -115,7 +115,7 @@ def test_dit_training_step(benchmark: Any, peer: str) -> None:
     """On two cores: no slower than Diffusers' (ratio at most 1); the limit says how much there is to win."""
     if peer == "diffusers" and not find_spec("diffusers"):
         pytest.skip("missing: diffusers")
-    config = resolve(BASE, {**(named_overrides(NAME) or {}), **({"model.depth": 1} if benchmark.disabled else {})})
+    config = named(NAME, {"model.depth": 1} if benchmark.disabled else None)
     calls = {"ours": ours(config), peer: PEERS[peer](config)}
     if benchmark.disabled:
         benchmark(calls[peer])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from diffussm.config import Config, resolve
 from diffussm.cost.closed_form import forward_macs, parameters
-from diffussm.cost.named import BASE, LATENT_FACTOR, NAMED, configs, named_overrides
+from diffussm.cost.named import BASE, LATENT_FACTOR, NAMED, configs, named
 from diffussm.cost.tables import big, cost
 from reports import markdown as md
 from reports.paper import reported_macs
@@ -19,8 +19,7 @@ from reports.reported import PUBLISHED
 
 ROOT = Path(__file__).parents[1]
 AUDIT = ROOT / "docs" / "cost_audit.csv"
-REPORTED_PARAMETERS = 673e6  # of DiffuSSM-XL, about
-
+REPORTED_PARAMETERS_M = 673  # millions, of DiffuSSM-XL, about
 
 PAGE = """# What the models cost
 
@@ -69,17 +68,16 @@ by element, which no counter counts.
 
 
 def page(audit: pd.DataFrame) -> str:
-    ours, d, depth = parameters(_named("DiffuSSM-XL")), 1152, 29
-    reported = reported_macs().set_index(["name", "resolution"]).macs_per_call["DiffuSSM-XL, reported total / images"]
+    readings, implied = xl_parameters(), _implied_gmacs()
     return PAGE.format(
-        xl_parameters=md.table(xl_parameters()),
-        short=(REPORTED_PARAMETERS - (ours - 2 * depth * d * d)) / 1e6,
-        over=(ours - REPORTED_PARAMETERS) / 1e6,
+        xl_parameters=md.table(readings),
+        short=REPORTED_PARAMETERS_M - parameters_of_xl(13),
+        over=parameters_of_xl(15) - REPORTED_PARAMETERS_M,
         dit=md.table(dit_table()),
-        xl_512=_gmacs(_named("DiT-XL/2", 512)),
+        xl_512=_gmacs(_at("DiT-XL/2", 512)),
         hourglass=md.table(hourglass_table()),
         implied=md.table(implied_table()),
-        growth=reported[512] / reported[256],
+        growth=implied[512] / implied[256],
         named=md.table(named_table()),
         audit=md.table(audit_table(audit)),
     )
@@ -87,30 +85,34 @@ def page(audit: pd.DataFrame) -> str:
 
 def xl_parameters() -> pd.DataFrame:
     """DiffuSSM-XL's parameters by each reading of the paper: ours, and ours with other matrices in a block."""
-    config = _named("DiffuSSM-XL")
-    d, depth, ours = config.model.width, config.model.depth, parameters(config)
     rows = []
     for reading, matrices in (
         ("as printed, 9 D^2 + 2 M D^2", 13),
         ("a matrix less than the shapes", 14),
         ("the shapes of its equations, 13 D^2 + M D^2 (built here)", 15),
     ):
-        total = ours - (15 - matrices) * depth * d * d
+        millions = parameters_of_xl(matrices)
         rows.append(
             {
                 "a block at M = 2": reading,
                 "D^2": matrices,
-                "parameters": f"{total / 1e6:.1f} M",
-                "against 673 M": f"{100 * (total / REPORTED_PARAMETERS - 1):+.1f} %",
+                "parameters": f"{millions:.1f} M",
+                "against 673 M": f"{100 * (millions / REPORTED_PARAMETERS_M - 1):+.1f} %",
             }
         )
     return pd.DataFrame(rows)
 
 
+def parameters_of_xl(matrices: int) -> float:
+    """Millions, if a block at M = 2 had so many D x D matrices; it has 15."""
+    config = named("DiffuSSM-XL")
+    return (parameters(config) - (15 - matrices) * config.model.depth * config.model.width**2) / 1e6
+
+
 def dit_table() -> pd.DataFrame:
     rows = []
     for row in pd.read_csv(PUBLISHED / "dit.csv").to_dict("records"):
-        config = _named(row["model"])
+        config = named(row["model"])
         gmacs = _gmacs(config)
         rows.append(
             {
@@ -144,17 +146,16 @@ def hourglass_table() -> pd.DataFrame:
 
 
 def implied_table() -> pd.DataFrame:
-    reported = reported_macs().set_index(["name", "resolution"]).macs_per_call
     rows = []
-    for resolution in (256, 512):
-        ours = _gmacs(_named("DiffuSSM-XL", resolution))
-        implied = reported["DiffuSSM-XL, reported total / images", resolution] / 1e9
+    for resolution, implied in _implied_gmacs().items():
+        config = _at("DiffuSSM-XL", resolution)
+        m, ours = config.model, _gmacs(config)
         rows.append(
             {
                 "pixels": resolution,
                 "reported total / images, G": f"{implied:.1f}",
                 "ours, G": f"{ours:.1f}",
-                "of them 29 x 7.5 L D^2": f"{29 * 7.5 * (resolution // LATENT_FACTOR) ** 2 * 1152**2 / 1e9:.1f}",
+                "of them 29 x 7.5 L D^2": f"{m.depth * 7.5 * m.length * m.width**2 / 1e9:.1f}",
                 "difference": f"{100 * (ours / implied - 1):+.1f} %",
             }
         )
@@ -210,9 +211,15 @@ def _gmacs(config: Config) -> float:
     return total / 1e9
 
 
-def _named(name: str, resolution: int = 256) -> Config:
-    overrides: dict[str, Any] = {**(named_overrides(name) or {}), "model.image_size": resolution // LATENT_FACTOR}
-    return resolve(BASE, overrides)
+def _at(name: str, resolution: int) -> Config:
+    return named(name, {"model.image_size": resolution // LATENT_FACTOR})
+
+
+def _implied_gmacs() -> dict[Any, float]:
+    """Resolution -> G MACs of a call as DiffuSSM's paper implies them."""
+    table = reported_macs()
+    theirs = table[table.name == "DiffuSSM-XL, reported total / images"]
+    return dict(zip(theirs.resolution, theirs.macs_per_call / 1e9, strict=True))
 
 
 def main() -> int:

@@ -3,9 +3,8 @@
 import pandas as pd
 import pytest
 
-from diffussm.config import resolve
 from diffussm.cost.executed import executed_macs
-from diffussm.cost.named import BASE, NAMED, named_overrides
+from diffussm.cost.named import NAMED, named
 from reports import cost_page
 
 AUDIT = pd.read_csv(cost_page.AUDIT)
@@ -19,7 +18,7 @@ def test_the_page_is_the_generated_one() -> None:
 def test_the_audit_is_of_these_models(row: dict[str, object]) -> None:
     """Its closed forms are those of today; the counters agree within 0.1 % of them."""
     backend = "auto" if pd.isna(row["backend"]) else str(row["backend"])
-    executed = executed_macs(resolve(BASE, named_overrides(str(row["model"]))), backend)
+    executed = executed_macs(named(str(row["model"])), backend)
     assert executed is not None
     assert (row["per_image"], row["products"], row["fixed"]) == (
         executed.per_image,

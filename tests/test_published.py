@@ -15,8 +15,8 @@ from diffusers import DiTTransformer2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diffussm.config import Config, resolve
-from diffussm.cost.named import BASE, named_overrides
+from diffussm.config import Config
+from diffussm.cost.named import named as named_with
 from diffussm.errors import UserError
 from diffussm.models.build import construct, initialise
 from diffussm.models.published import _position_embedding, load_diffusers_dit, load_official_dit
@@ -30,7 +30,7 @@ XL_2 = {"num_attention_heads": 16, "attention_head_dim": 72, "num_layers": 2}
 
 
 def named(name: str, **model: Any) -> Config:
-    return resolve(BASE, {**(named_overrides(name) or {}), **{f"model.{key}": value for key, value in model.items()}})
+    return named_with(name, {f"model.{key}": value for key, value in model.items()})
 
 
 def theirs(**changes: Any) -> DiTTransformer2DModel:

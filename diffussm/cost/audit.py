@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from diffussm.config import Config, resolve
-from diffussm.cost.counted import fvcore_macs, torch_macs
+from diffussm.config import Config
+from diffussm.cost.counted import Uncounted, fvcore_macs, torch_macs
 from diffussm.cost.executed import executed_macs
-from diffussm.cost.named import BASE, NAMED, named_overrides
+from diffussm.cost.named import NAMED, named
 
 
 class Audit(NamedTuple):
@@ -36,10 +36,10 @@ class Audit(NamedTuple):
 
 
 def audit(config: Config, backend: str | None = None) -> Audit:
-    """Runs the model twice on the CPU and twice without memory. Raises Uncounted; ValueError without closed form."""
+    """Runs the model twice on the CPU and twice without memory. Raises Uncounted, also without closed form."""
     executed = executed_macs(config, backend)
     if executed is None:
-        raise ValueError(f"{config.model.mixer} states no MACs")
+        raise Uncounted(f"model.mixer = {config.model.mixer!r} states no MACs to compare with")
     per_image, fixed = fvcore_macs(config, backend)
     return Audit(executed.per_image, per_image, executed.fixed, fixed, executed.products, torch_macs(config, backend))
 
@@ -47,7 +47,7 @@ def audit(config: Config, backend: str | None = None) -> Audit:
 def rows() -> Iterator[dict[str, Any]]:
     """A row for each named model, and for each backend where it has S4D."""
     for name in NAMED:
-        config = resolve(BASE, named_overrides(name))
+        config = named(name)
         for backend in ("fft", "chunked") if config.model.kind == "diffussm" else ("",):
             found = audit(config, backend or "auto")
             residues = {"residue_fvcore": found.residue_fvcore, "residue_torch": found.residue_torch}

@@ -29,12 +29,11 @@ with warnings.catch_warnings():
 
 THRESHOLD = 1000
 
-
 Counts = dict[str, Counter[str]]  # module -> operator -> MACs; "" is the whole model
 
 
 class Uncounted(Exception):
-    """Operators without a handle that touch much, by name."""
+    """What cannot be counted, or not compared: operators without a handle that touch much, by name."""
 
 
 def fvcore_counts(model: nn.Module, inputs: tuple[Tensor, ...]) -> Counts:

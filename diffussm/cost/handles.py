@@ -1,4 +1,4 @@
-"""What an operator of a traced graph costs in multiply-adds: fvcore's handles where they are right, ours elsewhere.
+"""What an operator of a traced graph costs in multiply-adds: handles for fvcore, all but its convolution's ours.
 
 fvcore by itself counts nothing for attention, FFTs and custom Functions, rounds einsums, and counts a complex product
 as a real one. Here a complex product is 4 MACs, one of a complex and a real number 2, a complex quotient 8; a complex
@@ -29,7 +29,6 @@ FREE = """
     sort sqrt std sub sub_ sum swapaxes tanh tensor_split tile topk tril triu triu_ trunc unflatten unfold uniform
     unsafe_chunk unsafe_split var view_as view_as_complex view_as_real where zero_
 """
-
 
 PRODUCTS = {  # sums over the last axis of the operand in this place
     **dict.fromkeys(("mm", "bmm", "matmul", "mv", "dot", "vdot", "inner", "linear"), 0),

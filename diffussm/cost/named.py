@@ -26,7 +26,14 @@ DIFFUSSM = [f"DiffuSSM-{size}" for size in ("S", "B", "L", "XL")]
 NAMED = [*DIT, *DIFFUSSM]
 
 
-def named_overrides(name: str) -> dict[str, Any] | None:
+def named(name: str, settings: Mapping[str, Any] | None = None) -> Config:
+    """The config of a named model at its base's 32 x 32 latents, changed by `settings` (dotted keys)."""
+    if (overrides := _overrides(name)) is None:
+        raise unknown("model", name, NAMED)
+    return resolve(BASE, {**overrides, **(settings or {})})
+
+
+def _overrides(name: str) -> dict[str, Any] | None:
     """Overrides of the base `imagenet256` that make model `name`; None if it is no such name."""
     if match := re.fullmatch(r"DiT-(S|B|L|XL)/([1-9]\d*)", name):
         return {"model.kind": "dit", "size": match[1], "model.patch": int(match[2])}
@@ -41,14 +48,14 @@ def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any
     A file is JSON or TOML with the sections of the schema. Without `resolutions`, a named model has those of the
     literature and any other its own. UserError where they do not go together, or `model` is nothing of these.
     """
-    overrides = named_overrides(model)
+    overrides = _overrides(model)
     if "model.image_size" in settings and (resolutions or overrides):
         raise UserError("--set model.image_size: set by --resolution here, as a number of pixels")
     if overrides is not None:
         if said := sorted(overrides.keys() & settings.keys()):
             raise UserError(f"--set {said[0]}: {model} says it already")
         wanted = resolutions or RESOLUTIONS
-        return {r: resolve(BASE, {**overrides, **_images(r), **settings}) for r in wanted}
+        return {r: named(model, {**_images(r), **settings}) for r in wanted}
     make = _maker(model)
     own = make(settings)
     latents = own.data.name.endswith("-latents")
@@ -67,7 +74,7 @@ def _maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
     if not path.exists():
         raise unknown("model", model, [*NAMED, *bases(), "a run's folder", "a file"])
     stored = path / "config.json"
-    if stored.is_file() and "outputs" in (kept := _read(stored)):
+    if stored.is_file() and "diffussm" in (kept := _read(stored)):
         tree = _of_pretrained(kept)
     elif path.is_dir():
         run = RunDir(path)
@@ -87,7 +94,7 @@ def _maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
 
 def _of_pretrained(content: Mapping[str, Any]) -> dict[str, Any]:
     """Of a folder that `save_pretrained` wrote: the model, and whether it predicts a variance."""
-    learned = content["outputs"] != content.get("model", {}).get("channels")
+    learned = content.get("outputs") != content.get("model", {}).get("channels")
     return {
         "model": content.get("model", {}),
         "diffusion": {"learned_variance": learned, "loss": "hybrid" if learned else "simple"},

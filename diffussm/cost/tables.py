@@ -39,8 +39,7 @@ def cost(model: str, resolution: str, config: Config) -> dict[str, Any]:
     macs_fixed_per_call: what `backend` computes on an image, and once per call. None where a mixer from outside states
     no MACs.
     """
-    m, e, macs = config.model, config.evaluation, forward_macs(config)
-    executed = executed_macs(config, config.training.backend)
+    m, e, macs, executed = config.model, config.evaluation, forward_macs(config), executed_macs(config)
     calls, factor = e.sampler_steps, 1 if e.guidance == 1 else 2
     s4d = m.kind == "diffussm" and m.mixer == "s4d"
     return {

@@ -10,8 +10,8 @@ from diffussm.errors import UserError
 from diffussm.models.build import construct
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
-from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config, read_safetensors
-from diffussm.models.weights import load_weights
+from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config
+from diffussm.models.weights import load_weights, read_safetensors
 from diffussm.workdir import to_json, write_whole
 
 FORMAT = 1

@@ -18,14 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from diffussm.config import load_base, validate
 from diffussm.errors import UserError
 from diffussm.models.dit import DiT
-from diffussm.models.weights import listed, load_weights
+from diffussm.models.weights import listed, load_weights, read_safetensors
 
 Weights = dict[str, Tensor]
 
@@ -203,13 +201,6 @@ def _diffusers_weights(folder: Path) -> Weights:
     if not path.exists():
         raise UserError(f"{folder}: no diffusion_pytorch_model.safetensors and no .bin; sharded ones are not read")
     return _only_weights(_unpickled(path), path)
-
-
-def read_safetensors(path: Path) -> Weights:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def _from_diffusers(theirs: Weights, depth: int, source: Path) -> Weights:

@@ -1,14 +1,25 @@
 """Weights into a model: all of them fit, or an error names those that do not."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffussm.errors import UserError
 
 FIXED = ("pos_embed",)  # functions of the config: may be missing, must be right if they are there
 SHOWN = 6
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """A file's weights by name; UserError for one that is missing, cut off or anything else."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
