@@ -11,7 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -167,16 +167,19 @@ class Request(Section):
 
     @property
     def digest(self) -> str:
-        return digest(self._content())
+        return _request_digest(self, frozenset())
 
     @property
     def results(self) -> str:
         """Digest of what comes out: equal for requests that differ only in how they are worked on."""
-        return digest(self._content({"batch"}))
+        return _request_digest(self, frozenset({"batch"}))
 
-    def _content(self, without: set[str] | None = None) -> dict[str, Any]:
-        evaluation = self.evaluation.model_dump(mode="json", exclude=without)
-        return {**self.model_dump(mode="json", exclude={"evaluation"}), "evaluation": without_new_defaults(evaluation)}
+
+@lru_cache(maxsize=1 << 12)  # the runs of a grid are mostly asked the same
+def _request_digest(request: Request, without: frozenset[str]) -> str:
+    """Without some fields of the evaluation."""
+    evaluation = without_new_defaults(request.evaluation.model_dump(mode="json", exclude=set(without)))
+    return digest({**request.model_dump(mode="json", exclude={"evaluation"}), "evaluation": evaluation})
 
 
 NEW_IN_EVALUATION = {"guidance_channels": 0}  # fields that came after the first digests, at their defaults
@@ -259,7 +262,7 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
 
 def changed(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The sections of a config with dotted keys set; the tree itself stays as it is."""
-    out = {name: dict(part) if isinstance(part, Mapping) else part for name, part in tree.items()}
+    out = {name: dict(part) if isinstance(part, dict) else part for name, part in tree.items()}
     for key, value in overrides.items():
         section, field = split_key(key)
         if field is None:
@@ -321,6 +324,7 @@ def _check_evaluation(config: Config, source: str) -> None:
         )
 
 
+@cache
 def split_key(key: str) -> tuple[str, str | None]:
     """`section.field`, a top-level field or `size`, checked against the schema."""
     section, _, field = key.partition(".")
@@ -383,6 +387,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
+@lru_cache(maxsize=1 << 15)  # a plan asks for each of its runs' more than once
 def run_id(config: Config) -> str:
     """Readable slug and digest: equal for equal trajectories, whatever grid or arm they came from."""
     m = config.model
