@@ -130,8 +130,22 @@ class TrainingConfig(Section):
 SOLVERS = ("dpm-solver++", "unipc")  # the samplers that Diffusers brings
 
 
+Metric = Literal[
+    "fid",
+    "sfid",
+    "inception_score",
+    "kid",
+    "precision",
+    "recall",
+    "label_accuracy",
+    "clean_fid",
+    "clean_fid_legacy",
+]  # what each means is in `measures`
+
+
 class EvaluationConfig(Section):
     extractor: str = "digits-cnn"
+    extractor_weights: str = ""  # a file, or a folder of files under their published names; empty: $DIFFUSSM_WEIGHTS
     samples: Annotated[int, Field(ge=2)] = 1000
     batch: Positive = 250
     reference: str = "digits"
@@ -140,7 +154,7 @@ class EvaluationConfig(Section):
     guidance: Annotated[float, Field(ge=0)] = 1.0  # 1: none
     guidance_channels: Count = 0  # only the first channels of the noise are guided; 0: all
     clip: bool = True  # clamp predicted images to [-1, 1] at each step: right for pixels, wrong for latents
-    metrics: Annotated[tuple[Literal["fid", "label_accuracy"], ...], Field(min_length=1)] = ("fid",)
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] = ("fid",)
     weights: Literal["ema", "raw"] = "ema"
 
 
@@ -172,7 +186,7 @@ class Request(Section):
     @property
     def results(self) -> str:
         """Digest of what comes out: equal for requests that differ only in how they are worked on."""
-        return _request_digest(self, frozenset({"batch"}))
+        return _request_digest(self, frozenset({"batch", "extractor_weights"}))
 
 
 @lru_cache(maxsize=1 << 12)  # the runs of a grid are mostly asked the same
@@ -182,7 +196,12 @@ def _request_digest(request: Request, without: frozenset[str]) -> str:
     return digest({**request.model_dump(mode="json", exclude={"evaluation"}), "evaluation": evaluation})
 
 
-NEW_IN_EVALUATION = {"guidance_channels": 0}  # fields that came after the first digests, at their defaults
+NEW_IN_EVALUATION = {  # fields that came after the first digests, at their defaults
+    "guidance_channels": 0,
+    "extractor_weights": "",
+    "reference_kind": "images",
+    "clean_fid_sha256": "",
+}
 
 
 def without_new_defaults(content: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """One row of results: (run, step, evaluation key) -> metrics. Records are immutable JSON files. No torch."""
 
 import math
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diffussm.config import digest, without_new_defaults
+from diffussm.errors import UserError
+from diffussm.measures import MEASURES
 from diffussm.workdir import link_first, write_whole
 
 RECORD_VERSION = 1
@@ -18,20 +21,24 @@ class EvaluationKey(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    extractor: str
-    extractor_sha256: str
-    reference: str
-    reference_sha256: str
-    reference_samples: int
-    samples: int
-    sampler: str
-    sampler_steps: int
-    guidance: float
-    guidance_channels: int = 0
-    clip: bool
-    weights: str
-    metrics: tuple[str, ...]
-    transform: str
+    extractor: str = Field(description="network whose features are compared")
+    extractor_sha256: str = Field(description="of its weights file")
+    reference: str = Field(description="what samples are held against: a data set, or a reference file's name")
+    reference_sha256: str = Field(description="of the data set's pixels and labels, or of the file")
+    reference_samples: int = Field(description="images of the reference")
+    reference_kind: str = Field(
+        "images", description="of what Frechet distances are: its images, or the statistics that its file states"
+    )
+    samples: int = Field(description="n: samples measured")
+    sampler: str = Field(description="ddim, ddpm, dpm-solver++, unipc; outside: the samples came from elsewhere")
+    sampler_steps: int = Field(description="network calls of the sampler; 0: unknown")
+    guidance: float = Field(description="scale of classifier-free guidance; 1: none")
+    guidance_channels: int = Field(0, description="only the first channels of the noise are guided; 0: all")
+    clip: bool = Field(description="predicted images clamped to the data's range at each step")
+    weights: str = Field(description="ema: moving average, raw: as trained; outside: unknown")
+    metrics: tuple[str, ...] = Field(description="what was measured")
+    transform: str = Field(description="what was done to the data's images before training and in the reference")
+    clean_fid_sha256: str = Field("", description="of clean-fid's own weights file, where it was asked")
 
     @property
     def digest(self) -> str:
@@ -40,8 +47,12 @@ class EvaluationKey(BaseModel):
 
     @property
     def fid_name(self) -> str:
-        """FID with the two things without which the number means nothing."""
-        return f"FID ({self.extractor.replace('-cnn', ' CNN')}, n = {self.samples})"
+        return self.name_of("fid")
+
+    def name_of(self, metric: str) -> str:
+        """The metric's title with the two things without which the number means nothing."""
+        of = {"inception-v3-compat": "Inception"}.get(self.extractor, self.extractor.replace("-cnn", " CNN"))
+        return f"{MEASURES[metric].title} ({of}, n = {self.samples})"
 
 
 class Record(BaseModel):
@@ -49,12 +60,12 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    run_id: str
-    step: int
-    key: EvaluationKey
-    metrics: dict[str, float]
-    timing: dict[str, float]  # seconds_per_step of training, evaluation_seconds
-    provenance: dict[str, Any]
+    run_id: str = Field(description="the run, or `outside-` and the digest of samples from elsewhere")
+    step: int = Field(description="training steps of the weights; 0 of samples from elsewhere")
+    key: EvaluationKey = Field(description="how it was measured")
+    metrics: dict[str, float] = Field(description="name (and suffix) to value, see below")
+    timing: dict[str, float] = Field(description="seconds_per_step of training, evaluation_seconds")
+    provenance: dict[str, Any] = Field(description="code, packages, hardware, time")
 
     @model_validator(mode="after")
     def _finite(self) -> "Record":
@@ -62,6 +73,22 @@ class Record(BaseModel):
         if bad:
             raise ValueError(f"metrics: not finite: {', '.join(bad)}")
         return self
+
+
+NEVER_VARIED = frozenset({"samples", "extractor"})  # not even by a grid: other numbers altogether
+
+
+def common_key(keys: Iterable[EvaluationKey], what: str, varied: Collection[str] = ()) -> EvaluationKey | None:
+    """The one key of records that are to share a column or an axis; None of none.
+
+    UserError that names the fields in which they differ, but for those that are `varied` by what is compared; two n or
+    two extractors never share one.
+    """
+    dumped = [key.model_dump() for key in dict.fromkeys(keys)]
+    fields = dumped[0].keys() - (set(varied) - NEVER_VARIED) if dumped else set()
+    if differ := sorted(name for name in fields if any(d[name] != dumped[0][name] for d in dumped)):
+        raise UserError(f"{what}: records differ in how they were measured ({', '.join(differ)}): not comparable")
+    return EvaluationKey(**dumped[0]) if dumped else None
 
 
 def write(record: Record, path: Path) -> None:

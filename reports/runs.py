@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from diffussm import records
-from diffussm.errors import UserError
 from diffussm.manifests import newest
 from diffussm.rundir import RunDir
 from diffussm.workdir import WorkDir, read_json
@@ -78,7 +77,7 @@ def load(manifest: Path, runs: Path) -> GridResults:
     varied = frozenset(
         key.removeprefix("evaluation.") for entry in asked["runs"] for key in entry["overrides"] if "evaluation." in key
     )
-    _refuse_mixture(manifest, list(keys.values()), varied)
+    key = records.common_key(keys.values(), str(manifest), varied)
     return GridResults(
         grid=asked["grid"],
         base=asked["base"],
@@ -87,7 +86,7 @@ def load(manifest: Path, runs: Path) -> GridResults:
         matched=asked["matched"],
         control=asked["control"],
         levels={entry["arm"]: entry["levels"] for entry in asked["runs"]},
-        key=next(iter(keys.values()), None),
+        key=key,
         varied=varied,
         table=pd.DataFrame(rows),
         folders={entry["run_id"]: RunDir(runs / entry["run_id"]) for entry in asked["runs"]},
@@ -101,12 +100,3 @@ def _state(run: RunDir, evaluation: WorkDir, record: records.Record | None) -> d
         if said.get("phase") in ("failed", "diverged"):
             return {"state": said["phase"], "reason": said["reason"]}
     return {"state": "cancelled" if run.cancelled else "missing", "reason": ""}
-
-
-def _refuse_mixture(manifest: Path, keys: list[records.EvaluationKey], varied: frozenset[str]) -> None:
-    """One axis and one column hold one key only, but for the fields that the grid varies; never two n or extractors."""
-    dumped = [key.model_dump() for key in keys]
-    fields = dumped[0].keys() - (varied - {"samples", "extractor"}) if dumped else set()
-    differ = sorted(name for name in fields if any(d[name] != dumped[0][name] for d in dumped))
-    if differ:
-        raise UserError(f"{manifest}: records differ in how they were measured ({', '.join(differ)}): not comparable")
