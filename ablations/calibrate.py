@@ -13,7 +13,8 @@ from ablations.estimate import calibration_path, machine, shape_digest
 from ablations.plan import Planned
 from diffussm.config import Config
 from diffussm.machine import keep_freed_memory
-from diffussm.metrics.evaluate import Evaluator, Samples
+from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.sampling import Samples
 from diffussm.models.build import build_model
 from diffussm.provenance import describe
 from diffussm.ssm.choice import choose_backend

@@ -29,6 +29,9 @@ class Stream(IntEnum):
     SAMPLE_LABEL = 8
     SAMPLE_NOISE = 9  # step 0: x_T; step k: the noise that the k-th sampler step adds
     FLOOR = 10  # real images drawn for a metric's noise floor
+    GROUPS = 11  # of the jackknife
+    EXTRAPOLATION = 12  # subsets of samples; step: which
+    REFERENCE = 13  # images of a data set that stand for it
 
 
 def words(seed: int, stream: Stream, step: int, start: int, count: int, per_sample: int) -> NDArray[np.uint64]:

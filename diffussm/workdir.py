@@ -16,13 +16,13 @@ from diffussm.machine import place, process_start
 ACTIVE = ("start", "train", "evaluate")  # phases of a state; in any other nobody works
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write under a temporary name, flush to disk, rename: the file is whole or absent; the last writer wins."""
     temporary = _write_temporary(path, content)
     os.replace(temporary, path)
 
 
-def link_first(path: Path, content: bytes) -> bool:
+def link_first(path: Path, content: bytes | memoryview) -> bool:
     """Like `write_whole`, but the first writer wins; False if the file was already there."""
     temporary = _write_temporary(path, content)
     try:
@@ -34,7 +34,7 @@ def link_first(path: Path, content: bytes) -> bool:
         temporary.unlink(missing_ok=True)
 
 
-def _write_temporary(path: Path, content: bytes) -> Path:
+def _write_temporary(path: Path, content: bytes | memoryview) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:

@@ -9,8 +9,9 @@ import torch
 
 from diffussm.config import Config, resolve
 from diffussm.diffusion.sampling import Network, Noise, Sampler, make_sampler
-from diffussm.metrics import evaluate
-from diffussm.metrics.evaluate import Evaluator, Samples, generate
+from diffussm.metrics import sampling
+from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.sampling import Samples, generate
 from diffussm.models.build import build_model
 from diffussm.models.weights import load_weights
 from diffussm.training.loop import Trainer
@@ -52,7 +53,7 @@ def made(model: str, sampler: str, batch: int) -> tuple[Samples, dict[int, torch
         return with_record
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "make_sampler", recording)
+        patch.setattr(sampling, "make_sampler", recording)
         samples = generate(config(model, sampler=sampler, batch=batch), trained(model), SAMPLES)
     return samples, {step: torch.cat(parts) for step, parts in handed.items()}
 

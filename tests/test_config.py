@@ -24,6 +24,7 @@ def test_every_field_has_a_golden_identity() -> None:
         "training.backend",
         "evaluation.batch",
         "evaluation.extractor",
+        "evaluation.extractor_weights",
         "evaluation.reference",
     }
     without |= {"data.name", "data.root", "data.transform", "diffusion.schedule", "diffusion.learned_variance"}
@@ -103,7 +104,7 @@ def test_a_new_field_of_the_evaluation_at_its_default_is_in_no_digest() -> None:
     assert request(all_channels).digest != request(two).digest
     assert request(all_channels).results != request(two).results
     old = request(all_channels).model_dump(mode="json")
-    del old["evaluation"]["guidance_channels"]
+    del old["evaluation"]["guidance_channels"], old["evaluation"]["extractor_weights"]
     assert request(all_channels).digest == digest(old)
     assert Request.model_validate_json(json.dumps(old)) == request(all_channels)
 

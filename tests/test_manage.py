@@ -273,8 +273,9 @@ def test_doctor_finds_what_is_wrong(
 ) -> None:
     facts = next(iter(doctor.EXTRACTORS.values()))
     damaged = runs / "damaged.safetensors"
-    damaged.write_bytes(facts.weights.read_bytes()[:100])
-    monkeypatch.setitem(doctor.EXTRACTORS, "digits-cnn", dataclasses.replace(facts, weights=damaged))
+    damaged.write_bytes(facts.weights.read()[:100])
+    wrong = dataclasses.replace(facts.weights, shipped=damaged)
+    monkeypatch.setitem(doctor.EXTRACTORS, "digits-cnn", dataclasses.replace(facts, weights=wrong))
     monkeypatch.setattr(doctor, "requires", lambda _: ["numpy>=99", "no-such-package"])
     assert manage.main(["doctor", "--runs", str(runs)]) == 1
     text = capsys.readouterr().out

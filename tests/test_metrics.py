@@ -1,6 +1,6 @@
 """Features, the Frechet distance against independent oracles, samples that depend on (seed, index) alone."""
 
-import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,18 @@ from diffussm.config import Config, resolve
 from diffussm.data.load import reference_images
 from diffussm.errors import UserError
 from diffussm.metrics import catalogue, train_extractor
-from diffussm.metrics.evaluate import Evaluator, Samples, generate, noise_floor, to_pixels
-from diffussm.metrics.extractors import load_extractor
+from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.extractors import Extractor
 from diffussm.metrics.frechet import Statistics, frechet_distance
+from diffussm.metrics.gaussian_metrics import noise_floor
 from diffussm.metrics.milestones import sheet
+from diffussm.metrics.sampling import Samples, generate, to_pixels
 from diffussm.metrics.small_cnn import FEATURES
 from diffussm.models.build import build_model
 
 
 def extractor(name: str = "digits-cnn"):  # type: ignore[no-untyped-def]
-    return load_extractor(name, catalogue.weights_sha256(name))
+    return Extractor(name, ["features", "logits"])
 
 
 def trained_a_little(config: Config) -> torch.nn.Module:
@@ -39,14 +41,14 @@ def trained_a_little(config: Config) -> torch.nn.Module:
 
 @pytest.mark.parametrize(("name", "least"), [("digits-cnn", 0.985), ("digits16-cnn", 0.985), ("photos-cnn", 0.45)])
 def test_shipped_extractors_are_small_and_accurate(name: str, least: float) -> None:
-    assert catalogue.extractor_facts(name).weights.stat().st_size < 300_000
-    assert train_extractor.accuracy(extractor(name).network, train_extractor.held_out(name)) > least
+    assert catalogue.extractor_facts(name).weights.path().stat().st_size < 300_000
+    assert train_extractor.accuracy(extractor(name).network.network, train_extractor.held_out(name)) > least
 
 
 def test_the_photographs_are_told_apart() -> None:
     """Rotation is often not to be seen in a crop, the photograph is."""
     pixels, labels = train_extractor.held_out("photos-cnn")
-    found = extractor("photos-cnn").network(pixels)[1].argmax(1)
+    found = extractor("photos-cnn").network.network(pixels)[1].argmax(1)
     assert (found // 4 == labels // 4).float().mean() > 0.85
 
 
@@ -61,7 +63,7 @@ def test_the_photographs_are_told_apart() -> None:
 def test_extractors_retrain_to_the_same_accuracy(name: str) -> None:
     """The command that made the shipped weights, run again: within one point on what was held out."""
     held_out = train_extractor.held_out(name)
-    shipped = train_extractor.accuracy(extractor(name).network, held_out)
+    shipped = train_extractor.accuracy(extractor(name).network.network, held_out)
     assert train_extractor.accuracy(train_extractor.train(name), held_out) == pytest.approx(shipped, abs=0.01)
 
 
@@ -72,21 +74,21 @@ def test_the_digits_held_out_are_a_fifth() -> None:
 def test_features_are_deterministic_whatever_the_company() -> None:
     pixels = reference_images("digits").pixels
     whole, again, part = extractor()(pixels), extractor()(pixels), extractor()(pixels[:10])
-    np.testing.assert_array_equal(whole.features, again.features)
-    np.testing.assert_allclose(whole.features[:10], part.features, atol=1e-5)
-    assert whole.features.shape == (1797, FEATURES)
-    assert whole.logits.shape == (1797, 10)
+    np.testing.assert_array_equal(whole["features"], again["features"])
+    np.testing.assert_allclose(whole["features"][:10], part["features"], atol=1e-5)
+    assert whole["features"].shape == (1797, FEATURES)
+    assert whole["logits"].shape == (1797, 10)
 
 
 def test_wrong_weights_are_refused() -> None:
     with pytest.raises(UserError, match="expected 0000"):
-        load_extractor("digits-cnn", "0000")
-    shipped = catalogue.extractor_facts("digits-cnn").weights.read_bytes()
-    assert catalogue.weights_sha256("digits-cnn") == hashlib.sha256(shipped).hexdigest()
+        replace(catalogue.extractor_facts("digits-cnn").weights, sha256="0000").read()
+    for name in ("digits-cnn", "digits16-cnn", "photos-cnn"):
+        assert catalogue.extractor_facts(name).weights.lacks() == ""
 
 
 def test_fid_equals_torch_fidelity_on_the_same_features() -> None:
-    features = extractor()(reference_images("digits").pixels).features
+    features = extractor()(reference_images("digits").pixels)["features"]
     a, b = features[:1000], features[500:1797] * 1.1 + 0.05
     oracle = fid_statistics_to_metric(
         fid_features_to_statistics(torch.from_numpy(a)), fid_features_to_statistics(torch.from_numpy(b)), verbose=False
@@ -115,7 +117,7 @@ def test_fid_of_known_gaussians() -> None:
 
 
 def test_noise_floor_falls_with_n_and_is_the_same_at_every_call() -> None:
-    features = extractor()(reference_images("digits").pixels).features
+    features = extractor()(reference_images("digits").pixels)["features"]
     floors = [noise_floor(features, n) for n in (250, 1000, 4000)]
     assert floors[0] > 2 * floors[1] > 4 * floors[2] > 0
     assert noise_floor(features, 1000) == floors[1]
@@ -185,7 +187,7 @@ def test_a_sheet_shows_every_image(count: int, rows: int) -> None:
 def test_grey_images_are_repeated_where_an_extractor_takes_colour() -> None:
     grey = np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8)
     colour = extractor("photos-cnn")
-    np.testing.assert_array_equal(colour(grey).features, colour(grey.repeat(3, axis=1)).features)
+    np.testing.assert_array_equal(colour(grey)["features"], colour(grey.repeat(3, axis=1))["features"])
     config = resolve("photos", {"model.channels": 1, "evaluation.reference": "photos"})
     with pytest.raises(UserError, match="reference = photos: for 3 channels"):
         catalogue.evaluation_key(config)

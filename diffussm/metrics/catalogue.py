@@ -1,85 +1,261 @@
 """Extractors and references by name, and the evaluation key they make: known without torch, before anything runs."""
 
-import hashlib
+import importlib
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from diffussm.config import SOLVERS, Config
 from diffussm.data.catalogue import facts, lacking
 from diffussm.errors import UserError, unknown
+from diffussm.measures import CLEAN_FID as CLEAN_FID_MEASURES
+from diffussm.metrics.reference_file import ReferenceFile, is_file
+from diffussm.metrics.weights_file import CLEAN_FID, INCEPTION, WeightsFile
 from diffussm.records import EvaluationKey
 
-WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = Path(__file__).parent / "weights"
+NEIGHBOURS = 3  # k of precision and recall
 
 
 @dataclass(frozen=True)
 class ExtractorFacts:
-    """What a shipped network takes and tells apart."""
+    """A network whose features are compared, as torch-fidelity's interface has it.
 
-    weights: Path
+    `network` is the `package.module:Class` of a torch_fidelity.FeatureExtractorBase, made with
+    (`name`, layers, feature_extractor_weights_path=weights), that takes uint8 images (B, C, H, W) and gives the layers
+    by their names. Where it has no spatial layer, or no logits, what needs them is refused.
+    """
+
+    name: str
+    network: str
+    weights: WeightsFile
     channels: int
-    image_size: int
-    classes: int
+    image_size: int | None  # None: takes any, and resizes by itself
     data: str  # the data set that it was made for
-    classifies: bool  # its classes are that data's
+    classifies: bool = False  # its classes are that data's, by the same numbers
+    scores: bool = False  # its class probabilities mean something to an Inception Score
+    features: str = "features"
+    spatial: str = ""
+    logits: str = ""
+    batch: int = 500  # images at once
 
 
-EXTRACTORS = {
-    "digits-cnn": ExtractorFacts(WEIGHTS / "digits_cnn.safetensors", 1, 8, 10, "digits", classifies=True),
-    "digits16-cnn": ExtractorFacts(WEIGHTS / "digits16_cnn.safetensors", 1, 16, 10, "digits16", classifies=True),
-    "photos-cnn": ExtractorFacts(WEIGHTS / "photos_cnn.safetensors", 3, 32, 8, "photos", classifies=False),
-}
+def _small(data: str, sha256: str, channels: int, image_size: int, classifies: bool) -> ExtractorFacts:
+    return ExtractorFacts(
+        name=f"{data}-cnn",
+        network="diffussm.metrics.small_cnn:SmallCNNFeatures",
+        weights=WeightsFile(
+            f"{data}_cnn.safetensors",
+            sha256,
+            f"this package (diffussm.metrics.train_extractor {data}-cnn)",
+            SHIPPED / f"{data}_cnn.safetensors",
+        ),
+        channels=channels,
+        image_size=image_size,
+        data=data,
+        classifies=classifies,
+        scores=classifies,
+        spatial="spatial",
+        logits="logits",
+    )
+
+
+EXTRACTORS: dict[str, ExtractorFacts] = {}
+
+
+def register(extractor: ExtractorFacts) -> None:
+    """Make an extractor known by its name; UserError if the name is taken by another."""
+    if EXTRACTORS.setdefault(extractor.name, extractor) != extractor:
+        raise UserError(f"extractor {extractor.name}: the name is taken")
+
+
+for made_here in (
+    _small("digits", "46524b1c25f8ae1f77a9d2426d9fb41e65c5f32335257a14ae2f3c2df2bf39fb", 1, 8, True),
+    _small("digits16", "c1f0e07506a8bd1da33be7ab9416f9a23a2c99a148a506f79c669fe2c4bbd9e5", 1, 16, True),
+    _small("photos", "10ed88524a1330f944d80f7e8d80266dd4557948e2c61c57b427fb05c610c68f", 3, 32, False),
+    ExtractorFacts(
+        name="inception-v3-compat",
+        network="diffussm.metrics.inception:Inception",
+        weights=INCEPTION,
+        channels=3,
+        image_size=None,
+        data="natural images",
+        scores=True,
+        features="2048",
+        spatial="spatial",
+        logits="logits_unbiased",
+        batch=50,
+    ),
+):
+    register(made_here)
 
 
 def extractor_facts(name: str) -> ExtractorFacts:
-    if name not in EXTRACTORS:
-        raise unknown("evaluation.extractor", name, EXTRACTORS)
-    return EXTRACTORS[name]
-
-
-@cache
-def weights_sha256(name: str) -> str:
-    """The SHA-256 of the extractor's weights file."""
-    return hashlib.sha256(extractor_facts(name).weights.read_bytes()).hexdigest()
+    """By name, or, from outside this package, the ExtractorFacts at `package.module:NAME`."""
+    if name in EXTRACTORS:
+        return EXTRACTORS[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise unknown("evaluation.extractor", name, [*EXTRACTORS, "package.module:NAME"])
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"evaluation.extractor = {name}: {error}") from None
+    if not isinstance(found, ExtractorFacts):
+        raise UserError(f"evaluation.extractor = {name}: is no ExtractorFacts")
+    return found
 
 
 def config_lacks(config: Config) -> str:
     """What the config's run needs before it can be made, in a line that names the field; empty where all is there."""
     e = config.evaluation
-    lacks = lacking(config.data.name, "data.name") or lacking(e.reference, "evaluation.reference")
-    if not lacks and e.sampler in SOLVERS and not find_spec("diffusers"):
+    if lacks := lacking(config.data.name, "data.name"):
+        return lacks
+    if is_file(e.reference):
+        if lacks := ReferenceFile(Path(e.reference)).lacks():
+            return f"evaluation.reference = {e.reference}: {lacks}"
+    elif lacks := lacking(e.reference, "evaluation.reference"):
+        return lacks
+    if lacks := extractor_facts(e.extractor).weights.lacks(e.extractor_weights):
+        return f"evaluation.extractor = {e.extractor}: needs {lacks}"
+    if set(CLEAN_FID_MEASURES) & set(e.metrics) and (lacks := CLEAN_FID.lacks(e.extractor_weights)):
+        return f"evaluation.metrics: clean-fid needs {lacks}"
+    if e.sampler in SOLVERS and not find_spec("diffusers"):
         return f"evaluation.sampler = {e.sampler}: needs Diffusers, the extra `samplers`"
-    return lacks
+    return ""
+
+
+class ReferenceFacts(NamedTuple):
+    """What the key says of a reference, and what must fit."""
+
+    name: str
+    sha256: str
+    images: int
+    kind: str
+    shape: tuple[int, int] | None  # (channels, pixels a side), None: unknown
+    transform: str | None  # None: unknown
+    extractor_sha256: str | None  # of the network that its statistics come from; None: there are none, or unknown
+
+
+def reference_facts(reference: str) -> ReferenceFacts:
+    """Of a data set's name or an .npz file; a file that is not there yet has no hash."""
+    if not is_file(reference):
+        known = facts(reference, "evaluation.reference")
+        shape = known.channels, known.image_size
+        return ReferenceFacts(reference, known.sha256, known.images, "images", shape, "none", None)
+    file = ReferenceFile(Path(reference))
+    if file.lacks():
+        return ReferenceFacts(file.name, "", 0, "images", None, None, None)
+    stated = file.stated
+    return ReferenceFacts(
+        file.name,
+        file.sha256,
+        file.images,
+        file.kind,
+        file.image_shape,
+        stated.get("transform"),
+        stated.get("extractor_sha256"),
+    )
 
 
 def evaluation_key(config: Config) -> EvaluationKey:
     """How the config's evaluation measures; raises UserError for what is unknown or does not fit the images."""
-    e, m = config.evaluation, config.model
-    reference, extractor = facts(e.reference, "evaluation.reference"), extractor_facts(e.extractor)
-    for field, takes in ((f"reference = {e.reference}", reference), (f"extractor = {e.extractor}", extractor)):
-        repeated = takes is extractor and m.channels == 1  # grey images repeat where an extractor wants three channels
-        if takes.image_size != m.image_size or takes.channels != (takes.channels if repeated else m.channels):
-            raise UserError(
-                f"evaluation.{field}: for {takes.channels} channels of {takes.image_size} pixels a side, "
-                f"not {m.channels} of {m.image_size}"
-            )
-    if "label_accuracy" in e.metrics and not extractor.classifies:
-        raise UserError(f"evaluation.metrics: label_accuracy needs a classifier, {e.extractor} is none")
+    e, of_data = config.evaluation, facts(config.data.name, "data.name")
+    shape = of_data.decoded or (config.model.channels, config.model.image_size)
     return EvaluationKey(
-        extractor=e.extractor,
-        extractor_sha256=weights_sha256(e.extractor),
-        reference=e.reference,
-        reference_sha256=reference.sha256,
-        reference_samples=reference.images,
-        samples=e.samples,
+        **instrument(e.extractor, e.reference, e.metrics, e.samples, shape, config.data.transform),
         sampler=e.sampler,
         sampler_steps=e.sampler_steps,
         guidance=e.guidance,
         guidance_channels=e.guidance_channels,
         clip=e.clip,
         weights=e.weights,
-        metrics=e.metrics,
-        transform=config.data.transform,
     )
+
+
+def outside_key(
+    extractor: str, reference: str, metrics: tuple[str, ...], samples: int, shape: tuple[int, int]
+) -> EvaluationKey:
+    """Of samples that came from elsewhere: nothing is known of how they were made."""
+    return EvaluationKey(
+        **instrument(extractor, reference, metrics, samples, shape, None),
+        sampler="outside",
+        sampler_steps=0,
+        guidance=1.0,
+        clip=False,
+        weights="outside",
+    )
+
+
+def instrument(
+    extractor: str,
+    reference: str,
+    metrics: tuple[str, ...],
+    samples: int,
+    shape: tuple[int, int],
+    transform: str | None,
+) -> dict[str, Any]:
+    """The fields of a key that say what samples of `shape` (channels, pixels a side) are measured with, if it fits.
+
+    `transform` is that of the training data, None where it is not known.
+    """
+    by, against = extractor_facts(extractor), reference_facts(reference)
+    _refuse_shape(f"extractor = {extractor}", (by.channels, by.image_size or shape[1]), shape, grey_repeats=True)
+    if against.shape:
+        _refuse_shape(f"reference = {reference}", against.shape, shape, grey_repeats=False)
+    if transform and against.transform and transform != against.transform:
+        raise UserError(
+            f"evaluation.reference = {reference}: made with transform {against.transform!r}, "
+            f"the data with {transform!r}"
+        )
+    if against.extractor_sha256 not in (None, by.weights.sha256):
+        raise UserError(
+            f"evaluation.reference = {reference}: its statistics are of a network with sha256 "
+            f"{against.extractor_sha256[:12]}..., {extractor} has {by.weights.sha256[:12]}..."
+        )
+    for metric, lacks in _cannot(by, against, samples).items():
+        if metric in metrics:
+            raise UserError(f"evaluation.metrics: {metric} {lacks}")
+    return {
+        "extractor": extractor,
+        "extractor_sha256": by.weights.sha256,
+        "reference": against.name,
+        "reference_sha256": against.sha256,
+        "reference_samples": against.images,
+        "reference_kind": against.kind,
+        "samples": samples,
+        "metrics": metrics,
+        "transform": transform or against.transform or "unknown",
+        "clean_fid_sha256": CLEAN_FID.sha256 if set(CLEAN_FID_MEASURES) & set(metrics) else "",
+    }
+
+
+def _refuse_shape(field: str, takes: tuple[int, int], shape: tuple[int, int], grey_repeats: bool) -> None:
+    """Grey images repeat where an extractor wants three channels."""
+    channels_fit = takes[0] == shape[0] or (grey_repeats and shape[0] == 1)
+    if takes[1] != shape[1] or not channels_fit:
+        raise UserError(
+            f"evaluation.{field}: for {takes[0]} channels of {takes[1]} pixels a side, not {shape[0]} of {shape[1]}"
+        )
+
+
+def _cannot(by: ExtractorFacts, against: ReferenceFacts, samples: int) -> dict[str, str]:
+    """Metrics that this extractor, reference or number of samples cannot give, and why."""
+    out = {}
+    if not by.spatial:
+        out["sfid"] = f"needs a spatial layer, {by.name} has none"
+    if not by.scores:
+        out["inception_score"] = f"needs a classifier of the data, {by.name} is none"
+    if not by.classifies:
+        out["label_accuracy"] = f"needs a classifier, {by.name} is none"
+    if by.image_size:
+        out |= dict.fromkeys(CLEAN_FID_MEASURES, f"needs an extractor of natural images, {by.name} is none")
+    for metric in ("kid", "precision", "recall"):
+        if samples <= NEIGHBOURS:
+            out[metric] = f"needs more than {NEIGHBOURS} samples, not {samples}"
+        elif against.sha256 and against.images <= NEIGHBOURS:
+            out[metric] = f"needs more than {NEIGHBOURS} images of the reference, {against.name} has {against.images}"
+    if against.sha256 and not against.images:
+        out |= dict.fromkeys(CLEAN_FID_MEASURES, f"needs images of the reference, {against.name} has none")
+    return out

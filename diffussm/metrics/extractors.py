@@ -1,56 +1,67 @@
-"""Feature extractors: images in, features and class logits out. Names and weights are in the catalogue."""
+"""Feature extractors: uint8 images in, layers out. Names and weights are in the catalogue."""
 
-import hashlib
-from typing import NamedTuple, Protocol
+import importlib
+import io
+from collections.abc import Collection
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load
 
 from diffussm.errors import UserError
 from diffussm.metrics.catalogue import extractor_facts
-from diffussm.metrics.small_cnn import SmallCNN
+
+Layers = dict[str, NDArray[np.float32]]  # of features, spatial, logits: (N, size of the layer)
+
+NEEDS = {  # layers that a metric is computed from
+    "fid": "features",
+    "sfid": "spatial",
+    "inception_score": "logits",
+    "kid": "features",
+    "precision": "features",
+    "recall": "features",
+    "label_accuracy": "logits",
+}
 
 
-class Extracted(NamedTuple):
-    features: NDArray[np.float64]  # (N, d)
-    logits: NDArray[np.float64]  # (N, classes)
+def layers_of(metrics: Collection[str]) -> list[str]:
+    """Layers that the metrics are computed from."""
+    needed = {NEEDS[metric] for metric in metrics if metric in NEEDS}
+    return [layer for layer in ("features", "spatial", "logits") if layer in needed]
 
 
-class Extractor(Protocol):
-    def __call__(self, pixels: NDArray[np.uint8]) -> Extracted:
-        """pixels (N, C, H, W) in 0 .. 255 -> features and logits of each, in order."""
+class Extractor:
+    """The named network with its weights, giving `layers`; UserError if the weights are not there, or are others.
 
-
-class NetworkExtractor:
-    """A network with shipped weights, run in float32 on the CPU in batches of fixed size: the same at every call.
-
-    Grey images are repeated to as many channels as it takes.
+    It runs in float32, in batches of a fixed size. Grey images are repeated to as many channels as it takes.
     """
 
-    BATCH = 500
-
-    def __init__(self, network: torch.nn.Module, channels: int):
-        self.network, self.channels = network.eval(), channels
+    def __init__(self, name: str, layers: Collection[str], weights: str = "", device: torch.device | str = "cpu"):
+        self.facts = extractor_facts(name)
+        theirs = {"features": self.facts.features, "spatial": self.facts.spatial, "logits": self.facts.logits}
+        self.layers = {layer: theirs[layer] for layer in layers}
+        if missing := [layer for layer, of_network in self.layers.items() if not of_network]:
+            raise UserError(f"evaluation.extractor = {name}: has no {' and no '.join(missing)}")
+        module, _, attribute = self.facts.network.partition(":")
+        network = getattr(importlib.import_module(module), attribute)
+        content = io.BytesIO(self.facts.weights.read(weights))
+        self.network = network(name, list(self.layers.values()), feature_extractor_weights_path=content)
+        self.network.eval().requires_grad_(False).to(device)
+        self.device = device
 
     @torch.no_grad()
-    def __call__(self, pixels: NDArray[np.uint8]) -> Extracted:
-        images = torch.from_numpy(pixels)
+    def __call__(self, pixels: NDArray[np.uint8]) -> Layers:
+        """pixels (N, C, H, W) in 0 .. 255 -> each layer (N, ...), in order."""
+        if not self.layers:
+            return {}
+        parts = [self._batch(torch.from_numpy(pixels[i : i + self.facts.batch])) for i in self._starts(len(pixels))]
+        return {layer: np.concatenate([part[layer] for part in parts]) for layer in self.layers}
+
+    def _starts(self, count: int) -> range:
+        return range(0, count, self.facts.batch)
+
+    def _batch(self, images: torch.Tensor) -> Layers:
         if images.shape[1] == 1:
-            images = images.expand(-1, self.channels, -1, -1)
-        outputs = [self.network(batch) for batch in images.split(self.BATCH)]
-        features, logits = (torch.cat(part).double().numpy() for part in zip(*outputs, strict=True))
-        return Extracted(features, logits)
-
-
-def load_extractor(name: str, expected_sha256: str) -> Extractor:
-    """The extractor of that name; UserError if its weights are not the expected ones."""
-    facts = extractor_facts(name)
-    content = facts.weights.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected_sha256:
-        raise UserError(f"evaluation.extractor = {name}: weights have sha256 {found}, expected {expected_sha256}")
-    network = SmallCNN(facts.channels, facts.image_size, facts.classes)
-    network.load_state_dict(load(content))
-    return NetworkExtractor(network, facts.channels)
+            images = images.expand(-1, self.facts.channels, -1, -1)
+        outputs = self.network(images.to(self.device))
+        return {layer: out.float().cpu().numpy() for layer, out in zip(self.layers, outputs, strict=True)}

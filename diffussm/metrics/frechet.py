@@ -1,32 +1,112 @@
 """The Frechet distance between Gaussians fitted to two sets of features (Heusel et al. 2017), in float64."""
 
-from typing import NamedTuple, Self
+import functools
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+BLOCK = 5000  # features turned into float64 at once
+
 
 class Statistics(NamedTuple):
+    """A Gaussian."""
+
     mean: Array  # (d,)
     covariance: Array  # (d, d), with n - 1 in the denominator
 
     @classmethod
-    def of(cls, features: Array) -> Self:
+    def of(cls, features: NDArray[Any]) -> Self:
         """Of features (n, d), n >= 2."""
-        return cls(features.mean(0), np.cov(features, rowvar=False))
+        return cls(*Moments.of(features).statistics)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and scatter (sum of outer products of deviations) of features, in float64.
+
+    Those of two sets add up to those of their union, and subtract, without any approximation (Chan et al. 1979), so
+    they can be had piece by piece, and from pieces of several processes.
+    """
+
+    count: int
+    mean: Array  # (d,)
+    scatter: Array  # (d, d)
+
+    @classmethod
+    def of(cls, features: NDArray[Any]) -> Self:
+        """Of features (n, d), n >= 1, `BLOCK` at a time."""
+        blocks = (features[start : start + BLOCK] for start in range(0, len(features), BLOCK))
+        return cls.sum(cls._of_block(np.asarray(block, dtype=np.float64)) for block in blocks)
+
+    @classmethod
+    def _of_block(cls, features: Array) -> Self:
+        mean = features.mean(0)
+        deviations = features - mean
+        return cls(len(features), mean, deviations.T @ deviations)
+
+    @classmethod
+    def sum(cls, parts: Iterable[Self]) -> Self:
+        """Of all parts, added in their order; one at least."""
+        return functools.reduce(operator.add, parts)
+
+    def __add__(self, other: Self) -> Self:
+        count = self.count + other.count
+        apart = other.mean - self.mean
+        scatter = self.scatter + other.scatter + np.outer(apart, apart) * (self.count * other.count / count)
+        return type(self)(count, self.mean + apart * (other.count / count), scatter)
+
+    def __sub__(self, part: Self) -> Self:
+        """Without a part that was added."""
+        count = self.count - part.count
+        mean = self.mean + (self.mean - part.mean) * (part.count / count)
+        apart = part.mean - mean
+        scatter = self.scatter - part.scatter - np.outer(apart, apart) * (count * part.count / self.count)
+        return type(self)(count, mean, scatter)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Of two features or more."""
+        return Statistics(self.mean, self.scatter / (self.count - 1))
+
+
+class FrechetDistance:
+    """Distances to one Gaussian: |mu - mu_0|^2 + tr(S + S_0 - 2 (S S_0)^(1/2)), in squared units of the features.
+
+    With S_0 = F F^T the trace of the root is the sum of the roots of the eigenvalues of F^T S F, which is symmetric and
+    positive semi-definite: no complex arithmetic. F is Cholesky's factor, or, where the covariance has not full rank,
+    made of eigenvectors.
+    """
+
+    def __init__(self, to: Statistics):
+        self.mean, self.trace = to.mean, float(np.trace(to.covariance))
+        self.factor = _factor(to.covariance)
+
+    def __call__(self, statistics: Statistics) -> float:
+        product = self.factor.T @ statistics.covariance @ self.factor
+        trace_of_root = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(0)).sum()
+        difference = statistics.mean - self.mean
+        return float(difference @ difference + np.trace(statistics.covariance) + self.trace - 2 * trace_of_root)
+
+
+def _factor(covariance: Array) -> NDArray[Any]:
+    """F with F F^T the covariance (d, d)."""
+    diagonal = np.diag(covariance)
+    try:
+        factor = np.linalg.cholesky(covariance)
+        if (np.diag(factor) ** 2 > 1e-10 * diagonal).all():  # else rounding has decided
+            return factor
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(values.clip(0))
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
-    """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), in squared units of the features.
-
-    The trace of the root is the sum of the roots of the eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is symmetric and
-    positive semi-definite: no complex arithmetic, and rank-deficient covariances are exact.
-    """
-    values, vectors = np.linalg.eigh(a.covariance)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    product = root @ b.covariance @ root
-    trace_of_root = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(0)).sum()
-    difference = a.mean - b.mean
-    return float(difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace_of_root)
+    """Of two Gaussians; see `FrechetDistance`."""
+    return FrechetDistance(b)(a)

@@ -1,6 +1,7 @@
 """Evaluation of a run's milestones on disk: kept weights in; samples, a sheet and a record out."""
 
 import io
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,15 +16,17 @@ from safetensors.torch import load
 from diffussm import records
 from diffussm.config import Config
 from diffussm.errors import UserError
-from diffussm.metrics.evaluate import Evaluator, Samples
+from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.sampling import Samples
 from diffussm.models.build import build_model
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.weights import load_weights
+from diffussm.processes import ALONE, Processes
 from diffussm.rundir import RunDir
 from diffussm.workdir import write_whole
 
-SHEET = 64  # samples shown and kept
+SHARDS = "shards"  # folder of an evaluation that is under way
 SHEET_PIXELS = 512  # least width of a sheet
 
 
@@ -35,29 +38,34 @@ def evaluate_milestone(
     backend: str,
     provenance: Mapping[str, Any],
     progress: Callable[[int], None],
-    before_call: Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None],
+    before_call: Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None] | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record.
 
-    `progress` is told how many samples are made, `before_call` is called before each call of the network.
+    `progress` is told how many samples are made, `before_call` is called before each call of the network. Of many
+    processes the first writes. Samples that an earlier attempt left are not made again.
     """
     network = load_network(run, config, config.evaluation.weights, step, backend, evaluator.device)
-    network.register_forward_pre_hook(before_call)
-    began = time.monotonic()
-    with torch.no_grad():
-        metrics, samples = evaluator(network, progress)
-    seconds = time.monotonic() - began
+    if before_call:
+        network.register_forward_pre_hook(before_call)
     path = run.record(step, evaluator.key.digest)
-    _write_samples(samples, path.parent)
+    began = time.monotonic()
+    found = evaluator(network, path.parent / SHARDS, processes, progress)
+    if found is None:
+        return
+    seconds = time.monotonic() - began
+    _write_samples(found.shown, path.parent)
     record = records.Record(
         run_id=run.run_id,
         step=step,
         key=evaluator.key,
-        metrics=metrics,
+        metrics=found.metrics,
         timing={"seconds_per_step": _seconds_per_step(run, step), "evaluation_seconds": seconds},
         provenance=dict(provenance),
     )
     records.write(record, path)
+    shutil.rmtree(path.parent / SHARDS, ignore_errors=True)
 
 
 def load_network(
@@ -94,9 +102,9 @@ def sheet(pixels: NDArray[np.uint8], columns: int = 8) -> Image.Image:
 
 
 def _write_samples(samples: Samples, folder: Any) -> None:
-    shown = samples.pixels[:SHEET]
+    shown = samples.pixels
     arrays, png = io.BytesIO(), io.BytesIO()
-    np.savez_compressed(arrays, arr_0=rearrange(shown, "n c h w -> n h w c"), labels=samples.labels[:SHEET])
+    np.savez_compressed(arrays, arr_0=rearrange(shown, "n c h w -> n h w c"), labels=samples.labels)
     sheet(shown).save(png, "PNG")
     write_whole(folder / "samples.npz", arrays.getvalue())
     write_whole(folder / "samples.png", png.getvalue())

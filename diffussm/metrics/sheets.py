@@ -6,8 +6,8 @@ from typing import Any
 
 from diffussm.config import Config, validate
 from diffussm.errors import UserError
-from diffussm.metrics.evaluate import generate
 from diffussm.metrics.milestones import kept_step, load_network, sheet
+from diffussm.metrics.sampling import generate
 from diffussm.rundir import RunDir
 
 

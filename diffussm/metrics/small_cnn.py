@@ -1,9 +1,18 @@
 """The embedded data sets' feature extractor: a small CNN. FID is on the 64 features before its classifier."""
 
+import io
+from typing import Any
+
 import torch.nn.functional as F
+from safetensors.torch import load
 from torch import Tensor, nn
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.registry import register_feature_extractor
+
+from diffussm.metrics.catalogue import extractor_facts
 
 FEATURES = 64
+SPATIAL = 7  # channels, as many as sFID takes of Inception's
 
 
 class SmallCNN(nn.Module):
@@ -19,10 +28,60 @@ class SmallCNN(nn.Module):
         self.hidden = nn.Linear(64 * 2 * 2, FEATURES)
         self.classifier = nn.Linear(FEATURES, classes)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def maps(self, x: Tensor) -> Tensor:
+        """The last convolution's (B, 64, S', S'), S' = 4, or 8 where S = 32."""
         x = x.to(self.classifier.weight.dtype) / 127.5 - 1
         x = F.max_pool2d(F.gelu(self.conv_1(x)), self.first_pool)  # (B, 32, 8 or 16, ...)
         x = F.max_pool2d(F.gelu(self.conv_2(x)), 2)  # (B, 32, 4 or 8, ...)
-        x = F.max_pool2d(F.gelu(self.conv_3(x)), self.last_pool)  # (B, 64, 2, 2)
-        features = F.gelu(self.hidden(x.flatten(1)))
+        return F.gelu(self.conv_3(x))
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Features (B, 64) of maps."""
+        return F.gelu(self.hidden(F.max_pool2d(maps, self.last_pool).flatten(1)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.pooled(self.maps(x))
         return features, self.classifier(features)
+
+
+class SmallCNNFeatures(FeatureExtractorBase):
+    """A trained SmallCNN in torch-fidelity's interface: layers `features`, `spatial` (7 S' S', flattened H, W, C) and
+    `logits`. `feature_extractor_weights_path` is a safetensors file, or an open one."""
+
+    def __init__(
+        self, name: str, features_list: list[str], feature_extractor_weights_path: Any = None, **_: Any
+    ) -> None:
+        super().__init__(name, features_list)
+        facts = extractor_facts(name)
+        given = feature_extractor_weights_path
+        tensors = load(given.read() if isinstance(given, io.IOBase) else facts.weights.read(given or ""))
+        assert facts.image_size is not None
+        self.network = SmallCNN(facts.channels, facts.image_size, len(tensors["classifier.bias"]))
+        self.network.load_state_dict(tensors)
+        self.eval()
+
+    def forward(self, input: Tensor) -> tuple[Tensor, ...]:
+        maps = self.network.maps(input)
+        features = self.network.pooled(maps)
+        layers = {
+            "features": features,
+            "spatial": maps[:, :SPATIAL].permute(0, 2, 3, 1).flatten(1),
+            "logits": self.network.classifier(features),
+        }
+        return tuple(layers[name] for name in self.features_list)
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return "features", "spatial", "logits"
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "logits" if metric == "isc" else "features"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return True
+
+
+for shipped in ("digits-cnn", "digits16-cnn", "photos-cnn"):
+    register_feature_extractor(shipped, SmallCNNFeatures)  # for torch_fidelity.calculate_metrics

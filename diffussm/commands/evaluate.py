@@ -1,0 +1,58 @@
+"""`diffussm evaluate`: records of runs' milestones, and of samples from elsewhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffussm import provenance, records
+from diffussm.data.pixels import open_pixels
+from diffussm.errors import UserError
+from diffussm.metrics.catalogue import config_lacks, evaluation_key
+from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step
+from diffussm.metrics.outside import evaluate_outside
+from diffussm.processes import Processes, device_here
+from diffussm.progress import Progress
+from diffussm.rundir import RunDir
+from diffussm.training.settle import settle
+
+
+def is_run(path: Path) -> bool:
+    return (path / "config.json").is_file()
+
+
+def evaluate_run(
+    run: RunDir, step: int | None, overrides: Mapping[str, Any], processes: Processes
+) -> records.Record | None:
+    """The record of a milestone (None: the last) under what was asked of the run last, changed by `overrides`; made if
+    it is not there. None in all processes but the first."""
+    config = asked_of(run, overrides)
+    if lacks := config_lacks(config):
+        raise UserError(lacks)
+    step = kept_step(run, config.evaluation.weights, step)
+    path = run.record(step, evaluation_key(config).digest)
+    known = processes.from_first(records.read(path) is not None)
+    if not known:
+        machine = settle(run, config)
+        evaluate_milestone(
+            run,
+            config,
+            step,
+            Evaluator(config, device_here()),
+            machine["backend"],
+            {**provenance.describe(), **machine, "processes": processes.count},
+            Progress(f"{run.run_id}, step {step}: samples", config.evaluation.samples if processes.is_first else 0),
+            processes=processes,
+        )
+    return records.read(path) if processes.is_first else None
+
+
+def evaluate_files(
+    path: Path, reference: str, extractor: str, metrics: tuple[str, ...], weights: str, processes: Processes
+) -> records.Record | None:
+    """The record of a folder of PNG files, or of an .npz of samples; None in all processes but the first."""
+    if not reference:
+        raise UserError(f"{path}: is no run folder, so say what to hold it against: --reference")
+    pixels = open_pixels(path)
+    progress = Progress(f"{path}: samples", pixels.count if processes.is_first else 0)
+    return evaluate_outside(pixels, reference, extractor, metrics, weights, device_here(), processes, progress)

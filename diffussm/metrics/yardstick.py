@@ -1,0 +1,118 @@
+"""What samples are measured with: extractor and reference, loaded once; layers in, metrics out."""
+
+from collections.abc import Callable
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffussm.measures import CLEAN_FID, FRECHET
+from diffussm.metrics.extractors import Extractor, Layers, layers_of
+from diffussm.metrics.frechet import BLOCK, FrechetDistance
+from diffussm.metrics.gaussian_metrics import frechet_metrics
+from diffussm.metrics.inception_score import inception_score
+from diffussm.metrics.jackknife import Interval, of_share
+from diffussm.metrics.kernel_distance import kernel_distance
+from diffussm.metrics.manifold import precision_recall, recall_interval
+from diffussm.metrics.reference import Reference
+from diffussm.records import EvaluationKey
+
+
+class Yardstick:
+    """The metrics of `key`, against its reference, given by name or file. `weights` are the extractor's, a path."""
+
+    def __init__(self, key: EvaluationKey, reference: str, weights: str = "", device: torch.device | str = "cpu"):
+        self.key = key
+        self.extractor = Extractor(key.extractor, layers_of(key.metrics), weights, device)
+        self.second = _second_opinion(key, weights, device)
+        self.reference = Reference(reference, key, self.extractor, self.second)
+
+    @cached_property
+    def distances(self) -> dict[str, FrechetDistance]:
+        """To the reference, of the metrics that are Frechet distances."""
+        return {metric: self.reference.distance(metric) for metric in FRECHET if metric in self.key.metrics}
+
+    @cached_property
+    def floors(self) -> dict[str, float | None]:
+        return {metric: self.reference.floor(metric) for metric in self.distances}
+
+    def extract(self, pixels: NDArray[np.uint8]) -> Layers:
+        """All that the metrics are computed from, of pixels (N, C, H, W)."""
+        return self.extractor(pixels) | (self.second(pixels) if self.second else {})
+
+    def measure(self, layer: Callable[[str], NDArray[Any]], labels: NDArray[np.int64] | None) -> dict[str, float]:
+        """Metrics with their intervals; `layer` gives a layer of all samples by name and is asked for one after the
+        other, so that no two need be held. `labels` (n,) are the classes that samples were asked for.
+
+        ValueError naming the first sample with a feature that is not finite.
+        """
+        metrics: dict[str, float] = {}
+        of_layer = {"features": self._of_features, "spatial": self._of_spatial}
+        for name in self.extractor.layers:
+            x = _finite(name, layer(name))
+            metrics |= self._of_logits(x, labels) if name == "logits" else of_layer[name](x)
+        if self.second:
+            for name in self.second.networks:
+                metrics[name] = self.second.distance(_finite(name, layer(name)), self.reference.layers[name])
+        return metrics
+
+    def _of_features(self, x: NDArray[Any]) -> dict[str, float]:
+        asked, out = set(self.key.metrics), self._frechet("fid", x)
+        if "kid" in asked:
+            out |= _with_interval("kid", *kernel_distance(x, self.reference.layers["features"]))
+        if {"precision", "recall"} & asked:
+            precision, recall = precision_recall(x, self.reference.layers["features"])
+            if "precision" in asked:
+                out |= _with_interval("precision", precision, of_share(precision, len(x)))
+            if "recall" in asked:
+                found = recall_interval(recall, x, self.reference.layers["features"])
+                out |= _with_interval("recall", recall, found)
+        return out
+
+    def _of_spatial(self, x: NDArray[Any]) -> dict[str, float]:
+        return self._frechet("sfid", x)
+
+    def _of_logits(self, x: NDArray[Any], labels: NDArray[np.int64] | None) -> dict[str, float]:
+        out: dict[str, float] = {}
+        if "inception_score" in self.key.metrics:
+            out |= _with_interval("inception_score", *inception_score(x))
+        if "label_accuracy" in self.key.metrics:
+            assert labels is not None
+            share = float((x.argmax(1) == labels).mean())
+            out |= _with_interval("label_accuracy", share, of_share(share, len(x)))
+        return out
+
+    def _frechet(self, metric: str, x: NDArray[Any]) -> dict[str, float]:
+        if metric not in self.distances:
+            return {}
+        return frechet_metrics(metric, x, self.distances[metric], self.floors[metric])
+
+
+def _with_interval(metric: str, value: float, interval: Interval | None) -> dict[str, float]:
+    if interval is None:
+        return {metric: value}
+    return {metric: value, f"{metric}_samples_low": interval.low, f"{metric}_samples_high": interval.high}
+
+
+def _second_opinion(key: EvaluationKey, weights: str, device: torch.device | str):  # type: ignore[no-untyped-def]
+    if not set(CLEAN_FID) & set(key.metrics):
+        return None
+    from diffussm.metrics.clean_fid import CleanFid
+
+    return CleanFid(key.metrics, weights, device)
+
+
+def _finite(name: str, features: NDArray[Any]) -> NDArray[Any]:
+    for start in range(0, len(features), BLOCK):
+        finite = np.isfinite(features[start : start + BLOCK]).all(1)
+        if not finite.all():
+            raise ValueError(f"sample {start + int(finite.argmin())}: its {name} are not finite")
+    return features
+
+
+@cache
+def yardstick(key: EvaluationKey, reference: str, weights: str, device: str) -> Yardstick:
+    """Made once in a process, however many runs it evaluates."""
+    return Yardstick(key, reference, weights, device)

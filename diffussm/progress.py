@@ -1,0 +1,40 @@
+"""How far a long piece of work is, on stderr: so many of so many, how fast, about how long still."""
+
+import sys
+import time
+from typing import TextIO
+
+SECONDS = 30.0  # between lines where nobody watches
+
+
+class Progress:
+    """`what` of `total` things; call it with the number that is done."""
+
+    def __init__(self, what: str, total: int, out: TextIO | None = None):
+        self.what, self.total, self.out = what, total, out or sys.stderr
+        self._began = self._said = time.monotonic()
+        self._first: int | None = None  # done when it began
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        first = self._first if self._first is not None else done
+        self._first = first
+        watched = self.out.isatty()
+        if done < self.total and now - self._said < (0.5 if watched else SECONDS):
+            return
+        self._said = now
+        text = f"{self.what} {done:,} of {self.total:,}"
+        if done > first and now > self._began:
+            rate = (done - first) / (now - self._began)
+            left = f", {in_words((self.total - done) / rate)} left" if done < self.total else ""
+            text += f", {rate:.3g} a second{left}"
+        print(f"\r\033[K{text}" if watched else text, end="" if watched and done < self.total else "\n", file=self.out)
+        self.out.flush()
+
+
+def in_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
