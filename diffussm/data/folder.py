@@ -1,0 +1,93 @@
+"""A folder of photographs as images of one size, through the transform that ADM and DiT train and are measured with.
+
+RGB; the box filter halves while the shorter side is twice the size or more; bicubic interpolation brings that side to
+the size; the centre is cut out (guided-diffusion, `image_datasets.py`). A camera's note on orientation is not followed.
+"""
+
+import copy
+import functools
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffussm.data.pixels import Shape, decoded, pixels_sha256, read_image, spans
+from diffussm.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_FORMATS = ["JPEG", "PNG", "WEBP", "BMP"]  # whatever the suffix: ImageNet has a PNG named .JPEG
+
+
+class CentreCropped:
+    """Photographs of `root` and its subfolders, in the order of their relative paths, as `Pixels` (3, size, size).
+
+    Decoded when they are read. UserError for a folder that is not there or has none, and naming a file that cannot be
+    decoded.
+    """
+
+    def __init__(self, root: Path, size: int):
+        if size < 1:
+            raise ValueError(f"size {size}: at least 1")
+        self.root = root
+        self.files = photographs(root)  # relative
+        self.count = len(self.files)
+        self.shape: Shape = (3, size, size)
+        self.transform = f"centre-crop {size}"
+
+    def chosen(self, indices: Iterable[int]) -> "CentreCropped":
+        """Those images only, in their order here; ValueError for an index twice or outside 0 .. count - 1."""
+        wanted = sorted(indices)
+        if not wanted or len(set(wanted)) != len(wanted) or not 0 <= wanted[0] <= wanted[-1] < self.count:
+            raise ValueError(f"indices must be different ones of 0 .. {self.count - 1}, at least one")
+        subset = copy.copy(self)
+        subset.__dict__.pop("sha256", None)
+        subset.files = [self.files[i] for i in wanted]
+        subset.count = len(wanted)
+        return subset
+
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        yield from decoded(self.files, self._image, spans(self.count, size, start, stop))
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of all transformed pixels (N, 3, size, size) in order: decodes everything once."""
+        return pixels_sha256(self)
+
+    def _image(self, file: str) -> NDArray[np.uint8]:
+        return centre_cropped(read_image(self.root / file, _FORMATS), self.shape[1])
+
+
+def photographs(root: Path) -> list[str]:
+    """Relative paths, sorted as text with "/" between names; links are followed, not in circles; no hidden files."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder")
+    found = []
+    for walked, subfolders, files in os.walk(root, onerror=_refused, followlinks=True):
+        here = Path(walked)
+        above = {folder.resolve() for folder in (here, *here.parents)}
+        subfolders[:] = [name for name in subfolders if (here / name).resolve() not in above]
+        wanted = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        relative = here.relative_to(root)
+        found += [(relative / name).as_posix() for name in wanted]
+    if not found:
+        raise UserError(f"{root}: holds no photographs ({' '.join(SUFFIXES)}), nor do its subfolders")
+    return sorted(found)
+
+
+def centre_cropped(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The transform of this module: -> (3, size, size)."""
+    image = image.convert("RGB")
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _refused(error: OSError) -> None:
+    raise error
