@@ -15,19 +15,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ablations.attempt import Attempt
 from ablations.work import Work, left, replays
 from diffussm import provenance, records
+from diffussm.config import Config
 from diffussm.errors import UserError
-from diffussm.machine import keep_freed_memory, usable_cores
+from diffussm.metrics.catalogue import config_lacks
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.rundir import RunDir, step_of
-from diffussm.ssm.choice import choose_backend
 from diffussm.training.loop import Stopped, Trainer, train
+from diffussm.training.settle import settle
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -87,22 +87,11 @@ class Cell:
     def _reason(self) -> str:
         return "cancelled" if self.run.cancelled else self._reason_to_stop()
 
-    def _machine(self) -> dict[str, Any]:
-        training = self.config.training
-        machine = self.run.machine(
-            {
-                "backend": choose_backend(training.backend),
-                "threads": training.threads or self.threads or usable_cores(),
-                "device": "cuda" if torch.cuda.is_available() else "cpu",
-            }
-        )
-        keep_freed_memory()
-        torch.set_num_threads(machine["threads"])
-        return machine
-
     def _train(self, attempt: Attempt) -> None:
+        for asked in self.run.requests():  # what its evaluations need must be there before it starts
+            _refuse_lacking(self.config.model_copy(update={"evaluation": asked.evaluation}))
         self.run.remove_temporaries()
-        machine = self._machine()
+        machine = settle(self.run, self.config, self.threads)
         self.run.write_provenance(attempt.number, {**provenance.describe(), "attempt": attempt.number, **machine})
         if lost := replays(self.run, self.run.requests()):
             self._replay(lost, attempt, machine)
@@ -146,9 +135,10 @@ class Cell:
         if records.read(self.run.record(work.step, work.key)):
             return  # another was faster
         attempt.folder.remove_temporaries()
-        machine = self._machine()
         (asked,) = (request for request in self.run.requests() if request.digest == work.request)
         config = self.config.model_copy(update={"evaluation": asked.evaluation})
+        _refuse_lacking(config)
+        machine = settle(self.run, self.config, self.threads)
         samples = asked.evaluation.samples
 
         def progress(done: int) -> None:
@@ -167,6 +157,11 @@ class Cell:
             progress,
             watched,
         )
+
+
+def _refuse_lacking(config: Config) -> None:
+    if lacks := config_lacks(config):
+        raise UserError(lacks)
 
 
 def main() -> int:

@@ -56,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     if (options.json or options.csv) and not options.dry_run:
         raise UserError("--json, --csv: go with --dry-run")
     from ablations.estimate import Estimates, calibration_path
-    from ablations.prepare import Asked, parse_settings, selection
+    from ablations.prepare import Asked, selection
+    from diffussm.config import parse_settings
 
     asked = Asked.of(options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs)
     whole = asked.plan()

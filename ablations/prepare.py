@@ -15,7 +15,7 @@ from ablations.grid import expand
 from ablations.grid_file import GRIDS, GridFile, load, locate, naming
 from ablations.options import RUNS
 from ablations.plan import Planned, broken_matches, plan
-from diffussm.config import TrainingConfig, bases, parse_value, resolve, split_key
+from diffussm.config import TrainingConfig, bases, resolve
 from diffussm.errors import UserError, unknown
 from diffussm.rundir import RunDir
 
@@ -177,20 +177,6 @@ def _is_meant(pattern: str, arm: str, levels: Mapping[str, str], run_id: str) ->
     if equals and axis in levels and fnmatch.fnmatchcase(levels[axis], level):
         return True
     return any(fnmatch.fnmatchcase(name, pattern) for name in (arm, run_id))
-
-
-def parse_settings(given: Sequence[str]) -> dict[str, Any]:
-    """`--set` options as dotted keys and values."""
-    out: dict[str, Any] = {}
-    for setting in given:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting}: give it as section.field=value")
-        split_key(key)
-        if key in out:
-            raise UserError(f"--set {key}: given twice")
-        out[key] = parse_value(value)
-    return out
 
 
 def _refuse_lacking(planned: list[Planned]) -> None:

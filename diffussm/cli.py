@@ -43,6 +43,86 @@ def sample(
 
 
 @app.command()
+def evaluate(
+    paths: Annotated[list[Path], typer.Argument(help="a run folder, a folder of PNG files, an .npz of samples")],
+    reference: Annotated[str, typer.Option(help="a data set's name, or an .npz in ADM's format")] = "",
+    extractor: Annotated[str, typer.Option(help="(default: as the run is evaluated, or the reference's own)")] = "",
+    metrics: Annotated[str, typer.Option(help="as in fid,sfid,kid (default: all that the extractor gives)")] = "",
+    extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",
+    step: Annotated[int | None, typer.Option(help="which milestone of a run (default: the last)")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="evaluation.field=value, of a run; may be repeated")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the records, for programs")] = False,
+) -> None:
+    """Measure samples, of this package's runs or from anywhere: one process, or many by torchrun."""
+    from diffussm.commands.evaluate import evaluate_paths
+    from diffussm.config import parse_settings
+
+    print(
+        evaluate_paths(
+            paths,
+            step=step,
+            settings=parse_settings(settings or []),
+            reference=reference,
+            extractor=extractor,
+            metrics=tuple(filter(None, metrics.split(","))),
+            extractor_weights=extractor_weights,
+            as_json=as_json,
+        ),
+        end="",
+    )
+
+
+@app.command()
+def weights(
+    name: Annotated[str, typer.Argument(help="only this one: an error unless it is there and the right one")] = "",
+    given: Annotated[str, typer.Option("--extractor-weights", help="file or folder to look in")] = "",
+) -> None:
+    """Weights that extractors need: which files, where from, where to put them, and whether they are the right ones."""
+    from diffussm.commands.weights import report, verify
+
+    print(verify(name, given) if name else report(given))
+
+
+reference = typer.Typer(no_args_is_help=True, help="Reference files in the format of ADM's evaluator.")
+app.add_typer(reference, name="reference")
+
+
+@reference.command()
+def build(
+    source: Annotated[str, typer.Argument(help="a data set's name, a folder of photographs, an .npz of images")],
+    out: Annotated[Path, typer.Argument(help="the .npz to write")],
+    image_size: Annotated[int | None, typer.Option(help="pixels a side, of a folder")] = None,
+    extractor: Annotated[str, typer.Option(help="(default: the data set's own, or inception-v3-compat)")] = "",
+    images: Annotated[int, typer.Option(help="how many to keep, for precision, recall and KID", min=0)] = 10_000,
+    extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",
+    statistics: Annotated[bool, typer.Option(help="means and covariances of all images")] = True,
+) -> None:
+    """Make a reference from images, through the transform that training has."""
+    from diffussm.commands.reference import build
+
+    build(source, out, image_size, extractor, images, extractor_weights, statistics)
+    print(out)
+
+
+@reference.command()
+def show(path: Path) -> None:
+    """What a reference file holds, and what it says of its origin."""
+    from diffussm.commands.reference import show
+
+    print(show(path))
+
+
+@reference.command()
+def compare(a: Path, b: Path) -> None:
+    """How far apart two reference files are."""
+    from diffussm.commands.reference import compare
+
+    print(compare(a, b))
+
+
+@app.command()
 def check_mixer(name: Annotated[str, typer.Argument(help="package.module:Class")]) -> None:
     """Check a mixer from outside: shape, gradients, direction, cost, initial values."""
     from diffussm.check_mixer import MixerFault, check_mixer

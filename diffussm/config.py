@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -379,6 +379,20 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def parse_settings(given: Sequence[str]) -> dict[str, Any]:
+    """`--set` options, `section.field=value`, as dotted keys and values; UserError for a wrong one."""
+    out: dict[str, Any] = {}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: give it as section.field=value")
+        split_key(key)
+        if key in out:
+            raise UserError(f"--set {key}: given twice")
+        out[key] = parse_value(value)
+    return out
 
 
 def trajectory(config: Config) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`diffussm evaluate`: records of runs' milestones, and of samples from elsewhere."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,54 @@ from diffussm.metrics.catalogue import config_lacks, evaluation_key
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step
 from diffussm.metrics.outside import evaluate_outside
-from diffussm.processes import Processes, device_here
+from diffussm.metrics.shown import shown
+from diffussm.processes import Processes, device_here, of_torchrun
 from diffussm.progress import Progress
 from diffussm.rundir import RunDir
 from diffussm.training.settle import settle
+
+
+def evaluate_paths(
+    paths: Sequence[Path],
+    step: int | None,
+    settings: Mapping[str, Any],
+    reference: str,
+    extractor: str,
+    metrics: tuple[str, ...],
+    extractor_weights: str,
+    as_json: bool,
+) -> str:
+    """What `diffussm evaluate` prints: a table under the one key that all paths share, or the records as JSON; nothing
+    in all processes but the first."""
+    if stray := [key for key in settings if not key.startswith("evaluation.")]:
+        raise UserError(f"--set {stray[0]}: only evaluation.<field> can be set here")
+    given: dict[str, Any] = {
+        name: value
+        for name, value in {
+            "reference": reference,
+            "extractor": extractor,
+            "metrics": metrics,
+            "extractor_weights": extractor_weights,
+        }.items()
+        if value
+    }
+    overrides = {key.removeprefix("evaluation."): value for key, value in settings.items()} | given
+    found: dict[str, records.Record] = {}
+    with of_torchrun() as processes:
+        for path in paths:
+            if is_run(path):
+                record = evaluate_run(RunDir(path), step, overrides, processes)
+            else:
+                if settings or step is not None:
+                    raise UserError(f"{path}: is no run folder; --set and --step are for runs")
+                record = evaluate_files(path, reference, extractor, metrics, extractor_weights, processes)
+            if record:
+                found[str(path)] = record
+    if not found:
+        return ""
+    if as_json:
+        return json.dumps([{"path": path, **r.model_dump(mode="json")} for path, r in found.items()], indent=1) + "\n"
+    return shown(found) + "\n"
 
 
 def is_run(path: Path) -> bool:

@@ -134,8 +134,10 @@ def compare(a: Path, b: Path) -> str:
             mean = np.abs(first.mean - second.mean).max() / np.abs(first.mean).max()
             covariance = np.abs(first.covariance - second.covariance).max() / np.abs(first.covariance).max()
             distance = frechet_distance(first, second)
-            lines += [f"{layer}: Frechet distance {distance:.6g}; largest difference of the means {mean:.3g} and of the "
-                      f"covariances {covariance:.3g} of the largest value"]
+            lines += [
+                f"{layer}: Frechet distance {distance:.6g}; largest difference of the means {mean:.3g} and of the "
+                f"covariances {covariance:.3g} of the largest value"
+            ]
     if not lines:
         raise UserError(f"{a}, {b}: have no statistics in common; `diffussm reference build` makes them of images")
     said = [file.stated | {"images": file.images} for file in files]
@@ -143,7 +145,11 @@ def compare(a: Path, b: Path) -> str:
         first_says, second_says = (one.get(name, "unknown") for one in said)
         if first_says != second_says:
             lines.append(f"{name}: {first_says} and {second_says}")
-    same = "the same file content" if files[0].sha256 == files[1].sha256 else "other files: records of the one and of the other never share a column"
+    same = (
+        "the same file content"
+        if files[0].sha256 == files[1].sha256
+        else "other files: records of the one and of the other never share a column"
+    )
     return "\n".join([*lines, same])
 
 

@@ -1,4 +1,4 @@
-"""`diffussm weights`: the files that extractors need, where they come from, where to put them, whether they are right."""
+"""`diffussm weights`: files that extractors need, where they come from, where to put them, whether they are right."""
 
 from diffussm.errors import UserError, unknown
 from diffussm.metrics.catalogue import EXTRACTORS
@@ -22,8 +22,8 @@ def report(given: str) -> str:
                 lines += [f"  needs   {lacks}"] if file.path(given) else []
     lines += [
         "",
-        "Nothing is downloaded. Put files into one folder, under these names, and name it: --weights FOLDER here,",
-        f"--extractor-weights FOLDER for evaluate, evaluation.extractor_weights in a grid, or {ENVIRONMENT} for all.",
+        "Nothing is downloaded. Put files into one folder, under these names, and name it: --extractor-weights FOLDER",
+        f"on the command line, evaluation.extractor_weights in a grid, or {ENVIRONMENT} in the environment.",
         "A file's hash is checked before it is opened.",
     ]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from diffussm.config import Config, parse_value
+from diffussm.config import Config, parse_settings
 from diffussm.cost import tables
 from diffussm.cost.named import NAMED, configs
 from diffussm.errors import UserError
@@ -19,7 +19,7 @@ def report(
     as_json: bool,
 ) -> str:
     """Of `models`, or of all named ones; `settings` are section.field=value."""
-    overrides = dict(_setting(text) for text in settings)
+    overrides = parse_settings(settings)
     made = [
         (model, resolution, config)
         for model in models or NAMED
@@ -49,10 +49,3 @@ def audit_row(config: Config) -> dict[str, Any]:
     except Uncounted as error:  # what a mixer from outside does
         raise UserError(f"--audit: {error}") from None
     return {**done._asdict(), "residue_fvcore": done.residue_fvcore, "residue_torch": done.residue_torch}
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not separator:
-        raise UserError(f"--set {text}: give it as section.field=value")
-    return key, parse_value(value)

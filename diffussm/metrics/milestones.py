@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load
 
 from diffussm import records
-from diffussm.config import Config
+from diffussm.config import Config, validate
 from diffussm.errors import UserError
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.sampling import Samples
@@ -76,6 +76,12 @@ def load_network(
     path = run.weights(step, kind)
     load_weights(network, load(path.read_bytes()), str(path))
     return network
+
+
+def asked_of(run: RunDir, overrides: Mapping[str, Any]) -> Config:
+    """The run's config with the evaluation that was asked of it last, changed by `overrides` of its fields."""
+    evaluation = run.latest_request().evaluation.model_dump(mode="json") | dict(overrides)
+    return validate(run.config().model_dump(mode="json") | {"evaluation": evaluation}, run.run_id)
 
 
 def kept_step(run: RunDir, kind: str, step: int | None) -> int:

@@ -63,5 +63,10 @@ def evaluate_outside(
     found = by.measure(shards.whole, None)
     shards.remove()
     return records.Record(
-        run_id=f"outside-{content[:12]}", step=0, key=key, metrics=found, timing={}, provenance={"samples_sha256": content}
+        run_id=f"outside-{content[:12]}",
+        step=0,
+        key=key,
+        metrics=found,
+        timing={},
+        provenance={"samples_sha256": content},
     )

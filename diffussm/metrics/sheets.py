@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffussm.config import Config, validate
 from diffussm.errors import UserError
-from diffussm.metrics.milestones import kept_step, load_network, sheet
+from diffussm.metrics.milestones import asked_of, kept_step, load_network, sheet
 from diffussm.metrics.sampling import generate
 from diffussm.rundir import RunDir
 
@@ -25,7 +24,7 @@ def write_sheets(
     `overrides` are fields of the evaluation that was asked of the run last; sample i of every sheet starts from the
     same noise. `step` is a milestone, the last one if not given. UserError for what the run does not have.
     """
-    config = _config(run, overrides)
+    config = asked_of(run, overrides)
     for label in labels:
         if label is not None and label >= config.model.classes:
             known = f"0 to {config.model.classes - 1}" if config.model.classes else "none: the model is unconditional"
@@ -42,10 +41,3 @@ def write_sheets(
         paths.append(folder / f"{of}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}.png")
         sheet(samples.pixels, columns).save(paths[-1])
     return paths
-
-
-def _config(run: RunDir, overrides: Mapping[str, Any]) -> Config:
-    """The run's config with the evaluation that was asked of it last, changed by `overrides`."""
-    config = run.config()
-    evaluation = run.latest_request().evaluation.model_dump(mode="json") | dict(overrides)
-    return validate(config.model_dump(mode="json") | {"evaluation": evaluation}, run.run_id)

@@ -6,7 +6,6 @@ from diffussm.measures import MEASURES
 from diffussm.records import EvaluationKey, Record, common_key
 
 OF_SAMPLING = ("sampler", "sampler_steps", "guidance", "guidance_channels", "clip", "weights")  # how samples were made
-CLIP = 40  # letters of a path
 
 
 def shown(records: Mapping[str, Record]) -> str:
@@ -24,6 +23,7 @@ def _metrics(record: Record) -> list[tuple[str, str, str, str, str]]:
     out = []
     for name, measure in MEASURES.items():
         if name in record.metrics:
+
             def number(suffix: str, name: str = name, digits: int = measure.digits) -> str:
                 value = record.metrics.get(f"{name}_{suffix}" if suffix else name)
                 return "" if value is None else f"{value:.{digits}f}"
@@ -38,20 +38,22 @@ def how_measured(key: EvaluationKey) -> str:
     """The key in a few lines."""
     against = f"{key.reference_samples:,} images" if key.reference_samples else "no images"
     frechet = "the statistics in its file" if key.reference_kind == "statistics" else "its images"
-    return "\n".join(
-        (
-            f"n = {key.samples:,}; extractor {key.extractor} (sha256 {key.extractor_sha256[:12]})",
-            f"reference {key.reference} (sha256 {key.reference_sha256[:12]}): {against}; Frechet distances to {frechet}; "
-            f"transform {key.transform}",
-        )
+    lines = (
+        f"n = {key.samples:,}; extractor {key.extractor} (sha256 {key.extractor_sha256[:12]})",
+        f"reference {key.reference} (sha256 {key.reference_sha256[:12]}): {against}",
+        f"Frechet distances to {frechet}; transform {key.transform}",
     )
+    return "\n".join(lines)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned; the first two to the left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        .rstrip()
-        for row in rows
-    )
+    return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in rows)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [
+        cell.ljust(width) if i < 2 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
