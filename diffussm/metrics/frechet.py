@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-BLOCK = 5000  # features turned into float64 at once
+BLOCK = 2000  # features turned into float64 at once
 
 
 class Statistics(NamedTuple):

@@ -18,12 +18,13 @@ def frechet_metrics(
 ) -> dict[str, float]:
     """`name` and what lies beside it in a record, of features (n, d)."""
     group = groups_of(len(features))
-    parts = [Moments.of(features[group == g]) for g in range(int(group.max()) + 1)]
-    whole = Moments.of(features)
+    groups, whole = int(group.max()) + 1, Moments.of(features)
     value = distance(whole.statistics)
     metrics = {name: value} if floor is None else {name: value, f"{name}_floor": floor}
-    without = [distance((whole - part).statistics) for part in parts] if len(parts) > 1 else []
-    if without and (found := interval(value, variance(without), len(without))):
+    if groups > 1:  # parts one at a time: each is as large as a covariance
+        without = [distance((whole - Moments.of(features[group == g])).statistics) for g in range(groups)]
+        found = interval(value, variance(without), groups)
+        assert found is not None
         metrics |= {f"{name}_samples_low": found.low, f"{name}_samples_high": found.high}
     if len(features) >= 2 * features.shape[1]:
         metrics[f"{name}_infinity"] = extrapolated(features, distance)
