@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from diffussm.config import digest, without_new_defaults
 from diffussm.errors import UserError
-from diffussm.measures import MEASURES
+from diffussm.measures import CLEAN_FID, MEASURES
 from diffussm.workdir import link_first, write_whole
 
 RECORD_VERSION = 1
@@ -49,10 +49,15 @@ class EvaluationKey(BaseModel):
     def fid_name(self) -> str:
         return self.name_of("fid")
 
-    def name_of(self, metric: str) -> str:
-        """The metric's title with the two things without which the number means nothing."""
+    @property
+    def setting(self) -> str:
+        """The two things without which a number means nothing."""
         of = {"inception-v3-compat": "Inception"}.get(self.extractor, self.extractor.replace("-cnn", " CNN"))
-        return f"{MEASURES[metric].title} ({of}, n = {self.samples})"
+        return f"{of}, n = {self.samples}"
+
+    def name_of(self, metric: str) -> str:
+        setting = f"its own Inception, n = {self.samples}" if metric in CLEAN_FID else self.setting
+        return f"{MEASURES[metric].title} ({setting})"
 
 
 class Record(BaseModel):
