@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import figures, reported, tables
-from reports import markdown as md
+from diffussm.measures import FRECHET, MEASURES
+from reports import figures, reported, tables, words
 from reports.runs import GridResults
 
 SHOWN_SAMPLES = 12
@@ -19,31 +19,58 @@ def report(results: GridResults, out: Path) -> list[Path]:
     """All tables and figures of one grid on one base, in `out`/<grid>/<base>; returns the files to look at."""
     folder = out / results.grid / results.base
     folder.mkdir(parents=True, exist_ok=True)
-    runs = tables.run_table(results)
-    shown = [
-        _write(folder / "runs", runs, md.table(runs), results.run_ids),
-        _results(results, folder / "results"),
-    ]
+    shown = [runs_page(results, folder / "runs"), results_page(results, folder / "results")]
     if results.has_fid:
         shown += [*_curves(results, folder / "fid_over_steps"), *_samples(results, folder / "samples")]
         shown += _samples_over_steps(results, folder / "samples_over_steps")
-    return shown
+    return shown + _other_curves(results, folder / "metrics_over_steps")
 
 
-def _results(results: GridResults, stem: Path) -> Path:
-    table = tables.results_table(results)
-    text = f"# {results.grid} on {results.base}\n\nClaim: {results.claim} ({results.source})\n\n"
-    text += tables.results_markdown(results, table) + f"\n{_matched(results)}\n"
-    if results.has_fid:
+def runs_page(results: GridResults, stem: Path) -> Path:
+    table = tables.run_table(results)
+    text = words.runs_markdown(table)
+    if measured := words.run_metrics_markdown(results, table):
         assert results.key is not None
-        text += f"\n± is the half-width of the 95 % Student-t interval over seeds. {_how_measured(results)}\n"
-        gaps = tables.differences(results, "fid")
-        gaps.to_csv(stem.with_name("differences.csv"), index=False)
-        _write_ids(stem.with_name("differences"), results.run_ids)
-        if sentences := tables.findings(gaps, results.key.fid_name):
-            text += "\n## What the intervals say\n\n" + "".join(f"- {sentence}\n" for sentence in sentences)
-            text += "\nIntervals are per comparison, not corrected for their number.\n"
+        text += (
+            f"\nWhere each was measured last ({results.key.setting}). In brackets: {words.OVER_SAMPLES}\n\n{measured}"
+        )
     return _write(stem, table, text, results.run_ids)
+
+
+def results_page(results: GridResults, stem: Path) -> Path:
+    text = f"# {results.grid} on {results.base}\n\nClaim: {results.claim} ({results.source})\n\n"
+    text += f"{words.costs_markdown(results)}\n{_matched(results)}\n"
+    if results.measures:
+        text += f"\n{words.OVER_SEEDS} {_how_measured(results)}\n{_metrics(results)}"
+    if results.has_fid:
+        text += _differences(results, stem.with_name("differences"))
+    return _write(stem, tables.results_table(results), text, results.run_ids)
+
+
+def _metrics(results: GridResults) -> str:
+    """Every metric over seeds, then over samples."""
+    assert results.key is not None
+    text = ""
+    if metrics := words.metrics_markdown(results):
+        extrapolated = f" {words.EXTRAPOLATED}" if set(tables.values(results)) - set(results.measures) else ""
+        text += f"\n## All metrics ({results.key.setting})\n\n"
+        text += f"Over seeds. ↓: lower is better, ↑: higher.{extrapolated}\n\n{metrics}"
+    if over_samples := words.samples_markdown(results):
+        text += f"\n## Over samples\n\nHalf-width, averaged over runs, of the {words.OVER_SAMPLES}\n\n{over_samples}"
+    return text
+
+
+def _differences(results: GridResults, stem: Path) -> str:
+    """Writes them, and says what they show of FID."""
+    assert results.key is not None
+    gaps = tables.differences(results, "fid")
+    gaps.to_csv(stem.with_suffix(".csv"), index=False)
+    _write_ids(stem, results.run_ids)
+    sentences = "".join(f"- {sentence}\n" for sentence in words.findings(gaps, results.key.name_of("fid")))
+    if not sentences:
+        return ""
+    corrected = "Intervals are over paired seeds and per comparison, not corrected for their number."
+    return f"\n## What the intervals say\n\n{sentences}\n{corrected}\n"
 
 
 def _matched(results: GridResults) -> str:
@@ -64,17 +91,21 @@ def _matched(results: GridResults) -> str:
 
 
 def _how_measured(results: GridResults) -> str:
-    key, floor = results.key, results.done["fid_floor"].iloc[0]
+    key = results.key
     assert key is not None
+    named = f"{key.name_of('fid')}:" if results.has_fid else f"Measured with {key.setting}:"
+    floors = {MEASURES[name].title: results.floor(name) for name in FRECHET}
+    said = " and ".join(f"{name} {floor:.2f}" for name, floor in floors.items() if floor is not None)
     return (
-        f"{key.fid_name}: {_sampler(results)}, "
-        f"{key.weights} weights, against {key.reference_samples} images of {key.reference}; "
-        f"real images score {floor:.2f} at this n (noise floor, 20 draws)."
+        f"{named} {_sampler(results)}, {key.weights} weights, "
+        f"against {key.reference_samples} images of {key.reference}"
+        + (f"; real images score {said} at this n (noise floor, 20 draws)." if said else ".")
     )
 
 
 def _curves(results: GridResults, stem: Path) -> list[Path]:
     assert results.key is not None
+    name, floor = results.key.name_of("fid"), results.floor("fid")
     curve = tables.curves(results, "fid")
     by_seed = results.done.pivot_table(index=["arm", "at"], columns="seed", values="fid")
     by_seed.columns = [f"seed_{seed}" for seed in by_seed.columns]
@@ -82,20 +113,35 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
     table = curve.merge(by_seed.reset_index(), on=["arm", "step"]).merge(
         tables.costs(results).drop(columns="steps"), on="arm"
     )
-    text = f"{results.key.fid_name}, mean ± half-width of the 95 % interval over seeds\n\n"
-    text += tables.curve_markdown(results, curve)
+    text = f"{name}, mean ± half-width of the 95 % interval over seeds\n\n"
+    text += words.curve_markdown(results, curve)
     theirs = reported.curves(results.grid)
     if theirs is not None:
         text += f"\nFID-50K as reported by the paper ({reported.WHERE})\n\n{reported.markdown(results.grid)}"
         text += "".join(f"\n- {note}" for note in reported.notes(results.grid)) + "\n"
-    floor = float(results.done["fid_floor"].iloc[0])
-    measured = [arm for arm in results.arms if arm in set(curve.arm)]
-    title, steps = f"measured ({results.base})", tables.step_name(results)
-    figure = figures.fid_over_steps(curve, measured, results.key.fid_name, floor, title, steps, theirs)
-    figures.save(figure, stem.with_suffix(".png"))
+    title = f"measured ({results.base})"
+    drawn = figures.fid_over_steps(curve, _measured_arms(results), name, floor, title, words.step_name(results), theirs)
+    figures.save(drawn, stem.with_suffix(".png"))
     if theirs is not None:
         theirs.to_csv(stem.with_name(f"{stem.name}_reported.csv"), index=False)
     return [_write(stem, table.assign(floor=floor), text, results.run_ids), stem.with_suffix(".png")]
+
+
+def _other_curves(results: GridResults, stem: Path) -> list[Path]:
+    """A panel for each metric but FID; nothing where there is none."""
+    metrics = [name for name in results.measures if name != "fid"]
+    if not metrics:
+        return []
+    assert results.key is not None
+    curve = tables.all_curves(results, metrics)
+    names = {name: results.key.name_of(name) for name in metrics}
+    drawn = figures.metrics_over_steps(
+        curve, _measured_arms(results), names, f"{results.grid} on {results.base}", words.step_name(results)
+    )
+    figures.save(drawn, stem.with_suffix(".png"))
+    curve.to_csv(stem.with_suffix(".csv"), index=False)
+    _write_ids(stem, results.run_ids)
+    return [stem.with_suffix(".png")]
 
 
 def _samples(results: GridResults, stem: Path) -> list[Path]:
@@ -137,6 +183,10 @@ def _sample_rows(
     pd.DataFrame(rows).to_csv(stem.with_suffix(".csv"), index=False)
     _write_ids(stem, list(chosen.run_id))
     return [stem.with_suffix(".png")]
+
+
+def _measured_arms(results: GridResults) -> list[str]:
+    return [arm for arm in results.arms if arm in set(results.done.arm)]
 
 
 def _sampler(results: GridResults) -> str:

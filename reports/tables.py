@@ -1,53 +1,95 @@
-"""From a grid's rows to the tables that are shown: numbers as CSV, the same in words as Markdown."""
+"""From a grid's rows to tables of numbers, as the CSVs have them; `words` puts them in words.
+
+Two intervals are told apart by name: `seeds`, Student t over runs that differ in their seed, and `samples`, over the
+samples of one run, as its record has it.
+"""
 
 import itertools
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
+import numpy as np
 import pandas as pd
 
-from reports import markdown as md
+from diffussm.measures import SUFFIXES
 from reports.runs import GridResults
 from reports.stats import Interval, paired_difference, t_interval
 
+SECONDS = "seconds_per_step"
+CURVE = ["arm", "step", "mean", "seeds_low", "seeds_high", "n", "samples_low", "samples_high"]
+
 
 def curves(results: GridResults, metric: str) -> pd.DataFrame:
-    """One row per (arm, step), step as `at` of the rows: mean over seeds, 95 % Student-t interval, n."""
+    """One row per (arm, step), step as `at` of the rows: mean over seeds with its interval and n; the ends of the
+    interval over samples lie as far from that mean as those of a run do from its value, averaged over runs."""
     rows = []
-    for (arm, step), group in results.done.groupby(["arm", "at"], sort=False):
-        rows.append({"arm": arm, "step": step, **t_interval(group[metric])._asdict()})
-    return pd.DataFrame(rows).sort_values(["arm", "step"], key=_arm_order(results)).reset_index(drop=True)
+    for (arm, step), group in results.done.dropna(subset=[metric]).groupby(["arm", "at"], sort=False):
+        mean, low, high, n = t_interval(group[metric])
+        below, above = (float(offset.mean()) for offset in _sample_offsets(group, metric))
+        rows.append((arm, step, mean, low, high, n, mean + below, mean + above))
+    return pd.DataFrame(rows, columns=CURVE).sort_values(["arm", "step"], key=_arm_order(results), ignore_index=True)
+
+
+def all_curves(results: GridResults, metrics: Iterable[str]) -> pd.DataFrame:
+    """The curves of several metrics, one below the other; `metric` names them."""
+    named = [curves(results, name).assign(metric=name) for name in metrics]
+    return pd.concat(named, ignore_index=True)[["metric", *CURVE]]
 
 
 def results_table(results: GridResults) -> pd.DataFrame:
-    """One row per arm at its last step: cost, seconds per step, metrics with intervals, and how many runs it has."""
+    """One row per arm at its last step: how many runs it has, its cost, metrics and seconds per step with intervals."""
     rows = []
     for arm, group in results.table.groupby("arm", sort=False):
         last = group[group.step == group.steps]
-        done = last[last.state == "done"]
         row = {
             "arm": arm,
             "step": int(group.steps.max()),
             "runs": _count_states(last),
-            "n": len(done),
+            "n": int((last.state == "done").sum()),
             "parameters": group.parameters.iloc[0],
             "macs_per_call": group.macs_per_call.iloc[0],
         }
-        for metric in ("fid", "label_accuracy", "seconds_per_step"):
-            if metric in done:
-                interval = t_interval(done[metric])
-                row |= {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+        for column in [*values(results), *seconds(results)]:
+            interval = over_seeds(last, column)
+            row |= {column: interval.mean, f"{column}_seeds_low": interval.low, f"{column}_seeds_high": interval.high}
+            if results.holds(f"{column}_samples_low"):
+                row[f"{column}_samples_half_width"] = half_width_over_samples(last, column)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
+def values(results: GridResults) -> dict[str, str]:
+    """Columns of values that records hold, and the metric each is of: every metric, its extrapolation beside it."""
+    both = {name + suffix: name for name in results.measures for suffix in ("", "_infinity")}
+    return {column: name for column, name in both.items() if results.holds(column)}
+
+
+def seconds(results: GridResults) -> list[str]:
+    return [SECONDS] if results.holds(SECONDS) else []
+
+
+def over_seeds(runs: pd.DataFrame, column: str) -> Interval:
+    return t_interval(runs[column].dropna())
+
+
+def half_width_over_samples(runs: pd.DataFrame, metric: str) -> float:
+    """Averaged over runs; NaN where none has an interval."""
+    low, high = _sample_offsets(runs, metric)
+    return float(((high - low) / 2).mean())
+
+
+def _sample_offsets(runs: pd.DataFrame, metric: str) -> list["pd.Series[float]"]:
+    """How far the ends of the interval over samples, low and high, lie from each value; NaN where there is none."""
+    none = pd.Series(np.nan, index=runs.index)
+    return [runs.get(f"{metric}_samples_{end}", none) - runs[metric] for end in ("low", "high")]
+
+
 def run_table(results: GridResults) -> pd.DataFrame:
-    """One row per run, whatever became of it: its state, and where it was measured last."""
+    """One row per run, whatever became of it: its state, its cost, and what was measured where it was last."""
+    names = [name for metric in results.measures for name in (metric, *(f"{metric}_{end}" for end in SUFFIXES))]
     rows = []
     for (arm, seed), group in results.table.groupby(["arm", "seed"], sort=False):
         worst = group[group.state != "done"]
-        measured = group[group.state == "done"]
+        measured = group[group.state == "done"].sort_values("step")
         rows.append(
             {
                 "arm": arm,
@@ -55,10 +97,11 @@ def run_table(results: GridResults) -> pd.DataFrame:
                 "run_id": group.run_id.iloc[0],
                 "state": "done" if worst.empty else worst.state.iloc[0],
                 "reason": "" if worst.empty else worst.reason.iloc[0],
-                "last_measured_step": None if measured.empty else int(measured.step.max()),
+                "last_measured_step": None if measured.empty else int(measured.step.iloc[-1]),
                 "asked_steps": int(group.steps.iloc[0]),
                 "parameters": group.parameters.iloc[0],
                 "macs_per_call": group.macs_per_call.iloc[0],
+                **{n: np.nan if measured.empty else measured[n].iloc[-1] for n in names if results.holds(n)},
             }
         )
     return pd.DataFrame(rows).astype({"last_measured_step": "Int64"})
@@ -93,84 +136,6 @@ def costs(results: GridResults) -> pd.DataFrame:
     """arm, steps, parameters, macs_per_call (missing where a mixer from outside states none)."""
     columns = ["arm", "steps", "parameters", "macs_per_call"]
     return results.table[columns].drop_duplicates("arm").reset_index(drop=True)
-
-
-def _macs(macs: Any) -> str:
-    return "unknown" if pd.isna(macs) else f"{macs / 1e6:.2f} M"
-
-
-def step_name(results: GridResults) -> str:
-    """What is counted along a curve."""
-    return f"steps of {results.control} (equal training MACs)" if results.control else "step"
-
-
-def findings(table: pd.DataFrame, name: str) -> list[str]:
-    """What the intervals of `differences` say of every two arms, a sentence each."""
-    sentences = []
-    for (arm, other), pair in table.groupby(["arm", "other"], sort=False):
-        *earlier, last = pair.sort_values("step").to_dict("records")
-        apart = [row for row in earlier if row["separates"]]
-        history = f" Before that: {'; '.join(_lower(row) for row in apart)}." if apart else ""
-        if last["n"] < 2:
-            sentences.append(f"{arm} and {other}: {last['n']} shared seed at step {last['step']}, so no conclusion.")
-            continue
-        interval = (
-            f"difference {last['mean']:.2f}, 95 % interval {last['low']:.2f} to {last['high']:.2f} "
-            f"over {last['n']} paired seeds"
-        )
-        if last["separates"]:
-            lower, higher = (arm, other) if last["mean"] < 0 else (other, arm)
-            sentences.append(f"At step {last['step']} {lower} has a lower {name} than {higher} ({interval}).{history}")
-        else:
-            apart_or_not = f"{arm} and {other} do not separate beyond the seeds' spread"
-            sentences.append(f"At step {last['step']} {apart_or_not} ({interval}).{history}")
-    return sentences
-
-
-def _lower(row: Mapping[Any, Any]) -> str:
-    lower = row["arm"] if row["mean"] < 0 else row["other"]
-    return f"{lower} lower by {abs(row['mean']):.2f} at step {row['step']}"
-
-
-def curve_markdown(results: GridResults, curve: pd.DataFrame) -> str:
-    """Steps down, arms across, mean and half-width of the interval; first what each arm costs."""
-    columns = zip(curve["mean"], curve["low"], curve["high"], curve["n"], strict=True)
-    shown = curve.assign(shown=[_interval(Interval(*values), 2) for values in columns])
-    arms = [arm for arm in results.arms if arm in set(curve.arm)]
-    wide = shown.pivot(index="step", columns="arm", values="shown")[arms].fillna("missing")
-    cost = costs(results).set_index("arm")
-    wide.loc["parameters"] = [f"{cost.parameters[arm]:,}" for arm in arms]
-    wide.loc["MACs per image and call"] = [_macs(cost.macs_per_call[arm]) for arm in arms]
-    return md.table(wide.iloc[[-2, -1, *range(len(wide) - 2)]].reset_index())
-
-
-def results_markdown(results: GridResults, table: pd.DataFrame) -> str:
-    rows = []
-    for r in table.to_dict("records"):
-        row = {
-            "arm": r["arm"],
-            "runs": r["runs"],
-            "parameters": f"{r['parameters']:,}",
-            "MACs per image and call": _macs(r["macs_per_call"]),
-        }
-        for metric, title, digits in (
-            ("fid", results.key.fid_name if results.key else "FID", 2),
-            ("label_accuracy", "label accuracy", 3),
-            ("seconds_per_step", "seconds per step", 4),
-        ):
-            if metric in table:
-                interval = Interval(r[metric], r[f"{metric}_low"], r[f"{metric}_high"], r["n"])
-                row[title] = _interval(interval, digits)
-        rows.append(row)
-    return md.table(pd.DataFrame(rows))
-
-
-def _interval(interval: Interval, digits: int) -> str:
-    if interval.n == 0 or math.isnan(interval.mean):
-        return "missing"
-    if interval.n == 1:
-        return f"{interval.mean:.{digits}f} (one seed)"
-    return f"{interval.mean:.{digits}f} ± {interval.half_width:.{digits}f}"
 
 
 def _count_states(last: pd.DataFrame) -> str:

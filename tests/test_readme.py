@@ -137,7 +137,8 @@ def test_links(document: str) -> None:
 
 def test_the_table_is_the_generated_one() -> None:
     generated = (ROOT / "reports" / "example" / "results.md").read_text()
-    assert "\n".join(line for line in generated.splitlines() if line.startswith("|")) in README
+    (costs, *_) = (block for block in generated.split("\n\n") if block.startswith("|"))
+    assert costs in README
 
 
 def test_the_lock_holds_pins_and_hashes_alone() -> None:

@@ -13,67 +13,36 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
+import tests.known_records as known
 import tests.tiny as tiny
-from ablations import launch, manifest
+from ablations import launch
 from ablations.arms import arms
-from ablations.grid import expand
-from ablations.grid_file import GridFile
 from ablations.grid_file import load as load_grid
-from ablations.plan import plan
 from diffussm import records
-from diffussm.config import request, resolve
+from diffussm.config import resolve
 from diffussm.cost.closed_form import attention_products, forward_macs
 from diffussm.errors import UserError
+from diffussm.measures import MEASURES
 from diffussm.metrics.catalogue import evaluation_key
 from diffussm.rundir import RunDir
-from reports import make_figures, paper, reported, tables
-from reports.runs import load
+from reports import figures, grid_report, make_figures, paper, reported, tables, words
+from reports.runs import GridResults, frame, load
 from reports.stats import paired_difference, t_interval
 
 ROOT = Path(__file__).parents[1]
-FID = {"A": [1.0, 2.0, 3.0], "B": [5.0, 6.1, 7.2], "C": [2.1, 1.9, 3.0]}  # by seed, at the last step
-
-
-def grid(**arms: dict[str, object]) -> GridFile:
-    header = {
-        "claim": "A beats B",
-        "source": "here",
-        "expected": "open",
-        "cost": "none",
-        "command": "run me",
-        "base": "digits",
-    }
-    return GridFile.model_validate({**header, "seeds": 3, "arms": arms})
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """Three arms, three seeds and known records; the last seed of C failed, its second was never started."""
-    folder = tmp_path / "runs"
-    content = grid(A={"model.hourglass": 2}, B={"model.patch": 2}, C={"model.hourglass": 1})
-    settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
-    made = expand(content, "digits", range(3), settings)
-    for run in made:
-        arm, seed = run.arm.name, run.config.seed
-        place, asked, key = RunDir.create(folder, run.config), request(run.config), evaluation_key(run.config)
-        place.add_request(asked)
-        if (arm, seed) == ("C", 2):
-            place.write_state({"phase": "diverged", "reason": "loss is nan at step 8"})
-        if arm == "C" and seed > 0:
-            continue
-        for step in asked.milestones:
-            pixels = np.full((64, 8, 8, 1), 10 * seed, dtype=np.uint8)
-            path = place.record(step, key.digest)
-            path.parent.mkdir(parents=True)
-            np.savez(path.with_name("samples.npz"), arr_0=pixels, labels=np.arange(64) % 10)
-            metrics = {"fid": FID[arm][seed] * 24 / step, "fid_floor": 0.2, "label_accuracy": 0.5 + seed / 10}
-            timing = {"seconds_per_step": 0.01, "evaluation_seconds": 1.0}
-            records.write(
-                records.Record(run_id=place.run_id, step=step, key=key, metrics=metrics, timing=timing, provenance={}),
-                path,
-            )
-    manifest.write(folder, Path("hourglass_vs_patch.toml"), content, "digits", settings, plan("digits", made, folder))
-    return folder
+    known.write(tmp_path / "runs", known.first_metrics)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> GridResults:
+    """The same runs with every metric that there is."""
+    return load(known.write(tmp_path / "full", known.all_metrics), tmp_path / "full")
 
 
 def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +50,15 @@ def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     folder = tmp_path / "out" / "hourglass_vs_patch" / "digits"
     printed = capsys.readouterr().out.split()
     assert all(Path(path).exists() for path in printed)
-    for name in ("runs", "results", "fid_over_steps", "samples", "samples_over_steps", "differences"):
+    for name in (
+        "runs",
+        "results",
+        "fid_over_steps",
+        "samples",
+        "samples_over_steps",
+        "differences",
+        "metrics_over_steps",
+    ):
         ids = json.loads((folder / f"{name}.runs.json").read_text())
         assert ids
         assert all((runs / run_id).is_dir() for run_id in ids)
@@ -90,6 +67,7 @@ def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
         "fid_over_steps.png",
         "samples.png",
         "samples_over_steps.png",
+        "metrics_over_steps.png",
     }
     text = (folder / "results.md").read_text()
     assert "FID (digits CNN, n = 12)" in text
@@ -116,10 +94,116 @@ def test_numbers(runs: Path) -> None:
     assert curve.loc[("A", 24), "mean"] == pytest.approx(2.0)
     assert curve.loc[("A", 8), "mean"] == pytest.approx(6.0)
     assert curve.loc[("C", 24), "n"] == 1
-    assert np.isnan(curve.loc[("C", 24), "low"])
+    assert np.isnan(curve.loc[("C", 24), "seeds_low"])
     gaps = tables.differences(results, "fid").set_index(["step", "arm", "other"])
     assert gaps.loc[(24, "A", "B"), "mean"] == pytest.approx(-4.1)
     assert gaps.loc[(24, "A", "B"), "separates"]
+
+
+def test_every_metric_is_in_the_table_with_both_intervals(full: GridResults) -> None:
+    table = tables.results_table(full).set_index("arm")
+    assert [name for name in table if name in MEASURES] == list(MEASURES)
+    half = scipy_stats.t.ppf(0.975, 2) / 3**0.5
+    assert (table.fid_seeds_low["A"], table.fid_seeds_high["A"]) == (pytest.approx(2 - half), pytest.approx(2 + half))
+    assert table.fid_samples_half_width["A"] == pytest.approx(0.2)  # a tenth of 1, 2 and 3, averaged
+    assert table.fid_samples_half_width["C"] == pytest.approx(0.21)  # one run has one, too
+    assert table.fid_infinity["A"] == pytest.approx(1.6)
+    assert not {"clean_fid_samples_half_width", "kid_infinity"} & set(table)
+
+
+def test_the_two_intervals_are_told_apart_in_words(full: GridResults, tmp_path: Path) -> None:
+    text = grid_report.results_page(full, tmp_path / "results").read_text()
+    costs, metrics, samples = (lines.split("\n\n")[0] for lines in text.split("| arm ")[1:])
+    assert "| FID (digits CNN, n = 12) |" in costs
+    assert "2.00 ± 2.48" in costs
+    titles = ["FID ↓", "FID at n = ∞ ↓", "sFID ↓", "sFID at n = ∞ ↓", "IS ↑", "KID ↓", "precision ↑", "recall ↑"]
+    assert metrics.startswith(f"| {' | '.join(titles)} | label accuracy ↑ | clean-fid ↓ | clean-fid, legacy ↓ |\n")
+    assert "| A | 2.00 ± 2.48 | 1.60 ± 1.99 | 4.00 ± 4.97 |" in metrics
+    assert "| A | 0.20 | 0.40 |" in samples
+    assert "clean-fid" not in samples
+    assert words.OVER_SEEDS in text
+    assert f"Half-width, averaged over runs, of the {words.OVER_SAMPLES}" in text
+    assert text.count("digits CNN, n = 12") == 4  # not in every column: costs, what ± is of, the heading, a finding
+
+
+def test_runs_have_what_was_measured_last(full: GridResults, tmp_path: Path) -> None:
+    run = tables.run_table(full).set_index(["arm", "seed"]).loc["A", 1]
+    assert run.fid == 2.0
+    assert (run.fid_samples_low, run.fid_samples_high) == (pytest.approx(1.8), pytest.approx(2.2))
+    assert (run.fid_infinity, run.fid_floor) == (pytest.approx(1.6), 0.2)
+    missing = tables.run_table(full).set_index(["arm", "seed"]).loc["C", 1]
+    assert pd.isna(missing.fid)
+    text = grid_report.runs_page(full, tmp_path / "runs").read_text()
+    assert "| A | 1 | 24 | 2.00 (1.80 to 2.20) | 1.60 | 4.00 (3.60 to 4.40) | 3.20 | 8.60 (7.74 to 9.46) |" in text
+    assert words.OVER_SAMPLES in text
+
+
+def test_curves_have_both_intervals(full: GridResults) -> None:
+    curve = tables.curves(full, "fid").set_index(["arm", "step"]).loc[("A", 8)]
+    assert (curve["mean"], curve.samples_low, curve.samples_high) == (6, pytest.approx(5.4), pytest.approx(6.6))
+    assert curve.seeds_high - curve.seeds_low == pytest.approx(6 * scipy_stats.t.ppf(0.975, 2) / 3**0.5)
+    both = tables.all_curves(full, ["sfid", "clean_fid"])
+    assert list(both.metric.unique()) == ["sfid", "clean_fid"]
+    assert both[both.metric == "clean_fid"].samples_low.isna().all()
+
+
+def test_figures_have_the_intervals_that_there_are(full: GridResults) -> None:
+    metrics = ["sfid", "kid", "recall", "clean_fid"]
+    curve = tables.all_curves(full, metrics)
+    assert full.key is not None
+    names = {name: full.key.name_of(name) for name in metrics}
+    figure = figures.metrics_over_steps(curve, full.arms, names, "a title", "step")
+    sfid, *_, clean_fid = figure.axes
+    assert sfid.get_ylabel() == "sFID\n(digits CNN, n = 12)"
+    assert clean_fid.get_ylabel() == "clean-fid\n(its own Inception, n = 12)"
+    assert [axis.get_title().split()[0] for axis in figure.axes] == ["lower", "lower", "higher", "lower"]
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "bands: 95 % over seeds; bars: 95 % over the samples of one run"
+    assert [text.get_text() for text in legend.get_texts()] == ["A", "B", "C"]
+    figures.plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"), [((0.02, 0.001), "log"), ((0.02, 0.0), "linear"), ((0.02, 0.01), "linear")]
+)
+def test_a_log_axis_where_all_is_positive_over_a_decade(values: tuple[float, float], scale: str) -> None:
+    rows = [("kid", "A", step, v, np.nan, np.nan, 1, v, v) for step, v in enumerate(values, 1)]
+    curve = pd.DataFrame(rows, columns=["metric", *tables.CURVE])
+    figure = figures.metrics_over_steps(curve, ["A"], {"kid": "KID (x, n = 1)"}, "a title", "step")
+    assert figure.axes[0].get_yscale() == scale
+    figures.plt.close(figure)
+
+
+def test_one_seed_of_one_arm(tmp_path: Path) -> None:
+    results = load(known.write(tmp_path / "runs", known.all_metrics, {"A": known.ARMS["A"]}, 1), tmp_path / "runs")
+    assert len(grid_report.report(results, tmp_path)) == 7
+    text = (tmp_path / "hourglass_vs_patch" / "digits" / "results.md").read_text()
+    assert "| A | 1.00 (one seed) | 0.80 (one seed) |" in text
+    assert "| A | 0.10 | 0.20 |" in text
+
+
+def test_first_records_have_no_intervals_over_samples(runs: Path, tmp_path: Path) -> None:
+    results = load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs)
+    text = grid_report.results_page(results, tmp_path / "results").read_text()
+    assert "| C | 2.10 (one seed) | 0.500 (one seed) |" in text
+    assert "ver samples" not in text
+    assert "∞" not in text
+    assert tables.curves(results, "fid").samples_low.isna().all()
+    assert list(tables.run_table(results))[-3:] == ["fid", "fid_floor", "label_accuracy"]
+
+
+def test_some_records_may_lack_what_others_have(tmp_path: Path) -> None:
+    def metrics(arm: str, seed: int, step: int) -> dict[str, float]:
+        return (known.all_metrics if seed else known.first_metrics)(arm, seed, step)
+
+    results = load(known.write(tmp_path / "runs", metrics), tmp_path / "runs")
+    table = tables.results_table(results).set_index("arm")
+    assert table.sfid["A"] == pytest.approx(5)  # of seeds 1 and 2
+    assert table.fid_samples_half_width["A"] == pytest.approx(0.25)
+    curve = tables.curves(results, "fid").set_index(["arm", "step"]).loc[("A", 24)]
+    assert (curve["mean"], curve.samples_low) == (2, pytest.approx(1.75))
+    text = grid_report.results_page(results, tmp_path / "results").read_text()
+    assert "| C | 2.10 (one seed) | missing |" in text
 
 
 def launched(tmp_path: Path, grid: str) -> Path:
@@ -213,6 +297,37 @@ def test_records_of_different_keys_are_not_mixed(runs: Path) -> None:
         each["overrides"]["evaluation.guidance"] = 1.0  # now the grid itself varies it
     path.write_text(json.dumps(content))
     assert load(path, runs).varied == {"guidance"}
+
+
+def record(**key: object) -> records.Record:
+    plain = evaluation_key(resolve("digits"))
+    changed = plain.model_copy(update=key)
+    return records.Record(run_id="a-run", step=5, key=changed, metrics={"fid": 1.0}, timing={}, provenance={})
+
+
+def test_a_frame_of_records_is_of_one_key() -> None:
+    table = frame([record(), record()])
+    assert list(table) == ["run_id", "step", "key", "fid"]
+    with pytest.raises(UserError, match=r"differ in how they were measured \(clip, guidance\): not comparable"):
+        frame([record(), record(guidance=2.0, clip=False)])
+    with pytest.raises(UserError, match=r"\(clip\)"):
+        frame([record(), record(guidance=2.0, clip=False)], varied={"guidance"})
+    assert list(frame([record(), record(guidance=2.0)], varied={"guidance"}).guidance) == [1.0, 2.0]
+    with pytest.raises(UserError, match=r"\(samples\)"):
+        frame([record(), record(samples=50)], varied={"samples"})
+    assert list(frame([])) == ["run_id", "step", "key"]
+
+
+def test_no_results_of_mixed_records_can_be_made(full: GridResults) -> None:
+    """Tables and figures take results, and results look at their records however they are made."""
+    one = full.found[0]
+    other = one.model_copy(update={"key": one.key.model_copy(update={"extractor": "another"})})
+    with pytest.raises(UserError, match=r"digits\.1\.json: records differ in how they were measured \(extractor\)"):
+        replace(full, found={**full.found, 0: other})
+    with pytest.raises(UserError, match=r"\(extractor\)"):
+        replace(full, found={**full.found, 0: other}, varied=frozenset({"extractor"}))
+    with pytest.raises(ValueError, match="init=False"):
+        replace(full, table=full.table)
 
 
 def test_no_runs_says_which_command_makes_them(tmp_path: Path) -> None:
