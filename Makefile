@@ -5,7 +5,7 @@
 PYTHON ?= $(firstword $(foreach v,3 3.14 3.13 3.12 3.11,$(shell command -v python$(v) >/dev/null 2>&1 && python$(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo python$(v))))
 BIN := .venv/bin
 
-.PHONY: .venv demo test test-slow check bench example docs schema lock
+.PHONY: .venv demo test test-slow check bench example docs dictionary schema lock
 
 .venv: .venv/installed
 
@@ -53,6 +53,10 @@ docs:
 	mkdir -p docs
 	$(BIN)/python -m diffussm.cost.audit > docs/cost_audit.csv.part && mv docs/cost_audit.csv.part docs/cost_audit.csv
 	$(BIN)/python -m reports.cost_page
+
+# What every field of a record and every column of a table is.
+dictionary:
+	$(BIN)/python -m reports.dictionary
 
 # For editors of grid files.
 schema:

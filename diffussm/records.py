@@ -46,10 +46,6 @@ class EvaluationKey(BaseModel):
         return digest({"version": version, **without_new_defaults(self.model_dump(mode="json"))})
 
     @property
-    def fid_name(self) -> str:
-        return self.name_of("fid")
-
-    @property
     def setting(self) -> str:
         """The two things without which a number means nothing."""
         of = {"inception-v3-compat": "Inception"}.get(self.extractor, self.extractor.replace("-cnn", " CNN"))

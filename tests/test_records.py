@@ -64,7 +64,7 @@ def test_batch_changes_no_key() -> None:
 
 
 def test_fid_is_named_in_full() -> None:
-    assert record().key.fid_name == record().key.name_of("fid") == "FID (digits CNN, n = 1000)"
+    assert record().key.name_of("fid") == "FID (digits CNN, n = 1000)"
     assert record().key.name_of("clean_fid") == "clean-fid (its own Inception, n = 1000)"
 
 

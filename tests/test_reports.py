@@ -347,23 +347,7 @@ def test_no_runs_says_which_command_makes_them(tmp_path: Path) -> None:
 
 def test_bench_report(tmp_path: Path) -> None:
     stored = tmp_path / "runs" / "bench"
-    stored.mkdir(parents=True)
-    stats = {"median": 0.002, "q1": 0.001, "q3": 0.003, "rounds": 9}
-    ratio = {"of": "S4D to a copy", "median": 1.5, "q1": 1.4, "q3": 1.6, "n": 9}
-    session = {
-        "datetime": "2026-01-01T00:00:00",
-        "machine_info": {"processor": "P", "threads": 2, "torch": "2", "gpu": None},
-        "benchmarks": [
-            {
-                "group": "block",
-                "name": "s4d",
-                "stats": stats,
-                "extra_info": {"ratio": ratio},
-            },
-            {"group": "mixer", "name": "fft", "stats": stats, "extra_info": {}},
-        ],
-    }
-    (stored / "20250101-000000.json").write_text(json.dumps(session))
+    known.write_bench(stored)
     assert make_figures.bench.report(stored, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "timing.csv")
     assert table.median_ms.tolist() == [2.0, 2.0]

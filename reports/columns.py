@@ -1,0 +1,206 @@
+"""Every column of every CSV table, described: the one home of each description. `dictionary` writes them down.
+
+In names `<n>` stands for a number and `<metric>` for one of MEASURES.
+"""
+
+import re
+from typing import NamedTuple
+
+from diffussm.measures import MEASURES
+
+
+class Column(NamedTuple):
+    name: str
+    meaning: str
+    unit: str
+    source: str
+
+
+class Table(NamedTuple):
+    path: str
+    rows: str  # what a row is
+    columns: tuple[Column, ...]
+
+
+RECORD, MANIFEST, T_INTERVAL = "the record", "the launch's manifest", "reports/stats.py, Student t, 95 %"
+CLOSED_FORM = "diffussm/cost/closed_form.py"
+FIGURE_6 = "Yan et al. 2023, Figure 6: reports/published/fid_over_steps.csv"
+STEPS, MACS, SAME = "training steps", "multiply-adds, counted once", "the metric's"
+
+ARM = Column("arm", "arm of the grid", "-", MANIFEST)
+STEP = Column(
+    "step", "where a milestone is compared: its step, or the control's at equal training MACs", STEPS, MANIFEST
+)
+PARAMETERS = Column("parameters", "of the network", "numbers", CLOSED_FORM)
+MACS_PER_CALL = Column(
+    "macs_per_call", "of the network on one image; empty where a mixer from outside states none", MACS, CLOSED_FORM
+)
+COST = (PARAMETERS, MACS_PER_CALL)
+SEEDS = (
+    Column("seeds_low", "lower end of the interval of that mean over seeds", SAME, T_INTERVAL),
+    Column("seeds_high", "upper end of it", SAME, T_INTERVAL),
+)
+CURVE = (
+    ARM,
+    STEP,
+    Column("mean", "of the metric over runs that differ in their seed", SAME, RECORD),
+    *SEEDS,
+    Column("n", "runs measured there", "runs", RECORD),
+    Column("samples_low", "the mean less how far a run's interval over samples reaches down, averaged", SAME, RECORD),
+    Column("samples_high", "the mean and how far it reaches up, averaged", SAME, RECORD),
+)
+SAMPLES = (
+    Column("row", "arm, or milestone of one arm", "-", MANIFEST),
+    Column("sample", "index of the sample; equal ones share noise and label", "-", "samples.npz beside the record"),
+    Column("label", "class that was asked for; 0 where there are none", "-", "samples.npz beside the record"),
+    Column(
+        "pixel_<n>", "value at (row, column, channel), the last fastest", "0 .. 255", "samples.npz beside the record"
+    ),
+)
+
+
+def _with_seeds(name: str, meaning: str, unit: str) -> tuple[Column, ...]:
+    """A mean over seeds with its interval."""
+    interval = (column._replace(name=f"{name}_{column.name}", unit=unit) for column in SEEDS)
+    return (Column(name, f"{meaning}: mean over runs at the last step", unit, RECORD), *interval)
+
+
+TABLES = (
+    Table(
+        "<grid>/<base>/runs.csv",
+        "a run, whatever became of it",
+        (
+            ARM,
+            Column("seed", "of weights, data order and noise", "-", MANIFEST),
+            Column("run_id", "the run's folder in runs/", "-", MANIFEST),
+            Column("state", "done, missing, failed, diverged or cancelled", "-", "the run folder"),
+            Column("reason", "why it failed or diverged", "-", "the run folder"),
+            Column("last_measured_step", "the last milestone with a record", STEPS, RECORD),
+            Column("asked_steps", "how far it was to be trained", STEPS, MANIFEST),
+            *COST,
+            Column("<metric>", "the metric at last_measured_step", SAME, RECORD),
+            Column("<metric>_samples_low", "lower end of its interval over samples", SAME, RECORD),
+            Column("<metric>_samples_high", "upper end of its interval over samples", SAME, RECORD),
+            Column("<metric>_floor", "its noise floor", SAME, RECORD),
+            Column("<metric>_infinity", "its extrapolation to infinitely many samples", SAME, RECORD),
+        ),
+    ),
+    Table(
+        "<grid>/<base>/results.csv",
+        "an arm at its last step",
+        (
+            ARM,
+            Column("step", "the last step asked of the arm", STEPS, MANIFEST),
+            Column("runs", "how many runs are in which state", "-", "the run folders"),
+            Column("n", "runs measured at that step", "runs", RECORD),
+            *COST,
+            *_with_seeds("<metric>", "the metric", SAME),
+            Column(
+                "<metric>_samples_half_width", "of its interval over samples: mean over runs", SAME, RECORD
+            ),
+            *_with_seeds("<metric>_infinity", "its extrapolation to infinitely many samples", SAME),
+            *_with_seeds("seconds_per_step", "median time of a training step", "s"),
+        ),
+    ),
+    Table(
+        "<grid>/<base>/differences.csv",
+        "two arms that differ in one axis, at a milestone",
+        (
+            STEP,
+            ARM,
+            Column("other", "the arm that it is compared with", "-", MANIFEST),
+            Column("mean", "FID of arm less FID of other, over seeds that both have", "that of FID", RECORD),
+            Column("low", "lower end of the interval of that mean over paired seeds", "that of FID", T_INTERVAL),
+            Column("high", "upper end of it", "that of FID", T_INTERVAL),
+            Column("n", "seeds that both have", "seeds", RECORD),
+            Column("separates", "whether the interval excludes 0", "True or False", "reports/tables.py"),
+            *COST,
+            PARAMETERS._replace(name="parameters_of_other"),
+            MACS_PER_CALL._replace(name="macs_per_call_of_other"),
+        ),
+    ),
+    Table(
+        "<grid>/<base>/fid_over_steps.csv",
+        "an arm at a milestone; the metric is FID",
+        (
+            *CURVE,
+            Column("seed_<n>", "FID of the run of that seed", SAME, RECORD),
+            *COST,
+            Column("floor", "FID of real images at the same n; empty where it was not measured", SAME, RECORD),
+        ),
+    ),
+    Table(
+        "<grid>/<base>/fid_over_steps_reported.csv",
+        "a point of the paper's Figure 6",
+        (
+            Column("figure", "panel of the figure", "-", FIGURE_6),
+            Column("curve", "the curve's name there", "-", FIGURE_6),
+            Column("step", "training step", STEPS, FIGURE_6),
+            Column("fid", "FID-50K as read off, about 1 % error", "squared units of features", FIGURE_6),
+            Column("tag", "how sure the number is, A to D", "-", "reports/published/README.md"),
+            Column("note", "how it was read, or what contradicts it", "-", FIGURE_6),
+            Column("arm", "arm of the grid that the curve corresponds to", "-", "reports/reported.py"),
+        ),
+    ),
+    Table(
+        "<grid>/<base>/metrics_over_steps.csv",
+        "a metric of an arm at a milestone",
+        (Column("metric", "which: its name in the record", "-", "diffussm/measures.py"), *CURVE),
+    ),
+    Table("<grid>/<base>/samples.csv", "a sample of an arm at its last step", SAMPLES),
+    Table("<grid>/<base>/samples_over_steps.csv", "a sample of the first arm at a milestone", SAMPLES),
+    Table(
+        "bench/timing.csv",
+        "a benchmark",
+        (
+            Column("group", "what is timed", "-", "bench/"),
+            Column("name", "at which size, or of which implementation", "-", "bench/"),
+            Column("median_ms", "median of the rounds", "ms", "diffussm/timing.py"),
+            Column("q1_ms", "first quartile of the rounds", "ms", "diffussm/timing.py"),
+            Column("q3_ms", "third quartile of the rounds", "ms", "diffussm/timing.py"),
+            Column("rounds", "how often it was timed", "-", "diffussm/timing.py"),
+            Column("ratio_of", "what the ratio is of; empty where none is taken", "-", "bench/"),
+            Column("ratio", "median over rounds of their ratio, timed in turns", "1", "diffussm/timing.py"),
+            Column("ratio_q1", "first quartile of it", "1", "diffussm/timing.py"),
+            Column("ratio_q3", "third quartile of it", "1", "diffussm/timing.py"),
+        ),
+    ),
+    Table(
+        "paper/figure_3.csv",
+        "a model at a resolution; then what the paper's table implies",
+        (
+            Column("model", "size and variant, or whose reported total it is", "-", "reports/paper.py"),
+            Column("resolution", "of the images; latents have an eighth", "pixels a side", "reports/paper.py"),
+            Column("tokens", "L: latent tokens at patch 1", "tokens", CLOSED_FORM),
+            PARAMETERS,
+            MACS_PER_CALL._replace(source=f"{CLOSED_FORM}; reported: reports/published/imagenet.csv"),
+            Column("dense", "of them in products of dense layers", MACS, CLOSED_FORM),
+            Column("mixer", "of them in mixers, attention's projections included", MACS, CLOSED_FORM),
+            Column("attention_products", "of them 2 D L^2 in each block: all that the paper counts", MACS, CLOSED_FORM),
+        ),
+    ),
+    Table(
+        "docs/cost_audit.csv",
+        "a named model, and where it has S4D, a backend",
+        (
+            Column("model", "its name", "-", "diffussm/cost/named.py"),
+            Column("backend", "that computes S4D; empty where there is none", "-", "diffussm/ssm/choice.py"),
+            Column("per_image", "of a call on one image, as executed", MACS, "closed form, diffussm/cost/executed.py"),
+            Column("per_image_fvcore", "the same as counted", MACS, "fvcore with diffussm/cost/handles.py"),
+            Column("fixed", "once per call, whatever the batch", MACS, "closed form, diffussm/cost/executed.py"),
+            Column("fixed_fvcore", "the same as counted", MACS, "fvcore with diffussm/cost/handles.py"),
+            Column(
+                "products", "of per_image: matrix products, attention", MACS, "closed form, diffussm/cost/executed.py"
+            ),
+            Column("products_torch", "the same as counted", MACS, "torch's FlopCounterMode"),
+            Column("residue_fvcore", "per_image_fvcore / per_image - 1", "1", "diffussm/cost/audit.py"),
+            Column("residue_torch", "products_torch / products - 1", "1", "diffussm/cost/audit.py"),
+        ),
+    ),
+)  # fmt: skip
+
+
+def stands_for(name: str, column: str) -> bool:
+    """Whether the described name is that of the column, or a pattern that it fits."""
+    pattern = re.escape(name).replace("<n>", r"\d+").replace("<metric>", f"({'|'.join(MEASURES)})")
+    return re.fullmatch(pattern, column) is not None

@@ -1,0 +1,89 @@
+"""The data dictionary is the generated page; it has every field and column that is written, and no other."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import tests.known_records as known
+import tests.tiny as tiny
+from ablations import launch
+from reports import cost_page, dictionary, make_figures
+from reports.columns import TABLES, Column, Table, stands_for
+
+
+def test_the_page_is_the_generated_one() -> None:
+    assert dictionary.PAGE.read_text() == dictionary.page()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [dictionary.record_fields(), *(list(table.columns) for table in TABLES)],
+    ids=["record", *(t.path for t in TABLES)],
+)
+def test_every_description_is_whole(columns: list[Column]) -> None:
+    assert all(all(column) for column in columns)
+    assert len({column.name for column in columns}) == len(columns)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Path as the dictionary has it -> columns, of every CSV that a whole report writes, and of the audit."""
+    folder = tmp_path_factory.mktemp("written")
+    known.write(folder / "runs", known.all_metrics)
+    known.write_bench(folder / "runs" / "bench")
+    assert make_figures.main(["--runs", str(folder / "runs"), "--out", str(folder / "out")]) == 0
+    paths = {path.relative_to(folder / "out").as_posix(): path for path in (folder / "out").rglob("*.csv")}
+    named = {name.replace("hourglass_vs_patch/digits", "<grid>/<base>"): path for name, path in paths.items()}
+    return {name: list(pd.read_csv(path)) for name, path in {**named, "docs/cost_audit.csv": cost_page.AUDIT}.items()}
+
+
+def test_every_table_is_described(written: dict[str, list[str]]) -> None:
+    assert {table.path for table in TABLES} == set(written)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.path)
+def test_every_column_is_described_and_occurs(table: Table, written: dict[str, list[str]]) -> None:
+    """In the order of the table."""
+    described = []
+    for column in written[table.path]:
+        (name,) = [described.name for described in table.columns if stands_for(described.name, column)]
+        described.append(name)
+    assert list(dict.fromkeys(described)) == [column.name for column in table.columns]
+
+
+def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in content.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+
+
+def test_a_record_has_the_fields_that_are_described(tmp_path: Path) -> None:
+    """All of them, but for metrics that it was not asked and the packages' names."""
+    (tmp_path / "one.toml").write_text(
+        "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
+        + 'base = "digits"\nseeds = 1\n[arms.A]\n'
+    )
+    settings = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items()]
+    where = ["--grid", str(tmp_path / "one.toml"), "--runs", str(tmp_path / "runs"), "--executor", "debug"]
+    assert launch.main([*where, *settings]) == 0
+    record, *_ = (tmp_path / "runs").rglob("record.json")
+    held = {
+        re.sub(r"^provenance\.packages\..*", "provenance.packages.*", name)
+        for name in leaves(json.loads(record.read_text()))
+        if name not in ("provenance.packages", "provenance.machine")
+    }
+    described = {column.name for column in dictionary.record_fields()}
+    assert held <= described
+    assert not [name for name in described - held if not name.startswith("metrics.")]
+
+
+def test_made_up_records_hold_all_metrics_that_are_described() -> None:
+    assert {f"metrics.{name}" for name in known.all_metrics("A", 0, 8)} == {
+        column.name for column in dictionary.metrics()
+    }
