@@ -16,7 +16,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "data_dictionary.md"
 HEAD = """# Data dictionary
 
 Written by `make dictionary`. Two intervals are told apart everywhere: `seeds` is over runs that differ in their seed
-(Student t, 95 %), `samples` over the samples of one run (delete-a-group jackknife, 95 %).
+(Student t, 95 %), `samples` over the samples of one run (95 %: delete-a-group jackknife, Wilson's for precision and
+label accuracy; KID's is over the reference too).
 
 """
 
@@ -76,6 +77,7 @@ PROVENANCE = (
     Column("backend", "that computed S4D", "-", "the run's machine.json"),
     Column("threads", "of torch on the CPU", "threads", "the run's machine.json"),
     Column("device", "cpu or cuda", "-", "the run's machine.json"),
+    Column("samples_sha256", "of samples from elsewhere, which have nothing else here", "hexadecimal", "their pixels"),
 )
 
 

@@ -14,8 +14,9 @@ from reports.stats import Interval
 
 OVER_SEEDS = "± is the half-width of the 95 % Student-t interval over seeds, runs trained anew."
 OVER_SAMPLES = (
-    "95 % interval over the samples of one run (delete-a-group jackknife): what other samples of the same weights "
-    "would change. It is another thing than ±, the interval over seeds."
+    "95 % interval over the samples of one run (delete-a-group jackknife, Wilson's for precision and label accuracy, "
+    "KID's over the reference too): what other samples of the same weights would change. "
+    "It is another thing than ±, the interval over seeds."
 )
 EXTRAPOLATED = "n = ∞: extrapolated (Chong and Forsyth 2020)."
 

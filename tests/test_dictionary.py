@@ -12,6 +12,9 @@ import pytest
 import tests.known_records as known
 import tests.tiny as tiny
 from ablations import launch
+from diffussm.data.load import reference_images
+from diffussm.data.pixels import ArrayPixels
+from diffussm.metrics.outside import evaluate_outside
 from reports import cost_page, dictionary, make_figures
 from reports.columns import TABLES, Column, Table, stands_for
 
@@ -63,8 +66,9 @@ def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from leaves(value, f"{prefix}{name}.")
 
 
-def test_a_record_has_the_fields_that_are_described(tmp_path: Path) -> None:
-    """All of them, but for metrics that it was not asked and the packages' names."""
+def test_records_have_the_fields_that_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, but for metrics that were not asked: the record of a run, and that of samples from elsewhere."""
+    monkeypatch.setenv("DIFFUSSM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "one.toml").write_text(
         "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
         + 'base = "digits"\nseeds = 1\n[arms.A]\n'
@@ -73,9 +77,12 @@ def test_a_record_has_the_fields_that_are_described(tmp_path: Path) -> None:
     where = ["--grid", str(tmp_path / "one.toml"), "--runs", str(tmp_path / "runs"), "--executor", "debug"]
     assert launch.main([*where, *settings]) == 0
     record, *_ = (tmp_path / "runs").rglob("record.json")
+    outside = evaluate_outside(ArrayPixels(reference_images("digits").pixels[:12]), "digits")
+    assert outside is not None
     held = {
         re.sub(r"^provenance\.packages\..*", "provenance.packages.*", name)
-        for name in leaves(json.loads(record.read_text()))
+        for content in (json.loads(record.read_text()), outside.model_dump())
+        for name in leaves(content)
         if name not in ("provenance.packages", "provenance.machine")
     }
     described = {column.name for column in dictionary.record_fields()}
