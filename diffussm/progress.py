@@ -8,7 +8,8 @@ SECONDS = 30.0  # between lines where nobody watches
 
 
 class Progress:
-    """`what` of `total` things; call it with the number that is done."""
+    """`what` of `total` things; call it with the number that is done. Rates are from the first call on; of nothing
+    (total 0) nothing is said."""
 
     def __init__(self, what: str, total: int, out: TextIO | None = None):
         self.what, self.total, self.out = what, total, out or sys.stderr
@@ -16,9 +17,12 @@ class Progress:
         self._first: int | None = None  # done when it began
 
     def __call__(self, done: int) -> None:
+        if not self.total:
+            return
         now = time.monotonic()
-        first = self._first if self._first is not None else done
-        self._first = first
+        if self._first is None:
+            self._first, self._began = done, now
+        first = self._first
         watched = self.out.isatty()
         if done < self.total and now - self._said < (0.5 if watched else SECONDS):
             return
