@@ -29,7 +29,8 @@ class WeightsFile:
             return self.shipped
         for place in filter(None, (given, os.environ.get(ENVIRONMENT, ""))):
             path = Path(place).expanduser()
-            for candidate in (path / self.name, path.with_name(self.name), path):
+            candidates = (path.with_name(self.name), path) if path.is_file() else (path / self.name,)
+            for candidate in candidates:
                 if candidate.is_file():
                     return candidate
         return None
