@@ -9,6 +9,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from diffussm.config import digest
 from diffussm.workdir import to_json, write_whole
 
 VERSION = 1
+_BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def folder() -> Path:
@@ -30,7 +32,7 @@ def folder() -> Path:
 def arrays(content: Mapping[str, Any], make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     """The arrays made from `content`; a damaged file is made anew."""
     path = _path(content, "npz")
-    with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile), np.load(path) as stored:
+    with contextlib.suppress(*_BROKEN), np.load(path) as stored:
         return dict(stored)
     made = make()
     file = io.BytesIO()
@@ -40,14 +42,14 @@ def arrays(content: Mapping[str, Any], make: Callable[[], dict[str, NDArray[Any]
 
 
 def number(content: Mapping[str, Any], make: Callable[[], float]) -> float:
-    """The number made from `content`."""
+    """The number made from `content`; a damaged file is made anew."""
     path = _path(content, "json")
     with contextlib.suppress(OSError, ValueError):
         stored = json.loads(path.read_bytes())
-        if isinstance(stored, float):
-            return stored
+        if isinstance(stored, dict) and isinstance(stored.get("number"), float):
+            return stored["number"]
     made = make()
-    _write(path, to_json(made))
+    _write(path, to_json({"number": made}))  # in braces, which a part of the file lacks
     return made
 
 
