@@ -32,6 +32,10 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
+class NotFinite(ValueError):
+    """Numbers that a network gave: the message names the first sample that has them."""
+
+
 def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
     """The error for a name that is not one of `valid`: suggests the nearest and lists them all."""
     names = sorted(valid)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from diffussm.config import Config
 from diffussm.diffusion.sampling import Network, guided, make_sampler
+from diffussm.errors import NotFinite
 from diffussm.rng import Stream, integers, normal
 
 
@@ -35,7 +36,7 @@ class SampleMaker:
 
     @torch.no_grad()
     def __call__(self, start: int, count: int) -> Samples:
-        """Samples start .. start + count - 1, in one batch; ValueError naming the first that is not finite."""
+        """Samples start .. start + count - 1, in one batch; NotFinite naming the first that is not finite."""
 
         def noise(step: int) -> torch.Tensor:
             drawn = normal(self.seed, Stream.SAMPLE_NOISE, step, start, count, self.shape)
@@ -60,8 +61,8 @@ def generate(
 
 
 def to_pixels(images: torch.Tensor, start: int = 0) -> NDArray[np.uint8]:
-    """[-1, 1] -> 0 .. 255; ValueError naming the first sample, counted from `start`, that is not finite."""
+    """[-1, 1] -> 0 .. 255; NotFinite naming the first sample, counted from `start`, that is not finite."""
     finite = images.flatten(1).isfinite().all(1)
     if not finite.all():
-        raise ValueError(f"sample {start + int(finite.int().argmin())} is not finite")
+        raise NotFinite(f"sample {start + int(finite.int().argmin())} is not finite")
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
