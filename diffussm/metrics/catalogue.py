@@ -1,6 +1,7 @@
 """Extractors and references by name, and the evaluation key they make: known without torch, before anything runs."""
 
 import importlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,8 @@ from diffussm.config import SOLVERS, Config
 from diffussm.data.catalogue import facts, lacking
 from diffussm.errors import UserError, unknown
 from diffussm.measures import CLEAN_FID as CLEAN_FID_MEASURES
-from diffussm.metrics.reference_file import ReferenceFile, is_file
+from diffussm.measures import FRECHET, MEASURES
+from diffussm.metrics.reference_file import STATISTICS, ReferenceFile, is_file
 from diffussm.metrics.weights_file import CLEAN_FID, INCEPTION, WeightsFile
 from diffussm.records import EvaluationKey
 
@@ -100,8 +102,8 @@ def extractor_facts(name: str) -> ExtractorFacts:
         raise unknown("evaluation.extractor", name, [*EXTRACTORS, "package.module:NAME"])
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"evaluation.extractor = {name}: {error}") from None
+    except Exception as error:  # what a module from outside raises is anything
+        raise UserError(f"evaluation.extractor = {name}: {type(error).__name__}: {error}") from None
     if not isinstance(found, ExtractorFacts):
         raise UserError(f"evaluation.extractor = {name}: is no ExtractorFacts")
     return found
@@ -112,17 +114,24 @@ def config_lacks(config: Config) -> str:
     e = config.evaluation
     if lacks := lacking(config.data.name, "data.name"):
         return lacks
-    if is_file(e.reference):
-        if lacks := ReferenceFile(Path(e.reference)).lacks():
-            return f"evaluation.reference = {e.reference}: {lacks}"
-    elif lacks := lacking(e.reference, "evaluation.reference"):
+    if lacks := instrument_lacks(e.extractor, e.reference, e.metrics, e.extractor_weights):
         return lacks
-    if lacks := extractor_facts(e.extractor).weights.lacks(e.extractor_weights):
-        return f"evaluation.extractor = {e.extractor}: needs {lacks}"
-    if set(CLEAN_FID_MEASURES) & set(e.metrics) and (lacks := CLEAN_FID.lacks(e.extractor_weights)):
-        return f"evaluation.metrics: clean-fid needs {lacks}"
     if e.sampler in SOLVERS and not find_spec("diffusers"):
         return f"evaluation.sampler = {e.sampler}: needs Diffusers, the extra `samplers`"
+    return ""
+
+
+def instrument_lacks(extractor: str, reference: str, metrics: Collection[str], weights: str) -> str:
+    """What measuring needs, in a line that names the field; empty where all is there. `weights`: a file or folder."""
+    if is_file(reference):
+        if lacks := ReferenceFile(Path(reference)).lacks():
+            return f"evaluation.reference = {reference}: {lacks}"
+    elif lacks := lacking(reference, "evaluation.reference"):
+        return lacks
+    if lacks := extractor_facts(extractor).weights.lacks(weights):
+        return f"evaluation.extractor = {extractor}: needs {lacks}"
+    if set(CLEAN_FID_MEASURES) & set(metrics) and (lacks := CLEAN_FID.lacks(weights)):
+        return f"evaluation.metrics: clean-fid needs {lacks}"
     return ""
 
 
@@ -133,6 +142,7 @@ class ReferenceFacts(NamedTuple):
     sha256: str
     images: int
     kind: str
+    layers: tuple[str, ...]  # that its file has statistics of
     shape: tuple[int, int] | None  # (channels, pixels a side), None: unknown
     transform: str | None  # None: unknown
     extractor_sha256: str | None  # of the network that its statistics come from; None: there are none, or unknown
@@ -143,16 +153,17 @@ def reference_facts(reference: str) -> ReferenceFacts:
     if not is_file(reference):
         known = facts(reference, "evaluation.reference")
         shape = known.channels, known.image_size
-        return ReferenceFacts(reference, known.sha256, known.images, "images", shape, "none", None)
+        return ReferenceFacts(reference, known.sha256, known.images, "images", (), shape, "none", None)
     file = ReferenceFile(Path(reference))
     if file.lacks():
-        return ReferenceFacts(file.name, "", 0, "images", None, None, None)
+        return ReferenceFacts(file.name, "", 0, "images", (), None, None, None)
     stated = file.stated
     return ReferenceFacts(
         file.name,
         file.sha256,
         file.images,
         file.kind,
+        file.layers,
         file.image_shape,
         stated.get("transform"),
         stated.get("extractor_sha256"),
@@ -177,7 +188,12 @@ def evaluation_key(config: Config) -> EvaluationKey:
 def outside_key(
     extractor: str, reference: str, metrics: tuple[str, ...], samples: int, shape: tuple[int, int]
 ) -> EvaluationKey:
-    """Of samples that came from elsewhere: nothing is known of how they were made."""
+    """Of samples that came from elsewhere: nothing is known of how they were made; UserError as `evaluation_key`."""
+    for metric in metrics:
+        if metric not in MEASURES:
+            raise unknown("evaluation.metrics", metric, MEASURES)
+    if "label_accuracy" in metrics:
+        raise UserError("evaluation.metrics: label_accuracy needs labels, which samples from elsewhere have not")
     return EvaluationKey(
         **instrument(extractor, reference, metrics, samples, shape, None),
         sampler="outside",
@@ -214,7 +230,7 @@ def instrument(
             f"evaluation.reference = {reference}: its statistics are of a network with sha256 "
             f"{against.extractor_sha256[:12]}..., {extractor} has {by.weights.sha256[:12]}..."
         )
-    for metric, lacks in _cannot(by, against, samples).items():
+    for metric, lacks in cannot(by, against, samples).items():
         if metric in metrics:
             raise UserError(f"evaluation.metrics: {metric} {lacks}")
     return {
@@ -240,9 +256,16 @@ def _refuse_shape(field: str, takes: tuple[int, int], shape: tuple[int, int], gr
         )
 
 
-def _cannot(by: ExtractorFacts, against: ReferenceFacts, samples: int) -> dict[str, str]:
+def cannot(by: ExtractorFacts, against: ReferenceFacts, samples: int) -> dict[str, str]:
     """Metrics that this extractor, reference or number of samples cannot give, and why."""
     out = {}
+    for metric, layer in zip(FRECHET, STATISTICS, strict=True):
+        if against.kind == "statistics" and layer not in against.layers:
+            out[metric] = f"needs {' and '.join(STATISTICS[layer])} beside mu and sigma, {against.name} has none"
+        elif against.kind == "images" and against.sha256 and against.images < 2:
+            out[metric] = f"needs more than one image of the reference, {against.name} has {against.images}"
+        if samples < 2:
+            out[metric] = f"needs more than one sample, not {samples}"
     if not by.spatial:
         out["sfid"] = f"needs a spatial layer, {by.name} has none"
     if not by.scores:

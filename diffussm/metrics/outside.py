@@ -1,6 +1,12 @@
 """Samples from elsewhere: a folder of PNG files or an .npz, measured as a run's are."""
 
-from collections.abc import Callable
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,26 +14,36 @@ import torch
 from diffussm import records
 from diffussm.config import digest
 from diffussm.data.pixels import Pixels
+from diffussm.errors import UserError
 from diffussm.metrics import cache
-from diffussm.metrics.catalogue import EXTRACTORS, ExtractorFacts, extractor_facts, outside_key
+from diffussm.metrics.catalogue import (
+    EXTRACTORS,
+    cannot,
+    extractor_facts,
+    instrument_lacks,
+    outside_key,
+    reference_facts,
+)
+from diffussm.metrics.reference_file import ReferenceFile, is_file
 from diffussm.metrics.shards import Arrays, Shards, ignore
 from diffussm.metrics.yardstick import yardstick
 from diffussm.processes import ALONE, Processes
 
 BATCH = 250
-UNASKED = ("label_accuracy", "clean_fid", "clean_fid_legacy")  # need labels, and weights of another kind
+OF_IMAGES = ("fid", "sfid", "inception_score", "kid", "precision", "recall")  # need no labels nor weights of their own
 
 
 def default_extractor(reference: str) -> str:
-    """The one that was made for the reference's data, or Inception."""
+    """The one that its statistics are of, the one that was made for the reference's data, or Inception."""
+    if is_file(reference) and (stated := ReferenceFile(Path(reference)).stated.get("extractor")):
+        return str(stated)
     return next((name for name, known in EXTRACTORS.items() if known.data == reference), "inception-v3-compat")
 
 
-def default_metrics(extractor: ExtractorFacts) -> tuple[str, ...]:
-    """All that the extractor gives of images alone."""
-    spatial = ("sfid",) if extractor.spatial else ()
-    score = ("inception_score",) if extractor.scores else ()
-    return "fid", *spatial, *score, "kid", "precision", "recall"
+def default_metrics(extractor: str, reference: str) -> tuple[str, ...]:
+    """All that the extractor and the reference give of images alone."""
+    lacks = cannot(extractor_facts(extractor), reference_facts(reference), sys.maxsize)
+    return tuple(metric for metric in OF_IMAGES if metric not in lacks)
 
 
 def evaluate_outside(
@@ -46,22 +62,28 @@ def evaluate_outside(
     until the record is made, so that a kill costs a batch.
     """
     extractor = extractor or default_extractor(reference)
-    metrics = metrics or default_metrics(extractor_facts(extractor))
+    metrics = metrics or default_metrics(extractor, reference)
     channels, height, width = pixels.shape
-    key = outside_key(extractor, reference, metrics, pixels.count, (channels, height if height == width else 0))
+    if height != width:
+        raise UserError(f"samples: images of {height} by {width} pixels; needed are squares")
+    key = outside_key(extractor, reference, metrics, pixels.count, (channels, height))
+    if lacks := instrument_lacks(extractor, reference, metrics, weights):
+        raise UserError(lacks)
     by = yardstick(key, reference, weights, str(device))
     content = processes.from_first(pixels.sha256 if processes.is_first else None)
-    folder = cache.folder() / "shards" / digest({"samples": content, "key": key.digest, "batch": BATCH})
+    if processes.is_first:
+        by.load_reference()
 
     def make(start: int, count: int) -> Arrays:
         return by.extract(np.concatenate(list(pixels.batches(count, start, start + count))))
 
-    shards = Shards(folder, pixels.count, BATCH)
-    shards.make(make, processes, progress)
-    if not processes.is_first:
-        return None
-    found = by.measure(shards.whole, None)
-    shards.remove()
+    name = digest({"samples": content, "key": key.digest, "batch": BATCH})
+    with _folder(name, processes) as folder:
+        shards = Shards(folder, pixels.count, BATCH, by.layers)
+        found = shards.merged(make, lambda: by.measure(shards.whole, None), processes, progress)
+        if found is None:
+            return None
+        shards.remove()
     return records.Record(
         run_id=f"outside-{content[:12]}",
         step=0,
@@ -70,3 +92,21 @@ def evaluate_outside(
         timing={},
         provenance={"samples_sha256": content},
     )
+
+
+@contextmanager
+def _folder(name: str, processes: Processes) -> Iterator[Path]:
+    """For shards: in the cache, or, where that cannot be written to, one that is gone afterwards."""
+    folder, lasts = cache.folder() / "shards" / name, True
+    if processes.is_first:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lasts = os.access(folder, os.W_OK)
+        except OSError:
+            lasts = False
+        folder = folder if lasts else Path(tempfile.mkdtemp(prefix="diffussm-"))
+    try:
+        yield Path(processes.from_first(str(folder)))
+    finally:
+        if not lasts:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ Where statistics are there Frechet distances are to them, else to the images' ow
 """
 
 import ast
+import errno
 import json
 import struct
 import zipfile
@@ -24,6 +25,8 @@ from diffussm.metrics.weights_file import sha256
 STATED = "diffussm"
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 LONGEST_HEADER = 10_000
+_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OSError)
+_NO_HEADER = (ValueError, SyntaxError, KeyError, TypeError, IndexError)
 
 
 def is_file(reference: str) -> bool:
@@ -62,12 +65,16 @@ class ReferenceFile:
         a file from elsewhere."""
         if STATED not in self.headers:
             return {}
-        with zipfile.ZipFile(self.path) as file, file.open(f"{STATED}.npy") as member:
-            _header(member)
-            try:
-                return json.loads(member.read().decode())
-            except ValueError:
-                raise UserError(f"{self.path}: {STATED} is no JSON") from None
+        stated: Any = None
+        try:
+            with zipfile.ZipFile(self.path) as file, file.open(f"{STATED}.npy") as member:
+                _header(member)
+                stated = json.loads(member.read().decode())
+        except (*_BROKEN, *_NO_HEADER):
+            pass
+        if not isinstance(stated, dict) or not {"channels", "image_size"} <= stated.keys():
+            raise UserError(f"{self.path}: {STATED} is not what this package writes")
+        return stated
 
     @property
     def images(self) -> int:
@@ -77,8 +84,8 @@ class ReferenceFile:
     def image_shape(self) -> tuple[int, int] | None:
         """(channels, pixels a side), None where the file says nothing of its images."""
         if "arr_0" in self.headers:
-            _, height, width, channels = self.headers["arr_0"].shape
-            return channels, height if height == width else 0
+            _, height, _, channels = self.headers["arr_0"].shape
+            return channels, height
         return (self.stated["channels"], self.stated["image_size"]) if self.stated else None
 
     @property
@@ -86,10 +93,15 @@ class ReferenceFile:
         """Of what its Frechet distances are: statistics or images."""
         return "statistics" if "mu" in self.headers else "images"
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Those that it has statistics of."""
+        return tuple(layer for layer, (mean, _) in STATISTICS.items() if mean in self.headers)
+
     def lacks(self) -> str:
         """What is wrong, in words; empty where the file is there and whole."""
         try:
-            headers = self.headers
+            headers, _ = self.headers, self.stated
         except UserError as error:
             return str(error).removeprefix(f"{self.path}: ")
         if not {"arr_0", "mu"} & headers.keys():
@@ -97,6 +109,10 @@ class ReferenceFile:
         if "arr_0" in headers and (headers["arr_0"].dtype != "|u1" or len(headers["arr_0"].shape) != 4):
             found = headers["arr_0"]
             return f"arr_0 is {found.dtype} of shape {found.shape}, not uint8 (N, H, W, C)"
+        if "arr_0" in headers and (
+            0 in (shape := headers["arr_0"].shape) or shape[1] != shape[2] or shape[3] not in (1, 3)
+        ):
+            return f"arr_0 is of shape {shape}; allowed: (N, H, W, C), squares with 1 or 3 channels C"
         for mean, covariance in STATISTICS.values():
             if mean in headers and (covariance not in headers or headers[covariance].shape != headers[mean].shape * 2):
                 return f"{mean} without a {covariance} of its size"
@@ -112,7 +128,9 @@ def _headers(path: Path, _size: int, _changed: int) -> dict[str, Header]:
                 with file.open(name) as member:
                     found[name.removesuffix(".npy")] = _header(member)
             return found
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, SyntaxError, KeyError) as error:
+    except (*_BROKEN, *_NO_HEADER) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which comes of a place before the file
+            raise
         raise UserError(f"{path}: is damaged, or no .npz ({error})") from None
 
 
