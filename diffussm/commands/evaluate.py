@@ -7,10 +7,10 @@ from typing import Any
 
 from diffussm import provenance, records
 from diffussm.data.pixels import open_pixels
-from diffussm.errors import UserError
+from diffussm.errors import NotFinite, UserError
 from diffussm.metrics.catalogue import config_lacks, evaluation_key
 from diffussm.metrics.evaluate import Evaluator
-from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step
+from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step, tidy
 from diffussm.metrics.outside import evaluate_outside
 from diffussm.metrics.shown import shown
 from diffussm.processes import Processes, device_here, of_torchrun
@@ -45,6 +45,9 @@ def evaluate_paths(
     }
     overrides = {key.removeprefix("evaluation."): value for key, value in settings.items()} | given
     found: dict[str, records.Record] = {}
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
     with of_torchrun() as processes:
         for path in paths:
             if is_run(path):
@@ -72,23 +75,28 @@ def evaluate_run(
     """The record of a milestone (None: the last) under what was asked of the run last, changed by `overrides`; made if
     it is not there. None in all processes but the first."""
     config = asked_of(run, overrides)
-    if lacks := config_lacks(config):
-        raise UserError(lacks)
     step = kept_step(run, config.evaluation.weights, step)
     path = run.record(step, evaluation_key(config).digest)
-    known = processes.from_first(records.read(path) is not None)
-    if not known:
+    if processes.from_first(records.read(path) is not None):
+        if processes.is_first:
+            tidy(path.parent)
+    else:
+        if lacks := config_lacks(config):
+            raise UserError(lacks)
         machine = settle(run, config)
-        evaluate_milestone(
-            run,
-            config,
-            step,
-            Evaluator(config, device_here()),
-            machine["backend"],
-            {**provenance.describe(), **machine, "processes": processes.count},
-            Progress(f"{run.run_id}, step {step}: samples", config.evaluation.samples if processes.is_first else 0),
-            processes=processes,
-        )
+        try:
+            evaluate_milestone(
+                run,
+                config,
+                step,
+                Evaluator(config, device_here()),
+                machine["backend"],
+                {**provenance.describe(), **machine, "processes": processes.count},
+                Progress(f"{run.run_id}, step {step}: samples", config.evaluation.samples if processes.is_first else 0),
+                processes=processes,
+            )
+        except NotFinite as error:
+            raise UserError(f"{run.path}, step {step}: {error}") from None
     return records.read(path) if processes.is_first else None
 
 

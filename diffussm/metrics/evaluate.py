@@ -10,7 +10,7 @@ from diffussm.config import Config
 from diffussm.diffusion.sampling import Network
 from diffussm.metrics.catalogue import evaluation_key
 from diffussm.metrics.sampling import SampleMaker, Samples
-from diffussm.metrics.shards import Arrays, Shards, ignore
+from diffussm.metrics.shards import Arrays, Shards, ignore, never
 from diffussm.metrics.yardstick import Yardstick, yardstick
 from diffussm.processes import ALONE, Processes
 
@@ -37,26 +37,32 @@ class Evaluator:
         folder: Path,
         processes: Processes = ALONE,
         progress: Callable[[int], object] = ignore,
+        is_done: Callable[[], bool] = never,
     ) -> Evaluation | None:
-        """What the network's samples are worth, in the first of the processes; None in the others.
+        """What the network's samples are worth, in the first of the processes; None in the others, and where `is_done`
+        says that another was faster.
 
         Samples are made and looked at batch by batch, as shards in `folder`: those that are there already are not made
         again. `progress` is told how many there are.
         """
+        if processes.is_first:
+            self.yardstick.load_reference()
         make_samples = SampleMaker(self.config, network, self.device)
 
         def make(start: int, count: int) -> Arrays:
             pixels = make_samples(start, count).pixels
-            shown = {"pixels": pixels} if start < self.SHOWN else {}
-            return {**self.yardstick.extract(pixels), **shown}
+            return {**self.yardstick.extract(pixels), "pixels": pixels[: max(self.SHOWN - start, 0)]}
 
-        shards = Shards(folder, self.key.samples, min(self.config.evaluation.batch, self.key.samples))
-        shards.make(make, processes, progress)
-        if not processes.is_first:
-            return None
-        metrics = self.yardstick.measure(shards.whole, make_samples.labels(0, self.key.samples))
-        shown = min(self.SHOWN, self.key.samples)
-        return Evaluation(metrics, Samples(shards.first("pixels", shown), make_samples.labels(0, shown)))
+        count = self.key.samples
+        arrays = (*self.yardstick.layers, "pixels")
+        shards = Shards(folder, count, min(self.config.evaluation.batch, count), arrays)
+
+        def merge() -> Evaluation:
+            shown = min(self.SHOWN, count)
+            samples = Samples(shards.first("pixels", shown), make_samples.labels(0, shown))
+            return Evaluation(self.yardstick.measure(shards.whole, make_samples.labels(0, count)), samples)
+
+        return shards.merged(make, merge, processes, progress, is_done)
 
     def measure(self, samples: Samples) -> dict[str, float]:
         """Metrics of samples in memory."""

@@ -4,6 +4,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from diffussm.models.dit import DiT
 from diffussm.models.weights import load_weights
 from diffussm.processes import ALONE, Processes
 from diffussm.rundir import RunDir
-from diffussm.workdir import write_whole
+from diffussm.workdir import WorkDir, write_whole
 
 SHARDS = "shards"  # folder of an evaluation that is under way
 SHEET_PIXELS = 512  # least width of a sheet
@@ -44,18 +45,20 @@ def evaluate_milestone(
     """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record.
 
     `progress` is told how many samples are made, `before_call` is called before each call of the network. Of many
-    processes the first writes. Samples that an earlier attempt left are not made again.
+    processes the first writes. Samples that an earlier attempt left are not made again. Where another has made the
+    record meanwhile, it stays.
     """
     network = load_network(run, config, config.evaluation.weights, step, backend, evaluator.device)
     if before_call:
         network.register_forward_pre_hook(before_call)
     path = run.record(step, evaluator.key.digest)
     began = time.monotonic()
-    found = evaluator(network, path.parent / SHARDS, processes, progress)
+    found = evaluator(network, path.parent / SHARDS, processes, progress, lambda: records.read(path) is not None)
     if found is None:
+        if processes.is_first:
+            tidy(path.parent)
         return
     seconds = time.monotonic() - began
-    _write_samples(found.shown, path.parent)
     record = records.Record(
         run_id=run.run_id,
         step=step,
@@ -64,8 +67,19 @@ def evaluate_milestone(
         timing={"seconds_per_step": _seconds_per_step(run, step), "evaluation_seconds": seconds},
         provenance=dict(provenance),
     )
-    records.write(record, path)
-    shutil.rmtree(path.parent / SHARDS, ignore_errors=True)
+    try:
+        _write_samples(found.shown, path.parent)
+        records.write(record, path)
+    except FileNotFoundError:  # of a file that another, which was faster, tidied up
+        if records.read(path) is None:
+            raise
+    tidy(path.parent)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what attempts at an evaluation that has its record left in its folder."""
+    shutil.rmtree(folder / SHARDS, ignore_errors=True)
+    WorkDir(folder).remove_temporaries()
 
 
 def load_network(

@@ -1,16 +1,18 @@
 """Many samples as files of one batch each, made by one process or many, so that a kill loses a batch at most.
 
-A shard's content depends on its place alone, not on who makes it or when: whoever finds one there leaves it.
+A shard's content depends on its place alone, not on who makes it or when: whoever finds one there leaves it. Two who
+do the same work at once share them; who is done first removes them, and the other makes again what it misses.
 """
 
 import contextlib
 import io
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +21,30 @@ from diffussm.processes import ALONE, Processes
 from diffussm.workdir import write_whole
 
 Arrays = dict[str, NDArray[Any]]
+Merged = TypeVar("Merged")
+
+ROUNDS = 3  # of making what is missing
+TRIES = 5  # to write into a folder that another removes
+_BROKEN = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def ignore(done: int) -> None:
     """No progress shown."""
 
 
+def never() -> bool:
+    """Nobody else does the work."""
+    return False
+
+
 @dataclass(frozen=True)
 class Shards:
-    """`count` samples in shards of `size` in `folder`; each shard an .npz of arrays whose first axis is the sample."""
+    """`count` samples in shards of `size` in `folder`; each an .npz of `arrays` whose first axis is the sample."""
 
     folder: Path
     count: int
     size: int
+    arrays: tuple[str, ...]
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -42,25 +55,56 @@ class Shards:
 
     def missing(self) -> list[tuple[int, int]]:
         """Those that are not there, or are damaged."""
-        return [(start, stop) for start, stop in self.ranges if not _is_whole(self.path(start, stop))]
+        return [(start, stop) for start, stop in self.ranges if not self._is_whole(start, stop)]
+
+    def merged(
+        self,
+        make: Callable[[int, int], Arrays],
+        merge: Callable[[], Merged],
+        processes: Processes = ALONE,
+        progress: Callable[[int], object] = ignore,
+        is_done: Callable[[], bool] = never,
+    ) -> Merged | None:
+        """`make` the missing ones and `merge` them all, in the first of the processes; None in the others.
+
+        None in the first too where `is_done`: another has the result. FileNotFoundError where shards vanish for no
+        such reason again and again, as in a folder that the processes do not share.
+        """
+        for last in (*[False] * (ROUNDS - 1), True):
+            self.make(make, processes, progress, is_done)
+            found, finished = None, True
+            if processes.is_first and not is_done():
+                try:
+                    found = merge()
+                except FileNotFoundError:
+                    finished = is_done()
+                    if last and not finished:
+                        raise
+            if processes.from_first(finished):
+                return found
+        raise AssertionError
 
     def make(
         self,
         make: Callable[[int, int], Arrays],
         processes: Processes = ALONE,
         progress: Callable[[int], object] = ignore,
+        is_done: Callable[[], bool] = never,
     ) -> None:
         """Make the missing ones, each by one of the processes: `make` is given the first sample and how many.
 
-        `progress` is told how many samples are there, as far as this process knows. Returns when all are there.
+        `progress` is told how many samples are there, as far as this process knows. Returns when all are there, or
+        when they are not needed any more.
         """
         missing = processes.from_first(self.missing() if processes.is_first else None)
         done = self.count - sum(stop - start for start, stop in missing)
         progress(done)
         for start, stop in processes.share(missing):
+            if is_done():
+                break
             content = io.BytesIO()
             np.savez(content, **make(start, stop - start))  # type: ignore[arg-type]
-            write_whole(self.path(start, stop), content.getbuffer())
+            self._write(self.path(start, stop), content.getbuffer())
             done += stop - start if processes.count == 1 else (stop - start) * processes.count
             progress(min(done, self.count))
         processes.wait()
@@ -94,8 +138,17 @@ class Shards:
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _is_whole(self, start: int, stop: int) -> bool:
+        with contextlib.suppress(*_BROKEN), zipfile.ZipFile(self.path(start, stop)) as shard:
+            return {f"{name}.npy" for name in self.arrays} <= set(shard.namelist()) and shard.testzip() is None
+        return False
 
-def _is_whole(path: Path) -> bool:
-    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path):
-        return True
-    return False
+    @staticmethod
+    def _write(path: Path, content: memoryview) -> None:
+        for last in (*[False] * (TRIES - 1), True):
+            try:
+                return write_whole(path, content)
+            except FileNotFoundError:  # the folder was removed on the way
+                if last:
+                    raise
+        raise AssertionError

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffussm.errors import NotFinite
 from diffussm.measures import CLEAN_FID, FRECHET
 from diffussm.metrics.extractors import Extractor, Layers, layers_of
 from diffussm.metrics.frechet import BLOCK, FrechetDistance
@@ -38,6 +39,17 @@ class Yardstick:
     def floors(self) -> dict[str, float | None]:
         return {metric: self.reference.floor(metric) for metric in self.distances}
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of all that is extracted."""
+        return *self.extractor.layers, *(self.second.networks if self.second else ())
+
+    def load_reference(self) -> None:
+        """Before samples are made, so that what is wrong with it shows at once."""
+        _ = self.distances, self.floors
+        if {"kid", "precision", "recall"} & set(self.key.metrics) or self.second:
+            _ = self.reference.layers
+
     def extract(self, pixels: NDArray[np.uint8]) -> Layers:
         """All that the metrics are computed from, of pixels (N, C, H, W)."""
         return self.extractor(pixels) | (self.second(pixels) if self.second else {})
@@ -46,7 +58,7 @@ class Yardstick:
         """Metrics with their intervals; `layer` gives a layer of all samples by name and is asked for one after the
         other, so that no two need be held. `labels` (n,) are the classes that samples were asked for.
 
-        ValueError naming the first sample with a feature that is not finite.
+        NotFinite naming the first sample with a feature that is not finite.
         """
         metrics: dict[str, float] = {}
         of_layer = {"features": self._of_features, "spatial": self._of_spatial}
@@ -108,7 +120,7 @@ def _finite(name: str, features: NDArray[Any]) -> NDArray[Any]:
     for start in range(0, len(features), BLOCK):
         finite = np.isfinite(features[start : start + BLOCK]).all(1)
         if not finite.all():
-            raise ValueError(f"sample {start + int(finite.argmin())}: its {name} are not finite")
+            raise NotFinite(f"sample {start + int(finite.argmin())}: its {name} are not finite")
     return features
 
 
