@@ -32,19 +32,26 @@ def build(
     `source` is an embedded data set, a folder of photographs, which are cropped to `image_size` as for training, or an
     .npz of images.
     """
+    if not is_file(out.name):
+        raise UserError(f"{out}: a reference is an .npz file")
     if out.exists():
         raise UserError(f"{out}: is there already")
+    if not images and not statistics:
+        raise UserError(f"{out}: would hold neither images nor statistics")
     pixels, transform = _source(source, image_size)
     channels, height, width = pixels.shape
     if height != width:
         raise UserError(f"{source}: images of {height} by {width} pixels; needed are squares")
+    if statistics and pixels.count < 2:
+        raise UserError(f"{source}: statistics need more than one image")
     stated: dict[str, Any] = {
         "source": Path(source).name,
         "samples": pixels.count,
-        "transform": transform,
         "channels": channels,
         "image_size": height,
     }
+    if transform:
+        stated["transform"] = transform
     arrays: dict[str, NDArray[Any]] = {}
     if statistics:
         extractor = extractor or default_extractor(source)
@@ -58,7 +65,7 @@ def build(
 
 
 def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
-    """Images and the transform they went through."""
+    """Images and the transform they went through, empty where it is not known."""
     if Path(source).is_dir():
         if image_size is None:
             raise UserError(f"{source}: say to how many pixels a side its images are cropped: --image-size")
@@ -67,7 +74,7 @@ def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
     if image_size is not None:
         raise UserError("--image-size: only of a folder, whose images are cropped to it")
     if is_file(source):
-        return NpzPixels(Path(source)), ReferenceFile(Path(source)).stated.get("transform", "unknown")
+        return NpzPixels(Path(source)), ReferenceFile(Path(source)).stated.get("transform", "")
     if source not in CATALOGUE:
         raise UserError(f"{source}: is neither a folder, nor an .npz, nor one of {', '.join(sorted(CATALOGUE))}")
     return ArrayPixels(reference_images(source).pixels), "none"
@@ -97,6 +104,8 @@ def _moments(pixels: Pixels, extractor: Extractor) -> dict[str, Moments]:
 
 def _only(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
     """Those images, in order."""
+    if not len(chosen):
+        return
     if isinstance(pixels, CentreCropped):
         yield from pixels.chosen(chosen).batches(BATCH)
         return
