@@ -63,5 +63,6 @@ class Extractor:
     def _batch(self, images: torch.Tensor) -> Layers:
         if images.shape[1] == 1:
             images = images.expand(-1, self.facts.channels, -1, -1)
+        images = images.clone(memory_format=torch.contiguous_format)  # strides choose kernels, and so the last bits
         outputs = self.network(images.to(self.device))
         return {layer: out.float().cpu().numpy() for layer, out in zip(self.layers, outputs, strict=True)}
