@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 SPATIAL = 7  # channels
+BEHIND = ("768", "2048", "logits_unbiased", "logits")  # layers that the spatial one lies before
 
 
 class Inception(FeatureExtractorInceptionV3):
@@ -24,14 +25,18 @@ class Inception(FeatureExtractorInceptionV3):
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
         asked: list[str] = self.features_list
-        theirs = [name for name in asked if name != "spatial"] or ["768"]  # which lies behind the spatial layer
+        theirs = [name for name in asked if name != "spatial"]
+        if "spatial" in asked and not set(theirs) & set(BEHIND):
+            theirs.append(BEHIND[0])  # they stop at the last layer that is asked for
         self.features_list = theirs
         try:
             layers = dict(zip(theirs, super().forward(input), strict=True))
         finally:
             self.features_list = asked
-        assert self._spatial is not None
-        layers["spatial"], self._spatial = self._spatial, None
+            spatial, self._spatial = self._spatial, None
+        if "spatial" in asked:
+            assert spatial is not None
+            layers["spatial"] = spatial
         return tuple(layers[name] for name in asked)
 
     @staticmethod
