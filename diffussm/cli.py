@@ -28,16 +28,32 @@ def sample(
     step: Annotated[int | None, typer.Option(help="which milestone (default: the last)")] = None,
     sampler_steps: Annotated[int | None, typer.Option(help="(default: as the run is evaluated)")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the sheets (default: RUN/sheets)")] = None,
+    npz: Annotated[Path | None, typer.Option(help="instead of sheets: all samples, for any evaluator")] = None,
+    samples: Annotated[int | None, typer.Option(help="how many, with --npz", min=1)] = None,
 ) -> None:
-    """Sheets of samples from a run's kept weights: the same noise for every class and scale."""
+    """Samples from a run's kept weights: sheets of the same noise for every class and scale, or, by one process or many
+    (torchrun), an .npz."""
     from diffussm.metrics.sheets import write_sheets
     from diffussm.rundir import RunDir
 
+    if (npz is None) != (samples is None):
+        raise UserError("--npz FILE and --samples N: give both, or neither")
     rows, columns = _grid(grid)
     labels = [_label(text) for text in classes.split(",")] if classes else [None]
     overrides: dict[str, object] = {"guidance": guidance, "guidance_channels": guidance_channels}
     if sampler_steps is not None:
         overrides["sampler_steps"] = sampler_steps
+    if npz is not None and samples is not None:
+        from diffussm.commands.sample import write_samples
+        from diffussm.processes import of_torchrun
+
+        if len(labels) > 1:
+            raise UserError("--classes: one at most with --npz")
+        with of_torchrun() as processes:
+            write_samples(RunDir(run), samples, npz, labels[0], overrides, step, processes)
+            if processes.is_first:
+                print(npz)
+        return
     for path in write_sheets(RunDir(run), labels, rows, columns, overrides, step, out):
         print(path)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffussm.config import Config
 from diffussm.errors import UserError
 from diffussm.metrics.milestones import asked_of, kept_step, load_network, sheet
 from diffussm.metrics.sampling import generate
@@ -26,9 +27,7 @@ def write_sheets(
     """
     config = asked_of(run, overrides)
     for label in labels:
-        if label is not None and label >= config.model.classes:
-            known = f"0 to {config.model.classes - 1}" if config.model.classes else "none: the model is unconditional"
-            raise UserError(f"--classes {label}: this run has {known}")
+        check_label(config, label)
     step = kept_step(run, config.evaluation.weights, step)
     network = load_network(run, config, config.evaluation.weights, step, config.training.backend)
     folder = out or run.path / "sheets"
@@ -41,3 +40,10 @@ def write_sheets(
         paths.append(folder / f"{of}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}.png")
         sheet(samples.pixels, columns).save(paths[-1])
     return paths
+
+
+def check_label(config: Config, label: int | None) -> None:
+    """Raise UserError for a class that the run's model has not."""
+    if label is not None and label >= config.model.classes:
+        known = f"0 to {config.model.classes - 1}" if config.model.classes else "none: the model is unconditional"
+        raise UserError(f"--classes {label}: this run has {known}")

@@ -1,0 +1,66 @@
+"""`diffussm sample --npz`: a run's samples as a file for any evaluator, made by one process or many."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffussm.config import digest
+from diffussm.data.pixels import write_npz
+from diffussm.errors import NotFinite, UserError
+from diffussm.metrics.milestones import asked_of, kept_step, load_network
+from diffussm.metrics.sampling import SampleMaker
+from diffussm.metrics.shards import Arrays, Shards
+from diffussm.metrics.sheets import check_label
+from diffussm.metrics.weights_file import sha256
+from diffussm.processes import Processes, device_here
+from diffussm.progress import Progress
+from diffussm.rundir import RunDir
+from diffussm.training.settle import settle
+
+
+def write_samples(
+    run: RunDir,
+    count: int,
+    out: Path,
+    label: int | None,
+    overrides: Mapping[str, Any],
+    step: int | None,
+    processes: Processes,
+) -> None:
+    """Samples 0 .. count - 1 (with `label`, all of that class) in `out`: `arr_0` uint8 (N, H, W, C), `arr_1` labels.
+
+    Batches lie beside `out` until it is whole: what was killed goes on with them. They never are in memory at once.
+    `overrides`, `step` and errors as of `write_sheets`.
+    """
+    if processes.from_first(out.exists()):
+        raise UserError(f"{out}: is there already")
+    config = asked_of(run, overrides)
+    check_label(config, label)
+    step = kept_step(run, config.evaluation.weights, step)
+    machine = settle(run, config)
+    network = load_network(run, config, config.evaluation.weights, step, machine["backend"], device_here())
+    make_samples, m = SampleMaker(config, network, device_here(), label), config.model
+
+    def make(start: int, size: int) -> Arrays:
+        return {"pixels": make_samples(start, size).pixels}
+
+    what = {
+        "weights": sha256(run.weights(step, config.evaluation.weights)),
+        "config": config.model_dump(mode="json"),
+        "count": count,
+        "label": label,
+    }
+    folder = out.with_name(f".{out.name}.{digest(what)}.shards")
+    shards = Shards(folder, count, min(config.evaluation.batch, count), ("pixels",))
+
+    def merge() -> None:
+        shape = (m.channels, m.image_size, m.image_size)
+        write_npz(out, shape, count, shards.parts("pixels"), arr_1=make_samples.labels(0, count))
+
+    progress = Progress(f"{run.run_id}, step {step}: samples", count if processes.is_first else 0)
+    try:
+        shards.merged(make, merge, processes, progress, out.exists)
+    except NotFinite as error:
+        raise UserError(f"{run.path}, step {step}: {error}") from None
+    if processes.is_first:
+        shards.remove()
