@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from diffussm.config import digest
 from diffussm.workdir import to_json, write_whole
 
-VERSION = 1
+VERSION = 2
 _BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
