@@ -32,7 +32,7 @@ def folder() -> Path:
 def arrays(content: Mapping[str, Any], make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     """The arrays made from `content`; a damaged file is made anew."""
     path = _path(content, "npz")
-    with contextlib.suppress(*_BROKEN), np.load(path) as stored:
+    with contextlib.suppress(*_BROKEN), path.open("rb") as opened, np.load(opened) as stored:
         return dict(stored)
     made = make()
     file = io.BytesIO()
