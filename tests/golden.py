@@ -50,6 +50,11 @@ FIELDS: dict[str, Any] = {  # one other value for each field that a run or a req
     "evaluation.metrics": ["fid"],
     "evaluation.weights": "raw",
 }
+FIRST_METRICS = {  # what bases measured before they measured more
+    "digits": ["fid", "label_accuracy"],
+    "digits16": ["fid", "label_accuracy"],
+    "photos": ["fid"],
+}
 WITH = {
     "model.classes": {"evaluation.metrics": ["fid"]},
     "diffusion.loss": {"diffusion.learned_variance": False},
@@ -59,6 +64,8 @@ WITH = {
 def cases() -> dict[str, tuple[str, dict[str, Any]]]:
     """Name -> base and overrides: every base, every arm of every shipped grid on its base, every field."""
     out: dict[str, tuple[str, dict[str, Any]]] = {f"base {base}": (base, {}) for base in bases()}
+    for base, metrics in FIRST_METRICS.items():
+        out[f"base {base} as first released"] = (base, {"evaluation.metrics": metrics})
     for name in grids():
         for base in load(name).bases:
             out |= {f"grid {name} on {base}: {arm.name}": (base, arm.overrides) for arm in arms(load(name))}
