@@ -12,7 +12,7 @@ from diffussm.config import Config, request, resolve, run_id
 from diffussm.cost.closed_form import forward_macs
 from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
-from diffussm.metrics.catalogue import config_lacks, evaluation_key
+from diffussm.metrics.catalogue import evaluation_key
 
 SCALED = ("training.steps", "training.milestones")  # what budget = "macs" sets
 
@@ -54,8 +54,7 @@ def _fitting(base: str, overrides: Mapping[str, Any]) -> Config:
     """The config, whose model, data and evaluation go together as far as is known without loading any."""
     config = resolve(base, overrides)
     check_fit(config)
-    if not config_lacks(config):
-        evaluation_key(config)
+    evaluation_key(config)
     return config
 
 

@@ -16,6 +16,7 @@ SETTINGS: dict[str, Any] = {
     "evaluation.samples": 12,
     "evaluation.batch": 5,
     "evaluation.sampler_steps": 2,
+    "evaluation.metrics": ["fid", "label_accuracy"],
 }
 
 

@@ -3,11 +3,12 @@
 import importlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffussm.config import SOLVERS, Config
+from diffussm.config import SOLVERS, Config, EvaluationConfig
 from diffussm.data.catalogue import facts, lacking
 from diffussm.errors import UserError, unknown
 from diffussm.measures import CLEAN_FID as CLEAN_FID_MEASURES
@@ -174,8 +175,13 @@ def evaluation_key(config: Config) -> EvaluationKey:
     """How the config's evaluation measures; raises UserError for what is unknown or does not fit the images."""
     e, of_data = config.evaluation, facts(config.data.name, "data.name")
     shape = of_data.decoded or (config.model.channels, config.model.image_size)
+    make = _key if is_file(e.reference) else _key_of_data_set
+    return make(e, shape, config.data.transform)
+
+
+def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> EvaluationKey:
     return EvaluationKey(
-        **instrument(e.extractor, e.reference, e.metrics, e.samples, shape, config.data.transform),
+        **instrument(e.extractor, e.reference, e.metrics, e.samples, shape, transform),
         sampler=e.sampler,
         sampler_steps=e.sampler_steps,
         guidance=e.guidance,
@@ -183,6 +189,9 @@ def evaluation_key(config: Config) -> EvaluationKey:
         clip=e.clip,
         weights=e.weights,
     )
+
+
+_key_of_data_set = lru_cache(maxsize=1 << 12)(_key)  # the runs of a grid are mostly measured alike; files may change
 
 
 def outside_key(

@@ -6,8 +6,6 @@ from typing import Any
 import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.registry import register_feature_extractor
 
 from diffussm.metrics.catalogue import extractor_facts
 
@@ -44,16 +42,17 @@ class SmallCNN(nn.Module):
         return features, self.classifier(features)
 
 
-class SmallCNNFeatures(FeatureExtractorBase):
-    """A trained SmallCNN in torch-fidelity's interface: layers `features`, `spatial` (7 S' S', flattened H, W, C) and
-    `logits`. `feature_extractor_weights_path` is a safetensors file, or an open one."""
+class SmallCNNFeatures(nn.Module):
+    """A trained SmallCNN with torch-fidelity's interface: layers `features`, `spatial` (7 S' S', flattened H, W, C) and
+    `logits`. `feature_extractor_weights_path` is a safetensors file, an open one, or None for the shipped one.
 
-    def __init__(
-        self, name: str, features_list: list[str], feature_extractor_weights_path: Any = None, **_: Any
-    ) -> None:
-        super().__init__(name, features_list)
-        facts = extractor_facts(name)
-        given = feature_extractor_weights_path
+    It is no subclass of theirs, which takes seconds to import, in every worker; `registered` has one.
+    """
+
+    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: Any = None) -> None:
+        super().__init__()
+        self.features_list = features_list
+        facts, given = extractor_facts(name), feature_extractor_weights_path
         tensors = load(given.read() if isinstance(given, io.IOBase) else facts.weights.read(given or ""))
         assert facts.image_size is not None
         self.network = SmallCNN(facts.channels, facts.image_size, len(tensors["classifier.bias"]))
@@ -69,19 +68,3 @@ class SmallCNNFeatures(FeatureExtractorBase):
             "logits": self.network.classifier(features),
         }
         return tuple(layers[name] for name in self.features_list)
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        return "features", "spatial", "logits"
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        return "logits" if metric == "isc" else "features"
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        return True
-
-
-for shipped in ("digits-cnn", "digits16-cnn", "photos-cnn"):
-    register_feature_extractor(shipped, SmallCNNFeatures)  # for torch_fidelity.calculate_metrics

@@ -13,10 +13,7 @@ from diffussm.measures import CLEAN_FID, FRECHET
 from diffussm.metrics.extractors import Extractor, Layers, layers_of
 from diffussm.metrics.frechet import BLOCK, FrechetDistance
 from diffussm.metrics.gaussian_metrics import frechet_metrics
-from diffussm.metrics.inception_score import inception_score
 from diffussm.metrics.jackknife import Interval, of_share
-from diffussm.metrics.kernel_distance import kernel_distance
-from diffussm.metrics.manifold import precision_recall, recall_interval
 from diffussm.metrics.reference import Reference
 from diffussm.records import EvaluationKey
 
@@ -73,8 +70,12 @@ class Yardstick:
     def _of_features(self, x: NDArray[Any]) -> dict[str, float]:
         asked, out = set(self.key.metrics), self._frechet("fid", x)
         if "kid" in asked:
+            from diffussm.metrics.kernel_distance import kernel_distance  # torch-fidelity takes seconds to import
+
             out |= _with_interval("kid", *kernel_distance(x, self.reference.layers["features"]))
         if {"precision", "recall"} & asked:
+            from diffussm.metrics.manifold import precision_recall, recall_interval
+
             precision, recall = precision_recall(x, self.reference.layers["features"])
             if "precision" in asked:
                 out |= _with_interval("precision", precision, of_share(precision, len(x)))
@@ -89,6 +90,8 @@ class Yardstick:
     def _of_logits(self, x: NDArray[Any], labels: NDArray[np.int64] | None) -> dict[str, float]:
         out: dict[str, float] = {}
         if "inception_score" in self.key.metrics:
+            from diffussm.metrics.inception_score import inception_score
+
             out |= _with_interval("inception_score", *inception_score(x))
         if "label_accuracy" in self.key.metrics:
             assert labels is not None
