@@ -290,3 +290,11 @@ def test_show_and_compare_of_what_is_no_reference(built: Path, tmp_path: Path, d
     refused(diffussm("reference", "show", other), "mu without a sigma of its size")
     np.savez(other, mu=np.zeros(3), sigma=np.eye(3), diffussm=np.frombuffer(b"[1]", dtype=np.uint8))
     refused(diffussm("reference", "show", other), "is not what this package writes")
+
+
+def test_features_do_not_depend_on_how_images_lie_in_memory(digits: np.ndarray) -> None:
+    """Channels last, as they come out of an .npz, or first."""
+    extractor = Extractor("digits-cnn", ["features", "spatial"])
+    last = np.ascontiguousarray(digits.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    for layer, found in extractor(last).items():
+        np.testing.assert_array_equal(found, extractor(np.ascontiguousarray(digits).copy())[layer])
