@@ -295,6 +295,6 @@ def test_show_and_compare_of_what_is_no_reference(built: Path, tmp_path: Path, d
 def test_features_do_not_depend_on_how_images_lie_in_memory(digits: np.ndarray) -> None:
     """Channels last, as they come out of an .npz, or first."""
     extractor = Extractor("digits-cnn", ["features", "spatial"])
-    last = np.ascontiguousarray(digits.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    last = digits.transpose(0, 2, 3, 1).copy(order="C").transpose(0, 3, 1, 2)
     for layer, found in extractor(last).items():
         np.testing.assert_array_equal(found, extractor(np.ascontiguousarray(digits).copy())[layer])
