@@ -41,7 +41,7 @@ bench: .venv
 # The figures and tables that the README shows, as the last launches made them.
 example:
 	mkdir -p reports/example
-	cd reports/out/hourglass_vs_patch/digits && cp results.md fid_over_steps.png samples.png ../../../example/
+	cd reports/out/hourglass_vs_patch/digits && cp results.md fid_over_steps.png metrics_over_steps.png samples.png ../../../example/
 	for grid in attention_vs_ssm equal_macs model_scale sampler_steps; do \
 		cp reports/out/$$grid/digits/results.md reports/example/$$grid.md; done
 	cp reports/out/attention_vs_ssm/digits/fid_over_steps.png reports/example/attention_vs_ssm.png
