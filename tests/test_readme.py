@@ -23,7 +23,7 @@ def commands() -> list[str]:
 
 def harmless(command: str) -> list[str]:
     """The command in a form that shows it exists and takes these arguments, but makes nothing."""
-    words = shlex.split(command)
+    words = shlex.split(re.sub(r"^torchrun .*-m diffussm", "diffussm", command))
     if words[0] == "make":
         return [*words, "--dry-run"]
     if words[0] == "pytest":

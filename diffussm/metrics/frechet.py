@@ -39,9 +39,10 @@ class Moments:
     scatter: Array  # (d, d)
 
     @classmethod
-    def of(cls, features: NDArray[Any]) -> Self:
-        """Of features (n, d), n >= 1, `BLOCK` at a time."""
-        blocks = (features[start : start + BLOCK] for start in range(0, len(features), BLOCK))
+    def of(cls, features: NDArray[Any], chosen: NDArray[np.int64] | None = None) -> Self:
+        """Of features (n, d), n >= 1, or of those at the places `chosen`, `BLOCK` at a time."""
+        index = np.arange(len(features)) if chosen is None else chosen
+        blocks = (features[index[start : start + BLOCK]] for start in range(0, len(index), BLOCK))
         return cls.sum(cls._of_block(np.asarray(block, dtype=np.float64)) for block in blocks)
 
     @classmethod

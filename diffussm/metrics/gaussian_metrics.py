@@ -22,7 +22,9 @@ def frechet_metrics(
     value = distance(whole.statistics)
     metrics = {name: value} if floor is None else {name: value, f"{name}_floor": floor}
     if groups > 1:  # parts one at a time: each is as large as a covariance
-        without = [distance((whole - Moments.of(features[group == g])).statistics) for g in range(groups)]
+        without = [
+            distance((whole - Moments.of(features, np.flatnonzero(group == g))).statistics) for g in range(groups)
+        ]
         found = interval(value, variance(without), groups)
         assert found is not None
         metrics |= {f"{name}_samples_low": found.low, f"{name}_samples_high": found.high}
@@ -43,7 +45,7 @@ def extrapolated(features: NDArray[Any], distance: FrechetDistance) -> float:
     distances = []
     for draw, size in enumerate(sizes):
         order = np.argsort(words(0, Stream.EXTRAPOLATION, draw, 0, 1, count)[0], kind="stable")
-        distances.append(distance(Moments.of(features[np.sort(order[:size])]).statistics))
+        distances.append(distance(Moments.of(features, np.sort(order[:size])).statistics))
     slope_and_intercept = np.polyfit(1 / sizes, distances, 1)
     return float(slope_and_intercept[1])
 

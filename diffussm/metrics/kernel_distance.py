@@ -67,11 +67,12 @@ class _Grouped:
         total = torch.zeros(self.groups, other.groups, dtype=torch.float64)
         for rows in range(0, len(self.features), BLOCK):
             block, of_block = self.features[rows : rows + BLOCK], self.indicator[rows : rows + BLOCK]
-            for columns in range(0, len(other.features), BLOCK):
+            for columns in range(rows if self is other else 0, len(other.features), BLOCK):
                 kernel = _cubic(block, other.features[columns : columns + BLOCK])
                 if self is other and rows == columns:
                     kernel.fill_diagonal_(0)
-                total += of_block.T @ kernel.double() @ other.indicator[columns : columns + BLOCK]
+                between = of_block.T @ kernel.double() @ other.indicator[columns : columns + BLOCK]
+                total += between if self is not other or rows == columns else between + between.T
         return total.numpy()
 
 

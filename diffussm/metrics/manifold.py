@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_fidelity.metric_prc import calculate_precision_recall_part
+from torch_fidelity.metric_prc import calc_cdist_part, calculate_precision_recall_part
 
 from diffussm.metrics.catalogue import NEIGHBOURS
 from diffussm.metrics.jackknife import Interval, groups_of, interval, variance
@@ -32,7 +32,7 @@ def recall_interval(recall: float, samples: NDArray[np.float32], reference: NDAr
     radii = _radii_without_each_group(x, group, groups)
     covered = torch.zeros(groups, dtype=torch.int64)
     for block in y.split(BLOCK):
-        distances = torch.cdist(block, x)
+        distances = calc_cdist_part(block, x, BLOCK)
         for without in range(groups):
             covered[without] += (distances <= radii[without]).any(1).sum()
     return interval(recall, variance((covered / len(y)).double().numpy()), groups)
@@ -44,7 +44,7 @@ def _radii_without_each_group(x: Tensor, group: Tensor, groups: int) -> Tensor:
     radii = torch.empty(groups, len(x))
     for start in range(0, len(x), BLOCK):
         rows = slice(start, start + BLOCK)
-        near, index = torch.cdist(x[rows], x).topk(kept, largest=False)  # the first is the sample itself
+        near, index = calc_cdist_part(x[rows], x, BLOCK).topk(kept, largest=False)  # the first is the sample itself
         theirs = group[index]
         for without in range(groups):
             stays = theirs != without

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays
 from diffussm.errors import UserError
+from diffussm.measures import CLEAN_FID
 from diffussm.metrics import cache
 from diffussm.metrics.extractors import NEEDS, Extractor, Layers
 from diffussm.metrics.frechet import FrechetDistance, Statistics
@@ -49,14 +50,15 @@ class Reference:
         """Of its images: (m, size of the layer) each; computed once for this content and this extractor."""
         kind = torch.device(self.extractor.device).type
         made_by = {"layers": [*self.extractor.layers], "device": kind, "torch": torch.__version__}
-        also = {"clean_fid": self.key.clean_fid_sha256} if self.also else {}
+        theirs = [metric for metric in CLEAN_FID if metric in self.key.metrics]
+        also = {"clean_fid": self.key.clean_fid_sha256, "modes": theirs} if theirs else {}
         return cache.arrays({**self._content, **made_by, **also}, self._extract)
 
     def _extract(self) -> Layers:
         parts = [
             self.extractor(batch) | (self.also(batch) if self.also else {}) for batch in self.pixels.batches(BATCH)
         ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "logits"}
 
     def distance(self, metric: str) -> FrechetDistance:
         """Frechet distances to it, of what `metric` (fid | sfid) is computed from."""
