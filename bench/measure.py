@@ -7,8 +7,14 @@ ROUNDS, WARMUP = 25, 3
 
 
 def measure(
-    benchmark: Any, function: Callable[[], Any], group: str, name: str, rounds: int = ROUNDS, **extra: Any
+    benchmark: Any,
+    function: Callable[[], Any],
+    group: str,
+    name: str,
+    rounds: int = ROUNDS,
+    warmup: int = WARMUP,
+    **extra: Any,
 ) -> None:
     benchmark.group, benchmark.name = group, name
     benchmark.extra_info.update(extra)
-    benchmark.pedantic(function, rounds=rounds, warmup_rounds=WARMUP)
+    benchmark.pedantic(function, rounds=rounds, warmup_rounds=warmup)
