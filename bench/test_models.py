@@ -120,7 +120,7 @@ def test_dit_training_step(benchmark: Any, peer: str) -> None:
     if benchmark.disabled:
         benchmark(calls[peer])
         return
-    extra = {}
+    extra: dict[str, Any] = {}
     if peer != "ours":
         ratio = timing.ratio(timing.in_turns(calls, ROUNDS, WARMUP), "ours", peer)
         extra["ratio"] = {"of": "ours to this", **ratio._asdict()}

@@ -200,6 +200,7 @@ NEW_IN_EVALUATION = {  # fields that came after the first digests, at their defa
     "guidance_channels": 0,
     "extractor_weights": "",
     "reference_kind": "images",
+    "extractor_layers": "",
     "clean_fid_sha256": "",
 }
 

@@ -38,6 +38,7 @@ class EvaluationKey(BaseModel):
     weights: str = Field(description="ema: moving average, raw: as trained; outside: unknown")
     metrics: tuple[str, ...] = Field(description="what was measured")
     transform: str = Field(description="what was done to the data's images before training and in the reference")
+    extractor_layers: str = Field("", description="network and layers of an extractor from outside this package")
     clean_fid_sha256: str = Field("", description="of clean-fid's own weights file, where it was asked")
 
     @property
@@ -76,6 +77,7 @@ class Record(BaseModel):
         return self
 
 
+WITH_REFERENCE = ("reference_sha256", "reference_samples", "reference_kind", "transform")  # follow from it
 NEVER_VARIED = frozenset({"samples", "extractor"})  # not even by a grid: other numbers altogether
 
 
@@ -85,8 +87,9 @@ def common_key(keys: Iterable[EvaluationKey], what: str, varied: Collection[str]
     UserError that names the fields in which they differ, but for those that are `varied` by what is compared; two n or
     two extractors never share one.
     """
+    of_reference = WITH_REFERENCE if "reference" in varied else ()
     dumped = [key.model_dump() for key in dict.fromkeys(keys)]
-    fields = dumped[0].keys() - (set(varied) - NEVER_VARIED) if dumped else set()
+    fields = dumped[0].keys() - ({*varied, *of_reference} - NEVER_VARIED) if dumped else set()
     if differ := sorted(name for name in fields if any(d[name] != dumped[0][name] for d in dumped)):
         raise UserError(f"{what}: records differ in how they were measured ({', '.join(differ)}): not comparable")
     return EvaluationKey(**dumped[0]) if dumped else None

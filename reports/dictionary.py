@@ -52,6 +52,7 @@ OF_KEY = {
     "weights": ("-", "evaluation.weights"),
     "metrics": ("names", "evaluation.metrics"),
     "transform": ("-", "data.transform"),
+    "extractor_layers": ("-", "the extractor"),
     "clean_fid_sha256": ("hexadecimal", "clean-fid's weights file"),
 }
 

@@ -162,7 +162,7 @@ def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
     folder, out = photographs(tmp_path / "photographs"), tmp_path / "photographs.npz"
     given = ("reference", "build", folder, out, "--extractor", "photos-cnn")
     refused(diffussm(*given), "--image-size")
-    refused(diffussm(*given, "--image-size", "8"), "for 32 pixels a side, not 8")
+    refused(diffussm(*given, "--image-size", "8"), "of 32 pixels a side, not")
     assert diffussm(*given, "--image-size", "32", "--images", "3")[0] == 0
     with np.load(out) as file:
         assert file["arr_0"].shape == (3, 32, 32, 3)
@@ -261,7 +261,7 @@ def test_sources_that_are_refused(spoil: Callable[[Path], Any], words: str, tmp_
         (("nowhere.npz", "out.npz"), "nowhere.npz: no such file"),
         (("digits", "out"), "out: a reference is an .npz file"),
         (("digits", "out.npz", "--image-size", "8"), "--image-size: only of a folder"),
-        (("digits", "out.npz", "--extractor", "photos-cnn"), "for 32 pixels a side, not 8"),
+        (("digits", "out.npz", "--extractor", "photos-cnn"), "of 32 pixels a side, not"),
         (("digits", "out.npz", "--extractor", "digit-cnn"), "did you mean 'digits-cnn'?"),
         (("digits", "out.npz", "--extractor", "inception-v3-compat"), "needs weights file weights-inception-2015"),
         (("digits", "out.npz", "--images", "-1"), "--images"),

@@ -11,10 +11,11 @@ from diffussm.errors import NotFinite, UserError
 from diffussm.metrics.catalogue import config_lacks, evaluation_key
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step, tidy
-from diffussm.metrics.outside import evaluate_outside
-from diffussm.metrics.shown import shown
+from diffussm.metrics.outside import evaluate_outside, key_of
+from diffussm.metrics.shown import OF_SAMPLING, shown
 from diffussm.processes import Processes, device_here, of_torchrun
 from diffussm.progress import Progress
+from diffussm.records import common_key
 from diffussm.rundir import RunDir
 from diffussm.training.settle import settle
 
@@ -48,13 +49,23 @@ def evaluate_paths(
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
+    keys = []  # what can share no table is said before it is measured
+    for path in paths:
+        if is_run(path):
+            keys.append(evaluation_key(asked_of(RunDir(path), overrides)))
+        elif (settings or step is not None) and not any(map(is_run, paths)):
+            raise UserError(f"{path}: is no run folder; --set and --step are for runs")
+        elif not reference:
+            raise UserError(f"{path}: is no run folder, so say what to hold it against: --reference")
+        else:
+            keys.append(key_of(open_pixels(path), reference, extractor, metrics))
+    if not as_json:
+        common_key(keys, "samples", OF_SAMPLING)
     with of_torchrun() as processes:
         for path in paths:
             if is_run(path):
                 record = evaluate_run(RunDir(path), step, overrides, processes)
             else:
-                if settings or step is not None:
-                    raise UserError(f"{path}: is no run folder; --set and --step are for runs")
                 record = evaluate_files(path, reference, extractor, metrics, extractor_weights, processes)
             if record:
                 found[str(path)] = record
@@ -104,8 +115,9 @@ def evaluate_files(
     path: Path, reference: str, extractor: str, metrics: tuple[str, ...], weights: str, processes: Processes
 ) -> records.Record | None:
     """The record of a folder of PNG files, or of an .npz of samples; None in all processes but the first."""
-    if not reference:
-        raise UserError(f"{path}: is no run folder, so say what to hold it against: --reference")
     pixels = open_pixels(path)
     progress = Progress(f"{path}: samples", pixels.count if processes.is_first else 0)
-    return evaluate_outside(pixels, reference, extractor, metrics, weights, device_here(), processes, progress)
+    try:
+        return evaluate_outside(pixels, reference, extractor, metrics, weights, device_here(), processes, progress)
+    except NotFinite as error:
+        raise UserError(f"{path}: {error}") from None

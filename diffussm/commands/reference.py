@@ -13,6 +13,7 @@ from diffussm.data.folder import CentreCropped
 from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays, write_npz
 from diffussm.errors import UserError
+from diffussm.metrics.catalogue import extractor_facts, refuse_shape
 from diffussm.metrics.extractors import Extractor
 from diffussm.metrics.frechet import Moments, Statistics, frechet_distance
 from diffussm.metrics.outside import default_extractor
@@ -81,11 +82,8 @@ def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
 
 
 def _network(extractor: str, weights: str, shape: tuple[int, int]) -> Extractor:
-    from diffussm.metrics.catalogue import extractor_facts
-
     facts = extractor_facts(extractor)
-    if facts.image_size not in (None, shape[1]):
-        raise UserError(f"--extractor {extractor}: for {facts.image_size} pixels a side, not {shape[1]}")
+    refuse_shape(f"--extractor {extractor}", facts, shape)
     return Extractor(extractor, ["features", *(["spatial"] if facts.spatial else [])], weights, device_here())
 
 

@@ -16,6 +16,7 @@ class DataFacts:
     classes: int  # 0: unconditional
     sha256: str = ""
     decoded: tuple[int, int] | None = None  # (channels, pixels a side) of what latents are decoded to
+    transform: str = "none"  # of its images, before they are trained on and in a reference
     lacks: str = ""  # what must be there before it can be used, in words; empty for embedded data
 
 
@@ -25,7 +26,9 @@ CATALOGUE = {
     "digits": DataFacts(1797, 8, 1, 10, "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"),
     "digits16": DataFacts(1797, 16, 1, 10, "93d84264ffe7f863aa54b4e89d8b18740f25b03fd226ffcc7248a15557f4ede1"),
     "photos": DataFacts(2048, 32, 3, 0, "8bcde3aae5a9c0841943093e6c3356bcce4e9b8d0bb0478df725205c5e570954"),
-    "imagenet256-latents": DataFacts(1_281_167, 32, 4, 1000, decoded=(3, 256), lacks=f"ImageNet as 32 x 32 {LATENTS}"),
+    "imagenet256-latents": DataFacts(
+        1_281_167, 32, 4, 1000, decoded=(3, 256), transform="centre-crop 256", lacks=f"ImageNet as 32 x 32 {LATENTS}"
+    ),
 }
 
 

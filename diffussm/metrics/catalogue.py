@@ -176,7 +176,7 @@ def evaluation_key(config: Config) -> EvaluationKey:
     e, of_data = config.evaluation, facts(config.data.name, "data.name")
     shape = of_data.decoded or (config.model.channels, config.model.image_size)
     make = _key if is_file(e.reference) else _key_of_data_set
-    return make(e, shape, config.data.transform)
+    return make(e, shape, of_data.transform)
 
 
 def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> EvaluationKey:
@@ -226,9 +226,9 @@ def instrument(
     `transform` is that of the training data, None where it is not known.
     """
     by, against = extractor_facts(extractor), reference_facts(reference)
-    _refuse_shape(f"extractor = {extractor}", (by.channels, by.image_size or shape[1]), shape, grey_repeats=True)
-    if against.shape:
-        _refuse_shape(f"reference = {reference}", against.shape, shape, grey_repeats=False)
+    refuse_shape(f"evaluation.extractor = {extractor}", by, shape)
+    if against.shape and against.shape != shape:
+        raise UserError(_misfit(f"evaluation.reference = {reference}", against.shape, shape))
     if transform and against.transform and transform != against.transform:
         raise UserError(
             f"evaluation.reference = {reference}: made with transform {against.transform!r}, "
@@ -245,24 +245,27 @@ def instrument(
     return {
         "extractor": extractor,
         "extractor_sha256": by.weights.sha256,
+        "extractor_layers": f"{by.network} {by.features} {by.spatial} {by.logits}" if ":" in extractor else "",
         "reference": against.name,
         "reference_sha256": against.sha256,
         "reference_samples": against.images,
         "reference_kind": against.kind,
         "samples": samples,
-        "metrics": metrics,
+        "metrics": tuple(metric for metric in MEASURES if metric in metrics),
         "transform": transform or against.transform or "unknown",
         "clean_fid_sha256": CLEAN_FID.sha256 if set(CLEAN_FID_MEASURES) & set(metrics) else "",
     }
 
 
-def _refuse_shape(field: str, takes: tuple[int, int], shape: tuple[int, int], grey_repeats: bool) -> None:
-    """Grey images repeat where an extractor wants three channels."""
-    channels_fit = takes[0] == shape[0] or (grey_repeats and shape[0] == 1)
-    if takes[1] != shape[1] or not channels_fit:
-        raise UserError(
-            f"evaluation.{field}: for {takes[0]} channels of {takes[1]} pixels a side, not {shape[0]} of {shape[1]}"
-        )
+def refuse_shape(field: str, extractor: ExtractorFacts, shape: tuple[int, int]) -> None:
+    """Raise UserError for images of (channels, pixels a side) that the extractor does not take; grey ones repeat."""
+    takes = extractor.channels, extractor.image_size or shape[1]
+    if takes[1] != shape[1] or shape[0] not in (takes[0], 1):
+        raise UserError(_misfit(field, takes, shape))
+
+
+def _misfit(field: str, takes: tuple[int, int], shape: tuple[int, int]) -> str:
+    return f"{field}: for {takes[0]} channels of {takes[1]} pixels a side, not {shape[0]} of {shape[1]}"
 
 
 def cannot(by: ExtractorFacts, against: ReferenceFacts, samples: int) -> dict[str, str]:

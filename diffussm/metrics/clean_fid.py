@@ -51,7 +51,8 @@ class CleanFid:
             parts = []
             for start in range(0, len(pixels), BATCH):
                 images = (_resized(image, resize) for image in pixels[start : start + BATCH])
-                parts.append(network(torch.stack(list(images)).to(self.device)).cpu().numpy())
+                with torch.backends.cudnn.flags(allow_tf32=False):
+                    parts.append(network(torch.stack(list(images)).to(self.device)).cpu().numpy())
             out[metric] = np.concatenate(parts)
         return out
 

@@ -33,7 +33,7 @@ def layers_of(metrics: Collection[str]) -> list[str]:
 class Extractor:
     """The named network with its weights, giving `layers`; UserError if the weights are not there, or are others.
 
-    It runs in float32, in batches of a fixed size. Grey images are repeated to as many channels as it takes.
+    It runs in float32. Grey images are repeated to as many channels as it takes.
     """
 
     def __init__(self, name: str, layers: Collection[str], weights: str = "", device: torch.device | str = "cpu"):
@@ -64,5 +64,6 @@ class Extractor:
         if images.shape[1] == 1:
             images = images.expand(-1, self.facts.channels, -1, -1)
         images = images.clone(memory_format=torch.contiguous_format)  # strides choose kernels, and so the last bits
-        outputs = self.network(images.to(self.device))
+        with torch.backends.cudnn.flags(allow_tf32=False):  # which would be ten bits of a float32's 23
+            outputs = self.network(images.to(self.device))
         return {layer: out.float().cpu().numpy() for layer, out in zip(self.layers, outputs, strict=True)}

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.metrics.frechet import FrechetDistance, Moments, Statistics
+from diffussm.metrics.frechet import BLOCK, FrechetDistance, Moments, Statistics
 from diffussm.metrics.jackknife import groups_of, interval, variance
 from diffussm.rng import Stream, integers, words
 
@@ -61,9 +61,12 @@ def noise_floor(reference: NDArray[Any], samples: int) -> float:
 
 
 def _drawn(features: NDArray[Any], index: NDArray[np.int64]) -> Statistics:
-    """Of features[index], each feature once with its multiplicity."""
+    """Of features[index], each feature once with its multiplicity, `BLOCK` at a time."""
     times = np.bincount(index, minlength=len(features)).astype(np.float64)
-    exact = np.asarray(features, dtype=np.float64)
-    mean = times @ exact / len(index)
-    deviations = (exact - mean) * np.sqrt(times)[:, None]
-    return Statistics(mean, deviations.T @ deviations / (len(index) - 1))
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
+    mean = sum(times[block] @ features[block] for block in blocks) / len(index)
+    scatter = np.zeros((features.shape[1], features.shape[1]))
+    for block in blocks:
+        deviations = (features[block] - mean) * np.sqrt(times[block])[:, None]
+        scatter += deviations.T @ deviations
+    return Statistics(mean, scatter / (len(index) - 1))

@@ -13,8 +13,8 @@ SPLIT = 5000
 def inception_score(logits: NDArray[np.float32]) -> tuple[float, Interval | None]:
     """The mean score of splits of 5,000 logits (n, classes) in their order, and its 95 % interval at this n.
 
-    torch-fidelity divides into ten whatever n is, so it is given one split after the other; it shuffles unless told not
-    to, ADM does not.
+    torch-fidelity divides into a number of splits, ADM into splits of a size, so it is given one after the other; it
+    shuffles unless told not to, ADM does not.
     """
     splits = [logits[start : start + SPLIT] for start in range(0, len(logits), SPLIT)]
     scores = [
@@ -37,7 +37,11 @@ def _without_each_group(logits: NDArray[np.float32], group: NDArray[np.int64], g
     belongs = torch.from_numpy(np.eye(groups)[group])  # (n, G)
     negative_entropy = (p * log_p).sum(1) @ belongs  # (G,)
     probability, size = belongs.T @ p, belongs.sum(0)  # (G, classes), (G,)
+    whole_probability, whole_entropy = probability.sum(0), negative_entropy.sum()
     left = size.sum() - size
-    mean = (probability.sum(0) - probability) / left[:, None]
+    is_all = (left == 0)[:, None]  # of a short last split a group may be all: it then stays as it is
+    probability, negative_entropy = probability * ~is_all, negative_entropy * ~is_all[:, 0]
+    left = left.where(~is_all[:, 0], size)
+    mean = (whole_probability - probability) / left[:, None]
     of_mean = torch.xlogy(mean, mean).sum(1)
-    return ((negative_entropy.sum() - negative_entropy) / left - of_mean).exp().numpy()
+    return ((whole_entropy - negative_entropy) / left - of_mean).exp().numpy()

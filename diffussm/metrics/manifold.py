@@ -35,7 +35,8 @@ def recall_interval(recall: float, samples: NDArray[np.float32], reference: NDAr
         distances = calc_cdist_part(block, x, BLOCK)
         for without in range(groups):
             covered[without] += (distances <= radii[without]).any(1).sum()
-    return interval(recall, variance((covered / len(y)).double().numpy()), groups)
+    found = interval(recall, variance((covered / len(y)).double().numpy()), groups)
+    return found and Interval(max(0.0, found.low), min(1.0, found.high))
 
 
 def _radii_without_each_group(x: Tensor, group: Tensor, groups: int) -> Tensor:

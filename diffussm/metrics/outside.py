@@ -35,7 +35,7 @@ OF_IMAGES = ("fid", "sfid", "inception_score", "kid", "precision", "recall")  # 
 
 def default_extractor(reference: str) -> str:
     """The one that its statistics are of, the one that was made for the reference's data, or Inception."""
-    if is_file(reference) and (stated := ReferenceFile(Path(reference)).stated.get("extractor")):
+    if is_file(reference) and (stated := ReferenceFile(Path(reference)).stated.get("extractor")) in EXTRACTORS:
         return str(stated)
     return next((name for name, known in EXTRACTORS.items() if known.data == reference), "inception-v3-compat")
 
@@ -44,6 +44,16 @@ def default_metrics(extractor: str, reference: str) -> tuple[str, ...]:
     """All that the extractor and the reference give of images alone."""
     lacks = cannot(extractor_facts(extractor), reference_facts(reference), sys.maxsize)
     return tuple(metric for metric in OF_IMAGES if metric not in lacks)
+
+
+def key_of(pixels: Pixels, reference: str, extractor: str, metrics: tuple[str, ...]) -> records.EvaluationKey:
+    """How `pixels` are measured, with the defaults above; UserError for what does not fit."""
+    extractor = extractor or default_extractor(reference)
+    metrics = metrics or default_metrics(extractor, reference)
+    channels, height, width = pixels.shape
+    if height != width:
+        raise UserError(f"samples: images of {height} by {width} pixels; needed are squares")
+    return outside_key(extractor, reference, metrics, pixels.count, (channels, height))
 
 
 def evaluate_outside(
@@ -61,13 +71,8 @@ def evaluate_outside(
     What they are measured with is the reference's own where it is not given. Features are kept as shards in the cache
     until the record is made, so that a kill costs a batch.
     """
-    extractor = extractor or default_extractor(reference)
-    metrics = metrics or default_metrics(extractor, reference)
-    channels, height, width = pixels.shape
-    if height != width:
-        raise UserError(f"samples: images of {height} by {width} pixels; needed are squares")
-    key = outside_key(extractor, reference, metrics, pixels.count, (channels, height))
-    if lacks := instrument_lacks(extractor, reference, metrics, weights):
+    key = key_of(pixels, reference, extractor, metrics)
+    if lacks := instrument_lacks(key.extractor, reference, key.metrics, weights):
         raise UserError(lacks)
     by = yardstick(key, reference, weights, str(device))
     content = processes.from_first(pixels.sha256 if processes.is_first else None)

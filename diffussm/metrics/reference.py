@@ -17,7 +17,7 @@ from diffussm.metrics import cache
 from diffussm.metrics.extractors import NEEDS, Extractor, Layers
 from diffussm.metrics.frechet import FrechetDistance, Statistics
 from diffussm.metrics.gaussian_metrics import noise_floor
-from diffussm.metrics.reference_file import STATISTICS, is_file
+from diffussm.metrics.reference_file import STATISTICS, ReferenceFile, is_file
 from diffussm.records import EvaluationKey
 
 BATCH = 500
@@ -73,6 +73,13 @@ class Reference:
             raise UserError(f"evaluation.reference = {self.reference}: has no {' and no '.join(missing)}")
         return Statistics(*(np.asarray(arrays[name], dtype=np.float64) for name in names))
 
+    def stated_size(self, layer: str) -> int | None:
+        """How many features its file's statistics of the layer are of; None where there are none."""
+        if not is_file(self.reference) or layer not in STATISTICS:
+            return None
+        header = ReferenceFile(Path(self.reference)).headers.get(STATISTICS[layer][0])
+        return header.shape[0] if header else None
+
     def floor(self, metric: str) -> float | None:
         """What its own images score at the key's n; None where it has too few images to tell."""
         if self.key.reference_samples < 2:
@@ -87,4 +94,6 @@ class Reference:
             "reference": self.key.reference_sha256,
             "extractor": self.key.extractor,
             "weights": self.key.extractor_sha256,
+            "network": self.extractor.facts.network,
+            "of_network": self.extractor.layers,
         }

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from diffussm.measures import MEASURES
 from diffussm.records import EvaluationKey, Record, common_key
 
-OF_SAMPLING = ("sampler", "sampler_steps", "guidance", "guidance_channels", "clip", "weights")  # how samples were made
+# How samples were made, and what their model was trained on: unknown of those from elsewhere.
+OF_SAMPLING = ("sampler", "sampler_steps", "guidance", "guidance_channels", "clip", "weights", "transform")
 
 
 def shown(records: Mapping[str, Record]) -> str:

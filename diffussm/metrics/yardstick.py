@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffussm.errors import NotFinite
+from diffussm.errors import NotFinite, UserError
 from diffussm.measures import CLEAN_FID, FRECHET
 from diffussm.metrics.extractors import Extractor, Layers, layers_of
 from diffussm.metrics.frechet import BLOCK, FrechetDistance
@@ -43,9 +43,21 @@ class Yardstick:
 
     def load_reference(self) -> None:
         """Before samples are made, so that what is wrong with it shows at once."""
+        self._refuse_other_sizes()
         _ = self.distances, self.floors
         if {"kid", "precision", "recall"} & set(self.key.metrics) or self.second:
             _ = self.reference.layers
+
+    def _refuse_other_sizes(self) -> None:
+        """Raise UserError where a reference's statistics are of more or fewer features than the extractor gives."""
+        side = self.extractor.facts.image_size or 32
+        for layer, found in self.extractor(np.zeros((1, self.extractor.facts.channels, side, side), np.uint8)).items():
+            stated = self.reference.stated_size(layer)
+            if stated not in (None, found.shape[1]):
+                raise UserError(
+                    f"evaluation.reference = {self.reference.reference}: its statistics are of {stated} features, "
+                    f"{self.key.extractor} gives {found.shape[1]}"
+                )
 
     def extract(self, pixels: NDArray[np.uint8]) -> Layers:
         """All that the metrics are computed from, of pixels (N, C, H, W)."""
