@@ -5,6 +5,8 @@ import os
 import pytest
 import torch
 
+pytest_plugins = ["tests.evaluating"]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
@@ -14,3 +16,4 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["DIFFUSSM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ.pop("DIFFUSSM_WEIGHTS", None)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,23 @@ def test_nothing_is_written_elsewhere(folder: Path, tmp_path: Path, monkeypatch:
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.folder() == home / ".cache/diffussm"
     assert json.loads(next(folder.glob("*.json")).read_text()) == {"number": 1.0}
+
+
+def test_another_layer_of_an_outside_extractor_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name and weights may stay the same."""
+    module = tmp_path / "outside_facts.py"
+    module.write_text(
+        "from dataclasses import replace\n"
+        "from diffussm.metrics.catalogue import EXTRACTORS\n"
+        "MINE = replace(EXTRACTORS['digits-cnn'], features='features')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    given = ("outside_facts:MINE", "digits", ("fid",), 100, (1, 8))
+    before = outside_key(*given)
+    import outside_facts  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(outside_facts, "MINE", replace(outside_facts.MINE, features="logits"))
+    after = outside_key(*given)
+    assert (before.extractor, before.extractor_sha256) == (after.extractor, after.extractor_sha256)
+    assert before.digest != after.digest
+    assert outside_key("digits-cnn", *given[1:]).extractor_layers == ""

@@ -298,3 +298,11 @@ def test_precision_and_recall_of_a_set_with_itself_and_with_one_far_away() -> No
     x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     assert precision_recall(x, x.copy()) == (1, 1)
     assert precision_recall(x, x + 1000) == (0, 0)
+
+
+@pytest.mark.parametrize("count", [5001, 5002])
+def test_a_last_split_of_hardly_any_samples_has_an_interval(count: int) -> None:
+    """A group may be all of it."""
+    value, interval = inception_score(np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32))
+    assert interval is not None
+    assert interval.low < value < interval.high
