@@ -116,10 +116,7 @@ class ReferenceFile:
         for mean, covariance in STATISTICS.values():
             if mean in headers and len(headers[mean].shape) != 1:
                 return f"{mean} of shape {headers[mean].shape}, not of one axis"
-            if mean in headers and (
-                covariance not in headers
-                or headers[covariance].shape != headers[mean].shape * 2
-            ):
+            if mean in headers and (covariance not in headers or headers[covariance].shape != headers[mean].shape * 2):
                 return f"{mean} without a {covariance} of its size"
         return ""
 
