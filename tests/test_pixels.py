@@ -23,12 +23,12 @@ from diffussm.data.pixels import (
     ArrayPixels,
     NpzPixels,
     Pixels,
-    file_sha256,
     open_pixels,
     read_arrays,
     write_npz,
 )
 from diffussm.errors import UserError
+from diffussm.hashes import file_sha256
 
 Save = Callable[..., None]
 SHAPE = (3, 5, 4)
@@ -393,7 +393,8 @@ def test_memory(tmp_path: Path) -> None:
         import re, sys
         from pathlib import Path
         import numpy as np
-        from diffussm.data.pixels import NpzPixels, file_sha256, write_npz
+        from diffussm.data.pixels import NpzPixels, write_npz
+        from diffussm.hashes import file_sha256
 
         def peak():  # not getrusage, which begins with the parent's
             return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

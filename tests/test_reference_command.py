@@ -9,31 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffussm import cli, records
+from diffussm import records
 from diffussm.data.load import reference_images
 from diffussm.metrics.extractors import Extractor
 from diffussm.metrics.frechet import Moments
 from diffussm.metrics.reference_file import ReferenceFile
+from tests.evaluating import Run, refused
 
-Run = Callable[..., tuple[int, str, str]]
 FITS = ("--reference", "digits", "--extractor", "digits-cnn")
-
-
-@pytest.fixture(autouse=True)
-def _apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIFFUSSM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.delenv("DIFFUSSM_WEIGHTS", raising=False)
-
-
-@pytest.fixture
-def diffussm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["diffussm", *map(str, arguments)])
-        code = cli.main()
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +47,6 @@ def record_of(diffussm: Run, samples: Path, *arguments: Any) -> records.Record:
     (found,) = json.loads(out)
     found.pop("path")
     return records.Record.model_validate_json(json.dumps(found))
-
-
-def refused(said: tuple[int, str, str], words: str) -> None:
-    code, out, err = said
-    assert (code, out) == (2, ""), err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert words in err
 
 
 def photographs(folder: Path, count: int = 5) -> Path:

@@ -7,9 +7,10 @@ import pytest
 from diffussm import cli
 from diffussm.commands import weights as command
 from diffussm.errors import UserError
+from diffussm.hashes import file_sha256
 from diffussm.metrics import weights_file
 from diffussm.metrics.catalogue import EXTRACTORS
-from diffussm.metrics.weights_file import ENVIRONMENT, WeightsFile, sha256
+from diffussm.metrics.weights_file import ENVIRONMENT, WeightsFile
 
 NAME = "network.pth"
 
@@ -30,7 +31,7 @@ def right(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def file(right: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsFile:
-    made = WeightsFile(NAME, sha256(right), "https://example.org/network.pth")
+    made = WeightsFile(NAME, file_sha256(right), "https://example.org/network.pth")
     monkeypatch.setattr(command, "CLEAN_FID", made)
     return made
 
@@ -105,7 +106,7 @@ def test_other_weights(
     assert (code, out) == (2, "")
     assert err.startswith("error: clean-fid: needs")
     assert file.sha256[:12] in err
-    assert sha256(right)[:12] in err
+    assert file_sha256(right)[:12] in err
     assert err.count("\n") == 1
     assert "clean-fid: missing" in diffussm(monkeypatch, capsys, *given)[1]
     with pytest.raises(UserError, match="expected"):

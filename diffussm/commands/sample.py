@@ -7,11 +7,11 @@ from typing import Any
 from diffussm.config import digest
 from diffussm.data.pixels import write_npz
 from diffussm.errors import NotFinite, UserError
+from diffussm.hashes import file_sha256
 from diffussm.metrics.milestones import asked_of, kept_step, load_network
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.metrics.shards import Arrays, Shards
 from diffussm.metrics.sheets import check_label
-from diffussm.metrics.weights_file import sha256
 from diffussm.processes import Processes, device_here
 from diffussm.progress import Progress
 from diffussm.rundir import RunDir
@@ -45,7 +45,7 @@ def write_samples(
         return {"pixels": make_samples(start, size).pixels}
 
     what = {
-        "weights": sha256(run.weights(step, config.evaluation.weights)),
+        "weights": file_sha256(run.weights(step, config.evaluation.weights)),
         "config": config.model_dump(mode="json"),
         "count": count,
         "label": label,

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from diffussm.errors import UserError
+from diffussm.hashes import file_sha256
 
 Shape = tuple[int, int, int]  # (C, H, W)
 Source = TypeVar("Source")
@@ -214,14 +215,6 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         return {name: _array(archive, name, f"{path}: {name}") for name in names if f"{name}.npy" in there}
 
 
-def file_sha256(path: Path) -> str:
-    """Of a file's bytes; read once in a process, unless its size or time changes. UserError if there is none."""
-    try:
-        return _file_sha256(path.absolute(), *_version(path.stat()))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-
-
 def pixels_sha256(pixels: Pixels) -> str:
     """Of all pixels (N, C, H, W) in order."""
     digest = hashlib.sha256()
@@ -387,12 +380,6 @@ def _write_images(archive: zipfile.ZipFile, shape: Shape, count: int, batches: I
             member.write(np.ascontiguousarray(batch.transpose(0, 2, 3, 1)).data)  # (n, H, W, C)
     if missing:
         raise ValueError(f"{'more' if missing < 0 else f'{count - missing}'} images than the {count} announced")
-
-
-@functools.lru_cache(maxsize=1024)
-def _file_sha256(path: Path, *_version: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(found: os.stat_result) -> tuple[int, int, int]:

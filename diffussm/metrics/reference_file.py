@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffussm.errors import UserError
-from diffussm.metrics.weights_file import sha256
+from diffussm.hashes import file_sha256
 
 STATED = "diffussm"
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
@@ -49,7 +49,7 @@ class ReferenceFile:
 
     @property
     def sha256(self) -> str:
-        return sha256(self.path)
+        return file_sha256(self.path)
 
     @cached_property
     def headers(self) -> dict[str, Header]:

@@ -6,10 +6,10 @@ Nothing is ever downloaded. No torch.
 import hashlib
 import os
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from diffussm.errors import UserError
+from diffussm.hashes import file_sha256
 
 ENVIRONMENT = "DIFFUSSM_WEIGHTS"  # a file, or a folder of files under their published names
 
@@ -42,7 +42,7 @@ class WeightsFile:
             where = " or ".join(filter(None, (given, os.environ.get(ENVIRONMENT, ""))))
             looked = f" (not in {where})" if where else ""
             return f"weights file {self.name}{looked}; `diffussm weights` says where it comes from and where to put it"
-        if (found := sha256(path)) != self.sha256:
+        if (found := file_sha256(path)) != self.sha256:
             return f"{path} with sha256 {self.sha256[:12]}..., not {found[:12]}...: another or a damaged file"
         return ""
 
@@ -55,18 +55,6 @@ class WeightsFile:
         if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
             raise UserError(f"{path}: weights have sha256 {found}, expected {self.sha256}")
         return content
-
-
-def sha256(path: Path) -> str:
-    """Of a file; hashed again only where it changed."""
-    status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
-
-
-@cache
-def _sha256(path: Path, _size: int, _changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 CLEAN_FID = WeightsFile(

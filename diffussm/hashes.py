@@ -1,0 +1,22 @@
+"""The hash of a file's content, read once."""
+
+import functools
+import hashlib
+from pathlib import Path
+
+from diffussm.errors import UserError
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes; read once in a process, unless it is replaced or changed. UserError if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    return _file_sha256(path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _file_sha256(path: Path, *_version: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
