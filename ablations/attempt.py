@@ -12,7 +12,7 @@ import torch
 
 from diffussm.errors import UserError
 from diffussm.source import origin
-from diffussm.training.loop import Diverged, Stopped, Superseded
+from diffussm.training.loop import Diverged, Preempted, Superseded
 from diffussm.workdir import ACTIVE, WorkDir
 
 SAY_SECONDS = 0.5  # no oftener: nobody reads faster
@@ -24,7 +24,7 @@ class Attempt:
     """The attempt `number` at `work`, as a context: a state is written when it begins, when it ends and in between.
 
     `reason_to_stop` is asked once a second; what it answers, or what is given to `stop`, is in `stopping`, and the
-    work that sees it there ends with Stopped.
+    work that sees it there ends with Preempted.
     """
 
     def __init__(self, work: WorkDir, number: int, reason_to_stop: Callable[[], str]):
@@ -42,9 +42,9 @@ class Attempt:
         self.stopping = self.stopping or reason
 
     def check(self) -> None:
-        """Raise Stopped where the attempt was asked to stop, Superseded where another owns the folder."""
+        """Raise Preempted where the attempt was asked to stop, Superseded where another owns the folder."""
         if self.stopping:
-            raise Stopped(self.stopping)
+            raise Preempted(self.stopping)
         self._still_owner()
 
     def say(self, **state: Any) -> None:
@@ -75,7 +75,7 @@ class Attempt:
         so_far = {name: value for name, value in self._state.items() if name != "phase"}
         if error is None:
             return {**so_far, "phase": "done"}
-        if isinstance(error, Stopped | KeyboardInterrupt):
+        if isinstance(error, Preempted | KeyboardInterrupt):
             phase = "cancelled" if self.stopping == "cancelled" else "stopped"
             return {**so_far, "phase": phase, "reason": self.stopping or "interrupted"}
         phase = "diverged" if isinstance(error, Diverged) else "failed"

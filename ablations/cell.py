@@ -26,7 +26,7 @@ from diffussm.metrics.catalogue import config_lacks
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.rundir import RunDir, step_of
-from diffussm.training.loop import Stopped, Trainer, train
+from diffussm.training.loop import Preempted, Trainer, train
 from diffussm.training.settle import settle
 
 CHECKPOINT_SECONDS = 60.0
@@ -178,8 +178,8 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except Stopped as stopped:
-        print(f"stopped: {stopped}", file=sys.stderr)
+    except Preempted as preempted:
+        print(f"stopped: {preempted}", file=sys.stderr)
         return 3
     except Exception:
         traceback.print_exc()

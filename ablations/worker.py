@@ -18,7 +18,7 @@ from ablations.outcome import Outcome
 from ablations.work import Work
 from diffussm import source
 from diffussm.errors import UserError
-from diffussm.training.loop import Stopped, Superseded
+from diffussm.training.loop import Preempted, Superseded
 
 
 class Worker:
@@ -66,8 +66,8 @@ class Worker:
             cell.do(work, number)
         except Superseded as superseded:
             return Outcome("superseded", str(superseded))
-        except Stopped as stopped:
-            return Outcome("cancelled" if cell.run.cancelled else "stopped", str(stopped))
+        except Preempted as preempted:
+            return Outcome("cancelled" if cell.run.cancelled else "stopped", str(preempted))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             return Outcome("failed", str(error), str(log))

@@ -13,7 +13,7 @@ import pytest
 from ablations.attempt import Attempt
 from ablations.liveness import STALE_SECONDS, Liveness
 from diffussm import machine
-from diffussm.training.loop import Stopped, Superseded
+from diffussm.training.loop import Preempted, Superseded
 from diffussm.workdir import WorkDir, to_json, write_whole
 from tests.waiting import wait_for
 
@@ -210,7 +210,7 @@ def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeyp
     reasons: list[str] = []
     number = work.claim()
     assert number
-    with pytest.raises(Stopped), Attempt(work, number, lambda: "".join(reasons)) as attempt:
+    with pytest.raises(Preempted), Attempt(work, number, lambda: "".join(reasons)) as attempt:
         wait_for(lambda: work.state()["heartbeat"] >= 4, 20)  # while the work says nothing
         reasons.append("cancelled")
         wait_for(lambda: bool(attempt.stopping), 20)

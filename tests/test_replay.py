@@ -12,7 +12,7 @@ from ablations.cell import Cell
 from ablations.work import left
 from diffussm.errors import UserError
 from diffussm.rundir import RunDir
-from diffussm.training.loop import Stopped
+from diffussm.training.loop import Preempted
 from diffussm.training.state import LeftTrajectory
 
 SETTINGS = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
@@ -59,7 +59,7 @@ def test_a_replay_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     run = asked_late(tmp_path)
     cell = Cell(run.path)
     cell.stop("SIGTERM")
-    with pytest.raises(Stopped):
+    with pytest.raises(Preempted):
         cell.work()
     assert [path.name for path in run.replay.checkpoints()] == ["000000001-2.pt"]
     Cell(run.path).work()

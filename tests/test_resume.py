@@ -20,7 +20,7 @@ from ablations.cell import Cell
 from ablations.work import Work
 from diffussm import records, workdir
 from diffussm.rundir import RunDir
-from diffussm.training.loop import Stopped, Superseded, Trainer
+from diffussm.training.loop import Preempted, Superseded, Trainer
 from diffussm.training.state import TrainingState
 
 NEVER = math.inf
@@ -185,7 +185,7 @@ def test_sigterm_checkpoints_and_the_rest_follows(tmp_path: Path, undisturbed: d
     run = tiny.run_folder(tmp_path)
     cell = Cell(run.path)
     cell.stop("SIGTERM")  # as the signal's handler does
-    with pytest.raises(Stopped, match="SIGTERM at step 1"):
+    with pytest.raises(Preempted, match="SIGTERM at step 1"):
         cell.work()
     assert run.trained_steps() == 1
     assert run.state()["phase"] == "stopped"

@@ -29,8 +29,8 @@ class Superseded(Exception):
     """Another attempt owns the run now."""
 
 
-class Stopped(Exception):
-    """Training was asked to stop; its last step is in a checkpoint."""
+class Preempted(Exception):
+    """The work was asked to leave; what it did is kept, and whoever takes it up goes on from there."""
 
 
 class Trainer:
@@ -85,7 +85,7 @@ def train(
     """Train to the last of `milestones` (step -> kinds of weights to keep), from the newest checkpoint.
 
     Checkpoints are written at every milestone and every `checkpoint_seconds`. `on_step` is told step, loss and seconds
-    per step now and then. Raises Stopped once `stop()` gives a reason, Diverged on a loss that is not finite,
+    per step now and then. Raises Preempted once `stop()` gives a reason, Diverged on a loss that is not finite,
     Superseded when another attempt took the run over.
     """
     state = trainer.state
@@ -118,4 +118,4 @@ def train(
                 saved = started = time.monotonic()
                 since = 0
             if stopping and state.step < last:
-                raise Stopped(f"{stopping} at step {state.step}")
+                raise Preempted(f"{stopping} at step {state.step}")
