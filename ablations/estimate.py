@@ -1,11 +1,12 @@
 """How long runs will take, from what `--calibrate` measured on this machine, or else from a stated assumption."""
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablations.cluster.profile import Profile
 from ablations.plan import Planned
 from diffussm.config import Config, digest
 from diffussm.machine import gpus, processor, usable_cores
@@ -13,7 +14,8 @@ from diffussm.workdir import read_json
 
 # MACs per second where nothing was measured; said beside every estimate that stands on it.
 CORE_RATE = 10e9  # of one core in float32: what the digits base reaches on a server's
-GPU_RATE = 55e12  # of one A100 in bf16: 35 % of its 156 T MACs/s
+UTILISATION = 0.35  # of a GPU's peak
+GPU_RATES = {"bf16": 156e12 * UTILISATION, "float32": 9.75e12 * UTILISATION}  # of one A100, in MACs
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,15 @@ class Estimates:
             image = statistics.median(entry["seconds_per_image_and_call"] / entry["macs_per_call"] for entry in known)
             fixed = p.evaluations_left * statistics.median(entry["evaluation_seconds"] for entry in known)
             return Estimate(p.steps_left * step * p.macs_per_step, images * image * macs + fixed, "by MACs")
-        rate = self._rate(config)
-        return Estimate(p.steps_left * p.macs_per_step / rate, images * macs / rate, "assumed")
+        training, evaluation = self._rates(p)
+        return Estimate(p.steps_left * p.macs_per_step / training, images * macs / evaluation, "assumed")
 
     def stand_on(self, estimated: Mapping[Planned, Estimate]) -> str:
         """On what the estimates of the runs stand: a sentence."""
         todo = [p for p in estimated if not p.done]
         bases = {estimated[p].basis for p in todo}
         if "assumed" in bases:
-            rates = sorted({self._rate_words(p.run.config) for p in todo})
+            rates = sorted({self._rate_words(p) for p in todo})
             return f"assumed: {', '.join(rates)}; nothing was measured here (--calibrate does)"
         if "by MACs" in bases:
             return "measured on this machine for other shapes, and scaled by MACs (--calibrate measures these)"
@@ -76,26 +78,45 @@ class Estimates:
             return "measured on this machine; the MACs of some mixers are unknown"
         return "measured on this machine with one worker alone"
 
-    def _rate(self, config: Config) -> float:
-        return GPU_RATE if self._on_gpu(config) else CORE_RATE * (config.training.threads or self.threads)
+    def _rates(self, p: Planned) -> tuple[float, float]:
+        """MACs per second that are assumed of the run's training and of its evaluations."""
+        training = p.run.config.training
+        on_gpu = self._has_gpu or training.precision == "bf16"
+        rate = GPU_RATES[training.precision] if on_gpu else CORE_RATE * (training.threads or self.threads)
+        return rate, rate
 
-    def _rate_words(self, config: Config) -> str:
-        if self._on_gpu(config):
-            return f"an A100 at {GPU_RATE / 1e12:.0f} T MACs/s"
-        return f"{CORE_RATE / 1e9:.0f} G MACs/s a core"
-
-    def _on_gpu(self, config: Config) -> bool:
-        return self._has_gpu or config.training.precision == "bf16"
+    def _rate_words(self, p: Planned) -> str:
+        precision = p.run.config.training.precision
+        return gpu_words(precision) if self._has_gpu or precision == "bf16" else core_words()
 
 
-def schedule(runs: Iterable[tuple[float, int]], slots: int) -> float:
-    """When the last of the runs (seconds, slots that it takes) ends, if the longest start first on `slots` slots."""
-    free = [0.0] * slots
-    for seconds, width in sorted(runs, reverse=True):
-        width = min(width, slots)
-        free.sort()
-        free[:width] = [free[width - 1] + seconds] * width
-    return max(free)
+class ClusterEstimates(Estimates):
+    """The same of runs as jobs of a profile: nothing measured on this machine counts there."""
+
+    def __init__(self, profile: Profile):
+        super().__init__({}, 1)
+        self.profile = profile
+
+    def gpus(self, p: Planned) -> int:
+        """Of the run's training."""
+        return self.profile.gpus(p.run.arm.resources)
+
+    def _rates(self, p: Planned) -> tuple[float, float]:
+        needs, precision = p.run.arm.resources, p.run.config.training.precision
+        if gpus := self.gpus(p):
+            return GPU_RATES[precision] * gpus, GPU_RATES[precision]
+        return CORE_RATE * self.profile.cpus(needs) * self.profile.tasks(needs), CORE_RATE * self.profile.cpus(needs)
+
+    def _rate_words(self, p: Planned) -> str:
+        return gpu_words(p.run.config.training.precision) if self.gpus(p) else core_words()
+
+
+def gpu_words(precision: str) -> str:
+    return f"an A100 at {GPU_RATES[precision] / 1e12:.3g} T MACs/s in {precision}, {UTILISATION:.0%} of its peak"
+
+
+def core_words() -> str:
+    return f"{CORE_RATE / 1e9:.0f} G MACs/s a core"
 
 
 def machine() -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations import manifest, snapshot
+from ablations.cluster import submissions
 from ablations.liveness import Liveness
 from ablations.overview import Row
 from diffussm.rundir import RunDir
@@ -40,7 +41,10 @@ def find(runs: Path, rows: Sequence[Row], unlisted: bool, code: bool) -> list[Ga
             if run.path not in listed and not _is_worked_on(run, liveness):
                 found.append(Garbage(run.path, "run of no launched grid", _size(run.path)))
     if code:
-        found += [Garbage(path, "code that no launch uses", _size(path)) for path in snapshot.unused(runs)]
+        found += [
+            Garbage(path, "code that no launch uses", _size(path))
+            for path in snapshot.unused(runs, submissions.code_in_use(runs))
+        ]
     return found
 
 

@@ -69,11 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _rows(options: argparse.Namespace, liveness: "Liveness | None" = None) -> "list[Row]":
+    from ablations.cluster.scheduler import Slurm
     from ablations.liveness import Liveness
     from ablations.overview import overview
 
     liveness = liveness or Liveness(by_mtime=True)
-    rows = overview(options.runs, options.grid, options.base, options.only, liveness)
+    rows = overview(options.runs, options.grid, options.base, options.only, liveness, Slurm(options.runs))
     if not rows:
         raise no_match(options.only)
     return rows
@@ -108,7 +109,7 @@ def _watch(options: argparse.Namespace) -> int:
             elif text != shown:
                 print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
             shown = text
-            if all(row.state.name in ("done", "failed", "diverged", "cancelled") for row in rows):
+            if all(row.state.left or row.state.name in ("done", "failed", "diverged", "cancelled") for row in rows):
                 return 0
             time.sleep(options.interval)
     except KeyboardInterrupt:
@@ -135,6 +136,10 @@ def _cancel(options: argparse.Namespace) -> int:
     rows = {row.run.path: row for row in _rows(options) if row.state.name not in ("done", "cancelled")}
     for row in rows.values():
         row.run.order("cancel")
+    from ablations.cluster.scheduler import Slurm
+
+    if complaint := Slurm(options.runs).cancel_waiting([row.run.run_id for row in rows.values()]):
+        print(f"warning: {complaint}", file=sys.stderr)
     return _tell(options, rows.values(), "cancelled; those at work stop after a checkpoint")
 
 

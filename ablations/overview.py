@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations import manifest, table
+from ablations.cluster.scheduler import NOBODY, Scheduler
 from ablations.liveness import Liveness
 from ablations.prepare import selection
 from ablations.states import STATES, RunState, state_of
@@ -40,7 +41,14 @@ class Row:
         }
 
 
-def overview(runs: Path, grid: str | None, base: str | None, only: Sequence[str], liveness: Liveness) -> list[Row]:
+def overview(
+    runs: Path,
+    grid: str | None,
+    base: str | None,
+    only: Sequence[str],
+    liveness: Liveness,
+    scheduler: Scheduler = NOBODY,
+) -> list[Row]:
     """A row for each run of the launched grids that are meant."""
     meant = selection(only)
     rows = []
@@ -48,7 +56,7 @@ def overview(runs: Path, grid: str | None, base: str | None, only: Sequence[str]
         for entry in content["runs"]:
             if meant(entry["arm"], entry["levels"], entry["run_id"]):
                 run = RunDir(runs / entry["run_id"])
-                state = state_of(run, entry["steps"], entry["milestones"], entry["key"], liveness)
+                state = state_of(run, entry["steps"], entry["milestones"], entry["key"], liveness, scheduler)
                 rows.append(Row(content["grid"], content["base"], entry["arm"], entry["seed"], run, state))
     return rows
 

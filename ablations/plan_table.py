@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablations import table
-from ablations.estimate import Estimate, Estimates, schedule
+from ablations.estimate import Estimate, Estimates
 from ablations.plan import Planned
+from ablations.schedule import schedule
 
 LEFT = ("base", "arm", "run", "state")
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ablations.executors.local import Job
+from ablations.job import Job
 from ablations.outcome import Outcome
 from ablations.work import Work
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from diffussm import source
@@ -25,9 +25,7 @@ FOLDER = "code"
 def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
     """The copy's folder, for as long as the launch lives; `mixers` are those from outside (`package.module:Class`) that
     it uses."""
-    content = source.files(source.ROOT)
-    for module in sorted({mixer.partition(":")[0] for mixer in mixers}):
-        content |= _outside(module)
+    content = _content(mixers)
     digest = source.digest(content)
     copy = (runs / FOLDER / digest).absolute()
     mark = copy.with_name(f"{digest}.{os.getpid()}.{os.urandom(4).hex()}.json")
@@ -42,10 +40,24 @@ def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
         mark.unlink(missing_ok=True)
 
 
-def unused(runs: Path) -> list[Path]:
-    """Copies that no launch uses; one on another machine counts as alive until its mark is gone."""
-    copies = [path for path in sorted((runs / FOLDER).glob("*")) if path.is_dir()]
+def where(runs: Path, mixers: Iterable[str]) -> Path:
+    """Where the copy lies, or will lie."""
+    return (runs / FOLDER / source.digest(_content(mixers))).absolute()
+
+
+def unused(runs: Path, in_use: Collection[str] = ()) -> list[Path]:
+    """Copies that no launch uses, but for those of the digests `in_use`; a launch on another machine counts as alive
+    until its mark is gone."""
+    copies = [path for path in sorted((runs / FOLDER).glob("*")) if path.is_dir() and path.name not in in_use]
     return [copy for copy in copies if not any(map(_lives, copy.parent.glob(f"{copy.name}.*.json")))]
+
+
+def _content(mixers: Iterable[str]) -> dict[str, bytes]:
+    """The code, and modules from outside: paths in the copy, and what they hold."""
+    content = source.files(source.ROOT)
+    for module in sorted({mixer.partition(":")[0] for mixer in mixers}):
+        content |= _outside(module)
+    return content
 
 
 def _lives(mark: Path) -> bool:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from ablations.cluster.queue import Seen
+from ablations.cluster.scheduler import NOBODY, Scheduler
 from ablations.liveness import Liveness
 from ablations.work import failure
 from diffussm import records
@@ -11,12 +13,35 @@ from diffussm.errors import UserError
 from diffussm.rundir import RunDir
 from diffussm.workdir import ACTIVE
 
-STATES = ("pending", "running", "stale", "failed", "diverged", "cancelled", "done")
+STATES = (
+    "pending",
+    "running",
+    "preempted",
+    "timed out",
+    "stale",
+    "out of memory",
+    "node failed",
+    "failed",
+    "diverged",
+    "cancelled",
+    "done",
+)
+INTERRUPTED = ("preempted", "timed out")  # phases of an attempt that was cut off after a checkpoint
+ENDS = {  # of jobs that could say nothing more themselves
+    "TIMEOUT": "timed out",
+    "DEADLINE": "timed out",
+    "OUT_OF_MEMORY": "out of memory",
+    "NODE_FAIL": "node failed",
+    "BOOT_FAIL": "node failed",
+    "PREEMPTED": "preempted",
+    "FAILED": "failed",
+}
 
 
 @dataclass(frozen=True)
 class RunState:
-    """`pending` waits to be started or gone on with; `stale` has an owner who gives no sign of life."""
+    """`pending` waits to be started or gone on with; `stale` has an owner who gives no sign of life. `left` runs wait
+    for a launch: the jobs that had them are gone."""
 
     name: str = "pending"
     step: int = 0
@@ -29,31 +54,45 @@ class RunState:
     eta_seconds: float | None = None  # of the training
     attempts: int = 0
     reason: str = ""
+    left: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         values = asdict(self)
         return {"state": values.pop("name"), **values}
 
 
-def state_of(run: RunDir, steps: int, milestones: Sequence[int], key: str, liveness: Liveness) -> RunState:
-    """The state of a run as far as a request goes; `key` is the digest of its evaluation key.
+def state_of(
+    run: RunDir,
+    steps: int,
+    milestones: Sequence[int],
+    key: str,
+    liveness: Liveness,
+    scheduler: Scheduler = NOBODY,
+) -> RunState:
+    """The state of a run as far as a request goes, from its folder, then from heartbeats, and only then from what a
+    scheduler says of its jobs; `key` is the digest of its evaluation key.
 
     A run with a damaged file has failed, for the reason of the damage.
     """
     try:
-        return _state_of(run, steps, milestones, key, liveness)
+        return _state_of(run, steps, milestones, key, liveness, scheduler)
     except UserError as damage:
         return RunState("failed", steps=steps, evaluations=len(milestones), reason=str(damage))
 
 
-def _state_of(run: RunDir, steps: int, milestones: Sequence[int], key: str, liveness: Liveness) -> RunState:
+def _state_of(
+    run: RunDir, steps: int, milestones: Sequence[int], key: str, liveness: Liveness, scheduler: Scheduler
+) -> RunState:
     found = [records.read(run.record(step, key)) for step in milestones]
     measured = [record for record in found if record is not None]
     said, step = run.state(), run.trained_steps()
     if said.get("phase") == "train" and said.get("lane") == "train":
         step = max(step, said["step"])
     seconds = said.get("seconds_per_step")
-    name, reason = ("done", "") if len(measured) == len(found) else _unfinished(run, milestones, key, liveness)
+    told = Told("done") if len(measured) == len(found) else _unfinished(run, milestones, key, liveness)
+    if told.name in ("pending", "stale", *INTERRUPTED):
+        told = _by_scheduler(told, run, run.trained_steps() < steps, scheduler)
+    name = told.name
     training = name == "running" and said.get("phase") == "train" and seconds
     return RunState(
         name=name,
@@ -66,21 +105,54 @@ def _state_of(run: RunDir, steps: int, milestones: Sequence[int], key: str, live
         steps_per_second=1 / seconds if seconds else None,
         eta_seconds=(said["steps"] - said["step"]) * seconds if training else None,
         attempts=run.owner(),
-        reason=reason,
+        reason=told.reason,
+        left=told.left,
     )
 
 
-def _unfinished(run: RunDir, milestones: Sequence[int], key: str, liveness: Liveness) -> tuple[str, str]:
-    """State and reason of a run that lacks records."""
+class Told(NamedTuple):
+    name: str
+    reason: str = ""
+    left: bool = False
+
+
+def _unfinished(run: RunDir, milestones: Sequence[int], key: str, liveness: Liveness) -> Told:
+    """What the folder of a run that lacks records tells."""
     folders = [run, *(run.evaluation(step, key) for step in milestones)]
     owned = [folder for folder in folders if folder.owner()]
     if any(liveness.alive(folder) for folder in owned):
-        return "running", ""
+        return Told("running")
     if run.cancelled:
-        return "cancelled", "by manage.py cancel"
+        return Told("cancelled", "by manage.py cancel")
     for folder in owned:
         if failed := failure(run, folder):
-            return failed["phase"], failed["reason"]
+            return Told(failed["phase"], failed["reason"])
     if any(folder.state().get("phase", "start") in ACTIVE for folder in owned):
-        return "stale", "no sign of life; the next launch takes it up"
-    return "pending", run.state().get("reason", "")
+        return Told("stale", "no sign of life; the next launch takes it up")
+    said = run.state()
+    return Told(said["phase"] if said.get("phase") in INTERRUPTED else "pending", said.get("reason", ""))
+
+
+def _by_scheduler(told: Told, run: RunDir, trains: bool, scheduler: Scheduler) -> Told:
+    """What the folder tells, with what the scheduler says of the newest job that was to train it, or to evaluate it."""
+    seen = scheduler.of(run.run_id, "train" if trains else "evaluate")
+    if seen is None:
+        return told
+    if seen.phase == "queued":
+        name = "pending" if told.name == "stale" else told.name
+        return Told(name, f"job {seen.job} waits{f' ({seen.why})' if seen.why else ''}")
+    if seen.phase == "running":
+        if told.name == "stale":
+            return Told("stale", f"no sign of life, though job {seen.job} runs")
+        return Told("running", f"job {seen.job} has started")
+    owner = run.owner()
+    if trains and owner and run.owner_process(owner).get("job") != seen.job:
+        return told  # another had it since
+    if told.name in INTERRUPTED or seen.word not in ENDS:
+        return Told("pending" if told.name == "stale" else told.name, _ended(seen), left=True)
+    return Told(ENDS[seen.word], _ended(seen), left=True)
+
+
+def _ended(seen: Seen) -> str:
+    code = f", exit code {seen.why}" if seen.word == "FAILED" and seen.why else ""
+    return f"job {seen.job} ended ({seen.word}{code}); the next launch takes it up"

@@ -80,6 +80,23 @@ def failure(run: RunDir, folder: WorkDir) -> dict[str, Any] | None:
     return said if said["attempt"] > forgiven else None
 
 
+def failed_for_good(run: RunDir, folder: WorkDir, code: str) -> dict[str, Any] | None:
+    """The state of what failed by the very code of that digest, and would again."""
+    said = failure(run, folder)
+    return said if said and not said["can_pass"] and said["code"] == code else None
+
+
+def given_up(run: RunDir, code: str) -> str:
+    """Why nothing that is left of the run is worth a try with that code; "" where something is."""
+    reasons = []
+    for work in left(run):
+        said = failed_for_good(run, work.folder, code)
+        if said is None:
+            return ""
+        reasons.append(f"{work}: {said['reason']}")
+    return "; ".join(reasons)
+
+
 def failures(run: RunDir) -> list[WorkDir]:
     """The run's training and evaluations whose last attempts failed."""
     return [folder for folder in (run, *run.evaluations()) if failure(run, folder)]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ablations import launch
-from ablations.estimate import CORE_RATE, calibration_path, schedule
+from ablations.estimate import CORE_RATE, calibration_path
+from ablations.schedule import schedule
 from diffussm.errors import UserError
 from diffussm.machine import usable_cores
 from diffussm.rundir import RunDir

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ablations.executors.local import Job, Listener
+from ablations.executors.local import Listener
+from ablations.job import Job
 from ablations.liveness import Liveness
 from ablations.outcome import Outcome
 from ablations.work import left

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from ablations.job import Job
 from ablations.liveness import Liveness
 from ablations.outcome import Outcome
-from ablations.work import Work, failure, is_done, left
+from ablations.work import Work, failed_for_good, is_done, left
 from diffussm.machine import gpus, memory_gb
 from diffussm.rundir import RunDir
 from diffussm.workdir import ACTIVE
@@ -32,16 +33,6 @@ LOOK_SECONDS = 1.0  # for milestones that landed
 LOOK_AROUND_SECONDS = 5.0  # for what others do, and for orders
 STOP_SECONDS = 30.0
 TRIES = 2
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run to be brought to its end."""
-
-    run: RunDir
-    seconds: float  # as estimated; for the order
-    slots: int = 1
-    memory_gb: float = 0.0
 
 
 class Listener(Protocol):
@@ -147,8 +138,7 @@ class Pool:
     def _failure(self, work: Work) -> Outcome | None:
         """Why the work is not tried again: it failed in this launch, or in an earlier one by this very code."""
         run = RunDir(work.run)
-        said = failure(run, work.folder)
-        if said and not said["can_pass"] and said["code"] == self.code.name:
+        if said := failed_for_good(run, work.folder, self.code.name):
             return Outcome("failed", f"{work}: {said['reason']}", str(work.folder.output(said["attempt"])))
         if work in self._failed:
             outcome, order = self._failed[work]
@@ -184,9 +174,10 @@ class Pool:
         job = self.jobs[work.run]
         taken = {slot for worker in self._active for slot in worker.slots}
         free = [slot for slot in range(self.machine.slots) if slot not in taken]
-        count = min(job.slots if work.task == "train" else 1, self.machine.slots)
-        used = sum(self.jobs[worker.work.run].memory_gb for worker in self._active if worker.work)
-        if len(free) < count or (self._active and used + job.memory_gb > self.machine.memory_gb):
+        wanted = job.needs.slots(self.machine.threads) if work.task == "train" else 1
+        count = min(wanted, self.machine.slots)
+        used = sum(self.jobs[worker.work.run].needs.memory_gb or 0.0 for worker in self._active if worker.work)
+        if len(free) < count or (self._active and used + (job.needs.memory_gb or 0.0) > self.machine.memory_gb):
             return None
         warm = [worker.slots for worker in self._idle if len(worker.slots) == count and set(worker.slots) <= set(free)]
         return warm[0] if warm else tuple(sorted(self.machine.apart(free)[:count]))

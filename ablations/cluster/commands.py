@@ -1,0 +1,43 @@
+"""SLURM's own programs, run and read."""
+
+import getpass
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+PATIENCE_SECONDS = 30.0
+
+
+def is_here() -> bool:
+    """Whether this machine can submit jobs."""
+    return shutil.which("sbatch") is not None
+
+
+def ask(*words: str) -> str | None:
+    """What a program prints; None where it is missing, fails, or does not answer in time."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def tell(*words: str) -> str:
+    """Run a program that is to do something; returns what it complains of, or ""."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    except OSError as error:
+        return f"{words[0]}: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return f"{words[0]}: no answer in {PATIENCE_SECONDS:.0f} s"
+    return "" if done.returncode == 0 else " ".join((done.stderr or done.stdout).split())
+
+
+def user() -> str:
+    return getpass.getuser()
+
+
+def rows(text: str, names: Sequence[str]) -> list[dict[str, str]]:
+    """Lines of fields with bars between them, under their names; lines of another number of fields are left out."""
+    split = (line.split("|", len(names) - 1) for line in text.splitlines())
+    return [dict(zip(names, fields, strict=True)) for fields in split if len(fields) == len(names)]

@@ -1,0 +1,56 @@
+"""What the scheduler knows of the jobs of runs, for whoever looks at many runs at once."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+
+from ablations.cluster import queue, submissions
+from ablations.cluster.commands import tell
+from ablations.cluster.queue import Seen
+
+
+class Scheduler(Protocol):
+    """Who can be asked for the newest job of a run."""
+
+    def of(self, run_id: str, kind: str) -> Seen | None:
+        """The newest job that trains (kind: train) or evaluates the run; None where there is none, or none knows."""
+
+
+class Nobody:
+    """No scheduler is asked."""
+
+    def of(self, run_id: str, kind: str) -> Seen | None:  # noqa: ARG002
+        return None
+
+
+NOBODY = Nobody()
+
+
+class Slurm:
+    """SLURM, asked once, when the first run needs it; never where nothing was submitted from the folder `runs`."""
+
+    def __init__(self, runs: Path):
+        self._jobs = submissions.jobs_of(submissions.read(runs))
+        self._seen: dict[str, Seen] | None = None
+
+    def of(self, run_id: str, kind: str) -> Seen | None:
+        job = self._newest(run_id, kind)
+        if job is None:
+            return None
+        if self._seen is None:
+            newest = {self._newest(run, what) for run in self._jobs for what in ("train", "evaluate")}
+            self._seen = queue.look([job for job in newest if job])
+        return self._seen.get(job)
+
+    def has(self, run_id: str, kind: str) -> bool:
+        """Whether a job of the kind waits or runs for the run."""
+        seen = self.of(run_id, kind)
+        return seen is not None and seen.phase != "ended"
+
+    def cancel_waiting(self, run_ids: Collection[str]) -> str:
+        """Take the runs' trainings that have not started out of the queue; returns what SLURM complains of, or ""."""
+        waiting = [seen.job for run in run_ids if (seen := self.of(run, "train")) and seen.phase == "queued"]
+        return tell("scancel", "--state=PENDING", *waiting) if waiting else ""
+
+    def _newest(self, run_id: str, kind: str) -> str | None:
+        return next((job for job, what in reversed(self._jobs.get(run_id, [])) if what == kind), None)
