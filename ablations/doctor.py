@@ -5,25 +5,18 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
 from ablations import manifest
+from ablations.check import Check
 from diffussm import source
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.machine import gpus, memory_gb, processor, usable_cores
 from diffussm.metrics.catalogue import EXTRACTORS
 
 LEAST_FREE_GB = 5.0
-
-
-@dataclass(frozen=True)
-class Check:
-    verdict: Literal["ok", "warning", "fail"]
-    what: str
-    words: str
 
 
 def examine(runs: Path, grid: str | None, base: str | None) -> list[Check]:

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     gc = command("gc", "show what no run needs any more")
     gc.add_argument("--yes", action="store_true", help="and delete it")
     gc.add_argument("--unlisted", action="store_true", help="run folders that no launched grid names count too")
-    command("doctor", "whether grids can be run here: folder, disk, versions, weights, data")
+    doctor = command("doctor", "whether grids can be run here: folder, disk, versions, weights, data")
+    doctor.add_argument("--profile", metavar="NAME", help="and on a cluster, by a job of that profile")
+    doctor.add_argument("--set-slurm", action="append", default=[], metavar="KEY=VALUE", help="as launch.py has it")
     return parser.parse_args(arguments)
 
 
@@ -195,13 +198,22 @@ def _gc(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from ablations import doctor, table
 
-    checks = doctor.examine(options.runs, options.grid, options.base)
+    checks = iter(doctor.examine(options.runs, options.grid, options.base))
+    if options.set_slurm and not options.profile:
+        raise UserError("--set-slurm: goes with --profile")
+    if options.profile:
+        from ablations.cluster import checks as cluster
+        from ablations.cluster import profile
+
+        checks = chain(checks, cluster.examine(options.runs, profile.load(options.profile, options.set_slurm)))
+    found = []
+    for check in checks:
+        found.append(check)
+        if not options.json:
+            print(f"{check.verdict:7} {check.what}: {check.words}", flush=True)
     if options.json:
-        print(table.to_json([check.__dict__ for check in checks]))
-    else:
-        for check in checks:
-            print(f"{check.verdict:7} {check.what}: {check.words}")
-    return 1 if any(check.verdict == "fail" for check in checks) else 0
+        print(table.to_json([check.__dict__ for check in found]))
+    return 1 if any(check.verdict == "fail" for check in found) else 0
 
 
 def _tell(options: argparse.Namespace, rows: Any, words: str) -> int:

@@ -22,10 +22,10 @@ def ask(*words: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def tell(*words: str) -> str:
-    """Run a program that is to do something; returns what it complains of, or ""."""
+def tell(*words: str, input_text: str = "") -> str:
+    """Run a program that is to do something, with that text to read; returns what it complains of, or ""."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, input=input_text)
     except OSError as error:
         return f"{words[0]}: {error.strerror}"
     except subprocess.TimeoutExpired:

@@ -148,7 +148,7 @@ def _of_resources(needs: Resources, options: Mapping[str, Value]) -> dict[str, V
             raise UserError(f"resources.gpus = {needs.gpus}: cannot be shared out evenly over {nodes} nodes of {whole}")
         tasks = needs.gpus // nodes
         out |= {"nodes": nodes, "ntasks_per_node": tasks}
-        if "gpus_per_node" in options:
+        if options.get("gpus_per_node"):
             out["gpus_per_node"] = re.sub(r"\d+$", str(tasks), str(options["gpus_per_node"]))
         elif _gpus_of_gres(options):
             out["gres"] = re.sub(r"\d+$", str(tasks), str(options["gres"]))

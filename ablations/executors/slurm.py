@@ -4,9 +4,11 @@ A job's pickle holds paths alone. Everything else a job needs lies in run folder
 failed is read there, never from submitit's results: those of a job that ran twice are mixed, and accounting lags.
 """
 
+import os
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,15 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 from ablations.cluster import submissions
 from ablations.cluster.arrays import Array
 from ablations.cluster.environment import scrubbed
-from ablations.cluster.inside import Evaluations, Training
+from ablations.cluster.inside import Evaluations, Probe, Training
+from ablations.cluster.interruption import NOTICE
 from ablations.cluster.profile import Kind, Profile, Value
 from ablations.cluster.submissions import Submission
 from ablations.grid_file import Resources
 from diffussm.errors import UserError
 
 NATIVE = ("nodes", "ntasks_per_node")  # which submitit must know itself, to count tasks
+NOTHING: Mapping[str, Value] = {}
 SLURM_WOULD_READ = "%\n\\"  # in the names of logs
 
 
@@ -48,6 +52,17 @@ class Launch:
             out.append(self._executor("evaluate").script(1))
         return out
 
+    def examples(self) -> dict[Kind, str]:
+        """A script of each kind, for a look at whether the cluster takes it."""
+        return {"train": self._executor("train").script(1), "evaluate": self._executor("evaluate").script(1)}
+
+    def probe(self) -> tuple[str, Path]:
+        """Submit a job that looks around on a node: its id, and the file that it writes what it found to."""
+        answer = submissions.folder(self.runs).absolute() / f".probe-{os.urandom(4).hex()}.json"
+        with scrubbed():
+            (job,) = self._submit(self._executor("evaluate", more={"time": "5"}), [Probe(str(answer))])
+        return job.job_id, answer
+
     def submit(
         self, arrays: Sequence[Array], evaluated: Sequence[str], told: Callable[[Submission], None]
     ) -> list[Submission]:
@@ -62,7 +77,7 @@ class Launch:
                 out.append(self._submitted(executor, "train", work, runs, self.profile.tasks(array.needs)))
                 told(out[-1])
             if evaluated:
-                all_of_them = Evaluations(str(self.runs.absolute()), tuple(evaluated), self.code.name)
+                all_of_them = Evaluations(str(self.runs.absolute()), tuple(evaluated))
                 executor = self._executor("evaluate")
                 out.append(self._submitted(executor, "evaluate", [all_of_them], tuple(evaluated), 1))
                 told(out[-1])
@@ -71,17 +86,23 @@ class Launch:
     def _submitted(
         self, executor: "Executor", kind: Kind, work: Sequence[Callable[[], None]], runs: tuple[str, ...], tasks: int
     ) -> Submission:
-        try:
-            jobs = executor.submit_array(work)
-        except (FailedJobError, FailedSubmissionError) as error:
-            raise UserError(f"sbatch refuses: {str(error).strip().removeprefix('sbatch: error: ')}") from None
+        jobs = self._submit(executor, work)
         submission = Submission(jobs[0].job_id.partition("_")[0], kind, runs, self.code.name, tasks)
         submission.write(self.runs)
         return submission
 
-    def _executor(self, kind: Kind, needs: Resources | None = None, after: str = "") -> "Executor":
+    @staticmethod
+    def _submit(executor: "Executor", work: Sequence[Callable[[], None]]) -> list[Any]:
+        try:
+            return executor.submit_array(work)
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise UserError(f"sbatch refuses: {str(error).strip().removeprefix('sbatch: error: ')}") from None
+
+    def _executor(
+        self, kind: Kind, needs: Resources | None = None, after: str = "", more: Mapping[str, Value] = NOTHING
+    ) -> "Executor":
         options: dict[str, Value] = {"job_name": f"diffussm-{self.name}{'-evaluator' * (kind == 'evaluate')}"}
-        options |= self.profile.options(kind, needs)
+        options |= {**self.profile.options(kind, needs), **more}
         if after:
             options["dependency"] = ",".join(filter(None, [str(options.get("dependency", "")), f"afterany:{after}"]))
         cpus = options.get("cpus_per_task")
@@ -96,7 +117,10 @@ class Launch:
         )
 
     def _variables(self, cpus: int) -> Iterable[str]:
-        values = {"OMP_NUM_THREADS": str(cpus), **self.profile.environment}
+        values = {"OMP_NUM_THREADS": str(cpus)}
+        if found := re.fullmatch(r"USR2@(\d+)", str(self.profile.sbatch.get("signal", ""))):
+            values[NOTICE] = found[1]
+        values |= self.profile.environment
         yield from (f"export {name}={shlex.quote(value)}" for name, value in values.items())
         yield f"export PYTHONPATH={shlex.quote(str(self.code.absolute()))}${{PYTHONPATH:+:$PYTHONPATH}}"
 
