@@ -49,8 +49,15 @@ class Submitting:
     @classmethod
     def of(cls, asked: "Asked", planned: Sequence[Planned], profile: Profile) -> "Submitting":
         made = cls(asked, planned, profile, Site.here(), ClusterEstimates(profile))
+        made._refuse_small_batches()
         made._sort()
         return made
+
+    def _refuse_small_batches(self) -> None:
+        for p in self.planned:
+            tasks, batch = self.profile.tasks(p.run.arm.resources), p.run.config.training.batch
+            if batch < tasks:
+                raise UserError(f"{p.run.run_id}: training.batch = {batch}: cannot be shared by the profile's {tasks} tasks")
 
     def _sort(self) -> None:
         """Each run that is not done is in the hands of a job, or is stopped, or becomes a job."""
