@@ -45,11 +45,11 @@ def sample(
         overrides["sampler_steps"] = sampler_steps
     if npz is not None and samples is not None:
         from diffussm.commands.sample import write_samples
-        from diffussm.processes import of_torchrun
+        from diffussm.processes import of_environment
 
         if len(labels) > 1:
             raise UserError("--classes: one at most with --npz")
-        with of_torchrun() as processes:
+        with of_environment() as processes:
             write_samples(RunDir(run), samples, npz, labels[0], overrides, step, processes)
             if processes.is_first:
                 print(npz)

@@ -13,7 +13,7 @@ from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step, tidy
 from diffussm.metrics.outside import evaluate_outside, key_of
 from diffussm.metrics.shown import OF_SAMPLING, shown
-from diffussm.processes import Processes, device_here, of_torchrun
+from diffussm.processes import Processes, device_here, of_environment
 from diffussm.progress import Progress
 from diffussm.records import common_key
 from diffussm.rundir import RunDir
@@ -61,7 +61,7 @@ def evaluate_paths(
             keys.append(key_of(open_pixels(path), reference, extractor, metrics))
     if not as_json:
         common_key(keys, "samples", OF_SAMPLING)
-    with of_torchrun() as processes:
+    with of_environment() as processes:
         for path in paths:
             if is_run(path):
                 record = evaluate_run(RunDir(path), step, overrides, processes)

@@ -21,8 +21,9 @@ class Images(NamedTuple):
 
 
 class TrainingData(Protocol):
-    def batch(self, seed: int, step: int, size: int) -> Images:
-        """The images of a step of `size`: a function of its arguments and nothing else."""
+    def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
+        """The images of a step of `size`, or `count` of them from `start` on: a function of its arguments and nothing
+        else."""
 
 
 class Shuffled:
@@ -32,8 +33,8 @@ class Shuffled:
         self.images = images
         self._order: tuple[tuple[int, int], NDArray[np.int64]] = ((-1, -1), np.empty(0, dtype=np.int64))
 
-    def batch(self, seed: int, step: int, size: int) -> Images:
-        chosen = self.chosen(seed, step * size, size)
+    def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
+        chosen = self.chosen(seed, step * size + start, size - start if count is None else count)
         return Images(self.images.pixels[chosen], self.images.labels[chosen])
 
     def chosen(self, seed: int, start: int, count: int) -> NDArray[np.int64]:

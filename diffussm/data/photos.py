@@ -33,14 +33,15 @@ class Crops:
         self.rows = height - SIDE + 1
         self.bands = range(0 if training else 1, width // BAND, 2)
 
-    def batch(self, seed: int, step: int, size: int) -> Images:
-        return Images(self.take(seed, step, size)[0], np.zeros(size, dtype=np.int64))
+    def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
+        crops, _ = self.take(seed, step, start, size - start if count is None else count)
+        return Images(crops, np.zeros(len(crops), dtype=np.int64))
 
-    def take(self, seed: int, step: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Crops (size, 3, 32, 32), uniform over photographs, bands and places, and which photograph each is of."""
+    def take(self, seed: int, step: int, start: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Crops (count, 3, 32, 32), uniform over photographs, bands and places, and which photograph each is of."""
         choices = (len(self.photographs), len(self.bands), self.rows, BAND - SIDE + 1)
-        drawn = (uniform(seed, Stream.CROP, step, 0, size, (4,)) * choices).astype(np.int64)
-        crops = np.empty((size, SIDE, SIDE, 3), dtype=np.uint8)
+        drawn = (uniform(seed, Stream.CROP, step, start, count, (4,)) * choices).astype(np.int64)
+        crops = np.empty((count, SIDE, SIDE, 3), dtype=np.uint8)
         for i, (photograph, band, row, column) in enumerate(drawn):
             left = self.bands[band] * BAND + column
             crops[i] = self.photographs[photograph][row : row + SIDE, left : left + SIDE]
