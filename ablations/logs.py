@@ -1,11 +1,23 @@
-"""What the attempts at a run printed: of its training, and of the evaluation of each milestone."""
+"""What the attempts at a run print: of its training, and of the evaluation of each milestone."""
 
+import os
+import sys
 import time
 from pathlib import Path
 
 from diffussm.rundir import RunDir
 
 POLL_SECONDS = 0.5
+
+
+def print_to(path: Path) -> None:
+    """Let this process, and what it starts, print to the end of that file from now on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    with path.open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
 
 
 def of(run: RunDir) -> list[Path]:

@@ -10,7 +10,9 @@ from diffussm import records
 from diffussm.config import Request
 from diffussm.metrics.catalogue import evaluation_key
 from diffussm.rundir import RunDir
-from diffussm.workdir import WorkDir
+from diffussm.workdir import FAILED, WorkDir
+
+Task = Literal["train", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Work:
     """A training as far as the run's requests ask, or the evaluation of one milestone under one key."""
 
     run: Path
-    task: Literal["train", "evaluate"]
+    task: Task
     step: int = 0
     request: str = ""  # digest
     key: str = ""  # digest
@@ -74,7 +76,7 @@ def replays(run: RunDir, requests: list[Request]) -> dict[int, set[str]]:
 def failure(run: RunDir, folder: WorkDir) -> dict[str, Any] | None:
     """The state of a training or evaluation of the run that failed last, unless it was ordered to be retried."""
     said = folder.state()
-    if said.get("phase") not in ("failed", "diverged") or said["attempt"] != folder.owner():
+    if said.get("phase") not in FAILED or said["attempt"] != folder.owner():
         return None
     forgiven = run.ordered()["forgiven"].get(str(folder.path.relative_to(run.path)), 0)
     return said if said["attempt"] > forgiven else None

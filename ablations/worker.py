@@ -50,19 +50,15 @@ class Worker:
 
     def _do(self, work: Work, after: int) -> Outcome:
         try:
-            cell = Cell(work.run, self.checkpoint_seconds, self._reason_to_stop, self.threads)
+            cell = Cell(work.run, self.checkpoint_seconds, self._reason_to_stop, self.threads, to_logs=True)
         except UserError as error:
             return Outcome("failed", str(error))
         number = work.folder.claim(after)
         if number is None:
             return Outcome("superseded", "another was first")
         log = work.folder.output(number)
-        with log.open("ab") as file:
-            for stream in (1, 2):
-                os.dup2(file.fileno(), stream)
         try:
             self._cell = cell
-            print(f"{work}: {work.run.name}, process {os.getpid()}", flush=True)
             cell.do(work, number)
         except Superseded as superseded:
             return Outcome("superseded", str(superseded))

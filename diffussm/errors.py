@@ -32,6 +32,10 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
+class Stopped(Exception):
+    """Work that ends before its time and has not failed; all processes that share it end with it."""
+
+
 class NotFinite(ValueError):
     """Numbers that a network gave: the message names the first sample that has them."""
 

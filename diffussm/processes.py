@@ -34,7 +34,7 @@ class Processes:
         least, more = divmod(size, self.count)
         return self.rank * least + min(self.rank, more), least + (self.rank < more)
 
-    def from_first(self, value: Item) -> Item:
+    def from_first(self, value: Any) -> Any:
         """The first one's value, in all; they wait for it."""
         return value if self.count == 1 else self._told(value, by=0)
 
@@ -52,14 +52,14 @@ class Processes:
             raise error
         return found
 
-    def agreed(self, said: Item | None) -> Item | None:
-        """What the lowest of those says who have something to say, in all; None where they have not."""
+    def agreed(self, said: Item) -> Item:
+        """What the lowest of those says whose word is not empty, in all."""
         if self.count == 1:
-            return said or None
+            return said
         from torch import distributed
 
         highest = self._reduced([self.count - self.rank if said else 0], distributed.ReduceOp.MAX)[0]
-        return self._told(said, by=self.count - int(highest)) if highest else None
+        return self._told(said, by=self.count - int(highest)) if highest else said
 
     def sums(self, values: Sequence[float]) -> Sequence[float]:
         """Of each of the values, over all processes."""

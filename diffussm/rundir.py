@@ -5,7 +5,7 @@ requests/<digest>.json            what is asked of the run; immutable
 replays/<digest>.json             that request may have its lost milestones from a replay of the training
 orders/<n>.json                   cancel or retry; the last one holds
 machine.json                      what the machine decided at the first start; used again on resume
-owner-<attempt>.json, state.json, log-<attempt>.txt     of the training (see `workdir`)
+owner-<attempt>.json, state.json, failure-<attempt>.json, log-<attempt>.txt     of the training (see `workdir`)
 provenance-<attempt>.json         code, packages and hardware of that attempt
 train-<attempt>.jsonl             the loss log of that attempt
 checkpoints/<step>-<attempt>.pt   training state

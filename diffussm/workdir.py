@@ -2,7 +2,8 @@
 
 owner-<attempt>.json   one for each attempt, made by a hard link, so that of two only one is first; the highest owns
 state.json             what the owner last said of itself, with a counter that moves while it lives
-log-<attempt>.txt      what the attempt printed
+failure-<attempt>.json of an attempt by many processes: what the first that failed said of it
+log-<attempt>.txt      what the attempt printed; log-<attempt>-<rank>.txt what its other processes did
 """
 
 import json
@@ -14,6 +15,7 @@ from diffussm.errors import UserError
 from diffussm.machine import place, process_start
 
 ACTIVE = ("start", "train", "evaluate")  # phases of a state; in any other nobody works
+FAILED = ("failed", "diverged")
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
@@ -96,17 +98,29 @@ class WorkDir:
         write_whole(self.path / "state.json", to_json(state))
 
     def state(self) -> dict[str, Any]:
-        """What the owner last said; empty if none ever started."""
+        """What the owner last said; empty if none ever started. Where one of its processes failed, that, even if the
+        owner was ended before it could say so."""
+        said: dict[str, Any] = {}
         try:
-            return read_json(self.path / "state.json")
+            said = read_json(self.path / "state.json")
+            return said | read_json(self._failure(said["attempt"])) if said.get("phase") in ACTIVE else said
         except FileNotFoundError:
-            return {}
+            return said
 
-    def output(self, attempt: int) -> Path:
-        return self.path / f"log-{attempt}.txt"
+    def fail(self, attempt: int, state: dict[str, Any]) -> dict[str, Any]:
+        """Say with what state the attempt ends for a failure; of many processes the first is right. What it said."""
+        link_first(self._failure(attempt), to_json(state))
+        return read_json(self._failure(attempt))
+
+    def _failure(self, attempt: int) -> Path:
+        return self.path / f"failure-{attempt}.json"
+
+    def output(self, attempt: int, rank: int = 0) -> Path:
+        return self.path / (f"log-{attempt}-{rank}.txt" if rank else f"log-{attempt}.txt")
 
     def outputs(self) -> list[Path]:
-        return sorted(self.path.glob("log-*.txt"), key=lambda path: int(path.stem.removeprefix("log-")))
+        """By attempt and rank."""
+        return sorted(self.path.glob("log-*.txt"), key=lambda path: [*map(int, path.stem.split("-")[1:])])
 
     def remove_temporaries(self) -> None:
         """Delete what a killed owner left half-written in this folder."""

@@ -79,6 +79,11 @@ class Together(Processes):
         self.wait()
         return value
 
+    def agreed(self, said: object) -> object:
+        assert not said
+        self.wait()
+        return said
+
     def wait(self) -> None:
         self.barrier.wait(60)
 

@@ -44,6 +44,11 @@ class InThread(Processes):
         self.barrier.wait(20)
         return found
 
+    def agreed(self, said: Any) -> Any:
+        assert not said
+        self.wait()
+        return said
+
     def wait(self) -> None:
         self.barrier.wait(20)
 

@@ -89,14 +89,14 @@ def test_divergence_is_an_error_with_its_step(tmp_path: Path) -> None:
         trainer.state.model.x_embedder.weight.fill_(float("nan"))
     attempt = run.claim()
     with pytest.raises(Diverged, match="loss is nan at step 8"):
-        train(run, trainer, attempt, {8: ("ema",)}, 60.0, lambda *_: None, str)
+        train(run, trainer, attempt, {8: ("ema",)}, 60.0, lambda *_: None, lambda: None)
     assert run.checkpoints() == []
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     trainer = Trainer(run.config(), "auto")
-    train(run, trainer, run.claim(), {8: ("ema", "raw")}, 0.0, lambda *_: None, str)
+    train(run, trainer, run.claim(), {8: ("ema", "raw")}, 0.0, lambda *_: None, lambda: None)
     assert len(run.checkpoints()) == KEPT_CHECKPOINTS
     assert run.trained_steps() == 8
     assert run.weights(8, "ema").exists()

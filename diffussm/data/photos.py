@@ -34,10 +34,10 @@ class Crops:
         self.bands = range(0 if training else 1, width // BAND, 2)
 
     def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
-        crops, _ = self.take(seed, step, start, size - start if count is None else count)
+        crops, _ = self.take(seed, step, size - start if count is None else count, start)
         return Images(crops, np.zeros(len(crops), dtype=np.int64))
 
-    def take(self, seed: int, step: int, start: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def take(self, seed: int, step: int, count: int, start: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Crops (count, 3, 32, 32), uniform over photographs, bands and places, and which photograph each is of."""
         choices = (len(self.photographs), len(self.bands), self.rows, BAND - SIDE + 1)
         drawn = (uniform(seed, Stream.CROP, step, start, count, (4,)) * choices).astype(np.int64)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from diffussm.errors import Stopped
 from diffussm.processes import ALONE, Processes
 from diffussm.workdir import write_whole
 
@@ -94,20 +95,26 @@ class Shards:
         """Make the missing ones, each by one of the processes: `make` is given the first sample and how many.
 
         `progress` is told how many samples are there, as far as this process knows. Returns when all are there, or
-        when they are not needed any more.
+        when they are not needed any more. Where `make` or `progress` raises Stopped in one of the processes, all do, as
+        soon as each has made its part or has heard of a reason to stop itself.
         """
-        missing = processes.from_first(self.missing() if processes.is_first else None)
+        missing = processes.of_first(self.missing)
         done = self.count - sum(stop - start for start, stop in missing)
-        progress(done)
-        for start, stop in processes.share(missing):
-            if is_done():
-                break
-            content = io.BytesIO()
-            np.savez(content, **make(start, stop - start))  # type: ignore[arg-type]
-            self._write(self.path(start, stop), content.getbuffer())
-            done += stop - start if processes.count == 1 else (stop - start) * processes.count
-            progress(min(done, self.count))
-        processes.wait()
+        leaving: Stopped | None = None
+        try:
+            progress(done)
+            for start, stop in processes.share(missing):
+                if is_done():
+                    break
+                content = io.BytesIO()
+                np.savez(content, **make(start, stop - start))  # type: ignore[arg-type]
+                self._write(self.path(start, stop), content.getbuffer())
+                done += stop - start if processes.count == 1 else (stop - start) * processes.count
+                progress(min(done, self.count))
+        except Stopped as stopped:
+            leaving = stopped
+        if leaving := processes.agreed(leaving):
+            raise leaving
 
     def parts(self, name: str) -> Iterator[NDArray[Any]]:
         """An array's part in each shard, in order."""

@@ -13,9 +13,12 @@ from diffussm.config import Config
 from diffussm.data.load import training_data
 from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
 from diffussm.diffusion.sampling import training_schedule
+from diffussm.errors import Stopped
 from diffussm.models.build import build_model
+from diffussm.processes import ALONE, Processes
 from diffussm.rng import Stream, integers, normal, uniform
 from diffussm.rundir import RunDir
+from diffussm.training.parallel import Share, apart, averaged, shares_of
 from diffussm.training.state import TrainingState
 
 LOG_EVERY = 10
@@ -25,52 +28,93 @@ class Diverged(Exception):
     """The loss is not finite."""
 
 
-class Superseded(Exception):
+class Superseded(Stopped):
     """Another attempt owns the run now."""
 
 
-class Preempted(Exception):
-    """The work was asked to leave; what it did is kept, and whoever takes it up goes on from there."""
+class Preempted(Stopped):
+    """The work was asked to leave; what it did is kept, and whoever takes it up goes on from there.
+
+    `phase` is how the attempt ends: stopped, cancelled or preempted.
+    """
+
+    def __init__(self, reason: str, phase: str = "stopped", step: int | None = None):
+        super().__init__(reason, phase, step)
+        self.reason, self.phase, self.step = reason, phase, step
+
+    def at(self, step: int) -> "Preempted":
+        return Preempted(self.reason, self.phase, step)
+
+    def __str__(self) -> str:
+        return self.reason if self.step is None else f"{self.reason} at step {self.step}"
 
 
 class Trainer:
-    """One run in memory: `step` makes one update of its state."""
+    """One run in memory: `step` makes one update of its state. Of many processes each computes its shares of the batch,
+    and all come to the same state."""
 
-    def __init__(self, config: Config, backend: str, device: str = "cpu"):
-        self.config, self.device = config, device
+    def __init__(
+        self, config: Config, backend: str, device: str = "cpu", processes: Processes = ALONE, shares: int = 1
+    ):
+        self.config, self.device, self.processes = config, device, processes
+        self.shares = shares_of(config.training.batch, processes, shares)
         self.data = training_data(config.data.name)
         self.diffusion = GaussianDiffusion(training_schedule(config.diffusion), config.diffusion, device)
         self.state = TrainingState(build_model(config, backend).to(device), config.training)
+        self.network = averaged(self.state.model, processes)
+        if processes.count > 1:
+            self._settle_order_of_sums()
 
     def step(self) -> Losses:
-        """Forward, backward, update; returns the batch's mean losses."""
-        x0, y, index, noise = (part.to(self.device) for part in self.batch(self.state.step))
-        xt = self.diffusion.add_noise(x0, index, noise)
-        bf16 = self.config.training.precision == "bf16"
-        with torch.autocast(x0.device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
-            output = self.state.model(xt, index, y)
-        losses = self.diffusion.losses(output.float(), x0, xt, index, noise)
-        losses = Losses(*(part.mean() for part in losses))
+        """Forward, backward, update; returns the batch's mean losses, or, of many processes, what this one's samples
+        add to them."""
         self.state.optimiser.zero_grad()
-        losses.total.backward()
+        *earlier, last = self.shares
+        with apart(self.network):
+            found = [self._backward(share) for share in earlier]
+        found.append(self._backward(last))
         self.state.optimiser.step()
         self.state.step += 1
         self.state.ema.update(self.state.step)
-        return losses
+        return Losses(*(sum(parts[1:], parts[0]) for parts in zip(*found, strict=True)))
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images (B, C, H, W) in [-1, 1], labels, timestep indices and noise of a step: functions of (seed, step)."""
+    def batch(self, step: int, start: int = 0, count: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images (B, C, H, W) in [-1, 1], labels, timestep indices and noise of a step: functions of (seed, step).
+
+        All of the batch, or `count` samples from `start` on.
+        """
         seed, size, model = self.config.seed, self.config.training.batch, self.config.model
-        images = self.data.batch(seed, step, size)
+        count = size - start if count is None else count
+        images = self.data.batch(seed, step, size, start, count)
         pixels = torch.from_numpy(images.pixels)
-        labels = images.labels if model.classes else np.zeros(size, dtype=np.int64)
-        dropped = uniform(seed, Stream.LABEL_DROP, step, 0, size) < self.config.training.label_dropout
+        labels = images.labels if model.classes else np.zeros(count, dtype=np.int64)
+        dropped = uniform(seed, Stream.LABEL_DROP, step, start, count) < self.config.training.label_dropout
         return (
             pixels.float() / 127.5 - 1,
             torch.from_numpy(np.where(dropped, model.classes, labels)),
-            torch.from_numpy(integers(seed, Stream.TIMESTEP, step, 0, size, self.config.diffusion.timesteps)),
-            torch.from_numpy(normal(seed, Stream.NOISE, step, 0, size, tuple(pixels.shape[1:]))),
+            torch.from_numpy(integers(seed, Stream.TIMESTEP, step, start, count, self.config.diffusion.timesteps)),
+            torch.from_numpy(normal(seed, Stream.NOISE, step, start, count, tuple(pixels.shape[1:]))),
         )
+
+    def _backward(self, share: Share) -> Losses:
+        """Add to the gradients; returns what the share's samples add to the batch's mean losses."""
+        x0, y, index, noise = (part.to(self.device) for part in self.batch(self.state.step, *share))
+        xt = self.diffusion.add_noise(x0, index, noise)
+        bf16 = self.config.training.precision == "bf16"
+        with torch.autocast(x0.device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
+            output = self.network(xt, index, y)
+        losses = self.diffusion.losses(output.float(), x0, xt, index, noise)
+        weight = len(x0) / self.config.training.batch
+        losses = Losses(*(part.mean() * weight for part in losses))
+        (losses.total * self.processes.count).backward()
+        return Losses(*(part.detach() for part in losses))
+
+    def _settle_order_of_sums(self) -> None:
+        """Make a backward pass in vain: after the first one gradients are put together for exchange in another way, so
+        that a step would be rounded otherwise in a run that was just taken up than in one that was not killed."""
+        first, _ = self.shares[0]
+        self._backward((first, 1))
+        self.state.optimiser.zero_grad()
 
 
 def train(
@@ -80,42 +124,63 @@ def train(
     milestones: Mapping[int, Collection[str]],
     checkpoint_seconds: float,
     on_step: Callable[[int, float, float], None],
-    stop: Callable[[], str],
+    stop: Callable[[], Preempted | None],
 ) -> None:
     """Train to the last of `milestones` (step -> kinds of weights to keep), from the newest checkpoint.
 
-    Checkpoints are written at every milestone and every `checkpoint_seconds`. `on_step` is told step, loss and seconds
-    per step now and then. Raises Preempted once `stop()` gives a reason, Diverged on a loss that is not finite,
-    Superseded when another attempt took the run over.
+    Checkpoints are written at every milestone and every `checkpoint_seconds`, by the first of the trainer's processes.
+    `on_step` is told step, loss and seconds per step now and then. Raises, in all processes at the same step, Preempted
+    once `stop()` gives it in one of them, Diverged on a loss that is not finite, Superseded when another attempt took
+    the run over.
     """
-    state = trainer.state
-    state.load_newest(run)
+    state, processes = trainer.state, trainer.processes
+    state.load_newest(run, processes)
     last = max(milestones)
     saved = started = time.monotonic()
     since = 0
-    with run.log(attempt).open("a") as log:
+    with run.log(attempt).open("a") if processes.is_first else nullcontext() as log:
         while state.step < last:
             losses = trainer.step()
             since += 1
+            leaving: Preempted | Superseded | None = stop()
             if state.step % LOG_EVERY == 0 or state.step in milestones:
-                row = {name: value.item() for name, value in losses._asdict().items()}
+                row = _means(losses, processes)
                 if not np.isfinite(row["total"]):
                     raise Diverged(f"loss is {row['total']} at step {state.step}")
                 now = time.monotonic()
                 seconds = (now - started) / since
-                log.write(json.dumps({"step": state.step, **row, "seconds_per_step": seconds}) + "\n")
+                if log:
+                    log.write(json.dumps({"step": state.step, **row, "seconds_per_step": seconds}) + "\n")
                 started, since = now, 0
-                on_step(state.step, row["total"], seconds)
+                try:
+                    on_step(state.step, row["total"], seconds)
+                except Superseded as superseded:
+                    leaving = superseded
             kinds = milestones.get(state.step, ())
-            stopping = stop()
-            if kinds or stopping or time.monotonic() - saved > checkpoint_seconds:
-                if run.owner() != attempt:
-                    raise Superseded(f"attempt {run.owner()} owns the run")
+            is_due = bool(kinds) or time.monotonic() - saved > checkpoint_seconds
+            if log and is_due:
+                leaving = _superseded(run, attempt) or leaving
+            if leaving := processes.agreed(leaving):
+                leaving = processes.from_first(_superseded(run, attempt) or leaving)
+            if isinstance(leaving, Superseded):
+                raise leaving
+            if log and (is_due or leaving):
                 log.flush()
                 for kind in kinds:
                     state.save_weights(run, kind)
                 state.save(run, attempt)
                 saved = started = time.monotonic()
                 since = 0
-            if stopping and state.step < last:
-                raise Preempted(f"{stopping} at step {state.step}")
+            if leaving and state.step < last:
+                processes.wait()  # who ends first may be the end of all
+                raise leaving.at(state.step)
+
+
+def _superseded(run: RunDir, attempt: int) -> Superseded | None:
+    owner = run.owner()
+    return None if owner == attempt else Superseded(f"attempt {owner} owns the run")
+
+
+def _means(losses: Losses, processes: Processes) -> dict[str, float]:
+    """Over the batch, by name."""
+    return dict(zip(Losses._fields, processes.sums([value.item() for value in losses]), strict=True))

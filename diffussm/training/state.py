@@ -10,6 +10,7 @@ from torch import nn
 from diffussm.config import TrainingConfig
 from diffussm.models.build import parameter_groups
 from diffussm.models.weights import load_weights, same_weights
+from diffussm.processes import ALONE, Processes
 from diffussm.rundir import RunDir
 from diffussm.training.ema import EMA
 from diffussm.workdir import write_whole
@@ -47,9 +48,9 @@ class TrainingState:
         for old in run.checkpoints()[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
 
-    def load_newest(self, run: RunDir) -> None:
-        """Go on from the run's newest checkpoint; without one, stay at step 0."""
-        for path in run.checkpoints()[:1]:
+    def load_newest(self, run: RunDir, processes: Processes = ALONE) -> None:
+        """Go on from the run's newest checkpoint, as the first process sees it; without one, stay at step 0."""
+        for path in processes.of_first(lambda: run.checkpoints()[:1]):
             content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
             self.step = content["step"]
             load_weights(self.model, content["model"], str(path))

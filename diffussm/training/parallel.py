@@ -1,0 +1,36 @@
+"""One training step by many processes: what each takes of the batch, and gradients that are those of the whole.
+
+The batch is cut into shares, as many as processes began the run. Where fewer go on with it, each takes several, one
+after the other, so that it never holds more than a share's activations.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from diffussm.errors import UserError
+from diffussm.processes import Processes
+
+Share = tuple[int, int]  # first sample of the batch, and how many
+
+
+def shares_of(batch: int, processes: Processes, shares: int) -> list[Share]:
+    """This process' shares of a batch in `shares`, or in one for each process if those are more."""
+    if batch < processes.count:
+        raise UserError(f"training.batch = {batch}: has no sample for each of the {processes.count} processes")
+    shares = min(max(shares, processes.count), batch)
+    first, count = processes.part(shares)
+    return [Processes(number, shares).part(batch) for number in range(first, first + count)]
+
+
+def averaged(model: nn.Module, processes: Processes) -> nn.Module:
+    """The model, such that gradients of a backward pass are means over the processes."""
+    if processes.count == 1:
+        return model
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def apart(network: nn.Module) -> AbstractContextManager[None]:
+    """Gradients inside add up in each process; those of the first backward pass after it are averaged with them."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
