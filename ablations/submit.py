@@ -57,7 +57,7 @@ class Submitting:
         for p in self.planned:
             tasks, batch = self.profile.tasks(p.run.arm.resources), p.run.config.training.batch
             if batch < tasks:
-                raise UserError(f"{p.run.run_id}: training.batch = {batch}: cannot be shared by the profile's {tasks} tasks")
+                raise UserError(f"{p.run.run_id}: training.batch = {batch}: of {tasks} tasks, each needs a sample")
 
     def _sort(self) -> None:
         """Each run that is not done is in the hands of a job, or is stopped, or becomes a job."""

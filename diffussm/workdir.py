@@ -77,12 +77,14 @@ class WorkDir:
         numbers = (name[len("owner-") : -len(".json")] for name in names if name.startswith("owner-"))
         return max((int(number) for number in numbers if number.isdigit()), default=0)
 
-    def claim(self, after: int | None = None) -> int | None:
+    def claim(self, after: int | None = None, job: str = "") -> int | None:
         """Take the folder over: the number of the new attempt, from 1.
 
-        With `after`, only if that attempt still owns it (0: nobody), and None if another was first.
+        With `after`, only if that attempt still owns it (0: nobody), and None if another was first. `job` is noted: the
+        scheduler's name of what this process belongs to.
         """
-        content = to_json({"place": place(), "pid": os.getpid(), "started": process_start(os.getpid())})
+        here = {"place": place(), "pid": os.getpid(), "started": process_start(os.getpid())}
+        content = to_json(here | ({"job": job} if job else {}))
         while True:
             attempt = (self.owner() if after is None else after) + 1
             if link_first(self.path / f"owner-{attempt}.json", content):
@@ -91,7 +93,7 @@ class WorkDir:
                 return None
 
     def owner_process(self, attempt: int) -> dict[str, Any]:
-        """Where an attempt runs: place, pid, when the process started."""
+        """Where an attempt runs: place, pid, when the process started, and its job if it has one."""
         return read_json(self.path / f"owner-{attempt}.json")
 
     def write_state(self, state: dict[str, Any]) -> None:

@@ -84,7 +84,7 @@ def _claimed(run: RunDir) -> tuple[Work, int] | None:
     if _is_at_work(run, owner):
         print(f"attempt {owner} works on {run.path}: it is left to that", flush=True)
         return None
-    number = run.claim(owner)
+    number = run.claim(owner, job_here())
     if number is None:
         print(f"another was first at {run.path}", flush=True)
         return None
@@ -140,7 +140,7 @@ class Evaluations:
                 continue
             if failed_for_good(run, folder, origin()["code"]) or liveness.alive(folder):
                 continue
-            number = folder.claim(folder.owner())
+            number = folder.claim(folder.owner(), job_here())
             if number is None:
                 continue
             cell = Cell(run.path, threads=_cores(), to_logs=True)
