@@ -140,7 +140,7 @@ def _by_scheduler(told: Told, run: RunDir, trains: bool, scheduler: Scheduler) -
         return told
     if seen.phase == "queued":
         name = "pending" if told.name == "stale" else told.name
-        return Told(name, f"job {seen.job} waits{f' ({seen.why})' if seen.why else ''}")
+        return Told(name, f"job {seen.job} ends" if seen.word == "COMPLETING" else f"job {seen.job} waits ({seen.why})")
     if seen.phase == "running":
         if told.name == "stale":
             return Told("stale", f"no sign of life, though job {seen.job} runs")

@@ -104,7 +104,7 @@ def _probe(runs: Path, profile: Profile) -> Iterator[Check]:
     yield Check("ok", "folder", f"{runs.absolute()} is shared with {found['host']}")
     yield Check("ok", "node", f"Python {found['python']}, torch {found['torch']}, {found['cores']} cores")
     wanted = 1 if profile.gpus() else 0
-    there = f"{found['gpus']} seen by a task of the evaluator"
+    there = f"{found['given']} given by SLURM to a task of the evaluator, {found['gpus']} seen by torch"
     yield Check("ok" if found["gpus"] >= wanted else "fail", "GPUs", there)
     asks = "jobs may ask squeue and scontrol" if found["asks"] else "squeue does not answer in jobs"
     yield Check("ok" if found["asks"] else "fail", "job", asks if found["asks"] else f"{asks}; they cannot requeue")

@@ -11,8 +11,9 @@ from typing import Literal
 from ablations.cluster.commands import ask, rows, user
 
 Phase = Literal["queued", "running", "ended"]
-QUEUED = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
+# A job that completes may be about to wait again: what ends with it is not known yet.
+QUEUED = ("PENDING", "COMPLETING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+RUNNING = ("RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 MOST_ASKED_SINGLY = 50  # of scontrol, which is asked for one job at a time
 
 

@@ -19,11 +19,11 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 from ablations.cluster import submissions
 from ablations.cluster.arrays import Array
 from ablations.cluster.environment import scrubbed
-from ablations.cluster.inside import Evaluations, Probe, Training
-from ablations.cluster.interruption import NOTICE
 from ablations.cluster.profile import Kind, Profile, Value
 from ablations.cluster.submissions import Submission
 from ablations.grid_file import Resources
+from ablations.node.interruption import NOTICE
+from ablations.node.pickled import Evaluations, Probe, Training
 from diffussm.errors import UserError
 
 NATIVE = ("nodes", "ntasks_per_node")  # which submitit must know itself, to count tasks

@@ -24,11 +24,13 @@ class Interruption:
 
     def __init__(self) -> None:
         self.phase = ""
-        self._terminated = False
+        self._terminated = self._requeued = False
         self._stop: Callable[[str, str], object] | None = None
-        self._ends = time.monotonic() + seconds_left() if is_first_task() else float("inf")
+        self._ends = float("inf")  # as this process' clock counts
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, self._hear)
+        if is_first_task():
+            self._ends = time.monotonic() + seconds_left()
 
     def tell(self, stop: Callable[[str, str], object]) -> None:
         """Who is to stop, with a reason and a phase: at once if a signal came before."""
@@ -43,9 +45,10 @@ class Interruption:
             time.sleep(min(0.2, seconds))
 
     def requeue(self, phase: str) -> None:
-        """Queue this job again where it was cut off with notice."""
-        if phase not in ("preempted", "timed out") or self._terminated:
+        """Queue this job again, once, where it was cut off with notice."""
+        if phase not in ("preempted", "timed out") or self._terminated or self._requeued or not is_first_task():
             return
+        self._requeued = True
         if complaint := tell("scontrol", "requeue", job_here()):
             print(f"job {job_here()} cannot be queued again: {complaint}", flush=True)
 

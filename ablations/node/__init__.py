@@ -1,0 +1,1 @@
+"""What jobs of a cluster do, on its nodes."""

@@ -1,0 +1,78 @@
+"""The job that evaluates: it looks for milestones and measures those that have landed, so that no training waits."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ablations.cluster.scheduler import Slurm
+from ablations.liveness import Liveness
+from ablations.node.interruption import Interruption, job_here
+from ablations.node.piece import How, cell_here, do
+from ablations.work import Work, failed_for_good, is_done, left
+from diffussm.errors import UserError
+from diffussm.rundir import RunDir
+from diffussm.source import origin
+
+POLL_SECONDS = 5.0  # between looks for milestones
+ASK_SECONDS = 30.0  # between questions to the scheduler
+
+
+class Evaluator:
+    """Of the runs `ids` below `runs`, until nothing that it could do is to come."""
+
+    def __init__(self, runs: Path, ids: Sequence[str], interruption: Interruption):
+        self.runs, self.interruption = runs, interruption
+        self.waiting = [RunDir(runs / run_id) for run_id in ids]
+        self._liveness = Liveness()
+        self._failed: set[tuple[Work, int]] = set()  # and the last order at that time
+        self._slurm, self._asked = Slurm(runs), time.monotonic()
+
+    def work(self) -> None:
+        """Ends by SystemExit, after a request to be queued again, where the job is cut off."""
+        while self.waiting:
+            if time.monotonic() - self._asked > ASK_SECONDS:
+                self._slurm, self._asked = Slurm(self.runs), time.monotonic()
+            looked = [(run, self._look(run)) for run in self.waiting]
+            self.waiting = [run for run, more in looked if more]
+            self.interruption.sleep(POLL_SECONDS)
+            self._leave_if_told()
+
+    def _look(self, run: RunDir) -> bool:
+        """Evaluate what there is of the run; whether more may come."""
+        try:
+            comes = self._comes(run)  # asked first: what lands after the question is there for the next look
+            did = [self._evaluated(run, work) for work in left(run)]
+            return (comes or any(did)) and not is_done(run)
+        except UserError as error:  # a damaged folder is not the others' matter
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return False
+
+    def _comes(self, run: RunDir) -> bool:
+        """Whether milestones of the run may still land, or another evaluates what has."""
+        works = left(run)
+        if run.cancelled:
+            return False
+        if any(self._liveness.alive(work.folder) for work in works):
+            return True
+        return any(work.task == "train" for work in works) and self._slurm.has(run.run_id, "train")
+
+    def _evaluated(self, run: RunDir, work: Work) -> bool:
+        """Whether the work was an evaluation to be done, and was tried."""
+        self._leave_if_told()
+        order, folder = run.ordered(), work.folder
+        if work.task == "train" or order["order"] == "cancel" or (work, order["number"]) in self._failed:
+            return False
+        if failed_for_good(run, folder, origin()["code"]) or self._liveness.alive(folder):
+            return False
+        number = folder.claim(folder.owner(), job_here())
+        if number is None:
+            return False
+        if do(cell_here(run.path, self.interruption), work, number, self.interruption) is How.FAILED:
+            self._failed.add((work, order["number"]))
+        return True
+
+    def _leave_if_told(self) -> None:
+        if self.interruption.phase:
+            self.interruption.requeue(self.interruption.phase)
+            raise SystemExit(0)
