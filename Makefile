@@ -1,11 +1,12 @@
 # make demo   a real ablation on real data in minutes, its tables and figures
 # make test   the tests          make check       lint, format, types, import contracts
 # make .venv  the environment    make test-slow   the tests that take more than 20 seconds
+#                                make test-slurm  the tests on a real SLURM, which it brings up and takes down
 
 PYTHON ?= $(firstword $(foreach v,3 3.14 3.13 3.12 3.11,$(shell command -v python$(v) >/dev/null 2>&1 && python$(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo python$(v))))
 BIN := .venv/bin
 
-.PHONY: .venv demo test test-slow check bench example docs dictionary schema lock
+.PHONY: .venv demo test test-slow test-slurm check bench example docs dictionary schema lock
 
 .venv: .venv/installed
 
@@ -28,6 +29,10 @@ test: .venv
 
 test-slow: .venv
 	$(BIN)/python -m pytest tests -m slow
+
+# Installs SLURM if it is missing, which takes root.
+test-slurm: .venv
+	tests/slurm/run $(BIN)/python -m pytest tests/slurm -n 4
 
 check: .venv
 	$(BIN)/ruff check .

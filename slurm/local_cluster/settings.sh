@@ -14,6 +14,20 @@ max_array_size=${CLUSTER_MAX_ARRAY_SIZE:-1001} # SLURM's own default
 slurmd_timeout=${CLUSTER_SLURMD_TIMEOUT:-20}   # seconds of silence after which a node is down
 grace_time=${CLUSTER_GRACE_TIME:-10}           # seconds from the warning of a preempted job to its end
 
+mistake() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+[[ $root =~ ^/[A-Za-z0-9._/-]+$ ]] || mistake "CLUSTER_ROOT=$root: wants an absolute path of letters, digits, . _ / -"
+[ ${#root} -le 70 ] || mistake "CLUSTER_ROOT=$root: ${#root} letters, at most 70, as a socket's path has to be short"
+[[ $accounting =~ ^(dbd|none)$ ]] || mistake "CLUSTER_ACCOUNTING=$accounting: wants dbd or none"
+for knob in NODES GPUS CPUS PORTS MAX_ARRAY_SIZE SLURMD_TIMEOUT GRACE_TIME; do
+    knob=CLUSTER_$knob
+    [[ ${!knob:-1} =~ ^[1-9][0-9]*$ ]] || mistake "$knob=${!knob}: wants a whole number from 1"
+done
+[ "$nodes" -le 80 ] || mistake "CLUSTER_NODES=$nodes: at most 80"
+
 database_port=$((first_port + 1))
 slurmdbd_port=$((first_port + 2))
 slurmctld_port=$((first_port + 3))
@@ -24,25 +38,14 @@ export SLURM_CONF=$root/etc/slurm.conf
 
 daemons=(munged slurmctld slurmd)
 clients=(munge sbatch srun salloc squeue scancel scontrol sinfo)
+packages=(munge slurmctld slurmd slurm-client)
 if [ "$accounting" = dbd ]; then
     daemons+=(slurmdbd mariadbd)
     clients+=(sacct sacctmgr)
+    packages+=(slurmdbd mariadb-server-core)
 fi
 
-mistake() {
-    echo "error: $*" >&2
-    exit 2
-}
-
-check_settings() {
-    [[ $root =~ ^/[A-Za-z0-9._/-]+$ ]] || mistake "CLUSTER_ROOT=$root: wants an absolute path of letters, digits, . _ / -"
-    [ ${#root} -le 70 ] || mistake "CLUSTER_ROOT=$root: ${#root} letters, at most 70; a socket's path has to be short"
-    [[ $accounting =~ ^(dbd|none)$ ]] || mistake "CLUSTER_ACCOUNTING=$accounting: wants dbd or none"
-    local name value
-    for name in NODES GPUS CPUS PORTS MAX_ARRAY_SIZE SLURMD_TIMEOUT GRACE_TIME; do
-        name=CLUSTER_$name
-        value=${!name:-1}
-        [[ $value =~ ^[1-9][0-9]*$ ]] || mistake "$name=$value: wants a whole number from 1"
-    done
-    [ "$nodes" -le 80 ] || mistake "CLUSTER_NODES=$nodes: at most 80"
-}
+missing=()
+for program in "${daemons[@]}" "${clients[@]}"; do
+    command -v "$program" >/dev/null || missing+=("$program")
+done
