@@ -30,9 +30,9 @@ test: .venv
 test-slow: .venv
 	$(BIN)/python -m pytest tests -m slow
 
-# Installs SLURM if it is missing, which takes root.
+# Installs SLURM if it is missing, which takes root. The tests that need torch are elsewhere, so is the conftest that loads it.
 test-slurm: .venv
-	tests/slurm/run $(BIN)/python -m pytest tests/slurm -n 4
+	tests/slurm/run $(BIN)/python -m pytest tests/slurm -n 4 --confcutdir tests/slurm
 
 check: .venv
 	$(BIN)/ruff check .

@@ -54,6 +54,7 @@ MaxArraySize=$max_array_size
 
 KillWait=5
 SlurmdTimeout=$slurmd_timeout
+MessageTimeout=$message_timeout
 ReturnToService=2
 MinJobAge=600
 

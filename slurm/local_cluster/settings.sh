@@ -12,6 +12,7 @@ accounting=${CLUSTER_ACCOUNTING:-dbd}          # dbd: sacct works; none: it does
 first_port=${CLUSTER_PORTS:-16800}             # of the nodes + 11; side by side, 100 apart
 max_array_size=${CLUSTER_MAX_ARRAY_SIZE:-1001} # SLURM's own default
 slurmd_timeout=${CLUSTER_SLURMD_TIMEOUT:-20}   # seconds of silence after which a node is down
+message_timeout=${CLUSTER_MESSAGE_TIMEOUT:-10} # seconds that daemons wait for an answer
 grace_time=${CLUSTER_GRACE_TIME:-10}           # seconds from the warning of a preempted job to its end
 
 mistake() {
@@ -22,7 +23,7 @@ mistake() {
 [[ $root =~ ^/[A-Za-z0-9._/-]+$ ]] || mistake "CLUSTER_ROOT=$root: wants an absolute path of letters, digits, . _ / -"
 [ ${#root} -le 70 ] || mistake "CLUSTER_ROOT=$root: ${#root} letters, at most 70, as a socket's path has to be short"
 [[ $accounting =~ ^(dbd|none)$ ]] || mistake "CLUSTER_ACCOUNTING=$accounting: wants dbd or none"
-for knob in NODES GPUS CPUS PORTS MAX_ARRAY_SIZE SLURMD_TIMEOUT GRACE_TIME; do
+for knob in NODES GPUS CPUS PORTS MAX_ARRAY_SIZE SLURMD_TIMEOUT MESSAGE_TIMEOUT GRACE_TIME; do
     knob=CLUSTER_$knob
     [[ ${!knob:-1} =~ ^[1-9][0-9]*$ ]] || mistake "$knob=${!knob}: wants a whole number from 1"
 done

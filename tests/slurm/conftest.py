@@ -15,10 +15,14 @@ SHARED, WITHOUT_ACCOUNTING, OWN = 0, 1, 2  # which of these fifties
 OWN_OF_A_WORKER = 4
 
 
-@pytest.fixture(autouse=True, scope="session")
-def clusters() -> Path:
+def pytest_pycollect_makemodule() -> None:
+    """Skips the folder as one."""
     if "SLURM_TESTS" not in os.environ:
-        pytest.skip("a real SLURM is brought up by make test-slurm only")
+        pytest.skip("tests on a real SLURM, which make test-slurm brings up")
+
+
+@pytest.fixture(scope="session")
+def clusters() -> Path:
     return Path(os.environ["SLURM_TESTS"])
 
 
