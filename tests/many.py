@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ FORKS = multiprocessing.get_context("forkserver")
 
 def started(count: int, work: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
     """One process for each rank, which does `work(processes, *arguments)`."""
-    FORKS.set_forkserver_preload(["tests.test_resume"])
+    FORKS.set_forkserver_preload(["torch._dynamo", "tests.test_resume"])
     port = free_port()
     ranks = [FORKS.Process(target=_one, args=(rank, count, port, work, arguments)) for rank in range(count)]
     for rank in ranks:
@@ -43,3 +44,8 @@ def _one(rank: int, count: int, port: int, work: Callable[..., None], arguments:
     torch.set_num_threads(1)
     with of_environment() as processes:
         work(processes, *arguments)
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in found.read_text().split()] if found.exists() else []

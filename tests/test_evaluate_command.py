@@ -23,6 +23,7 @@ from diffussm.metrics.evaluate import Evaluator
 from diffussm.processes import ALONE, Processes
 from diffussm.rundir import RunDir
 from tests.evaluating import DIGITS, ROOT, Run, holds_what_it_should, parsed, refused, result
+from tests.many import children
 from tests.test_shards import in_threads
 
 # The same record
@@ -196,11 +197,6 @@ def test_many_processes(count: int, run: RunDir, evaluated: RunDir, npz: Path, d
 
 
 LONG = ("--set", "evaluation.samples=600", "--set", "evaluation.batch=5", "--set", "evaluation.sampler_steps=50")
-
-
-def children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in found.read_text().split()] if found.exists() else []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -216,3 +217,50 @@ def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeyp
         wait_for(lambda: bool(attempt.stopping), 20)
         attempt.check()
     assert work.state()["phase"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("asked", "phase"),
+    [
+        (("SIGTERM",), "stopped"),
+        (("SIGUSR2",), "preempted"),
+        (("cancelled",), "cancelled"),
+        (("SIGUSR2", "timed out"), "timed out"),
+    ],
+)
+def test_where_a_stop_leads_to(asked: tuple[str, ...], phase: str, work: WorkDir) -> None:
+    number = work.claim()
+    assert number
+    with pytest.raises(Preempted, match=asked[0]), Attempt(work, number, silent) as attempt:
+        attempt.stop(*asked)
+        attempt.stop("something later")
+        attempt.check()
+    assert (work.state()["phase"], work.state()["reason"]) == (phase, asked[0])
+
+
+def test_a_preemption_is_the_same_in_another_process() -> None:
+    told = Preempted("SIGUSR2", "timed out").at(7)
+    heard = pickle.loads(pickle.dumps(told))
+    assert (str(heard), heard.phase) == ("SIGUSR2 at step 7", "timed out")
+
+
+def test_a_failure_outlives_the_process_that_should_tell_of_it(work: WorkDir) -> None:
+    """One of many processes failed, and the first was killed for it."""
+    number = work.claim()
+    assert number == 1
+    said = {"phase": "train", "step": 9, "attempt": 1, "heartbeat": 4}
+    work.write_state(said)
+    failure = {"phase": "failed", "reason": "rank 3: odd", "can_pass": False, "code": "c", "attempt": 1}
+    assert work.fail(1, failure) == failure
+    assert work.fail(1, failure | {"reason": "rank 0: Connection closed by peer"}) == failure
+    assert work.state() == said | failure
+    assert not Liveness().alive(work)
+    work.write_state(said | {"attempt": 2})  # taken up
+    assert work.state()["phase"] == "train"
+
+
+def test_logs_are_in_the_order_of_attempts_and_ranks(work: WorkDir) -> None:
+    expected = [work.output(attempt, rank) for attempt in (1, 2, 10) for rank in (0, 1, 11)]
+    for path in reversed(expected):
+        path.touch()
+    assert work.outputs() == expected

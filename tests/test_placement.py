@@ -63,5 +63,10 @@ def test_hosts(nodelist: str, expected: list[str]) -> None:
 
 
 def test_alone_needs_no_torch() -> None:
-    code = "import sys; from diffussm.processes import of_environment\nwith of_environment(): pass\nassert 'torch' not in sys.modules"
+    code = """
+import sys
+from diffussm.processes import of_environment
+with of_environment():
+    assert "torch" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

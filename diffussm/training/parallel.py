@@ -5,6 +5,8 @@ after the other, so that it never holds more than a share's activations.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
+from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -12,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from diffussm.errors import UserError
 from diffussm.processes import Processes
 
+_OF_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # whether all get those of the first: new name, old name
 Share = tuple[int, int]  # first sample of the batch, and how many
 
 
@@ -28,7 +31,9 @@ def averaged(model: nn.Module, processes: Processes) -> nn.Module:
     """The model, such that gradients of a backward pass are means over the processes."""
     if processes.count == 1:
         return model
-    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    known = signature(DistributedDataParallel).parameters
+    keep_buffers: Any = {next(name for name in _OF_BUFFERS if name in known): False}
+    return DistributedDataParallel(model, gradient_as_bucket_view=True, **keep_buffers)
 
 
 def apart(network: nn.Module) -> AbstractContextManager[None]:
