@@ -1,0 +1,96 @@
+"""Grids launched on a test's cluster as a user does it: by commands, in folders of the test's own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from diffussm import records
+from diffussm.rundir import RunDir
+from tests import tiny
+from tests.slurm.cluster import Cluster
+
+ROOT = Path(__file__).parents[2]
+LONG = {"training.steps": 100_000, "training.milestones": [100_000]}  # minutes: until somebody stops it
+
+
+class Runs:
+    """The run folders below `path`, and the jobs of `cluster` that work on them."""
+
+    def __init__(self, cluster: Cluster, path: Path):
+        self.cluster, self.path = cluster, path
+
+    def tried(self, script: str, *words: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, ROOT / script, *words, "--runs", self.path]
+        environment = {**self.cluster.env, **(env or {})}
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+
+    def said(self, script: str, *words: str) -> str:
+        done = self.tried(script, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def grid(self, *more: str, **changes: Any) -> list[str]:
+        """Words that ask for a tiny grid of three arms and a seed; changes as section__field=value."""
+        named = {key.replace("__", "."): value for key, value in changes.items()}
+        settings = {**tiny.SETTINGS, **named}
+        del settings["model.hourglass"]  # the grid's arms set it
+        given = [word for key, value in settings.items() for word in ("--set", f"{key}={_toml(value)}")]
+        return ["--grid", "hourglass_vs_patch", "--seeds", "1", *given, *more]
+
+    def launch(self, *more: str, profile: str = "cpu", **changes: Any) -> list[str]:
+        """Submit it; the ids of the jobs and arrays."""
+        words = self.grid("--executor", "slurm", "--profile", profile, *more, **changes)
+        said = self.said("ablations/launch.py", *words)
+        return [line.split()[2].rstrip(":") for line in said.splitlines() if line.startswith("Submitted job")]
+
+    def one(self, *more: str, **changes: Any) -> tuple[str, RunDir]:
+        """Submit one run: the training's job, and the folder."""
+        job, *_ = self.launch("--only", "M = 2*", *more, **changes)
+        (run,) = [RunDir(path.parent) for path in self.path.glob("*m2p1*/config.json")]
+        return job, run
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """By arm, as manage.py tells."""
+        return {row["arm"]: row for row in json.loads(self.said("ablations/manage.py", "status", "--json"))["runs"]}
+
+    def state(self) -> str:
+        """Of the run that `one` launched."""
+        return str(self.states()["M = 2, P = 1"]["state"])
+
+    def wait_for_state(self, state: str, seconds: float = 120) -> None:
+        try:
+            self.cluster.wait_for(lambda: self.state() == state, seconds)
+        except AssertionError as error:
+            told = self.said("ablations/manage.py", "status")
+            raise AssertionError(f"{error}\n{told}") from None
+
+    def watch(self) -> str:
+        """Until nothing is left to do."""
+        return self.said("ablations/manage.py", "watch", "--interval", "0.5")
+
+    def folders(self) -> list[RunDir]:
+        return [RunDir(path.parent) for path in sorted(self.path.glob("*/config.json"))]
+
+    def results(self) -> dict[str, Any]:
+        """What must not depend on where or how often the runs were started: records and losses."""
+        return {run.run_id: results_of(run) for run in self.folders()}
+
+
+def results_of(run: RunDir) -> tuple[Any, Any]:
+    found = [records.read(path) for path in sorted(run.path.glob("milestones/*/*/record.json"))]
+    measured = [(r.step, r.key.digest, r.metrics) for r in found if r]
+    return measured, [{k: v for k, v in row.items() if k != "seconds_per_step"} for row in run.loss_rows()]
+
+
+def local_results(runs: Path, *words: str) -> dict[str, Any]:
+    """The same by the local executor."""
+    command = [sys.executable, ROOT / "ablations/launch.py", *words, "--runs", runs]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {path.parent.name: results_of(RunDir(path.parent)) for path in sorted(runs.glob("*/config.json"))}
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, list | bool) else str(value)

@@ -1,0 +1,101 @@
+"""A grid on the cluster, from the launch to its figures."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ablations.cluster.queue import RUNNING
+from tests.slurm.cluster import Cluster
+from tests.slurm.launching import ROOT, Runs, local_results
+
+BRIEF = {"training__steps": 2, "training__milestones": [2], "evaluation__samples": 4}
+
+
+def test_six_runs_two_at_a_time_are_what_the_local_executor_makes(cluster: Cluster, tmp_path: Path) -> None:
+    """Three arms, two seeds, milestones by a job of their own, figures; never more than the throttle at once."""
+    runs = Runs(cluster, tmp_path / "runs")
+    words = ["--seeds", "2", "--base", "digits"]
+    array, evaluator = runs.launch(*words, "--set-slurm", "throttle=2")
+    most, at_once = 0, set[str]()
+    while array in {job.partition("_")[0] for job in cluster.jobs()}:
+        now = {job for job, state in cluster.jobs().items() if job.startswith(f"{array}_") and state in RUNNING}
+        most, at_once = max(most, len(now)), at_once | now
+        time.sleep(0.2)
+    assert most == 2
+    assert len(at_once) == 6
+    assert runs.watch().endswith("6 runs: 6 done\n")
+    cluster.wait_for(lambda: evaluator not in cluster.jobs())
+    assert runs.results() == local_results(tmp_path / "local", *runs.grid(*words))
+    assert all(run.owner() == 1 and run.state()["phase"] == "done" for run in runs.folders())
+    out = tmp_path / "out"
+    runs.said("reports/make_figures.py", "--out", str(out))
+    assert (out / "hourglass_vs_patch" / "digits" / "fid_over_steps.png").stat().st_size > 10_000
+    again = runs.said("ablations/launch.py", *runs.grid("--executor", "slurm", "--profile", "cpu", *words))
+    assert "Submitted" not in again
+
+
+def test_more_runs_than_an_array_may_have(own_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
+    """MaxArraySize is 3 there: three runs are two arrays, and with a throttle the second waits for the first."""
+    cluster = own_cluster(max_array_size=3, nodes=1)
+    cluster.command("up")
+    runs = Runs(cluster, tmp_path / "runs")
+    words = ["--set-slurm", "throttle=2"]
+    plan = runs.said("ablations/launch.py", *runs.grid("--executor", "slurm", "--dry-run", "--profile", "cpu", *words))
+    assert "Trainings: 3 in arrays of 2, 1 (at most 2 here)" in plan
+    assert "because a throttle holds in one array only" in plan
+    first, second, _ = runs.launch(*words, **BRIEF)
+    assert f"afterany:{first}_*" in cluster.run("scontrol", "show", "job", "-o", second)
+    assert runs.watch().endswith("3 runs: 3 done\n")
+
+
+def test_the_launching_shell_may_go_and_another_launch_leaves_what_is_in_hand(cluster: Cluster, tmp_path: Path) -> None:
+    runs = Runs(cluster, tmp_path / "runs")
+    words = runs.grid("--executor", "slurm", "--profile", "cpu", "--set-slurm", "throttle=1")
+    command = [sys.executable, str(ROOT / "ablations/launch.py"), *words, "--runs", str(runs.path)]
+    shell = subprocess.Popen(["bash", "-c", f"{subprocess.list2cmdline(command)}; sleep 600"], env=cluster.env,
+                             cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)  # fmt: skip
+    cluster.wait_for(lambda: len(list(runs.path.glob("slurm/*.json"))) == 2, 60)
+    os.killpg(shell.pid, signal.SIGKILL)
+    shell.wait()
+    again = runs.said("ablations/launch.py", *words)
+    assert "Submitted" not in again
+    assert again.count("left to a job in the queue") >= 2
+    assert runs.watch().endswith("3 runs: 3 done\n")
+    assert [run.owner() for run in runs.folders()] == [1, 1, 1]
+
+
+def test_two_launches_at_once_run_nothing_twice(cluster: Cluster, tmp_path: Path) -> None:
+    """Both may submit before either can see it: the jobs themselves see who was first."""
+    runs = Runs(cluster, tmp_path / "runs")
+    words = runs.grid("--executor", "slurm", "--profile", "cpu", "--only", "M = 2*")
+    command = [sys.executable, str(ROOT / "ablations/launch.py"), *words, "--runs", str(runs.path)]
+    both = [subprocess.Popen(command, env=cluster.env, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [launch.wait() for launch in both] == [0, 0]
+    runs.wait_for_state("done")
+    (run,) = [run for run in runs.folders() if run.owner()]
+    assert run.owner() == 1
+    assert len(list(run.path.glob("milestones/*/*/owner-*.json"))) == 3
+
+
+@pytest.mark.parametrize("name", ["runs of 'mine'; touch x $HOME \"&\" ü", "-n #SBATCH --hold"])
+def test_hostile_names_of_folder_and_job(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    runs = Runs(cluster, tmp_path / name)
+    job, _ = runs.one("--set-slurm", f"job-name={name}", **BRIEF)
+    runs.wait_for_state("done")
+    assert not (ROOT / "x").exists()
+    assert name in cluster.run("sacct", "-X", "-n", "-P", "-o", "JobName", "-j", job)
+    assert "==> log-1.txt <==" in runs.said("ablations/manage.py", "logs", "*m2p1*")
+
+
+def test_a_hostile_name_of_a_grid_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    grid = tmp_path / "100% $(x).toml"
+    grid.write_text((ROOT / "ablations/grids/hourglass_vs_patch.toml").read_text())
+    refused = Runs(cluster, tmp_path / "runs").tried("ablations/launch.py", "--grid", str(grid), "--executor", "slurm")
+    assert refused.returncode == 2
+    assert "a grid's file name has" in refused.stderr
