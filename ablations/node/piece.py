@@ -1,6 +1,7 @@
 """One piece of work by a job that may be cut off."""
 
 import os
+import platform
 import sys
 import traceback
 from enum import Enum
@@ -8,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ablations.cell import Cell
-from ablations.node.interruption import Interruption
+from ablations.node.interruption import Interruption, job_here
 from ablations.work import Work
 from diffussm.errors import UserError
 from diffussm.processes import ALONE, Processes
@@ -25,6 +26,8 @@ class How(Enum):
 
 def cell_here(run: Path, interruption: Interruption, processes: Processes = ALONE) -> Cell:
     """A cell with the job's cores, which stops when the job is cut off, and prints to the run's logs."""
+    given = f", GPUs {gpus}" if (gpus := os.environ.get("CUDA_VISIBLE_DEVICES")) else ""
+    print(f"job {job_here()}, task {processes.rank + 1} of {processes.count}, on {platform.node()}{given}", flush=True)
     cell = Cell(run, threads=int(os.environ.get("SLURM_CPUS_PER_TASK", "0")), processes=processes, to_logs=True)
     interruption.tell(cell.stop)
     return cell

@@ -15,16 +15,31 @@ ROOT = Path(__file__).parents[2]
 LONG = {"training.steps": 100_000, "training.milestones": [100_000]}  # minutes: until somebody stops it
 
 
-class Runs:
-    """The run folders below `path`, and the jobs of `cluster` that work on them."""
+SLEEPY = """
+import os, time
+import torch
 
-    def __init__(self, cluster: Cluster, path: Path):
-        self.cluster, self.path = cluster, path
+class Sleepy(torch.nn.Module):
+    # A copy that takes its time where a job is told so, and gives the same everywhere.
+    def __init__(self, config):
+        super().__init__()
+
+    def forward(self, u):
+        time.sleep(float(os.environ.get("SLEEP_SECONDS", "0")))
+        return torch.cat([u, u], dim=-1)
+"""
+
+
+class Runs:
+    """The run folders below `path`, and the jobs of `cluster` that work on them. Commands run in `folder`."""
+
+    def __init__(self, cluster: Cluster, path: Path, folder: Path = ROOT):
+        self.cluster, self.path, self.folder = cluster, path, folder
 
     def tried(self, script: str, *words: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, ROOT / script, *words, "--runs", self.path]
         environment = {**self.cluster.env, **(env or {})}
-        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, text=True)
 
     def said(self, script: str, *words: str) -> str:
         done = self.tried(script, *words)
@@ -84,10 +99,16 @@ def results_of(run: RunDir) -> tuple[Any, Any]:
     return measured, [{k: v for k, v in row.items() if k != "seconds_per_step"} for row in run.loss_rows()]
 
 
-def local_results(runs: Path, *words: str) -> dict[str, Any]:
+def sleepy(cluster: Cluster, folder: Path) -> Runs:
+    """Runs in `folder`, which holds a mixer that is slow in jobs only."""
+    (folder / "sleepy.py").write_text(SLEEPY)
+    return Runs(cluster, folder / "runs", folder)
+
+
+def local_results(runs: Path, *words: str, folder: Path = ROOT) -> dict[str, Any]:
     """The same by the local executor."""
     command = [sys.executable, ROOT / "ablations/launch.py", *words, "--runs", runs]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return {path.parent.name: results_of(RunDir(path.parent)) for path in sorted(runs.glob("*/config.json"))}
 
