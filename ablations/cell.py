@@ -132,8 +132,8 @@ class Cell:
         return settle(self.run, self.config, self.threads, self.processes.count)
 
     def _provenance(self, attempt: Attempt, machine: dict[str, Any]) -> dict[str, Any]:
-        described = {**provenance.describe(), "attempt": attempt.number, **machine}
-        return described if self.processes.count == 1 else {**described, "processes": self.processes.count}
+        by = {"attempt": attempt.number, "processes": self.processes.count}
+        return {**provenance.describe(), **by, **machine}
 
     def _replay(self, lost: dict[int, set[str]], attempt: Attempt, machine: dict[str, Any]) -> None:
         """Train to lost milestones again, and see on the way that the weights kept before them come out the same."""

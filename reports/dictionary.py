@@ -78,6 +78,8 @@ PROVENANCE = (
     Column("backend", "that computed S4D", "-", "the run's machine.json"),
     Column("threads", "of torch on the CPU", "threads", "the run's machine.json"),
     Column("device", "cpu or cuda", "-", "the run's machine.json"),
+    Column("shares", "of the training batch: processes that began the run", "shares", "the run's machine.json"),
+    Column("processes", "that measured together", "processes", "diffussm/processes.py"),
     Column("samples_sha256", "of samples from elsewhere, which have nothing else here", "hexadecimal", "their pixels"),
 )
 
