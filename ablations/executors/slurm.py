@@ -4,6 +4,8 @@ A job's pickle holds paths alone. Everything else a job needs lies in run folder
 failed is read there, never from submitit's results: those of a job that ran twice are mixed, and accounting lags.
 """
 
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -94,9 +96,11 @@ class Launch:
     @staticmethod
     def _submit(executor: "Executor", work: Sequence[Callable[[], None]]) -> list[Any]:
         try:
-            return executor.submit_array(work)
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit says there what it raises
+                return executor.submit_array(work)
         except (FailedJobError, FailedSubmissionError) as error:
-            raise UserError(f"sbatch refuses: {str(error).strip().removeprefix('sbatch: error: ')}") from None
+            complaints = (line.removeprefix("sbatch: error: ") for line in str(error).strip().splitlines())
+            raise UserError(f"sbatch refuses: {'; '.join(complaints)}") from None
 
     def _executor(
         self, kind: Kind, needs: Resources | None = None, after: str = "", more: Mapping[str, Value] = NOTHING

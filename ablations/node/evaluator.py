@@ -19,22 +19,22 @@ ASK_SECONDS = 30.0  # between questions to the scheduler
 
 
 class Evaluator:
-    """Of the runs `ids` below `runs`, until nothing that it could do is to come."""
+    """Of the runs `ids` below `runs`, until nothing that it could do is to come for any of them."""
 
     def __init__(self, runs: Path, ids: Sequence[str], interruption: Interruption):
         self.runs, self.interruption = runs, interruption
-        self.waiting = [RunDir(runs / run_id) for run_id in ids]
+        self.all = [RunDir(runs / run_id) for run_id in ids]
         self._liveness = Liveness()
         self._failed: set[tuple[Work, int]] = set()  # and the last order at that time
         self._slurm, self._asked = Slurm(runs), time.monotonic()
 
     def work(self) -> None:
         """Ends by SystemExit, after a request to be queued again, where the job is cut off."""
-        while self.waiting:
+        comes = True
+        while comes:
             if time.monotonic() - self._asked > ASK_SECONDS:
                 self._slurm, self._asked = Slurm(self.runs), time.monotonic()
-            looked = [(run, self._look(run)) for run in self.waiting]
-            self.waiting = [run for run, more in looked if more]
+            comes = any([self._look(run) for run in self.all])  # all: one that failed may have been launched again
             self.interruption.sleep(POLL_SECONDS)
             self._leave_if_told()
 

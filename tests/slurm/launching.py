@@ -10,28 +10,16 @@ from diffussm import records
 from diffussm.rundir import RunDir
 from tests import tiny
 from tests.slurm.cluster import Cluster
+from tests.slurm.trouble import mixer
 
 ROOT = Path(__file__).parents[2]
+ARM = "M = 2, P = 1"  # of `one`
+BRIEF = {"training__steps": 2, "training__milestones": [2], "evaluation__samples": 4}
 LONG = {"training.steps": 100_000, "training.milestones": [100_000]}  # minutes: until somebody stops it
 
 
-SLEEPY = """
-import os, time
-import torch
-
-class Sleepy(torch.nn.Module):
-    # A copy that takes its time where a job is told so, and gives the same everywhere.
-    def __init__(self, config):
-        super().__init__()
-
-    def forward(self, u):
-        time.sleep(float(os.environ.get("SLEEP_SECONDS", "0")))
-        return torch.cat([u, u], dim=-1)
-"""
-
-
 class Runs:
-    """The run folders below `path`, and the jobs of `cluster` that work on them. Commands run in `folder`."""
+    """The run folders below `path`, and the jobs of `cluster` that work on them. Commands are run in `folder`."""
 
     def __init__(self, cluster: Cluster, path: Path, folder: Path = ROOT):
         self.cluster, self.path, self.folder = cluster, path, folder
@@ -70,13 +58,13 @@ class Runs:
         """By arm, as manage.py tells."""
         return {row["arm"]: row for row in json.loads(self.said("ablations/manage.py", "status", "--json"))["runs"]}
 
-    def state(self) -> str:
-        """Of the run that `one` launched."""
-        return str(self.states()["M = 2, P = 1"]["state"])
+    def state(self, arm: str = ARM) -> str:
+        """Of the run that `one` launched, or of another arm's."""
+        return str(self.states()[arm]["state"])
 
-    def wait_for_state(self, state: str, seconds: float = 120) -> None:
+    def wait_for_state(self, state: str, seconds: float = 120, arm: str = ARM) -> None:
         try:
-            self.cluster.wait_for(lambda: self.state() == state, seconds)
+            self.cluster.wait_for(lambda: self.state(arm) == state, seconds)
         except AssertionError as error:
             told = self.said("ablations/manage.py", "status")
             raise AssertionError(f"{error}\n{told}") from None
@@ -100,8 +88,8 @@ def results_of(run: RunDir) -> tuple[Any, Any]:
 
 
 def sleepy(cluster: Cluster, folder: Path) -> Runs:
-    """Runs in `folder`, which holds a mixer that is slow in jobs only."""
-    (folder / "sleepy.py").write_text(SLEEPY)
+    """Runs in `folder`, which holds a mixer that takes SLEEP_SECONDS for a step."""
+    mixer(folder, "time.sleep(float(os.environ.get('SLEEP_SECONDS', '0')))")
     return Runs(cluster, folder / "runs", folder)
 
 

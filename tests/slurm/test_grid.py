@@ -12,9 +12,7 @@ import pytest
 
 from ablations.cluster.queue import RUNNING
 from tests.slurm.cluster import Cluster
-from tests.slurm.launching import ROOT, Runs, local_results
-
-BRIEF = {"training__steps": 2, "training__milestones": [2], "evaluation__samples": 4}
+from tests.slurm.launching import BRIEF, ROOT, Runs, local_results
 
 
 def test_six_runs_two_at_a_time_are_what_the_local_executor_makes(cluster: Cluster, tmp_path: Path) -> None:

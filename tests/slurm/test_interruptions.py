@@ -8,7 +8,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.launching import Runs, local_results, sleepy
 
 ONE = ("--only", "M = 2*")
-SLEEPY: dict[str, Any] = {"model__mixer": "sleepy:Sleepy", "training__steps": 400, "training__milestones": [200, 400]}
+SLEEPY: dict[str, Any] = {"model__mixer": "trouble:Mixer", "training__steps": 400, "training__milestones": [200, 400]}
 
 
 def until_it_trains(runs: Runs, attempt: int = 1) -> None:

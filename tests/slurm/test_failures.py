@@ -1,0 +1,82 @@
+"""What goes wrong inside a job is told, and tried again only where that may help."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.launching import BRIEF, Runs
+from tests.slurm.trouble import mixer, until
+
+FAILING, OTHER = "M = 1, P = 1", "M = 2, P = 1"
+TWO_TASKS = ["--set-slurm", "ntasks-per-node=2"]
+
+
+def test_what_raises_is_not_tried_again_before_that_is_ordered(cluster: Cluster, tmp_path: Path) -> None:
+    """Another run goes on meanwhile, and one evaluator serves both, whenever their weights come."""
+    mended, enough = tmp_path / "mended", tmp_path / "enough"
+    trouble = until(mended, "if self.config.hourglass == 1: raise ValueError('no such luck')") + "\n"
+    trouble += until(enough, "if self.config.hourglass == 2: time.sleep(1)")
+    runs = Runs(cluster, tmp_path / "runs", tmp_path)
+    changes = {"model__mixer": mixer(tmp_path, trouble), "training__steps": 200, "training__milestones": [200]}
+    words = ["--only", FAILING, "--only", OTHER]
+    _, evaluator = runs.launch(*words, **changes)
+    runs.wait_for_state("failed", arm=FAILING)
+    assert runs.states()[FAILING]["reason"] == "ValueError: no such luck"
+    assert "raise ValueError('no such luck')" in runs.said("ablations/manage.py", "logs", "*m1p1*")
+
+    again = runs.grid("--executor", "slurm", "--profile", "cpu", *words, **changes)
+    refused = runs.tried("ablations/launch.py", *again)
+    assert refused.returncode == 1
+    assert "Submitted" not in refused.stdout
+    assert "not submitted: training: ValueError: no such luck" in refused.stderr
+    time.sleep(40)
+
+    mended.touch()
+    runs.said("ablations/manage.py", "retry", "--failed")
+    assert len(runs.launch(*words, **changes)) == 1
+    enough.touch()
+    assert runs.watch().endswith("2 runs: 2 done\n")
+    cluster.wait_for(lambda: evaluator not in cluster.jobs())
+
+
+def test_the_task_that_raises_is_told_and_not_those_that_it_takes_along(cluster: Cluster, tmp_path: Path) -> None:
+    trouble = "if self.step == 3 and distributed.get_rank() == 1: raise ValueError('no such luck')"
+    runs = Runs(cluster, tmp_path / "runs", tmp_path)
+    job, run = runs.one(*TWO_TASKS, model__mixer=mixer(tmp_path, trouble))
+    runs.wait_for_state("failed", 60)
+    assert runs.states()[OTHER]["reason"] == "rank 1: ValueError: no such luck"
+    assert "raise ValueError('no such luck')" in run.output(1, rank=1).read_text()
+    assert "==> log-1-1.txt <==" in runs.said("ablations/manage.py", "logs", "*m2p1*")
+    cluster.wait_for(lambda: job not in cluster.jobs())
+
+
+@pytest.mark.parametrize("which", ["cluster", "cluster_without_accounting"])
+def test_a_sudden_death_is_told(which: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """By sacct, or by what slurmctld remembers."""
+    runs = Runs(request.getfixturevalue(which), tmp_path / "runs", tmp_path)
+    job, _ = runs.one(model__mixer=mixer(tmp_path, "os._exit(7)"))
+    runs.wait_for_state("failed")
+    assert f"job {job} ended (FAILED, exit code 7:0)" in runs.states()[OTHER]["reason"]
+
+
+def test_a_grid_needs_no_accounting(cluster_without_accounting: Cluster, tmp_path: Path) -> None:
+    runs = Runs(cluster_without_accounting, tmp_path / "runs")
+    runs.launch(**BRIEF)
+    assert runs.watch().endswith("3 runs: 3 done\n")
+
+
+def test_what_sbatch_refuses_leaves_nothing_behind(cluster: Cluster, tmp_path: Path) -> None:
+    runs = Runs(cluster, tmp_path / "runs")
+    words = runs.grid("--executor", "slurm", "--profile", "cpu", "--only", OTHER, **BRIEF)
+    for _ in range(2):
+        refused = runs.tried("ablations/launch.py", *words, "--set-slurm", "partition=nope")
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("error: sbatch refuses: ")
+        assert "invalid partition" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        assert "Submitted" not in refused.stdout
+    assert "1 pending" in runs.said("ablations/manage.py", "status")
+    runs.one(**BRIEF)
+    runs.wait_for_state("done")

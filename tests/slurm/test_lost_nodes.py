@@ -1,0 +1,134 @@
+"""Nodes that fail under a job: it goes on, and what comes out is what would have come out."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.launching import Runs, local_results
+from tests.slurm.trouble import mixer, until
+
+OwnCluster = Callable[..., Cluster]
+STEPS = {"training__steps": 400, "training__milestones": [8, 400]}
+TWO_NODES = ["--set-slurm", "nodes=2"]
+
+
+class Slow:
+    """One run that takes a second a step after its first milestone, until it is `released`."""
+
+    def __init__(self, cluster: Cluster, folder: Path, *words: str):
+        self.cluster, self._release = cluster, folder / "released"
+        slow = until(self._release, "time.sleep(0.1 if self.step < 10 else 1)")
+        self.changes: dict[str, Any] = {"model__mixer": mixer(folder, slow), **STEPS}
+        self.runs = Runs(cluster, folder / "runs", folder)
+        self.job, self.run = self.runs.one(*words, **self.changes)
+
+    def wait_for_step(self, step: int, attempt: int = 1) -> None:
+        def is_there() -> bool:
+            said = self.run.state()
+            return said.get("attempt") == attempt and said.get("step", 0) >= step
+
+        self.cluster.wait_for(is_there, 90)
+
+    def node(self) -> int:
+        """The number of the first on which it runs."""
+        nodes = self.cluster.run("squeue", "--noheader", f"--job={self.job}", "--format=%B")
+        return int(nodes.strip().removeprefix("a100-"))
+
+    def release(self) -> None:
+        self._release.touch()
+
+    def results(self) -> dict[str, Any]:
+        """When it is done."""
+        self.release()
+        assert self.runs.watch().endswith("1 runs: 1 done\n")
+        return self.runs.results()
+
+    def local_results(self, folder: Path) -> dict[str, Any]:
+        words = self.runs.grid("--only", "M = 2*", **self.changes)
+        return local_results(folder / "local", *words, folder=folder)
+
+
+@pytest.fixture
+def breakable(own_cluster: OwnCluster) -> Cluster:
+    """Two nodes, of which one is seen to be dead within seconds."""
+    cluster = own_cluster(slurmd_timeout=5, message_timeout=2)
+    cluster.command("up")
+    return cluster
+
+
+def test_a_slurmd_that_comes_back_in_time(own_cluster: OwnCluster, tmp_path: Path) -> None:
+    cluster = own_cluster(nodes=1)
+    cluster.command("up")
+    slow = Slow(cluster, tmp_path)
+    slow.wait_for_step(10)
+    cluster.node("kill", 1)
+    slow.wait_for_step(12)
+    cluster.node("start", 1)
+    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.run.owner() == 1
+
+
+def test_a_node_set_down(breakable: Cluster, tmp_path: Path) -> None:
+    slow = Slow(breakable, tmp_path)
+    slow.wait_for_step(10)
+    breakable.run("scontrol", "update", f"nodename=a100-{slow.node()}", "state=down", "reason=test")
+    seen = set[str]()
+    while slow.run.owner() < 2:
+        seen.add(slow.runs.state())
+    assert seen <= {"running", "pending", "stale", "node failed"}, seen
+    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.run.owner() == 2
+
+
+def test_one_of_two_nodes_crashes(own_cluster: OwnCluster, tmp_path: Path) -> None:
+    cluster = own_cluster(nodes=3, slurmd_timeout=5, message_timeout=2)
+    cluster.command("up")
+    slow = Slow(cluster, tmp_path, *TWO_NODES)
+    slow.wait_for_step(10)
+    second = 2 if slow.node() == 1 else 1
+    cluster.node("crash", second)
+    slow.wait_for_step(8, attempt=2)
+    done = slow.results()
+    (tmp_path / "again").mkdir()
+    undisturbed = Slow(cluster, tmp_path / "again", *TWO_NODES)
+    assert done == undisturbed.results()
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["only slurmd", "all of it"])
+def test_a_node_that_hangs_while_its_job_runs_elsewhere(breakable: Cluster, tmp_path: Path, frozen: bool) -> None:
+    """The old copy stops, or wakes up when all is over; it spoils nothing."""
+    slow = Slow(breakable, tmp_path)
+    slow.wait_for_step(10)
+    old, node = slow.run.owner_process(1)["pid"], slow.node()
+    breakable.node("hang", node)
+    if frozen:
+        os.kill(old, signal.SIGSTOP)
+    slow.wait_for_step(10, attempt=2)
+    assert frozen == Path(f"/proc/{old}/cmdline").exists()
+    done = slow.results()
+    assert done == slow.local_results(tmp_path)
+    if frozen:
+        os.kill(old, signal.SIGCONT)
+    breakable.node("resume", node)
+    breakable.wait_for(lambda: not Path(f"/proc/{old}").exists())
+    assert slow.runs.results() == done
+    assert slow.run.owner() == 2
+    assert slow.runs.state() == "done"
+
+
+@pytest.mark.parametrize("words", [["requeue=false"], ["requeue=", "no-requeue=true"]], ids=str)
+def test_without_requeue_the_next_launch_goes_on(breakable: Cluster, tmp_path: Path, words: list[str]) -> None:
+    asked = [word for setting in words for word in ("--set-slurm", setting)]
+    slow = Slow(breakable, tmp_path, *asked)
+    slow.wait_for_step(10)
+    breakable.run("scontrol", "update", f"nodename=a100-{slow.node()}", "state=down", "reason=test")
+    slow.runs.wait_for_state("node failed")
+    assert slow.runs.states()["M = 2, P = 1"]["left"]
+    slow.runs.one(**slow.changes)
+    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.run.owner() == 2
