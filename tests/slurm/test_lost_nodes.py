@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Slow:
     def results(self) -> dict[str, Any]:
         """When it is done."""
         self.release()
-        assert self.runs.watch().endswith("1 runs: 1 done\n")
+        self.runs.wait_for_state("done")
         return self.runs.results()
 
     def local_results(self, folder: Path) -> dict[str, Any]:
