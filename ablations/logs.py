@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from ablations.cluster import submissions
 from diffussm.rundir import RunDir
 
 POLL_SECONDS = 0.5
@@ -21,8 +22,9 @@ def print_to(path: Path) -> None:
 
 
 def of(run: RunDir) -> list[Path]:
-    """All logs of the run, the oldest first."""
+    """All logs of the run, the oldest first, with what SLURM noted of the jobs that trained it, if anything."""
     paths = [path for folder in (run, *run.evaluations()) for path in folder.outputs()]
+    paths += [path for path in submissions.logs(run) if path.stat().st_size]
     return sorted(paths, key=lambda path: path.stat().st_mtime)
 
 
@@ -36,7 +38,7 @@ def show(run: RunDir, follow: bool) -> None:
             new = text[printed.get(path, 0) :]
             if new or path not in printed:
                 if path != last:
-                    print(f"==> {path.relative_to(run.path)} <==")
+                    print(f"==> {os.path.relpath(path, run.path)} <==")
                 print(new, end="" if new.endswith("\n") or not new else "\n", flush=True)
                 last = path
             printed[path] = len(text)

@@ -48,9 +48,12 @@ class Slurm:
         return seen is not None and seen.phase != "ended"
 
     def cancel_waiting(self, run_ids: Collection[str]) -> str:
-        """Take the runs' trainings that have not started out of the queue; returns what SLURM complains of, or ""."""
+        """Take the runs' trainings that have not started out of the queue; returns what SLURM complains of, or "".
+
+        Not with --state=PENDING, which would take all elements of an array that wait.
+        """
         waiting = [seen.job for run in run_ids if (seen := self.of(run, "train")) and seen.phase == "queued"]
-        return tell("scancel", "--state=PENDING", *waiting) if waiting else ""
+        return tell("scancel", *waiting) if waiting else ""
 
     def _newest(self, run_id: str, kind: str) -> str | None:
         return next((job for job, what in reversed(self._jobs.get(run_id, [])) if what == kind), None)

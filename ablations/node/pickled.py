@@ -1,4 +1,4 @@
-"""What a job is pickled as: the paths of run folders, and nothing else. All that is heavy is imported on the node, after
+"""What a job is pickled as: paths of run folders, and nothing else. All that is heavy is imported on the node, after
 signals are heard, so that a launcher imports none of it."""
 
 import os
