@@ -23,7 +23,7 @@ class Evaluator:
 
     def __init__(self, runs: Path, ids: Sequence[str], interruption: Interruption):
         self.runs, self.interruption = runs, interruption
-        self.all = [RunDir(runs / run_id) for run_id in ids]
+        self.served = [RunDir(runs / run_id) for run_id in ids]
         self._liveness = Liveness()
         self._failed: set[tuple[Work, int]] = set()  # and the last order at that time
         self._slurm, self._asked = Slurm(runs), time.monotonic()
@@ -34,7 +34,8 @@ class Evaluator:
         while comes:
             if time.monotonic() - self._asked > ASK_SECONDS:
                 self._slurm, self._asked = Slurm(self.runs), time.monotonic()
-            comes = any([self._look(run) for run in self.all])  # all: one that failed may have been launched again
+            looked = [self._look(run) for run in self.served]  # one that failed may have been launched again
+            comes = any(looked)
             self.interruption.sleep(POLL_SECONDS)
             self._leave_if_told()
 

@@ -14,7 +14,7 @@ from tests.slurm.trouble import mixer
 
 ROOT = Path(__file__).parents[2]
 ARM = "M = 2, P = 1"  # of `one`
-BRIEF = {"training__steps": 2, "training__milestones": [2], "evaluation__samples": 4}
+BRIEF: dict[str, Any] = {"training__steps": 2, "training__milestones": [2], "evaluation__samples": 4}
 LONG = {"training.steps": 100_000, "training.milestones": [100_000]}  # minutes: until somebody stops it
 
 

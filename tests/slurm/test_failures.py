@@ -1,6 +1,7 @@
 """What goes wrong inside a job is told, and tried again only where that may help."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,8 @@ def test_what_raises_is_not_tried_again_before_that_is_ordered(cluster: Cluster,
     trouble = until(mended, "if self.config.hourglass == 1: raise ValueError('no such luck')") + "\n"
     trouble += until(enough, "if self.config.hourglass == 2: time.sleep(1)")
     runs = Runs(cluster, tmp_path / "runs", tmp_path)
-    changes = {"model__mixer": mixer(tmp_path, trouble), "training__steps": 200, "training__milestones": [200]}
+    changes: dict[str, Any] = {"training__steps": 200, "training__milestones": [200]}
+    changes["model__mixer"] = mixer(tmp_path, trouble)
     words = ["--only", FAILING, "--only", OTHER]
     _, evaluator = runs.launch(*words, **changes)
     runs.wait_for_state("failed", arm=FAILING)
