@@ -44,7 +44,7 @@ class Submitting:
     in_hand: dict[str, str] = field(default_factory=dict)  # run id -> who has it
     stopped: dict[str, str] = field(default_factory=dict)  # run id -> why nobody is to have it
     trained: list[Job] = field(default_factory=list)
-    evaluated: list[str] = field(default_factory=list)  # ids
+    unmeasured: list[str] = field(default_factory=list)  # ids
 
     @classmethod
     def of(cls, asked: "Asked", planned: Sequence[Planned], profile: Profile) -> "Submitting":
@@ -77,8 +77,7 @@ class Submitting:
                 elif trains:
                     seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
                     self.trained.append(Job(run, seconds, arms[0].run.arm.resources))
-                if not slurm.has(run_id, "evaluate"):
-                    self.evaluated.append(run_id)
+                self.unmeasured.append(run_id)
 
     def unfinished(self) -> dict[str, list[Planned]]:
         out: dict[str, list[Planned]] = {}
@@ -86,6 +85,11 @@ class Submitting:
             if not p.done:
                 out.setdefault(p.run.run_id, []).append(p)
         return out
+
+    def evaluated(self) -> list[str]:
+        """Ids of the runs for which an evaluator has to be submitted, as things are now."""
+        slurm = Slurm(self.asked.runs)
+        return [run_id for run_id in self.unmeasured if not slurm.will_be_evaluated(run_id)]
 
     @cached_property
     def arrays(self) -> list[Array]:
@@ -106,7 +110,7 @@ class Submitting:
         return Launch(self.asked.runs, self.code, self.asked.name, self.profile)
 
     def scripts(self) -> list[str]:
-        return self.launch().scripts(self.arrays, self.evaluated)
+        return self.launch().scripts(self.arrays, self.evaluated())
 
     def totals(self) -> dict[str, Any]:
         """What is submitted and what it costs, for programs; hours and seconds are None where a run's MACs are
@@ -124,7 +128,7 @@ class Submitting:
             "jobs": len(self.trained),
             "arrays": [len(array.jobs) for array in self.arrays],
             "chained": any(array.waits for array in self.arrays),
-            "evaluator": bool(self.evaluated),
+            "evaluator": bool(self.evaluated()),
             "gpus_per_job": sorted({self.profile.gpus(need) for need in needs}),
             "training_gpu_hours": self._gpu_hours() if known else None,
             "evaluation_gpu_hours": self._evaluation_hours(estimated) if known else None,
@@ -188,7 +192,7 @@ def submit(folder: Path, submitting: Submitting) -> int:
         what = f"{count} training{'s' * (count > 1)}" if submission.kind == "train" else f"evaluator of {count} runs"
         print(f"Submitted job {submission.job}: {what}.", flush=True)
 
-    if submitting.trained or submitting.evaluated:
+    if submitting.trained or submitting.unmeasured:
         with snapshot.taken(folder, submitting.mixers):
             submitting.launch().submit(submitting.arrays, submitting.evaluated, told)
     for run_id, who in submitting.in_hand.items():
@@ -198,7 +202,7 @@ def submit(folder: Path, submitting: Submitting) -> int:
     if submitting.stopped:
         retry = f"python ablations/manage.py retry --failed --cancelled --grid {asked.name}{where}"
         print(f"To have those tried again: {retry}", file=sys.stderr)
-    if not submitting.stopped or submitting.trained or submitting.evaluated or submitting.in_hand:
+    if not submitting.stopped or submitting.unmeasured:
         print(f"Watch: python ablations/manage.py watch --grid {asked.name}{where}")
         print(f"Figures, now and later: python reports/make_figures.py --grid {asked.name}{where}")
     return 1 if submitting.stopped else 0

@@ -133,6 +133,8 @@ def _named(options: Mapping[str, Value], path: Path, section: str) -> dict[str, 
         if name == "signal" and not re.fullmatch(r"USR2@\d+", str(value)):
             raise UserError(f"{path}: {section}.signal = {value}: allowed: USR2@<seconds>, which stops a run in order")
         out[name] = FLAGS.get(str(value).lower(), value)
+        if name == "requeue" and str(value).lower() == "false":
+            out["no_requeue"] = True  # leaving the option out would leave it to the site
     return out
 
 

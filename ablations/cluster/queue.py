@@ -26,6 +26,11 @@ class Seen:
     why: str = ""
 
     @property
+    def is_held(self) -> bool:
+        """Whether it waits, and never starts by itself, as after a launch that failed."""
+        return self.word == "PENDING" and "held" in self.why.lower()
+
+    @property
     def phase(self) -> Phase:
         return "queued" if self.word in QUEUED else "running" if self.word in RUNNING else "ended"
 

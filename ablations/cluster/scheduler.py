@@ -30,6 +30,7 @@ class Slurm:
     """SLURM, asked once, when the first run needs it; never where nothing was submitted from the folder `runs`."""
 
     def __init__(self, runs: Path):
+        self._runs = runs
         self._jobs = submissions.jobs_of(submissions.read(runs))
         self._seen: dict[str, Seen] | None = None
 
@@ -46,6 +47,11 @@ class Slurm:
         """Whether a job of the kind waits or runs for the run."""
         seen = self.of(run_id, kind)
         return seen is not None and seen.phase != "ended"
+
+    def will_be_evaluated(self, run_id: str) -> bool:
+        """Whether an evaluator waits or runs that will see milestones to come."""
+        job = self._newest(run_id, "evaluate")
+        return job is not None and self.has(run_id, "evaluate") and not submissions.closing(self._runs, job).exists()
 
     def cancel_waiting(self, run_ids: Collection[str]) -> str:
         """Take the runs' trainings that have not started out of the queue; returns what SLURM complains of, or "".

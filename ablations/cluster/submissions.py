@@ -34,6 +34,12 @@ class Submission:
         link_first(folder(runs) / f"{self.job}.json", to_json(self.__dict__))
 
 
+def closing(runs: Path, job: str) -> Path:
+    """The mark of an evaluator that is about to end. With it there, it looks once more at what was submitted, and a
+    launch does not count on it: of the two one at least sees the other."""
+    return folder(runs) / f"{job}.closing"
+
+
 def folder(runs: Path) -> Path:
     """Where scripts, logs and records of jobs lie."""
     return runs / FOLDER

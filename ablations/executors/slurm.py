@@ -66,10 +66,10 @@ class Launch:
         return job.job_id, answer
 
     def submit(
-        self, arrays: Sequence[Array], evaluated: Sequence[str], told: Callable[[Submission], None]
+        self, arrays: Sequence[Array], evaluated: Callable[[], Sequence[str]], told: Callable[[Submission], None]
     ) -> list[Submission]:
-        """One sbatch for each array, then the evaluator of the runs `evaluated` (ids); each is recorded, and `told`, at
-        once. UserError with SLURM's words where it refuses: what was submitted before goes on."""
+        """One sbatch for each array, then the evaluator of the runs whose ids `evaluated` gives then; each is recorded,
+        and `told`, at once. UserError with SLURM's words where it refuses: what was submitted before goes on."""
         out: list[Submission] = []
         with scrubbed():
             for array in arrays:
@@ -78,10 +78,9 @@ class Launch:
                 runs = tuple(job.run.run_id for job in array.jobs)
                 out.append(self._submitted(executor, "train", work, runs, self.profile.tasks(array.needs)))
                 told(out[-1])
-            if evaluated:
-                all_of_them = Evaluations(str(self.runs.absolute()), tuple(evaluated))
-                executor = self._executor("evaluate")
-                out.append(self._submitted(executor, "evaluate", [all_of_them], tuple(evaluated), 1))
+            if ids := tuple(evaluated()):
+                all_of_them = Evaluations(str(self.runs.absolute()), ids)
+                out.append(self._submitted(self._executor("evaluate"), "evaluate", [all_of_them], ids, 1))
                 told(out[-1])
         return out
 

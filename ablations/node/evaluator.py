@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ablations.cluster import submissions
 from ablations.cluster.scheduler import Slurm
 from ablations.liveness import Liveness
 from ablations.node.interruption import Interruption, job_here
@@ -13,6 +14,7 @@ from ablations.work import Work, failed_for_good, is_done, left
 from diffussm.errors import UserError
 from diffussm.rundir import RunDir
 from diffussm.source import origin
+from diffussm.workdir import write_whole
 
 POLL_SECONDS = 5.0  # between looks for milestones
 ASK_SECONDS = 30.0  # between questions to the scheduler
@@ -26,18 +28,40 @@ class Evaluator:
         self.served = [RunDir(runs / run_id) for run_id in ids]
         self._liveness = Liveness()
         self._failed: set[tuple[Work, int]] = set()  # and the last order at that time
-        self._slurm, self._asked = Slurm(runs), time.monotonic()
+        self._pause = 0.0  # seconds before the next look
+        self._did = False  # anything in the last look
+        self._ask_anew()
 
     def work(self) -> None:
         """Ends by SystemExit, after a request to be queued again, where the job is cut off."""
-        comes = True
-        while comes:
-            if time.monotonic() - self._asked > ASK_SECONDS:
-                self._slurm, self._asked = Slurm(self.runs), time.monotonic()
-            looked = [self._look(run) for run in self.served]  # one that failed may have been launched again
-            comes = any(looked)
-            self.interruption.sleep(POLL_SECONDS)
+        while self._more_comes() or self._more_comes_after_all():
+            self.interruption.sleep(
+                max(POLL_SECONDS, 4 * self._looking)
+            )  # at most a fifth of the time is spent in looking
             self._leave_if_told()
+
+    def _more_comes_after_all(self) -> bool:
+        """Asked once a launch that comes now does not count on this job any more."""
+        mark = submissions.closing(self.runs, job_here())
+        write_whole(mark, b"")
+        self._ask_anew()
+        if self._more_comes():
+            mark.unlink()
+            return True
+        return False
+
+    def _more_comes(self) -> bool:
+        """Evaluate what there is; whether there may be more."""
+        if time.monotonic() - self._asked > ASK_SECONDS:
+            self._ask_anew()
+        began, self._did = time.monotonic(), False
+        looked = [self._look(run) for run in self.served]  # of all: one that failed may have been launched again
+        looking = time.monotonic() - began
+        self._pause = 0.0 if self._did else max(POLL_SECONDS, 4 * looking)  # folders of many runs are many files
+        return any(looked)
+
+    def _ask_anew(self) -> None:
+        self._slurm, self._asked = Slurm(self.runs), time.monotonic()
 
     def _look(self, run: RunDir) -> bool:
         """Evaluate what there is of the run; whether more may come."""
@@ -62,13 +86,17 @@ class Evaluator:
         """Whether the work was an evaluation to be done, and was tried."""
         self._leave_if_told()
         order, folder = run.ordered(), work.folder
+        owner = folder.owner()
         if work.task == "train" or order["order"] == "cancel" or (work, order["number"]) in self._failed:
             return False
         if failed_for_good(run, folder, origin()["code"]) or self._liveness.alive(folder):
             return False
-        number = folder.claim(folder.owner(), job_here())
+        if work not in left(run):
+            return False  # another has done it meanwhile
+        number = folder.claim(owner, job_here())
         if number is None:
             return False
+        self._did = True
         if do(cell_here(run.path, self.interruption), work, number, self.interruption) is How.FAILED:
             self._failed.add((work, order["number"]))
         return True

@@ -30,12 +30,12 @@ def train(path: Path, interruption: Interruption) -> None:
 
 def _claimed(run: RunDir) -> tuple[Work, int] | None:
     """The training, if it is left to do and nobody else does it, and the number of the attempt."""
-    training = next((work for work in left(run) if work.task == "train"), None)
-    if training is None or run.cancelled:
-        return None
     owner = run.owner()
     if _is_at_work(run, owner):
         print(f"attempt {owner} works on {run.path}: it is left to that", flush=True)
+        return None
+    training = next((work for work in left(run) if work.task == "train"), None)  # asked after others were waited for
+    if training is None or run.cancelled:
         return None
     number = run.claim(owner, job_here())
     if number is None:

@@ -52,9 +52,9 @@ class Cluster:
         states = self.run("sinfo", "--noheader", "--Node", "--format=%T").split()
         return set(states) == {"idle"}
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 30) -> None:
+    def wait_for(self, what: Callable[[], bool], seconds: float = 30, pause: float = 0.2) -> None:
         try:
-            wait_for(what, seconds)
+            wait_for(what, seconds, pause)
         except AssertionError:
             raise AssertionError(self.run("squeue") + self.run("sinfo")) from None
 

@@ -10,12 +10,10 @@ from diffussm import records
 from diffussm.rundir import RunDir
 from tests import tiny
 from tests.slurm.cluster import Cluster
-from tests.slurm.trouble import mixer
 
 ROOT = Path(__file__).parents[2]
 ARM = "M = 2, P = 1"  # of `one`
 BRIEF: dict[str, Any] = {"training__steps": 2, "training__milestones": [2], "evaluation__samples": 4}
-LONG = {"training.steps": 100_000, "training.milestones": [100_000]}  # minutes: until somebody stops it
 
 
 class Runs:
@@ -63,15 +61,16 @@ class Runs:
         return str(self.states()[arm]["state"])
 
     def wait_for_state(self, state: str, seconds: float = 120, arm: str = ARM) -> None:
+        """Asked for every second, as that takes most of one."""
         try:
-            self.cluster.wait_for(lambda: self.state(arm) == state, seconds)
+            self.cluster.wait_for(lambda: self.state(arm) == state, seconds, pause=1)
         except AssertionError as error:
             told = self.said("ablations/manage.py", "status")
             raise AssertionError(f"{error}\n{told}") from None
 
     def watch(self) -> str:
         """Until nothing is left to do."""
-        return self.said("ablations/manage.py", "watch", "--interval", "0.5")
+        return self.said("ablations/manage.py", "watch", "--interval", "2")
 
     def folders(self) -> list[RunDir]:
         return [RunDir(path.parent) for path in sorted(self.path.glob("*/config.json"))]
@@ -85,12 +84,6 @@ def results_of(run: RunDir) -> tuple[Any, Any]:
     found = [records.read(path) for path in sorted(run.path.glob("milestones/*/*/record.json"))]
     measured = [(r.step, r.key.digest, r.metrics) for r in found if r]
     return measured, [{k: v for k, v in row.items() if k != "seconds_per_step"} for row in run.loss_rows()]
-
-
-def sleepy(cluster: Cluster, folder: Path) -> Runs:
-    """Runs in `folder`, which holds a mixer that takes SLEEP_SECONDS for a step."""
-    mixer(folder, "time.sleep(float(os.environ.get('SLEEP_SECONDS', '0')))")
-    return Runs(cluster, folder / "runs", folder)
 
 
 def local_results(runs: Path, *words: str, folder: Path = ROOT) -> dict[str, Any]:

@@ -4,53 +4,14 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.launching import Runs, local_results
-from tests.slurm.trouble import mixer, until
+from tests.slurm.slow import Slow
 
 OwnCluster = Callable[..., Cluster]
-STEPS = {"training__steps": 400, "training__milestones": [8, 400]}
 TWO_NODES = ["--set-slurm", "nodes=2"]
-
-
-class Slow:
-    """One run that takes a second a step after its first milestone, until it is `released`."""
-
-    def __init__(self, cluster: Cluster, folder: Path, *words: str):
-        self.cluster, self._release = cluster, folder / "released"
-        slow = until(self._release, "time.sleep(0.1 if self.step < 10 else 1)")
-        self.changes: dict[str, Any] = {"model__mixer": mixer(folder, slow), **STEPS}
-        self.runs = Runs(cluster, folder / "runs", folder)
-        self.job, self.run = self.runs.one(*words, **self.changes)
-
-    def wait_for_step(self, step: int, attempt: int = 1) -> None:
-        def is_there() -> bool:
-            said = self.run.state()
-            return said.get("attempt") == attempt and said.get("step", 0) >= step
-
-        self.cluster.wait_for(is_there, 90)
-
-    def node(self) -> int:
-        """The number of the first on which it runs."""
-        nodes = self.cluster.run("squeue", "--noheader", f"--job={self.job}", "--format=%B")
-        return int(nodes.strip().removeprefix("a100-"))
-
-    def release(self) -> None:
-        self._release.touch()
-
-    def results(self) -> dict[str, Any]:
-        """When it is done."""
-        self.release()
-        self.runs.wait_for_state("done")
-        return self.runs.results()
-
-    def local_results(self, folder: Path) -> dict[str, Any]:
-        words = self.runs.grid("--only", "M = 2*", **self.changes)
-        return local_results(folder / "local", *words, folder=folder)
 
 
 @pytest.fixture
