@@ -139,9 +139,7 @@ def _by_scheduler(told: Told, run: RunDir, trains: bool, scheduler: Scheduler) -
     if seen is None:
         return told
     if seen.is_held:
-        return Told(
-            told.name, f"job {seen.job} is held ({seen.why}); scontrol release {seen.job} lets it go", left=True
-        )
+        return Told(told.name, f"job {seen.job} is held: {seen.why} (scontrol release frees it)", left=True)
     if seen.phase == "queued":
         name = "pending" if told.name == "stale" else told.name
         return Told(name, f"job {seen.job} ends" if seen.word == "COMPLETING" else f"job {seen.job} waits ({seen.why})")

@@ -35,9 +35,7 @@ class Evaluator:
     def work(self) -> None:
         """Ends by SystemExit, after a request to be queued again, where the job is cut off."""
         while self._more_comes() or self._more_comes_after_all():
-            self.interruption.sleep(
-                max(POLL_SECONDS, 4 * self._looking)
-            )  # at most a fifth of the time is spent in looking
+            self.interruption.sleep(self._pause)
             self._leave_if_told()
 
     def _more_comes_after_all(self) -> bool:

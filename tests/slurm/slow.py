@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.launching import Runs, local_results
+from tests.slurm.launching import Runs, local_results, results_of
 from tests.slurm.trouble import mixer, until
 
 STEPS = {"training__steps": 400, "training__milestones": [8, 400]}
@@ -44,7 +44,7 @@ class Slow:
         """When it is done."""
         self.release()
         self.runs.wait_for_state("done")
-        return self.runs.results()
+        return {self.run.run_id: results_of(self.run)}
 
     def local_results(self, folder: Path) -> dict[str, Any]:
         words = self.runs.grid(*ONE, **self.changes)

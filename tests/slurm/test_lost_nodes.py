@@ -83,7 +83,7 @@ def test_a_node_that_hangs_while_its_job_runs_elsewhere(breakable: Cluster, tmp_
         os.kill(old, signal.SIGCONT)
     breakable.node("resume", node)
     breakable.wait_for(lambda: not Path(f"/proc/{old}").exists())
-    assert slow.runs.results() == done
+    assert slow.results() == done
     assert slow.run.owner() == 2
     assert slow.runs.state() == "done"
 
