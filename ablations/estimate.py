@@ -104,7 +104,8 @@ class ClusterEstimates(Estimates):
     def _rates(self, p: Planned) -> tuple[float, float]:
         needs, precision = p.run.arm.resources, p.run.config.training.precision
         if gpus := self.gpus(p):
-            return GPU_RATES[precision] * gpus, GPU_RATES[precision]
+            used = min(gpus, self.profile.tasks(needs))  # a task computes on one
+            return GPU_RATES[precision] * used, GPU_RATES[precision]
         return CORE_RATE * self.profile.cpus(needs) * self.profile.tasks(needs), CORE_RATE * self.profile.cpus(needs)
 
     def _rate_words(self, p: Planned) -> str:

@@ -61,8 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     on_cluster = options.executor == "slurm"
     if not on_cluster and (options.profile or options.set_slurm or options.print_sbatch):
         raise UserError("--profile, --set-slurm, --print-sbatch: go with --executor slurm")
-    if options.print_sbatch and not options.dry_run:
-        raise UserError("--print-sbatch: goes with --dry-run")
+    if options.print_sbatch and (not options.dry_run or options.json or options.csv):
+        raise UserError("--print-sbatch: goes with --dry-run, and not with --json or --csv")
+    if on_cluster and options.jobs:
+        raise UserError("--jobs: goes with --executor local; on a cluster --set-slurm throttle=K")
     from ablations.prepare import Asked, selection
     from diffussm.config import parse_settings
 
@@ -78,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         _print_plan(options, asked, planned, whole)
         return 0
     if on_cluster:
-        _submitting(options, asked, planned)  # a mistake in the profile is told before anything is written
+        _submitting(options, asked, planned).refuse()
     for warning in asked.warnings(whole):
         print(f"warning: {warning}", file=sys.stderr)
     if asked.ask(planned, whole, options.replay):

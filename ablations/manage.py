@@ -1,4 +1,5 @@
-"""Live with grids that were launched: `python ablations/manage.py status`. All it says is read from run folders."""
+"""Live with grids that were launched: `python ablations/manage.py status`. What it says is read from run folders; what
+they leave open of jobs is asked of SLURM."""
 
 import argparse
 import sys

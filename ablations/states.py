@@ -1,4 +1,4 @@
-"""How far a run is, told from its folder alone."""
+"""How far a run is, told from its folder, and by a scheduler where the folder leaves it open."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

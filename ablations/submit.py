@@ -19,9 +19,10 @@ from ablations.cluster.site import Site
 from ablations.cluster.submissions import Submission
 from ablations.estimate import ClusterEstimates, Estimate
 from ablations.job import Job
+from ablations.liveness import Liveness
 from ablations.options import RUNS
 from ablations.plan import Planned
-from ablations.work import given_up
+from ablations.work import failed_for_good, given_up
 from diffussm.config import is_outside
 from diffussm.errors import UserError
 
@@ -59,25 +60,38 @@ class Submitting:
             if batch < tasks:
                 raise UserError(f"{p.run.run_id}: training.batch = {batch}: of {tasks} tasks, each needs a sample")
 
+    def refuse(self) -> None:
+        """UserError where nothing can be submitted, before anything is written."""
+        if not commands.is_here():
+            raise UserError("--executor slurm: there is no sbatch here; launch where the cluster's jobs are submitted")
+        if not self.site.answers:
+            raise UserError("--executor slurm: scontrol show config: no answer; is the cluster up?")
+        self.launch().examples()
+
     def _sort(self) -> None:
-        """Each run that is not done is in the hands of a job, or is stopped, or becomes a job."""
-        slurm = Slurm(self.asked.runs)
+        """Each run that is not done is in somebody's hands, or is stopped, or becomes a job."""
+        slurm, liveness = Slurm(self.asked.runs), Liveness(by_mtime=True)
         for run_id, arms in self.unfinished().items():
-            run = arms[0].folder
-            if arms[0].state.name == "cancelled":
-                self.stopped[run_id] = "cancelled by manage.py cancel"
-            elif arms[0].folder.path.exists() and (reason := given_up(run, self.code.name)):
+            run, code = arms[0].folder, self.code.name
+            trains = any(run.trained_steps() < p.steps or p.lost for p in arms)
+            reason = ""
+            if run.path.exists():
+                failed = failed_for_good(run, run, code) if trains else None
+                cancelled = "cancelled by manage.py cancel" if run.cancelled else ""
+                reason = cancelled or given_up(run, code) or (f"training: {failed['reason']}" if failed else "")
+                if cancelled or given_up(run, code):
+                    self.stopped[run_id] = reason
+                    continue
+            if reason:
                 self.stopped[run_id] = reason
-            else:
-                trains = any(p.steps_left for p in arms)
-                if trains and slurm.has(run_id, "train"):
-                    self.in_hand[run_id] = "a job in the queue"
-                elif trains and any(p.state.name == "running" for p in arms):
-                    self.in_hand[run_id] = "another launch"
-                elif trains:
-                    seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
-                    self.trained.append(Job(run, seconds, arms[0].run.arm.resources))
-                self.unmeasured.append(run_id)
+            elif trains and slurm.has(run_id, "train"):
+                self.in_hand[run_id] = "a job in the queue"
+            elif trains and liveness.alive(run):
+                self.in_hand[run_id] = "another launch"
+            elif trains:
+                seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
+                self.trained.append(Job(run, seconds, arms[0].run.arm.resources))
+            self.unmeasured.append(run_id)
 
     def unfinished(self) -> dict[str, list[Planned]]:
         out: dict[str, list[Planned]] = {}
@@ -159,7 +173,7 @@ class Submitting:
             lines[0] += ", as SLURM's default has it: no cluster answers"
         lines[0] += f"; {table.big(t['training_macs_left'])} MACs."
         if t["evaluator"]:
-            lines.append("Evaluations: one more job, which measures milestones as they land.")
+            lines.append("Evaluations: one more job, which lasts as long as milestones may land.")
         if t["seconds_left"] is None:
             lines.append("Time: unknown, as the MACs of some mixers are.")
             return "\n".join(lines)
@@ -180,8 +194,6 @@ class Submitting:
 def submit(folder: Path, submitting: Submitting) -> int:
     """Submit, say what, and return: the jobs need this process no more. The exit code is 1 where runs are stopped."""
     asked, runs = submitting.asked, len({p.run.run_id for p in submitting.planned})
-    if not commands.is_here():
-        raise UserError("--executor slurm: there is no sbatch here; launch where the cluster's jobs are submitted")
     if job := allocation():
         print(f"warning: this is inside job {job}; jobs get an environment without its variables", file=sys.stderr)
     where = "" if folder == RUNS else f" --runs {shlex.quote(str(folder))}"

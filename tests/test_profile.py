@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ablations.cluster.arrays import Array
-from ablations.cluster.profile import PROFILES, load
+from ablations.cluster.options import Value
+from ablations.cluster.profile import PROFILES, Profile, load
 from ablations.executors.slurm import Launch
 from ablations.grid_file import Resources
 from ablations.job import Job
@@ -159,3 +160,62 @@ def test_an_unknown_profile_or_key_is_told(tmp_path: Path) -> None:
 def test_a_folder_whose_name_slurm_would_read_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="--runs"):
         scripts("cpu", tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "four"),
+    [
+        ({"gpus_per_node": 8}, 8, {"gpus_per_node": "4"}),
+        ({"gpus_per_node": "a100:8"}, 8, {"gpus_per_node": "a100:4"}),
+        ({"gpus_per_node": "a100"}, 1, {"gpus_per_node": "a100:1"}),
+        ({"gres": "gpu:a100:8,nvme:1"}, 8, {"gres": "gpu:a100:4,nvme:1"}),
+        ({"gres": "nvme:1,gpu:2"}, 2, {"gres": "nvme:1,gpu:2"}),
+        ({"gpus_per_task": 1, "ntasks_per_node": 8}, 8, {"ntasks_per_node": 4}),
+    ],
+)
+def test_ways_to_ask_for_gpus(options: dict[str, Value], gpus: int, four: dict[str, Value]) -> None:
+    profile = Profile(sbatch=options)
+    assert profile.gpus() == gpus
+    asked = profile.options("train", Resources(gpus=4))
+    assert {name: asked[name] for name in four} == four
+
+
+def test_gpus_in_all_and_tasks_in_all_are_counted() -> None:
+    assert Profile(sbatch={"gpus": 16, "ntasks": 16}).gpus() == 16
+    assert Profile(sbatch={"gpus": 16, "ntasks": 16}).tasks() == 16
+
+
+def test_gpus_that_the_profile_does_not_ask_for_are_refused() -> None:
+    with pytest.raises(UserError, match="the profile asks for no GPUs"):
+        load("cpu").options("train", Resources(gpus=4))
+
+
+def test_the_evaluator_asks_for_gpus_in_one_way() -> None:
+    by_gres = load(
+        "a100", ("gpus_per_node=", "gres=gpu:a100:8", "evaluator.gpus_per_node=", "evaluator.gres=gpu:a100:1")
+    )
+    asked = by_gres.options("evaluate")
+    assert (asked["gres"], asked["gpus_per_node"], asked["nodes"]) == ("gpu:a100:1", "", 1)
+    assert "gres" not in load("a100", ("gres=nvme:1",)).options("evaluate")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[sbatch]\nnodes = '1-2'\n", "[sbatch]\ncpus_per_task = 'x'\n", "[environment]\n'A B;touch x' = '1'\n",
+     "[sbatch]\ncomment = 'a\\ntouch x'\n".replace("'a", '"a').replace("x'", 'x"'), "sbatch = 3\n"],
+)  # fmt: skip
+def test_what_would_break_a_script_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine.toml").write_text(content)
+    with pytest.raises(UserError):
+        load(str(tmp_path / "mine.toml"), ("time=5",))
+
+
+def test_a_time_without_quotes_is_a_time(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[sbatch]\ntime = 12:00:00\n")
+    assert load(str(tmp_path / "mine.toml")).sbatch["time"] == "12:00:00"
+
+
+def test_no_requeue_is_said_to_the_site(tmp_path: Path) -> None:
+    found = options(scripts("a100", tmp_path, ("requeue=false",), sizes=(1,)).split("#!/bin/bash")[1])
+    assert "no-requeue" in found
+    assert "requeue" not in found

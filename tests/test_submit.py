@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations import launch
+from ablations import launch, snapshot
 from ablations.cluster import submissions
 from ablations.cluster.environment import scrubbed
 from ablations.cluster.queue import Seen
@@ -99,10 +99,40 @@ def test_the_environment_of_jobs_is_scrubbed(monkeypatch: pytest.MonkeyPatch) ->
     assert os.environ["SLURM_JOB_ID"] == "1"
 
 
+def test_a_job_number_that_is_taken_is_refused(tmp_path: Path) -> None:
+    Submission("12", "train", ("a",), "code").write(tmp_path)
+    with pytest.raises(UserError, match="numbers began anew"):
+        Submission("12", "train", ("b",), "code").write(tmp_path)
+
+
+def test_what_was_trained_and_not_saved_is_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A heartbeat tells of steps that a kill took along."""
+    assert launch.main(arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")) == 0
+    (run,) = [RunDir(path.parent) for path in tmp_path.glob("*m2p1*/config.json")]
+    for path in (*run.path.glob("checkpoints/*"), *run.path.glob("milestones/*/*/record.json")):
+        path.unlink()
+    assert run.state()["step"] == 24
+    plan = json.loads(planned(capsys, tmp_path, "--json", "--profile", "cpu", "--only", "M = 2*"))
+    assert plan["arrays"] == [1]
+
+
+def test_a_failed_training_is_left_and_its_milestones_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert launch.main(arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")) == 0
+    (run,) = [RunDir(path.parent) for path in tmp_path.glob("*m2p1*/config.json")]
+    for path in (*run.path.glob("checkpoints/*"), run.record(8, next(run.path.glob("milestones/8/*/")).name)):
+        path.unlink()
+    code = snapshot.where(tmp_path, ()).name
+    run.write_state({**run.state(), "phase": "diverged", "reason": "loss is nan", "can_pass": False, "code": code})
+    plan = json.loads(planned(capsys, tmp_path, "--json", "--profile", "cpu", "--only", "M = 2*"))
+    assert (plan["arrays"], plan["evaluator"]) == ([], True)
+
+
 def test_a_submission_tells_the_jobs_of_runs(tmp_path: Path) -> None:
-    Submission("12", "train", ("a", "b"), "code", 1).write(tmp_path)
-    Submission("9", "train", ("a",), "code", 1).write(tmp_path)
-    Submission("13", "evaluate", ("a", "b"), "code", 1).write(tmp_path)
+    Submission("12", "train", ("a", "b"), "code").write(tmp_path)
+    Submission("9", "train", ("a",), "code").write(tmp_path)
+    Submission("13", "evaluate", ("a", "b"), "code").write(tmp_path)
     assert submissions.jobs_of(submissions.read(tmp_path)) == {
         "a": [("9", "train"), ("12_0", "train"), ("13", "evaluate")],
         "b": [("12_1", "train"), ("13", "evaluate")],
@@ -138,10 +168,15 @@ def told(run: RunDir, scheduler: Says) -> tuple[str, bool]:
         ("PREEMPTED", "preempted", True),
         ("FAILED", "failed", True),
         ("CANCELLED", "pending", True),
+        ("UNKNOWN", "pending", True),
     ],
 )
 def test_what_only_the_scheduler_knows(tmp_path: Path, word: str, name: str, left: bool) -> None:
     assert told(tiny.run_folder(tmp_path), Says(word)) == (name, left)
+
+
+def test_a_held_job_is_told_and_left(tmp_path: Path) -> None:
+    assert told(tiny.run_folder(tmp_path), Says("PENDING", "launch failed requeued held")) == ("pending", True)
 
 
 @pytest.mark.parametrize("phase", ["preempted", "timed out"])

@@ -90,7 +90,7 @@ def _probe(runs: Path, profile: Profile) -> Iterator[Check]:
         deadline, seen = time.monotonic() + WAIT_SECONDS, None
         while time.monotonic() < deadline and not answer.exists():
             time.sleep(POLL_SECONDS)
-            seen = queue.look([job]).get(job)
+            seen = (queue.look([job]) or {}).get(job)
             if seen and seen.phase == "ended" and not answer.exists():
                 break
         if not answer.exists():

@@ -1,6 +1,7 @@
 """SLURM's own programs, run and read."""
 
 import getpass
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ def is_here() -> bool:
 
 
 def ask(*words: str) -> str | None:
-    """What a program prints; None where it is missing, fails, or does not answer in time."""
+    """What a program prints, whatever a user's variables would have it show; None where it is missing, fails, or gives
+    no answer in time."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

@@ -1,4 +1,5 @@
-"""How jobs are asked for at a site: a TOML file of sbatch's options, changed by `--set-slurm`. An empty value unsets.
+"""How jobs are asked for at a site: a TOML file of sbatch's options, changed by `--set-slurm`. An option whose value is
+empty is left out.
 
 [sbatch]        options of sbatch by their long names, `-` or `_` alike; of trainings
 [evaluator]     what differs for the job that evaluates milestones
@@ -10,7 +11,6 @@ throttle        runs at a time; 0: as many as the scheduler lets
 """
 
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from ablations.cluster.options import OF_GPUS, Value, count, gpus_of, of_resources
 from ablations.grid_file import Resources
 from ablations.grid_words import describe
 from diffussm.config import Section
@@ -35,7 +36,7 @@ OURS = {  # options that the executor sets
     "parsable": "the executor reads what sbatch answers",
 }
 FLAGS: dict[str, "Value"] = {"true": True, "false": ""}
-Value = str | int | float | bool
+COUNTS = ("nodes", "ntasks", "ntasks_per_node", "cpus_per_task")
 Kind = Literal["train", "evaluate"]
 
 
@@ -52,25 +53,28 @@ class Profile(Section):
 
     def options(self, kind: Kind, needs: Resources | None = None) -> dict[str, Value]:
         """sbatch's options of jobs of a kind, by names with underscores; "" where an option is unset."""
-        options = dict(self.sbatch) | (self.evaluator if kind == "evaluate" else {})
-        return options | (_of_resources(needs, options) if needs and kind == "train" else {})
+        if kind == "train":
+            return dict(self.sbatch) | (of_resources(needs, self.sbatch) if needs else {})
+        own_gpus = any(name in self.evaluator for name in OF_GPUS)  # asked for in one way
+        kept = {name: value for name, value in self.sbatch.items() if not (own_gpus and name in OF_GPUS)}
+        return kept | dict(self.evaluator)
 
     def tasks(self, needs: Resources | None = None) -> int:
         """Processes of one training."""
         options = self.options("train", needs)
-        return int(options.get("nodes") or 1) * int(options.get("ntasks_per_node") or 1)
+        return count(options, "ntasks") or (count(options, "nodes") or 1) * (count(options, "ntasks_per_node") or 1)
 
     def gpus(self, needs: Resources | None = None) -> int:
         """GPUs of one training; 0 where none is asked for."""
         options = self.options("train", needs)
-        nodes, tasks = int(options.get("nodes") or 1), self.tasks(needs)
-        if per_node := _number(options.get("gpus_per_node")) or _gpus_of_gres(options):
-            return nodes * per_node
-        return tasks * _number(options.get("gpus_per_task"))
+        per_node = gpus_of("gpus_per_node", options) or gpus_of("gres", options)
+        if per_node:
+            return (count(options, "nodes") or 1) * per_node
+        return gpus_of("gpus", options) or self.tasks(needs) * gpus_of("gpus_per_task", options)
 
     def cpus(self, needs: Resources | None = None) -> int:
         """Cores of one task."""
-        return int(self.options("train", needs).get("cpus_per_task") or 1)
+        return count(self.options("train", needs), "cpus_per_task") or 1
 
 
 def load(name: str, changes: Sequence[str] = ()) -> Profile:
@@ -86,8 +90,11 @@ def load(name: str, changes: Sequence[str] = ()) -> Profile:
         raise UserError(f"{path}: is no TOML: {error}") from None
     for change in changes:
         _apply(change, content)
+    for name in content.get("environment", {}):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise UserError(f"{path}: environment.{name}: is no name of a variable")
     try:
-        profile = Profile.model_validate_json(json.dumps(content))
+        profile = Profile.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error, Profile, content)}") from None
     return profile.model_copy(
@@ -107,7 +114,7 @@ def _apply(change: str, content: dict[str, Any]) -> None:
     if dot:
         if section not in ("sbatch", "evaluator", "environment"):
             raise unknown("--set-slurm", section, ("sbatch", "evaluator", "environment"))
-        content.setdefault(section, {})[name if section == "environment" else _underscored(name)] = value
+        _table(content, section)[name if section == "environment" else _underscored(name)] = value
     elif key in ("srun", "setup"):
         content[key] = [value] if value else []
     elif key == "throttle":
@@ -115,10 +122,17 @@ def _apply(change: str, content: dict[str, Any]) -> None:
     elif key == "python":
         content[key] = value
     else:
-        options = content.setdefault("sbatch", {})
+        options = _table(content, "sbatch")
         for same in [known for known in options if _underscored(known) == _underscored(key)]:
             del options[same]
         options[_underscored(key)] = value
+
+
+def _table(content: dict[str, Any], section: str) -> dict[str, Any]:
+    table = content.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise UserError(f"{section}: must be a table of options")
+    return table
 
 
 def _named(options: Mapping[str, Value], path: Path, section: str) -> dict[str, Value]:
@@ -128,6 +142,10 @@ def _named(options: Mapping[str, Value], path: Path, section: str) -> dict[str, 
         name = _underscored(key)
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise UserError(f"{path}: {section}.{key}: is no long option of sbatch")
+        if re.search(r"[\x00-\x1f\x7f]", str(value)):
+            raise UserError(f"{path}: {section}.{key}: must be one line, of no control characters")
+        if name in COUNTS and not re.fullmatch(r"[1-9]\d*|", str(value)):
+            raise UserError(f"{path}: {section}.{key} = {value}: allowed: a whole number from 1")
         if name in OURS:
             raise UserError(f"{path}: {section}.{key}: cannot be set: {OURS[name]}")
         if name == "signal" and not re.fullmatch(r"USR2@\d+", str(value)):
@@ -136,44 +154,6 @@ def _named(options: Mapping[str, Value], path: Path, section: str) -> dict[str, 
         if name == "requeue" and str(value).lower() == "false":
             out["no_requeue"] = True  # leaving the option out would leave it to the site
     return out
-
-
-def _of_resources(needs: Resources, options: Mapping[str, Value]) -> dict[str, Value]:
-    """What a level of a grid asks for, in the options that the profile uses: `gpus` GPUs with a task for each, on as
-    many nodes as they fill; `cpus` and `memory_gb` of all tasks together; `hours` until the job is cut off."""
-    out: dict[str, Value] = {}
-    nodes, tasks = int(options.get("nodes") or 1), int(options.get("ntasks_per_node") or 1)
-    if needs.gpus:
-        whole = _number(options.get("gpus_per_node")) or _gpus_of_gres(options) or tasks
-        nodes = math.ceil(needs.gpus / whole)
-        if needs.gpus % nodes:
-            raise UserError(f"resources.gpus = {needs.gpus}: cannot be shared out evenly over {nodes} nodes of {whole}")
-        tasks = needs.gpus // nodes
-        out |= {"nodes": nodes, "ntasks_per_node": tasks}
-        if options.get("gpus_per_node"):
-            out["gpus_per_node"] = re.sub(r"\d+$", str(tasks), str(options["gpus_per_node"]))
-        elif _gpus_of_gres(options):
-            out["gres"] = re.sub(r"\d+$", str(tasks), str(options["gres"]))
-    if needs.cpus:
-        out["cpus_per_task"] = math.ceil(needs.cpus / (nodes * tasks))
-    if needs.memory_gb:
-        out |= {"mem": f"{math.ceil(needs.memory_gb / nodes * 1024)}M"}
-    if needs.hours:
-        minutes = math.ceil(needs.hours * 60)
-        out["time"] = f"{minutes // 60}:{minutes % 60:02d}:00"
-    return out
-
-
-def _gpus_of_gres(options: Mapping[str, Value]) -> int:
-    """GPUs per node of an option like gres=gpu:a100:8."""
-    gres = str(options.get("gres") or "")
-    return _number(gres) if gres.startswith("gpu") else 0
-
-
-def _number(value: Value | None) -> int:
-    """The count at the end of an option such as 8 or a100:8; 0 where it is unset."""
-    found = re.search(r"(?:^|:)(\d+)$", str(value or ""))
-    return int(found[1]) if found else int(bool(value))
 
 
 def _underscored(name: str) -> str:

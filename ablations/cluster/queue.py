@@ -37,22 +37,23 @@ class Seen:
 
 def in_queue() -> dict[str, Seen] | None:
     """The user's jobs that wait or run, elements of arrays one by one; None where the scheduler does not answer."""
-    text = ask("squeue", "--noheader", "--array", "--user", user(), "--format", "%i|%T|%r")
+    text = ask("squeue", "--noheader", "--all", "--array", "--user", user(), "--format", "%i|%T|%r")
     if text is None:
         return None
     names = ("job", "word", "why")
     return {row["job"]: Seen(row["job"], row["word"], row["why"]) for row in rows(text, names)}
 
 
-def look(jobs: Collection[str]) -> dict[str, Seen]:
-    """What is known of the jobs; those that nobody knows of any more, or not yet, are left out."""
-    if not jobs:
-        return {}
-    queued = in_queue() or {}
+def look(jobs: Collection[str]) -> dict[str, Seen] | None:
+    """What is known of the jobs, UNKNOWN what nobody remembers; None where the scheduler does not answer."""
+    queued = in_queue()
+    if queued is None:
+        return None
     found = {job: queued[job] for job in jobs if job in queued}
     rest = [job for job in jobs if job not in found]
     found |= _accounted(rest)
-    return found | _remembered([job for job in rest if job not in found])
+    found |= _remembered([job for job in rest if job not in found])
+    return {job: Seen(job, "UNKNOWN") for job in jobs} | found
 
 
 def _accounted(jobs: Collection[str]) -> dict[str, Seen]:
@@ -68,7 +69,8 @@ def _accounted(jobs: Collection[str]) -> dict[str, Seen]:
 def _remembered(jobs: Collection[str]) -> dict[str, Seen]:
     """What slurmctld still has in memory of jobs that ended a while ago, where nothing is accounted."""
     out = {}
-    for job in list(jobs)[-MOST_ASKED_SINGLY:]:
+    newest = sorted(jobs, key=lambda job: [int(part) for part in job.split("_")])[-MOST_ASKED_SINGLY:]
+    for job in newest:
         text = ask("scontrol", "show", "job", "-o", job)
         fields = dict(word.split("=", 1) for word in (text or "").split() if "=" in word)
         if "JobState" in fields:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.cluster.queue import in_queue
+from diffussm.errors import UserError
 from diffussm.rundir import RunDir
 from diffussm.workdir import link_first, read_json, to_json
 
@@ -22,7 +23,6 @@ class Submission:
     kind: Literal["train", "evaluate"]
     runs: tuple[str, ...]  # ids
     code: str  # digest of the copy of the code that it runs
-    tasks: int
 
     def elements(self) -> list[tuple[str, tuple[str, ...]]]:
         """Each job with the ids of its runs."""
@@ -31,7 +31,10 @@ class Submission:
         return [(f"{self.job}_{index}", (run,)) for index, run in enumerate(self.runs)]
 
     def write(self, runs: Path) -> None:
-        link_first(folder(runs) / f"{self.job}.json", to_json(self.__dict__))
+        """UserError where a job of that number was submitted before, as on another cluster."""
+        path = folder(runs) / f"{self.job}.json"
+        if not link_first(path, to_json(self.__dict__)):
+            raise UserError(f"{path}: is another job's, of a cluster whose numbers began anew: give another --runs")
 
 
 def closing(runs: Path, job: str) -> Path:

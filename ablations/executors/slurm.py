@@ -20,8 +20,10 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 
 from ablations.cluster import submissions
 from ablations.cluster.arrays import Array
+from ablations.cluster.commands import tell
 from ablations.cluster.environment import scrubbed
-from ablations.cluster.profile import Kind, Profile, Value
+from ablations.cluster.options import Value
+from ablations.cluster.profile import Kind, Profile
 from ablations.cluster.submissions import Submission
 from ablations.grid_file import Resources
 from ablations.node.interruption import NOTICE
@@ -67,29 +69,32 @@ class Launch:
 
     def submit(
         self, arrays: Sequence[Array], evaluated: Callable[[], Sequence[str]], told: Callable[[Submission], None]
-    ) -> list[Submission]:
+    ) -> None:
         """One sbatch for each array, then the evaluator of the runs whose ids `evaluated` gives then; each is recorded,
         and `told`, at once. UserError with SLURM's words where it refuses: what was submitted before goes on."""
-        out: list[Submission] = []
+        before = ""
         with scrubbed():
             for array in arrays:
-                executor = self._executor("train", array.needs, out[-1].job if array.waits else "")
+                executor = self._executor("train", array.needs, before if array.waits else "")
                 work = [Training(str(job.run.path.absolute())) for job in array.jobs]
                 runs = tuple(job.run.run_id for job in array.jobs)
-                out.append(self._submitted(executor, "train", work, runs, self.profile.tasks(array.needs)))
-                told(out[-1])
+                submission = self._submitted(executor, "train", work, runs)
+                before = submission.job
+                told(submission)
             if ids := tuple(evaluated()):
                 all_of_them = Evaluations(str(self.runs.absolute()), ids)
-                out.append(self._submitted(self._executor("evaluate"), "evaluate", [all_of_them], ids, 1))
-                told(out[-1])
-        return out
+                told(self._submitted(self._executor("evaluate"), "evaluate", [all_of_them], ids))
 
     def _submitted(
-        self, executor: "Executor", kind: Kind, work: Sequence[Callable[[], None]], runs: tuple[str, ...], tasks: int
+        self, executor: "Executor", kind: Kind, work: Sequence[Callable[[], None]], runs: tuple[str, ...]
     ) -> Submission:
         jobs = self._submit(executor, work)
-        submission = Submission(jobs[0].job_id.partition("_")[0], kind, runs, self.code.name, tasks)
-        submission.write(self.runs)
+        submission = Submission(jobs[0].job_id.partition("_")[0], kind, runs, self.code.name)
+        try:
+            submission.write(self.runs)
+        except UserError:
+            tell("scancel", submission.job)  # nobody would know whose it is
+            raise
         return submission
 
     @staticmethod
@@ -115,13 +120,13 @@ class Launch:
             options=options,
             # srun does not take the batch script's --cpus-per-task since SLURM 22.05
             srun=[*self.profile.srun, *([f"--cpus-per-task={cpus}"] if cpus else [])],
-            setup=[*self._variables(int(cpus or 1)), *self.profile.setup],
+            setup=[*self._variables(int(cpus or 1), str(options.get("signal", ""))), *self.profile.setup],
             throttle=self.profile.throttle if kind == "train" else 0,
         )
 
-    def _variables(self, cpus: int) -> Iterable[str]:
+    def _variables(self, cpus: int, signal: str) -> Iterable[str]:
         values = {"OMP_NUM_THREADS": str(cpus)}
-        if found := re.fullmatch(r"USR2@(\d+)", str(self.profile.sbatch.get("signal", ""))):
+        if found := re.fullmatch(r"USR2@(\d+)", signal):
             values[NOTICE] = found[1]
         values |= self.profile.environment
         yield from (f"export {name}={shlex.quote(value)}" for name, value in values.items())
@@ -135,7 +140,9 @@ class Executor(submitit.SlurmExecutor):
         self, folder: Path, python: str, options: dict[str, Any], srun: list[str], setup: list[str], throttle: int
     ):
         if any(sign in str(folder) for sign in SLURM_WOULD_READ):
-            raise UserError(f"--runs: {folder}: SLURM takes % and \\ in names of logs for its own; allowed: others")
+            raise UserError(
+                f"--runs: {folder}: must hold no %, no \\ and no line break, which SLURM reads in names of logs"
+            )
         super().__init__(folder, max_num_timeout=sys.maxsize, python=python)
         self._options, self._throttle_runs = options, throttle
         given = {name: value for name, value in options.items() if value != ""}

@@ -18,6 +18,7 @@ from diffussm.workdir import write_whole
 
 POLL_SECONDS = 5.0  # between looks for milestones
 ASK_SECONDS = 30.0  # between questions to the scheduler
+IDLE_SECONDS = 120.0  # until it makes room for what it waits for
 
 
 class Evaluator:
@@ -29,14 +30,24 @@ class Evaluator:
         self._liveness = Liveness()
         self._failed: set[tuple[Work, int]] = set()  # and the last order at that time
         self._pause = 0.0  # seconds before the next look
-        self._did = False  # anything in the last look
+        self._did = self._at_work = False  # this one, or anybody, in the last look
+        self._idle_since = time.monotonic()
         self._ask_anew()
 
     def work(self) -> None:
         """Ends by SystemExit, after a request to be queued again, where the job is cut off."""
         while self._more_comes() or self._more_comes_after_all():
+            self._make_room_if_idle()
             self.interruption.sleep(self._pause)
             self._leave_if_told()
+
+    def _make_room_if_idle(self) -> None:
+        """Where all that is waited for waits in the queue, it may wait for what this job holds."""
+        if self._did or self._at_work:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since > IDLE_SECONDS:
+            self.interruption.make_room()
+            raise SystemExit(0)
 
     def _more_comes_after_all(self) -> bool:
         """Asked once a launch that comes now does not count on this job any more."""
@@ -52,7 +63,7 @@ class Evaluator:
         """Evaluate what there is; whether there may be more."""
         if time.monotonic() - self._asked > ASK_SECONDS:
             self._ask_anew()
-        began, self._did = time.monotonic(), False
+        began, self._did, self._at_work = time.monotonic(), False, False
         looked = [self._look(run) for run in self.served]  # of all: one that failed may have been launched again
         looking = time.monotonic() - began
         self._pause = 0.0 if self._did else max(POLL_SECONDS, 4 * looking)  # folders of many runs are many files
@@ -70,6 +81,9 @@ class Evaluator:
         except UserError as error:  # a damaged folder is not the others' matter
             print(f"error: {error}", file=sys.stderr, flush=True)
             return False
+        except OSError as error:  # nor is a file system that is away for a while
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return True
 
     def _comes(self, run: RunDir) -> bool:
         """Whether milestones of the run may still land, or another evaluates what has."""
@@ -77,8 +91,13 @@ class Evaluator:
         if run.cancelled:
             return False
         if any(self._liveness.alive(work.folder) for work in works):
+            self._at_work = True
             return True
-        return any(work.task == "train" for work in works) and self._slurm.has(run.run_id, "train")
+        if not any(work.task == "train" for work in works) or not self._slurm.has(run.run_id, "train"):
+            return False
+        seen = self._slurm.of(run.run_id, "train")
+        self._at_work = self._at_work or seen is None or seen.phase == "running"
+        return True
 
     def _evaluated(self, run: RunDir, work: Work) -> bool:
         """Whether the work was an evaluation to be done, and was tried."""

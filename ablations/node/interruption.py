@@ -26,7 +26,7 @@ class Interruption:
         self.phase = ""
         self._terminated = self._requeued = False
         self._stop: Callable[[str, str], object] | None = None
-        self._ends = float("inf")  # as this process' clock counts
+        self._ends = float("inf")  # as this process' clock counts; the first task knows, and tells
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, self._hear)
         if is_first_task():
@@ -37,6 +37,13 @@ class Interruption:
         self._stop = stop
         if self.phase:
             stop(REASONS[self.phase], self.phase)
+
+    def seconds_left(self) -> float:
+        return self._ends - time.monotonic()
+
+    def learn(self, seconds_left: float) -> None:
+        """How long there is until the time limit."""
+        self._ends = time.monotonic() + seconds_left
 
     def sleep(self, seconds: float) -> None:
         """Until a signal comes, or the time is over."""
@@ -52,6 +59,10 @@ class Interruption:
         if complaint := tell("scontrol", "requeue", job_here()):
             print(f"job {job_here()} cannot be queued again: {complaint}", flush=True)
 
+    def make_room(self) -> None:
+        """Queue this job again, behind those that are worth more."""
+        self.requeue("preempted")
+
     def _hear(self, number: int, _: Any) -> None:
         if number == signal.SIGTERM:
             self._terminated = True
@@ -62,7 +73,7 @@ class Interruption:
 
     def _which(self) -> str:
         notice = float(os.environ.get(NOTICE, "0")) + EARLIER_SECONDS
-        return "timed out" if self._ends - time.monotonic() <= notice else "preempted"
+        return "timed out" if self.seconds_left() <= notice else "preempted"
 
 
 def job_here() -> str:

@@ -18,6 +18,7 @@ WATCH_SECONDS = 1.0  # between looks at a heartbeat
 def train(path: Path, interruption: Interruption) -> None:
     """As far as its requests ask, unless another does it. Ends by SystemExit where it fails or is cut off."""
     with of_environment() as processes:
+        interruption.learn(processes.from_first(interruption.seconds_left()))
         run = RunDir(path)
         cell, how = cell_here(path, interruption, processes), How.DONE
         while how is How.DONE and (claimed := processes.of_first(partial(_claimed, run))):

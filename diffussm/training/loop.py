@@ -35,7 +35,7 @@ class Superseded(Stopped):
 class Preempted(Stopped):
     """The work was asked to leave; what it did is kept, and whoever takes it up goes on from there.
 
-    `phase` is how the attempt ends: stopped, cancelled or preempted.
+    `phase` is how the attempt ends: stopped, cancelled, preempted or timed out.
     """
 
     def __init__(self, reason: str, phase: str = "stopped", step: int | None = None):

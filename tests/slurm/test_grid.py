@@ -12,7 +12,8 @@ import pytest
 
 from ablations.cluster.queue import RUNNING
 from tests.slurm.cluster import Cluster
-from tests.slurm.launching import BRIEF, ROOT, Runs, local_results
+from tests.slurm.launching import ARM, BRIEF, ROOT, Runs, local_results
+from tests.slurm.slow import Slow
 
 
 def test_six_runs_two_at_a_time_are_what_the_local_executor_makes(cluster: Cluster, tmp_path: Path) -> None:
@@ -66,6 +67,37 @@ def test_the_launching_shell_may_go_and_another_launch_leaves_what_is_in_hand(cl
     assert again.count("left to a job in the queue") >= 2
     assert runs.watch().endswith("3 runs: 3 done\n")
     assert [run.owner() for run in runs.folders()] == [1, 1, 1]
+
+
+def test_a_milestone_is_measured_while_its_training_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    slow = Slow(cluster, tmp_path)
+    cluster.wait_for(lambda: any(slow.run.path.glob("milestones/8/*/record.json")), 120)
+    assert slow.run.state()["phase"] == "train"
+    assert slow.runs.state() == "running"
+    cluster.run("scancel", slow.job)
+
+
+def test_status_knows_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """That a job waits, why, and that it is gone."""
+    runs = Runs(cluster, tmp_path / "runs")
+    job, _ = runs.one("--set-slurm", "begin=now+1hour", **BRIEF)
+    (found,) = [row for row in runs.states().values() if row["arm"] == ARM]
+    assert (found["state"], found["reason"]) == ("pending", f"job {job} waits (BeginTime)")
+    cluster.run("scancel", job)
+    cluster.wait_for(lambda: runs.states()[ARM]["left"], 10)
+
+
+def test_a_launch_from_inside_an_allocation(cluster: Cluster, tmp_path: Path) -> None:
+    runs = Runs(cluster, tmp_path / "runs")
+    words = runs.grid("--executor", "slurm", "--profile", "cpu", "--only", "M = 2*", **BRIEF)
+    launch = [sys.executable, ROOT / "ablations/launch.py", *words, "--runs", runs.path]
+    inside = cluster.tried("srun", "--ntasks=1", "--mem=2G", "--gres=gpu:2", "env", "WORLD_SIZE=8", *launch)
+    assert inside.returncode == 0, inside.stderr
+    assert "warning: this is inside job" in inside.stderr
+    runs.wait_for_state("done")
+    said = "".join(path.read_text() for path in runs.path.glob("slurm/*_log.out"))
+    assert "task 1 of 1" in said
+    assert "GPUs" not in said
 
 
 def test_two_launches_at_once_run_nothing_twice(cluster: Cluster, tmp_path: Path) -> None:
