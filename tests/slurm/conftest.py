@@ -23,7 +23,9 @@ def pytest_pycollect_makemodule() -> None:
 
 @pytest.fixture(scope="session")
 def clusters() -> Path:
-    return Path(os.environ["SLURM_TESTS"])
+    folder = Path(os.environ["SLURM_TESTS"])
+    os.environ["DIFFUSSM_CACHE"] = str(folder / "cache")  # of jobs too
+    return folder
 
 
 def ports(cluster: int) -> int:

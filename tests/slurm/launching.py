@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ablations.cell import Cell
+from ablations.work import is_done
 from diffussm import records
 from diffussm.rundir import RunDir
 from tests import tiny
@@ -17,15 +19,15 @@ BRIEF: dict[str, Any] = {"training__steps": 2, "training__milestones": [2], "eva
 
 
 class Runs:
-    """The run folders below `path`, and the jobs of `cluster` that work on them. Commands are run in `folder`."""
+    """The run folders below `path`, and the jobs of `cluster` that work on them."""
 
-    def __init__(self, cluster: Cluster, path: Path, folder: Path = ROOT):
-        self.cluster, self.path, self.folder = cluster, path, folder
+    def __init__(self, cluster: Cluster, path: Path):
+        self.cluster, self.path = cluster, path
 
     def tried(self, script: str, *words: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, ROOT / script, *words, "--runs", self.path]
+        command: list[str | Path] = [sys.executable, ROOT / script, *words, "--runs", self.path]
         environment = {**self.cluster.env, **(env or {})}
-        return subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, text=True)
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
     def said(self, script: str, *words: str) -> str:
         done = self.tried(script, *words)
@@ -61,9 +63,12 @@ class Runs:
         return str(self.states()[arm]["state"])
 
     def wait_for_state(self, state: str, seconds: float = 120, arm: str = ARM) -> None:
-        """Asked for every second, as that takes most of one."""
+        """Asked for now and then, as that takes most of a second; of runs that are done their folders tell first."""
+        run = RunDir(self.path / self.states()[arm]["run"])
         try:
-            self.cluster.wait_for(lambda: self.state(arm) == state, seconds, pause=1)
+            if state == "done":
+                self.cluster.wait_for(lambda: is_done(run), seconds)
+            self.cluster.wait_for(lambda: self.state(arm) == state, seconds, pause=2)
         except AssertionError as error:
             told = self.said("ablations/manage.py", "status")
             raise AssertionError(f"{error}\n{told}") from None
@@ -86,10 +91,19 @@ def results_of(run: RunDir) -> tuple[Any, Any]:
     return measured, [{k: v for k, v in row.items() if k != "seconds_per_step"} for row in run.loss_rows()]
 
 
-def local_results(runs: Path, *words: str, folder: Path = ROOT) -> dict[str, Any]:
-    """The same by the local executor."""
-    command = [sys.executable, ROOT / "ablations/launch.py", *words, "--runs", runs]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+def undisturbed(run: RunDir, folder: Path) -> tuple[Any, Any]:
+    """What the same run gives in this process, alone."""
+    copy = RunDir.create(folder, run.config())
+    for asked in run.requests():
+        copy.add_request(asked)
+    Cell(copy.path).work()
+    return results_of(copy)
+
+
+def local_results(runs: Path, *words: str) -> dict[str, Any]:
+    """The results of all runs by the local executor."""
+    command: list[str | Path] = [sys.executable, ROOT / "ablations/launch.py", *words, "--runs", runs]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return {path.parent.name: results_of(RunDir(path.parent)) for path in sorted(runs.glob("*/config.json"))}
 

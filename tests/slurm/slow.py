@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.launching import Runs, local_results, results_of
-from tests.slurm.trouble import mixer, until
+from tests.slurm.launching import Runs, results_of, undisturbed
+from tests.slurm.trouble import trouble, until
 
-STEPS = {"training__steps": 400, "training__milestones": [8, 400]}
+STEPS: dict[str, Any] = {"training__steps": 400, "training__milestones": [8, 400]}
 ONE = ("--only", "M = 2*")
 
 
@@ -15,15 +15,14 @@ class Slow:
     """One run that takes a second a step after its first milestone, until it is `released`."""
 
     def __init__(self, cluster: Cluster, folder: Path, *words: str):
-        self.cluster, self._release = cluster, folder / "released"
-        slow = until(self._release, "time.sleep(0.1 if self.step < 10 else 1)")
-        self.changes: dict[str, Any] = {"model__mixer": mixer(folder, slow), **STEPS}
-        self.runs = Runs(cluster, folder / "runs", folder)
-        self.job, self.run = self.runs.one(*words, **self.changes)
+        self.cluster, self._folder, self._release = cluster, folder, folder / "released"
+        self._slow = trouble(folder, until(self._release, "time.sleep(0.1 if steps < 10 else 1)"))
+        self.runs = Runs(cluster, folder / "runs")
+        self.job, self.run = self.runs.one(*self._slow, *words, **STEPS)
 
     def launch(self, *words: str) -> str:
         """Launch it again; the training's job."""
-        return self.runs.launch(*ONE, *words, **self.changes)[0]
+        return self.runs.launch(*ONE, *self._slow, *words, **STEPS)[0]
 
     def wait_for_step(self, step: int, attempt: int = 1) -> None:
         def is_there() -> bool:
@@ -40,12 +39,11 @@ class Slow:
     def release(self) -> None:
         self._release.touch()
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> tuple[Any, Any]:
         """When it is done."""
         self.release()
         self.runs.wait_for_state("done")
-        return {self.run.run_id: results_of(self.run)}
+        return results_of(self.run)
 
-    def local_results(self, folder: Path) -> dict[str, Any]:
-        words = self.runs.grid(*ONE, **self.changes)
-        return local_results(folder / "local", *words, folder=folder)
+    def undisturbed(self) -> tuple[Any, Any]:
+        return undisturbed(self.run, self._folder / "undisturbed")

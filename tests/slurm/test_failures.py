@@ -1,5 +1,6 @@
 """What goes wrong inside a job is told, and tried again only where that may help."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.launching import BRIEF, Runs
-from tests.slurm.trouble import mixer, until
+from tests.slurm.trouble import trouble, until
 
 FAILING, OTHER = "M = 1, P = 1", "M = 2, P = 1"
 TWO_TASKS = ["--set-slurm", "ntasks-per-node=2"]
@@ -16,12 +17,11 @@ TWO_TASKS = ["--set-slurm", "ntasks-per-node=2"]
 def test_what_raises_is_not_tried_again_before_that_is_ordered(cluster: Cluster, tmp_path: Path) -> None:
     """Another run goes on meanwhile, and one evaluator serves both, whenever their weights come."""
     mended, enough = tmp_path / "mended", tmp_path / "enough"
-    trouble = until(mended, "if self.config.hourglass == 1: raise ValueError('no such luck')") + "\n"
-    trouble += until(enough, "if self.config.hourglass == 2: time.sleep(1)")
-    runs = Runs(cluster, tmp_path / "runs", tmp_path)
+    code = until(mended, "if config.model.hourglass == 1: raise ValueError('no such luck')") + "\n"
+    code += until(enough, "if config.model.hourglass == 2: time.sleep(1)")
+    runs = Runs(cluster, tmp_path / "runs")
     changes: dict[str, Any] = {"training__steps": 200, "training__milestones": [200]}
-    changes["model__mixer"] = mixer(tmp_path, trouble)
-    words = ["--only", FAILING, "--only", OTHER]
+    words = ["--only", FAILING, "--only", OTHER, *trouble(tmp_path, code)]
     _, evaluator = runs.launch(*words, **changes)
     runs.wait_for_state("failed", arm=FAILING)
     assert runs.states()[FAILING]["reason"] == "ValueError: no such luck"
@@ -43,9 +43,9 @@ def test_what_raises_is_not_tried_again_before_that_is_ordered(cluster: Cluster,
 
 
 def test_the_task_that_raises_is_told_and_not_those_that_it_takes_along(cluster: Cluster, tmp_path: Path) -> None:
-    trouble = "if self.step == 3 and distributed.get_rank() == 1: raise ValueError('no such luck')"
-    runs = Runs(cluster, tmp_path / "runs", tmp_path)
-    job, run = runs.one(*TWO_TASKS, model__mixer=mixer(tmp_path, trouble))
+    code = "if steps == 3 and rank == 1: raise ValueError('no such luck')"
+    runs = Runs(cluster, tmp_path / "runs")
+    job, run = runs.one(*TWO_TASKS, *trouble(tmp_path, code))
     runs.wait_for_state("failed", 60)
     assert runs.states()[OTHER]["reason"] == "rank 1: ValueError: no such luck"
     assert "raise ValueError('no such luck')" in run.output(1, rank=1).read_text()
@@ -55,9 +55,11 @@ def test_the_task_that_raises_is_told_and_not_those_that_it_takes_along(cluster:
 
 @pytest.mark.parametrize("which", ["cluster", "cluster_without_accounting"])
 def test_a_sudden_death_is_told(which: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """By sacct, or by what slurmctld remembers."""
-    runs = Runs(request.getfixturevalue(which), tmp_path / "runs", tmp_path)
-    job, _ = runs.one(model__mixer=mixer(tmp_path, "os._exit(7)"))
+    """By sacct, or by what slurmctld remembers, once its last sign of life is old, as it is made here."""
+    runs = Runs(request.getfixturevalue(which), tmp_path / "runs")
+    job, run = runs.one(*trouble(tmp_path, "os._exit(7)"))
+    runs.cluster.wait_for(lambda: run.owner() == 1 and job not in runs.cluster.jobs(), 60)
+    os.utime(run.path / "state.json", (1, 1))
     runs.wait_for_state("failed")
     assert f"job {job} ended (FAILED, exit code 7:0)" in runs.states()[OTHER]["reason"]
 

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.slow import Slow
+from tests.slurm.slow import STEPS, Slow
 
 
 def test_a_time_limit_is_no_end(cluster: Cluster, tmp_path: Path) -> None:
     """A limit of a minute in a run that takes longer: saved, queued again, and the same to the bit in the end."""
     slow = Slow(cluster, tmp_path, "--set-slurm", "time=1", "--set-slurm", "signal=USR2@5")
     slow.runs.wait_for_state("timed out")
-    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.results() == slow.undisturbed()
     assert slow.run.owner() >= 2
 
 
@@ -22,7 +22,7 @@ def test_cut_off_oftener_than_submitit_would_allow(cluster: Cluster, tmp_path: P
         slow.wait_for_step(1, attempt)
         cluster.run("scancel", "--signal=USR2", slow.job)
         cluster.wait_for(lambda: slow.run.state()["phase"] == "preempted")
-    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.results() == slow.undisturbed()
     assert slow.run.owner() == 6
 
 
@@ -33,7 +33,7 @@ def test_preemption_by_a_higher_partition(own_cluster: Callable[..., Cluster], t
     slow.wait_for_step(10)
     cluster.submit("sleep 5", "--partition=a100", "--exclusive")
     slow.runs.wait_for_state("preempted")
-    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.results() == slow.undisturbed()
     assert slow.run.owner() == 2
 
 
@@ -54,22 +54,22 @@ def test_what_is_cancelled_stays_cancelled(cluster: Cluster, tmp_path: Path) -> 
     cluster.wait_for(lambda: again not in cluster.jobs())
     assert slow.run.owner() == 2
     slow.launch()
-    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.results() == slow.undisturbed()
     assert slow.run.owner() == 3
 
 
 def test_manage_cancels_what_runs_and_what_waits(cluster: Cluster, tmp_path: Path) -> None:
     slow = Slow(cluster, tmp_path)
     slow.wait_for_step(10)
-    array, *_ = slow.runs.launch("--set-slurm", "begin=now+1hour", **slow.changes)  # the two other arms
+    array, *_ = slow.runs.launch("--set-slurm", "begin=now+1hour", **STEPS)  # the two other arms
     slow.runs.said("ablations/manage.py", "cancel")
     cluster.wait_for(lambda: not {slow.job, f"{array}_0", f"{array}_1"} & set(cluster.jobs()), 60)
     assert {row["state"] for row in slow.runs.states().values()} == {"cancelled"}
-    words = slow.runs.grid("--executor", "slurm", "--profile", "cpu", **slow.changes)
+    words = slow.runs.grid("--executor", "slurm", "--profile", "cpu", **STEPS)
     refused = slow.runs.tried("ablations/launch.py", *words)
     assert refused.returncode == 1
     assert "Submitted" not in refused.stdout
     assert refused.stderr.count("not submitted: cancelled") == 3
     slow.runs.said("ablations/manage.py", "retry", "--cancelled")
     slow.launch()
-    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.results() == slow.undisturbed()

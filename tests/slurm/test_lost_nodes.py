@@ -36,7 +36,7 @@ def test_a_slurmd_that_comes_back_in_time(own_cluster: OwnCluster, tmp_path: Pat
     cluster.node("kill", 1)
     slow.wait_for_step(12)
     cluster.node("start", 1)
-    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.results() == slow.undisturbed()
     assert slow.run.owner() == 1
 
 
@@ -48,7 +48,7 @@ def test_a_node_set_down(breakable: Cluster, tmp_path: Path) -> None:
     while slow.run.owner() < 2:
         seen.add(slow.runs.state())
     assert seen <= {"running", "pending", "stale", "node failed"}, seen
-    assert slow.results() == slow.local_results(tmp_path)
+    assert slow.results() == slow.undisturbed()
     assert slow.run.owner() == 2
 
 
@@ -78,7 +78,7 @@ def test_a_node_that_hangs_while_its_job_runs_elsewhere(breakable: Cluster, tmp_
     slow.wait_for_step(10, attempt=2)
     assert frozen == Path(f"/proc/{old}/cmdline").exists()
     done = slow.results()
-    assert done == slow.local_results(tmp_path)
+    assert done == slow.undisturbed()
     if frozen:
         os.kill(old, signal.SIGCONT)
     breakable.node("resume", node)
@@ -94,6 +94,6 @@ def test_without_requeue_the_next_launch_goes_on(breakable: Cluster, tmp_path: P
     lose(breakable, slow.node())
     slow.runs.wait_for_state("node failed")
     assert slow.runs.states()["M = 2, P = 1"]["left"]
-    slow.runs.one(**slow.changes)
-    assert slow.results() == slow.local_results(tmp_path)
+    slow.launch()
+    assert slow.results() == slow.undisturbed()
     assert slow.run.owner() == 2

@@ -1,39 +1,57 @@
-"""Mixers from outside that go wrong in training as a test wants it."""
+"""Jobs whose trainings go wrong, or slowly, as a test wants it: Python itself is told to change the trainer in them."""
 
 from pathlib import Path
 from textwrap import indent
 
-MIXER = """\
+SITE = """\
+import importlib.abc
+import importlib.util
 import os
+import sys
 import time
 from pathlib import Path
 
-import torch
-from torch import distributed, nn
+
+class Hook(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "diffussm.training.loop":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def loaded(module):
+            load(module)
+            change(module.Trainer)
+
+        spec.loader.exec_module = loaded
+        return spec
 
 
-class Mixer(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.linear = nn.Linear(config.width, 2 * config.width)
-        self.config, self.step = config, 0
+def change(trainer):
+    step, steps = trainer.step, 0
 
-    def forward(self, u):
-        if self.training:
-            self.step += 1
-            self.go_wrong(u)
-        return self.linear(u)
+    def troubled(self):
+        nonlocal steps
+        steps += 1
+        config, rank = self.config, self.processes.rank
+TROUBLE
+        return step(self)
 
-    def go_wrong(self, u):
+    trainer.step = troubled
+
+
+sys.meta_path.insert(0, Hook())
 """
 
 
-def mixer(folder: Path, trouble: str) -> str:
-    """Write to the folder one that does `trouble` at each step that it counts, and say what its name is there."""
-    (folder / "trouble.py").write_text(MIXER + indent(trouble, " " * 8) + "\n")
-    return "trouble:Mixer"
+def trouble(folder: Path, code: str) -> list[str]:
+    """What a launch must be told for its jobs to do that at each step. The code knows `steps` (of its process), `rank`
+    and `config`."""
+    (folder / "sitecustomize.py").write_text(SITE.replace("TROUBLE", indent(code, " " * 8)))
+    return ["--set-slurm", f"environment.PYTHONPATH={folder}"]
 
 
-def until(file: Path, trouble: str) -> str:
-    """The trouble, as long as that file is not there."""
-    return f"if not Path({str(file)!r}).exists():\n{indent(trouble, '    ')}"
+def until(file: Path, code: str) -> str:
+    """The code, as long as that file is not there."""
+    return f"if not Path({str(file)!r}).exists():\n{indent(code, '    ')}"
