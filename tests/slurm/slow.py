@@ -7,7 +7,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.launching import Runs, results_of, undisturbed
 from tests.slurm.trouble import trouble, until
 
-STEPS: dict[str, Any] = {"training__steps": 400, "training__milestones": [8, 400]}
+STEPS: dict[str, Any] = {"training__steps": 120, "training__milestones": [8, 120]}
 ONE = ("--only", "M = 2*")
 
 

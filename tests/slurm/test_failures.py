@@ -66,8 +66,8 @@ def test_a_sudden_death_is_told(which: str, tmp_path: Path, request: pytest.Fixt
 
 def test_a_grid_needs_no_accounting(cluster_without_accounting: Cluster, tmp_path: Path) -> None:
     runs = Runs(cluster_without_accounting, tmp_path / "runs")
-    runs.launch(**BRIEF)
-    assert runs.watch().endswith("3 runs: 3 done\n")
+    runs.one(**BRIEF)
+    runs.wait_for_state("done")
 
 
 def test_what_sbatch_refuses_leaves_nothing_behind(cluster: Cluster, tmp_path: Path) -> None:
