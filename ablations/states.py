@@ -41,7 +41,7 @@ ENDS = {  # of jobs that could say nothing more themselves
 @dataclass(frozen=True)
 class RunState:
     """`pending` waits to be started or gone on with; `stale` has an owner who gives no sign of life. `left` runs wait
-    for a launch: the jobs that had them are gone."""
+    for a launch: none had them yet, or the jobs that had are gone."""
 
     name: str = "pending"
     step: int = 0
@@ -129,6 +129,8 @@ def _unfinished(run: RunDir, milestones: Sequence[int], key: str, liveness: Live
             return Told(failed["phase"], failed["reason"])
     if any(folder.state().get("phase", "start") in ACTIVE for folder in owned):
         return Told("stale", "no sign of life; the next launch takes it up")
+    if not run.path.exists():
+        return Told("pending", "not launched", left=True)
     said = run.state()
     return Told(said["phase"] if said.get("phase") in INTERRUPTED else "pending", said.get("reason", ""))
 

@@ -80,12 +80,16 @@ def test_nodes_break_as_told(own_cluster: OwnCluster) -> None:
     cluster.command("up")
     job = cluster.submit("srun sleep 300", "--nodes=2")
 
+    def sleeps_on(process: int, node: int) -> bool:
+        folder = Path(f"/proc/{process}")
+        try:
+            named = (folder / "comm").read_text() == "sleep\n"
+            return named and f"SLURMD_NODENAME=a100-{node}".encode() in (folder / "environ").read_bytes()
+        except OSError:  # it has just ended
+            return False
+
     def tasks_on(node: int) -> int:
-        return sum(
-            f"SLURMD_NODENAME=a100-{node}".encode() in Path(f"/proc/{process}/environ").read_bytes()
-            for process in cluster.processes()
-            if Path(f"/proc/{process}/comm").read_text() == "sleep\n"
-        )
+        return sum(sleeps_on(process, node) for process in cluster.processes())
 
     cluster.wait_for(lambda: tasks_on(1) == tasks_on(2) == 1)
     cluster.node("kill", 2)
