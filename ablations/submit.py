@@ -25,6 +25,7 @@ from ablations.plan import Planned
 from ablations.work import failed_for_good, given_up
 from diffussm.config import is_outside
 from diffussm.errors import UserError
+from diffussm.rundir import RunDir
 
 if TYPE_CHECKING:
     from ablations.executors.slurm import Launch
@@ -72,18 +73,13 @@ class Submitting:
         """Each run that is not done is in somebody's hands, or is stopped, or becomes a job."""
         slurm, liveness = Slurm(self.asked.runs), Liveness(by_mtime=True)
         for run_id, arms in self.unfinished().items():
-            run, code = arms[0].folder, self.code.name
+            run = arms[0].folder
             trains = any(run.trained_steps() < p.steps or p.lost for p in arms)
-            reason = ""
-            if run.path.exists():
-                failed = failed_for_good(run, run, code) if trains else None
-                cancelled = "cancelled by manage.py cancel" if run.cancelled else ""
-                reason = cancelled or given_up(run, code) or (f"training: {failed['reason']}" if failed else "")
-                if cancelled or given_up(run, code):
-                    self.stopped[run_id] = reason
-                    continue
-            if reason:
+            if reason := self._why_nothing(run):
                 self.stopped[run_id] = reason
+                continue
+            if trains and (failed := failed_for_good(run, run, self.code.name)):
+                self.stopped[run_id] = f"training: {failed['reason']}"
             elif trains and slurm.has(run_id, "train"):
                 self.in_hand[run_id] = "a job in the queue"
             elif trains and liveness.alive(run):
@@ -92,6 +88,12 @@ class Submitting:
                 seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
                 self.trained.append(Job(run, seconds, arms[0].run.arm.resources))
             self.unmeasured.append(run_id)
+
+    def _why_nothing(self, run: RunDir) -> str:
+        """Why no job is to have the run; "" where one may."""
+        if not run.path.exists():
+            return ""
+        return "cancelled by manage.py cancel" if run.cancelled else given_up(run, self.code.name)
 
     def unfinished(self) -> dict[str, list[Planned]]:
         out: dict[str, list[Planned]] = {}

@@ -32,7 +32,7 @@ def sample(
     samples: Annotated[int | None, typer.Option(help="how many, with --npz", min=1)] = None,
 ) -> None:
     """Samples from a run's kept weights: sheets of the same noise for every class and scale, or, by one process or many
-    (torchrun), an .npz."""
+    (torchrun, srun), an .npz."""
     from diffussm.metrics.sheets import write_sheets
     from diffussm.rundir import RunDir
 
@@ -71,7 +71,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the records, for programs")] = False,
 ) -> None:
-    """Measure samples, of this package's runs or from anywhere: one process, or many by torchrun."""
+    """Measure samples, of this package's runs or from anywhere: one process, or many by torchrun or srun."""
     from diffussm.commands.evaluate import evaluate_paths
     from diffussm.config import parse_settings
 

@@ -181,7 +181,8 @@ class Executor(submitit.SlurmExecutor):
         self._count(len(delayed_submissions))
         folder = JobPaths.get_first_id_independent_folder(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        pickles = [folder / f".{number}.{id(self)}.pkl" for number, _ in enumerate(delayed_submissions)]
+        own = os.urandom(4).hex()  # another launch may be at it too
+        pickles = [folder / f".{own}-{number}.pkl" for number, _ in enumerate(delayed_submissions)]
         for delayed, pickle in zip(delayed_submissions, pickles, strict=True):
             delayed.dump(pickle)
         first = self._submit_command(self._submitit_command_str)
