@@ -52,7 +52,7 @@ class Cluster:
         states = self.run("sinfo", "--noheader", "--Node", "--format=%T").split()
         return set(states) == {"idle"}
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 30, pause: float = 0.2) -> None:
+    def wait_for(self, what: Callable[[], bool], seconds: float = 120, pause: float = 0.2) -> None:
         try:
             wait_for(what, seconds, pause)
         except AssertionError:

@@ -62,7 +62,7 @@ class Runs:
         """Of the run that `one` launched, or of another arm's."""
         return str(self.states()[arm]["state"])
 
-    def wait_for_state(self, state: str, seconds: float = 120, arm: str = ARM) -> None:
+    def wait_for_state(self, state: str, seconds: float = 300, arm: str = ARM) -> None:
         """Asked for now and then, as that takes most of a second; of runs that are done their folders tell first."""
         run = RunDir(self.path / self.states()[arm]["run"])
         try:

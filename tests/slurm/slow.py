@@ -29,7 +29,7 @@ class Slow:
             said = self.run.state()
             return said.get("attempt") == attempt and said.get("step", 0) >= step
 
-        self.cluster.wait_for(is_there, 90)
+        self.cluster.wait_for(is_there, 240)
 
     def node(self) -> int:
         """The number of the first on which it runs."""

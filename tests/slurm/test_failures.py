@@ -46,7 +46,7 @@ def test_the_task_that_raises_is_told_and_not_those_that_it_takes_along(cluster:
     code = "if steps == 3 and rank == 1: raise ValueError('no such luck')"
     runs = Runs(cluster, tmp_path / "runs")
     job, run = runs.one(*TWO_TASKS, *trouble(tmp_path, code))
-    runs.wait_for_state("failed", 60)
+    runs.wait_for_state("failed", 150)
     assert runs.states()[OTHER]["reason"] == "rank 1: ValueError: no such luck"
     assert "raise ValueError('no such luck')" in run.output(1, rank=1).read_text()
     assert "==> log-1-1.txt <==" in runs.said("ablations/manage.py", "logs", "*m2p1*")
@@ -58,7 +58,7 @@ def test_a_sudden_death_is_told(which: str, tmp_path: Path, request: pytest.Fixt
     """By sacct, or by what slurmctld remembers, once its last sign of life is old, as it is made here."""
     runs = Runs(request.getfixturevalue(which), tmp_path / "runs")
     job, run = runs.one(*trouble(tmp_path, "os._exit(7)"))
-    runs.cluster.wait_for(lambda: run.owner() == 1 and job not in runs.cluster.jobs(), 60)
+    runs.cluster.wait_for(lambda: run.owner() == 1 and job not in runs.cluster.jobs())
     os.utime(run.path / "state.json", (1, 1))
     runs.wait_for_state("failed")
     assert f"job {job} ended (FAILED, exit code 7:0)" in runs.states()[OTHER]["reason"]

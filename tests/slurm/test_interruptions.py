@@ -63,7 +63,7 @@ def test_manage_cancels_what_runs_and_what_waits(cluster: Cluster, tmp_path: Pat
     slow.wait_for_step(10)
     array, *_ = slow.runs.launch("--set-slurm", "begin=now+1hour", **STEPS)  # the two other arms
     slow.runs.said("ablations/manage.py", "cancel")
-    cluster.wait_for(lambda: not {slow.job, f"{array}_0", f"{array}_1"} & set(cluster.jobs()), 60)
+    cluster.wait_for(lambda: not {slow.job, f"{array}_0", f"{array}_1"} & set(cluster.jobs()), 120)
     assert {row["state"] for row in slow.runs.states().values()} == {"cancelled"}
     words = slow.runs.grid("--executor", "slurm", "--profile", "cpu", **STEPS)
     refused = slow.runs.tried("ablations/launch.py", *words)
