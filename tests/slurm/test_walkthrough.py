@@ -21,7 +21,7 @@ GIVES = {  # words that a command's output must hold
     "watch": ["1 done"],
     "status": [" done "],
     "throttle=4": ["Submitted job"],
-    "evaluate": ["label_accuracy"],
+    "evaluate": ["label accuracy"],
 }
 
 
