@@ -1,0 +1,88 @@
+"""What the products of one channel of one layer need: its powers, its kernel, and the table out of the state.
+
+All are float32. `pairs` here is a multiple of eight: what is beyond the layer's N/2 is 0. A row of states or of a table
+holds the real parts of all pairs, then their imaginary parts. With a = e^z:
+
+    powers   a^l for l <= C, a row for each l
+    outward  w a^(i + 1) as the real product with a state needs it, real part and minus the imaginary part; a row for each i
+    kernel   sixteen zeros, K_0 to K_(C-1), the same backwards, sixteen zeros, where K_l = Re(sum w a^l): walked backwards
+             from any place in it, a row of the Toeplitz matrix T or of its transpose
+"""
+
+import numpy as np
+from numba import njit
+
+from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROOM
+from diffussm.ssm.compiled.vector import constant, load, load_one, never_inlined, reversed_lanes, store, transpose
+
+
+@njit(nogil=True, error_model="numpy")
+def fill_powers(exponential, pairs, chunk, powers):  # type: ignore[no-untyped-def]
+    """exponential: e^z in double precision, (2, pairs). Powers of two are squared in double precision and rounded once;
+    the others are products of these."""
+    never_inlined()
+    row = 2 * pairs + ROOM
+    for s in range(pairs):
+        powers[s] = 1
+        powers[pairs + s] = 0
+        re, im, m = exponential[s], exponential[pairs + s], 1
+        while m <= chunk:
+            powers[m * row + s] = re
+            powers[m * row + pairs + s] = im
+            re, im = re * re - im * im, 2 * re * im
+            m *= 2
+    m = 2
+    while m < chunk:
+        for s in range(0, pairs, LANES):
+            base = powers + (m * row + s)
+            p_re, p_im = load(base), load(base + pairs)
+            for k in range(1, min(m, chunk + 1 - m)):
+                factor, to = powers + (k * row + s), base + k * row
+                q_re, q_im = load(factor), load(factor + pairs)
+                store(to, p_re * q_re - p_im * q_im)
+                store(to + pairs, p_re * q_im + p_im * q_re)
+        m *= 2
+
+
+@njit(nogil=True, error_model="numpy")
+def turn(table, pairs, chunk, backwards, out):  # type: ignore[no-untyped-def]
+    """The first `chunk` rows of a table become columns, in reverse order if `backwards`."""
+    never_inlined()
+    row, line = 2 * pairs + ROOM, chunk + ROOM
+    first, step = ((chunk - 1) * row, -row) if backwards else (0, row)
+    for column in range(0, chunk, LANES):
+        for s in range(0, 2 * pairs, LANES):
+            transpose(table + (first + column * step + s), step, out + (s * line + column), line)
+
+
+@njit(nogil=True, error_model="numpy")
+def fill_kernel(spectrum, weights, skip, pairs, chunk, kernel):  # type: ignore[no-untyped-def]
+    """spectrum: powers turned; weights: w. The skip is part of K_0."""
+    never_inlined()
+    line, zero = chunk + ROOM, constant(np.float32(0))
+    there, back = kernel + COLUMNS, kernel + (COLUMNS + 2 * chunk)
+    for lag in range(0, COLUMNS, LANES):
+        store(kernel + lag, zero)
+        store(back + lag, zero)
+    for lag in range(0, chunk, LANES):
+        re, im = zero, zero
+        for s in range(pairs):
+            re += load_one(weights + s) * load(spectrum + (s * line + lag))
+            im += load_one(weights + (pairs + s)) * load(spectrum + ((pairs + s) * line + lag))
+        store(there + lag, re - im)
+        store(back + (-LANES - lag), reversed_lanes(re - im))
+    there[0] += skip
+    there[2 * chunk - 1] += skip
+
+
+@njit(nogil=True, error_model="numpy")
+def fill_outward(powers, weights, pairs, chunk, outward):  # type: ignore[no-untyped-def]
+    never_inlined()
+    row = 2 * pairs + ROOM
+    for s in range(0, pairs, LANES):
+        w_re, w_im = load(weights + s), load(weights + (pairs + s))
+        for i in range(chunk):
+            power, to = powers + ((i + 1) * row + s), outward + (i * row + s)
+            re, im = load(power), load(power + pairs)
+            store(to, re * w_re - im * w_im)
+            store(to + pairs, constant(np.float32(0)) - (re * w_im + im * w_re))

@@ -1,0 +1,65 @@
+"""How a call is cut, and what scratch memory that takes: plain arithmetic, no numba."""
+
+from typing import NamedTuple
+
+LANES = 8  # of a vector
+COLUMNS = 16  # of a tile
+ROOM = 16  # what rows have beyond their length, so that neighbours do not meet in one set of the cache
+ONE_CHUNK = 128  # longest sequence that is one chunk
+CHUNK = 32  # else
+PANEL = 24  # sequences of one chunk that are worked on together, so that they stay in the cache
+
+
+class Cut(NamedTuple):
+    pairs: int  # in whole vectors
+    chunk: int  # positions
+    channels: int  # that are worked on together
+    panel: int  # sequences that are worked on together
+    rows: int  # of a channel in a panel, an even number
+
+
+def cut(batch: int, length: int, width: int, stored_pairs: int, threads: int) -> Cut:
+    """Of short sequences sixteen channels, a whole line of the cache, if that leaves work for all threads."""
+    short = length <= ONE_CHUNK
+    chunk = up(length, COLUMNS) if short else CHUNK
+    channels = 2 * LANES if short and width >= 2 * LANES * threads else LANES
+    panel = min(batch, PANEL) if short else batch
+    return Cut(up(stored_pairs, LANES), chunk, channels, panel, up(panel * -(-length // chunk), 2))
+
+
+def up(number: int, step: int) -> int:
+    """The next multiple of `step`."""
+    return -(-number // step) * step
+
+
+def scratch(cut: Cut, backward: bool) -> dict[str, int]:
+    """Float32 numbers of each array of a thread, in whole lines of the cache."""
+    pairs, chunk, channels, _, rows = cut
+    line, row, layers = chunk + ROOM, 2 * pairs + ROOM, 2 * channels
+    panel = channels * (rows * line + ROOM)
+    both = {
+        "x": panel,  # (channel, row, position): of u
+        "out": panel,  # of y, or of the gradient of u
+        "states": rows * row,
+        "exponentials": 2 * layers * 2 * pairs,  # of every channel and layer, in float64
+        "weights": layers * 2 * pairs,  # of every channel and layer, as
+        "kernels": layers * 2 * line,
+        "powers": (chunk + LANES) * row,  # of one channel and layer, as all tables
+        "turned": 2 * pairs * line,  # one of the other tables, its rows made columns
+        "outward": chunk * row,
+    }
+    back = {
+        "of_output": panel,  # (channel, row, position): the gradient of one layer's y
+        "of_states": rows * row,
+        "lag_sums": layers * line,  # the gradients of kernels
+        "square": (chunk + 1) * line,
+        "of_inward": chunk * row,  # the gradient of the powers on the way into the state
+        "of_outward": chunk * row,
+        "of_carry": 2 * pairs,
+        "of_z": 2 * pairs,
+        "of_w": 2 * pairs,
+    }
+    return {name: up(count, 16) if backward or name in both else 0 for name, count in (both | back).items()}
+
+
+SCRATCH = tuple(scratch(cut(1, 1, 1, 1, 1), backward=True))

@@ -1,0 +1,79 @@
+"""The products of one channel's rows: with the Toeplitz matrix of its kernel, by lags, and the carry of states."""
+
+import numpy as np
+from numba import njit
+
+from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROOM
+from diffussm.ssm.compiled.tile import product
+from diffussm.ssm.compiled.vector import constant, load, never_inlined, store
+
+
+@njit(nogil=True, error_model="numpy")
+def convolve(rows, chunk, x, kernel, backwards, out, add):  # type: ignore[no-untyped-def]
+    """In each row out_i = sum over j <= i of K_(i - j) x_j, or over j >= i of K_(j - i) x_j if `backwards`; added to
+    what stands in `out` if `add`. Of every sixteen columns only what is not 0 is computed."""
+    never_inlined()
+    line = chunk + ROOM
+    for i in range(0, chunk, COLUMNS):
+        first, count, k = (i, chunk - i, 2 * chunk - 1) if backwards else (0, i + COLUMNS, i)
+        product(rows, COLUMNS, count, x + first, line, 1, kernel + (COLUMNS + k), -1, out + i, line, add)
+
+
+@njit(nogil=True, error_model="numpy")
+def add_lag_sums(rows, chunk, early, late, square, sums):  # type: ignore[no-untyped-def]
+    """sums_l += sum over rows and j of early_j late_(j + l); `square` is scratch whose columns beyond the chunk are 0."""
+    never_inlined()
+    line = chunk + ROOM
+    for i in range(0, chunk, COLUMNS):
+        product(i + COLUMNS, COLUMNS, rows, early, 1, line, late + i, line, square + i, line, False)
+    for j in range(chunk):
+        diagonal = square + j * (line + 1)
+        for lag in range(0, chunk - j, LANES):
+            store(sums + lag, load(sums + lag) + load(diagonal + lag))
+
+
+@njit(nogil=True, error_model="numpy")
+def carry(states, factor, batch, chunks, pairs, backwards):  # type: ignore[no-untyped-def]
+    """In place, s_k of each chunk becomes the state before it: h_0 = 0, h_(k+1) = f h_k + s_k, from the right if
+    `backwards`."""
+    never_inlined()
+    row = 2 * pairs + ROOM
+    first, step = ((chunks - 1) * row, -row) if backwards else (0, row)
+    for s in range(0, pairs, LANES):
+        f_re, f_im = load(factor + s), load(factor + (pairs + s))
+        for b in range(batch):
+            h_re, h_im = constant(np.float32(0)), constant(np.float32(0))
+            state = states + (b * chunks * row + first + s)
+            for _ in range(chunks):
+                s_re, s_im = load(state), load(state + pairs)
+                store(state, h_re)
+                store(state + pairs, h_im)
+                h_re, h_im = f_re * h_re - f_im * h_im + s_re, f_re * h_im + f_im * h_re + s_im
+                state = state + step
+
+
+@njit(nogil=True, error_model="numpy")
+def through_carry(of_states, states, factor, batch, chunks, pairs, backwards, of_factor):  # type: ignore[no-untyped-def]
+    """Back through `carry`: in place, the gradients of h_k become those of s_k; `of_factor` (2, pairs) is set to that
+    of f."""
+    never_inlined()
+    row = 2 * pairs + ROOM
+    first, step = (0, row) if backwards else ((chunks - 1) * row, -row)
+    for s in range(0, pairs, LANES):
+        f_re, f_im = load(factor + s), load(factor + (pairs + s))
+        d_re, d_im = constant(np.float32(0)), constant(np.float32(0))
+        for b in range(batch):
+            g_re, g_im = constant(np.float32(0)), constant(np.float32(0))
+            at = b * chunks * row + first + s
+            for _ in range(chunks):
+                gradient, state = of_states + at, states + at
+                o_re, o_im = load(gradient), load(gradient + pairs)
+                h_re, h_im = load(state), load(state + pairs)
+                store(gradient, g_re)
+                store(gradient + pairs, g_im)
+                d_re += h_re * g_re + h_im * g_im
+                d_im += h_re * g_im - h_im * g_re
+                g_re, g_im = f_re * g_re + f_im * g_im + o_re, f_re * g_im - f_im * g_re + o_im
+                at += step
+        store(of_factor + s, d_re)
+        store(of_factor + (pairs + s), d_im)

@@ -1,0 +1,136 @@
+"""Compiled code, made once per process at first use, and the threads that run it.
+
+Compiling takes ten seconds; numba keeps what it made on disk, beside these files or in the user's cache, under a name
+that holds a digest of them all, since it would itself look at one file only. Of several processes that come at once, one
+compiles and the others wait for it.
+
+torch's own threads run the work where they can be reached, through the OpenMP library that torch has loaded: a second
+pool beside it would fight with it for the cores. Elsewhere numba's threads do. In a process that was forked the threads
+of the parent are gone, and waiting for them would never end: there the caller works alone.
+"""
+
+import ctypes
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba import cfunc, njit, prange, types
+from numba.core.caching import FunctionCache
+from numpy.typing import NDArray
+
+from diffussm.ssm.compiled import fork, kernels
+from diffussm.ssm.compiled.task import task_at
+
+_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
+_one_at_a_time = threading.RLock()  # compiling, and numba's threads, of which not every kind bears two callers
+
+
+def run(name: str, task: NDArray[np.void], threads: int) -> None:
+    """`forward` or `backward` of `kernels` on a task (of `task.TASK`, one element), by up to `threads` threads."""
+    address, openmp = task.ctypes.data, _openmp()
+    if threads == 1 or fork.happened():
+        _alone(name)(address)
+    elif openmp is not None:
+        openmp.GOMP_parallel(_alone(name), ctypes.c_void_p(address), ctypes.c_uint(threads), ctypes.c_uint(0))
+    else:
+        with _one_at_a_time:
+            before = numba.get_num_threads()
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+            try:
+                _on_numbas_threads(name)(address, threads)
+            finally:
+                numba.set_num_threads(before)
+
+
+def prepare() -> None:
+    """Compile, or load what was compiled; raises whatever numba raises where it cannot."""
+    for name in ("forward", "backward"):
+        _alone(name)
+
+
+@cache
+def _openmp() -> Any:
+    """torch's OpenMP library, if it is one that takes GNU's call; through torch's, whose it is."""
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        library.GOMP_parallel.restype = None
+    except (OSError, AttributeError):
+        return None
+    return library
+
+
+@cache
+def _alone(name: str) -> Callable[[int], None]:
+    """As a C function of the task's address, which any thread may call."""
+
+    def forward(address):  # type: ignore[no-untyped-def]
+        kernels.forward(task_at(address))
+
+    def backward(address):  # type: ignore[no-untyped-def]
+        kernels.backward(task_at(address))
+
+    function = _named({"forward": forward, "backward": backward}[name])
+    compiled = _compiled(function, lambda keep: cfunc(types.void(types.int64), cache=keep, **_OPTIONS)(function))
+    return compiled.ctypes  # type: ignore[no-any-return]
+
+
+@cache
+def _on_numbas_threads(name: str) -> Callable[[int, int], None]:
+    def forward_in_parallel(address, threads):  # type: ignore[no-untyped-def]
+        for _ in prange(threads):
+            kernels.forward(task_at(address))
+
+    def backward_in_parallel(address, threads):  # type: ignore[no-untyped-def]
+        for _ in prange(threads):
+            kernels.backward(task_at(address))
+
+    function = _named({"forward": forward_in_parallel, "backward": backward_in_parallel}[name])
+    signature = types.void(types.int64, types.int64)
+    return _compiled(  # type: ignore[no-any-return]
+        function, lambda keep: njit(signature, cache=keep, parallel=True, nogil=True, **_OPTIONS)(function)
+    )
+
+
+@cache
+def _digest() -> str:
+    """Of all that is compiled."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+
+
+def _named(function: Callable[..., None]) -> Callable[..., None]:
+    function.__qualname__ = f"{function.__name__}_{_digest()}"
+    return function
+
+
+def _compiled(function: Callable[..., None], compile_: Callable[[bool], Any]) -> Any:
+    with _one_at_a_time:
+        try:
+            folder = Path(FunctionCache(function).cache_path)
+        except RuntimeError:  # no folder that numba may write to
+            return compile_(False)
+        with _other_processes_waiting(folder):
+            return compile_(True)
+
+
+@contextmanager
+def _other_processes_waiting(folder: Path) -> Iterator[None]:
+    try:
+        import fcntl
+
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "compiling.lock").open("w")
+    except (ImportError, OSError):  # another system than Unix, a folder to read from only: at worst, all compile
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
