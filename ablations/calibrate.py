@@ -17,7 +17,7 @@ from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.sampling import Samples
 from diffussm.models.build import build_model
 from diffussm.provenance import describe
-from diffussm.ssm.choice import choose_backend
+from diffussm.ssm.selection import select
 from diffussm.timing import clock, in_turns
 from diffussm.training.loop import Trainer
 from diffussm.workdir import to_json, write_whole
@@ -52,7 +52,7 @@ def measure(config: Config, threads: int) -> dict[str, float]:
     """Medians in seconds, with the threads and the device that a run would have."""
     torch.set_num_threads(config.training.threads or threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backend = choose_backend(config.training.backend)
+    backend = select(config.training.backend, device, config.model.width, config.model.length)
     trainer = Trainer(config, backend, device)
     network = build_model(config, backend).to(device).eval()
     m, batch = config.model, min(config.evaluation.batch, config.evaluation.samples)

@@ -124,7 +124,7 @@ class TrainingConfig(Section):
     steps: Positive = 1
     milestones: tuple[Positive, ...] = ()
     threads: Count = 0  # 0: all cores
-    backend: Literal["auto", "reference", "fft", "chunked"] = "auto"
+    backend: Literal["auto", "reference", "fft", "chunked", "compiled"] = "auto"
 
 
 SOLVERS = ("dpm-solver++", "unipc")  # the samplers that Diffusers brings

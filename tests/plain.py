@@ -2,7 +2,7 @@
 
 Each backend has the plain computation of what it makes fast. The FFT takes the kernel that the original `s4d.py` makes,
 exponentials of l z in single precision, and may not lose more than the direct convolution with that kernel. The chunked
-backend rounds each power of a once and is held to what rounds less: the recurrence, with a and c rounded once. Both
+and the compiled backend round each power of a once and are held to what rounds less: the recurrence, with a and c rounded once. Both
 discretise in double precision, by code of their own.
 """
 
@@ -51,4 +51,4 @@ def _complex(u: Tensor) -> torch.dtype:
     return torch.promote_types(u.dtype, torch.complex32)
 
 
-TRUSTED = {"fft": convolution, "chunked": recurrence}
+TRUSTED = {"fft": convolution, "chunked": recurrence, "compiled": recurrence}

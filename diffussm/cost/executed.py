@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from diffussm.config import Config
 from diffussm.cost.closed_form import forward_macs
-from diffussm.ssm.choice import choose_backend, chunk_length
+from diffussm.ssm.choice import chunk_length, stated
+from diffussm.ssm.compiled.plan import COLUMNS, LANES, up
 
 
 class Executed(NamedTuple):
@@ -29,7 +30,7 @@ def executed_macs(config: Config, backend: str | None = None) -> Executed | None
     if m.kind == "dit" or m.mixer != "s4d":
         total = macs.dense + macs.mixer
         return Executed(total, total, 0)
-    one = s4d(choose_backend(backend or config.training.backend), m.width, m.state, m.length)
+    one = s4d(stated(backend or config.training.backend), m.width, m.state, m.length)
     return Executed(macs.dense + m.depth * one.per_image, macs.dense + m.depth * one.products, m.depth * one.fixed)
 
 
@@ -40,6 +41,10 @@ def s4d(backend: str, width: int, state: int, length: int) -> Executed:
             return _recurrence(width, state, length)
         case "fft":
             return _fft(width, state, length)
+        case "compiled":
+            pairs, chunk = up(state // 2, LANES), up(chunk_length(length), COLUMNS)
+            one = chunked(width, 2 * pairs, length, chunk, toeplitz=chunk * (chunk + COLUMNS) // 2)
+            return one._replace(fixed=one.fixed + 2 * width * _discretisation(state))
         case "chunked":
             one = chunked(width, state, length, chunk_length(length))
             return one._replace(fixed=one.fixed + 2 * width * _discretisation(state))
@@ -59,12 +64,12 @@ def _fft(d: int, n: int, length: int) -> Executed:
     return Executed(round(d * (3 * transform + 8 * (length + 1) + 2 * length)), 0, round(d * kernel))
 
 
-def chunked(d: int, n: int, length: int, chunk: int) -> Executed:
+def chunked(d: int, n: int, length: int, chunk: int, toeplitz: int | None = None) -> Executed:
     """From exponents on. A chunk: its Toeplitz product, and where there are more of them, into the state, the carry and
-    out of the state. Once: powers of a and their squares, the kernel, the weights out of the state."""
+    out of the state. `toeplitz`: of the first, where it is not all of C x C. Once: powers of a and their squares, the kernel, the weights out of the state."""
     chunks = -(-length // chunk)
     tables = 2 * n * chunk + 2 * n * math.ceil(math.log2(chunk + 1)) + n * chunk
-    products, carry = chunks * chunk**2, 0
+    products, carry = chunks * (toeplitz or chunk**2), 0
     if chunks > 1:
         products += chunks * 2 * n * chunk
         carry = (chunks - 1) * 2 * n

@@ -1,14 +1,15 @@
-"""Which backend computes S4D, and in what chunks: known without torch, so that costs are."""
+"""Facts of the backends that need no torch, so that costs and plans can be made without it."""
 
+PORTABLE = "chunked"  # in plain torch, on any device and in any precision
 ONE_CHUNK = 128  # longest sequence that is one chunk
 CHUNK = 32
 
 
-def choose_backend(requested: str) -> str:
-    """The name of the backend that computes: `auto` takes the fastest known."""
-    return "chunked" if requested == "auto" else requested
+def stated(requested: str) -> str:
+    """The backend whose cost is stated where no machine is known: for `auto` the portable one."""
+    return PORTABLE if requested == "auto" else requested
 
 
 def chunk_length(length: int) -> int:
-    """Positions of a chunk of the chunked backend, for a sequence of `length`."""
+    """Positions of a chunk, for a sequence of `length`."""
     return length if length <= ONE_CHUNK else CHUNK

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from diffussm.ssm import chunked, fft, reference
-from diffussm.ssm.choice import choose_backend
+from diffussm.ssm.choice import PORTABLE, stated
+from diffussm.ssm.compiled import convolution
 from diffussm.ssm.parameters import S4DParameters
+from diffussm.ssm.selection import select
 
 BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
     "reference": reference.recurrence,
     "fft": fft.convolve,
     "chunked": chunked.convolve,
+    "compiled": convolution.convolve,
 }
 
 
@@ -79,8 +82,14 @@ class S4D(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         parameters = S4DParameters(self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
-        compute = BACKENDS[choose_backend(self.backend)]
         device = u.device.type
         known = torch.amp.is_autocast_available(device)  # not on meta tensors, by which costs are counted
         with torch.autocast(device, enabled=False) if known else nullcontext():  # exponents do not bear bfloat16
-            return compute(parameters, u.to(self.skip.dtype), self.bidirectional)
+            return BACKENDS[self._backend(u)](parameters, u.to(self.skip.dtype), self.bidirectional)
+
+    def _backend(self, u: Tensor) -> str:
+        """Of this layer for such an input. Only plain torch can be traced, and computes in other precisions."""
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        compilable = self.skip.dtype == torch.float32 and not traced
+        found = select(self.backend, u.device.type, u.shape[2], u.shape[1]) if compilable else stated(self.backend)
+        return PORTABLE if found == "compiled" and not compilable else found

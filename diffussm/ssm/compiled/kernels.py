@@ -45,7 +45,7 @@ class Scratch(NamedTuple):
     of_w: Any
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def scratch_of(task):  # type: ignore[no-untyped-def]
     """The next thread's."""
     mine = draw(task.threads_started) * task.scratch_bytes
@@ -78,7 +78,7 @@ def clear(array, count):  # type: ignore[no-untyped-def]
         store(array + k, constant(np.float32(0)))
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def apart(task):  # type: ignore[no-untyped-def]
     """From a channel of a panel to the next one."""
     return task.rows * (task.chunk + ROOM) + ROOM
@@ -101,10 +101,9 @@ def fill_tables(task, scratch, channel, slot):  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def fill_states(task, scratch, x, backwards):  # type: ignore[no-untyped-def]
     """scratch.states: the state before each chunk."""
-    never_inlined()
     pairs, chunk = task.pairs, task.chunk
     row, line = 2 * pairs + ROOM, chunk + ROOM
     first, step = (0, row) if backwards else ((chunk - 1) * row, -row)
@@ -112,7 +111,7 @@ def fill_states(task, scratch, x, backwards):  # type: ignore[no-untyped-def]
     carry(scratch.states, scratch.powers + chunk * row, task.batch, -(-task.length // chunk), pairs, backwards)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def forward(task):  # type: ignore[no-untyped-def]
     scratch = scratch_of(task)
     clear(scratch.x, task.channels * apart(task))  # and 0 it stays where no position of a sequence is
@@ -126,9 +125,8 @@ def forward(task):  # type: ignore[no-untyped-def]
         first = draw(task.blocks_taken) * task.channels
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def forward_short(task, scratch, first, channels):  # type: ignore[no-untyped-def]
-    never_inlined()
     width, length, chunk, between = task.width, task.length, task.chunk, apart(task)
     for layer in range(2):
         for e in range(channels):
@@ -147,9 +145,8 @@ def forward_short(task, scratch, first, channels):  # type: ignore[no-untyped-de
             scatter(scratch.out, between, y, 2 * width, sequences, length, chunk, channels)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def forward_long(task, scratch, first, channels):  # type: ignore[no-untyped-def]
-    never_inlined()
     width, length, chunk, pairs, rows, between = (
         task.width, task.length, task.chunk, task.pairs, task.rows, apart(task),
     )  # fmt: skip
@@ -169,7 +166,7 @@ def forward_long(task, scratch, first, channels):  # type: ignore[no-untyped-def
         scatter(scratch.out, between, y, 2 * width, task.batch, length, chunk, channels)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def backward(task):  # type: ignore[no-untyped-def]
     scratch, layers, line = scratch_of(task), 2 * task.channels, task.chunk + ROOM
     clear(scratch.x, task.channels * apart(task))
@@ -186,9 +183,8 @@ def backward(task):  # type: ignore[no-untyped-def]
         first = draw(task.blocks_taken) * task.channels
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def backward_short(task, scratch, first, channels):  # type: ignore[no-untyped-def]
-    never_inlined()
     width, length, chunk, pairs, between = task.width, task.length, task.chunk, task.pairs, apart(task)
     line = chunk + ROOM
     for layer in range(2):
@@ -219,9 +215,8 @@ def backward_short(task, scratch, first, channels):  # type: ignore[no-untyped-d
             to_parameters(task, scratch, layer * width + first + e, slot)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def backward_long(task, scratch, first, channels):  # type: ignore[no-untyped-def]
-    never_inlined()
     width, length, chunk, pairs, rows, between = (
         task.width, task.length, task.chunk, task.pairs, task.rows, apart(task),
     )  # fmt: skip
@@ -256,7 +251,7 @@ def backward_long(task, scratch, first, channels):  # type: ignore[no-untyped-de
     scatter(scratch.out, between, floats(task.of_u) + first, width, task.batch, length, chunk, channels)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def add_kernel_gradient(scratch, panel, rows, chunk, backwards, slot):  # type: ignore[no-untyped-def]
     """Of input and output the later lies to the right, or to the left if `backwards`."""
     x, of_y = scratch.x + panel, scratch.of_output + panel

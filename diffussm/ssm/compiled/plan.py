@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
+from diffussm.ssm.choice import chunk_length
+
 LANES = 8  # of a vector
 COLUMNS = 16  # of a tile
 ROOM = 16  # what rows have beyond their length, so that neighbours do not meet in one set of the cache
-ONE_CHUNK = 128  # longest sequence that is one chunk
-CHUNK = 32  # else
 PANEL = 24  # sequences of one chunk that are worked on together, so that they stay in the cache
 
 
@@ -20,8 +20,8 @@ class Cut(NamedTuple):
 
 def cut(batch: int, length: int, width: int, stored_pairs: int, threads: int) -> Cut:
     """Of short sequences sixteen channels, a whole line of the cache, if that leaves work for all threads."""
-    short = length <= ONE_CHUNK
-    chunk = up(length, COLUMNS) if short else CHUNK
+    chunk = up(chunk_length(length), COLUMNS)
+    short = chunk >= length
     channels = 2 * LANES if short and width >= 2 * LANES * threads else LANES
     panel = min(batch, PANEL) if short else batch
     return Cut(up(stored_pairs, LANES), chunk, channels, panel, up(panel * -(-length // chunk), 2))

@@ -11,7 +11,6 @@ of the parent are gone, and waiting for them would never end: there the caller w
 
 import ctypes
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,0 +1,96 @@
+"""The compiled backend as an operation of torch: checks, scratch memory, autograd."""
+
+from functools import cache
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from diffussm.ssm.compiled import fork as fork  # imported early, to know the process it was imported in
+from diffussm.ssm.compiled import plan
+from diffussm.ssm.parameters import S4DParameters
+
+
+def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
+    """y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`.
+
+    Float32 on a CPU; ValueError for anything else, and for parameters of other sizes."""
+    _check(p, u)
+    return CompiledConvolution.apply(u, *p, bidirectional)
+
+
+class CompiledConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, *rest: Any) -> Tensor:
+        *parameters, bidirectional = rest
+        inputs = [tensor.contiguous() for tensor in (u, *parameters)]
+        ctx.save_for_backward(*inputs)
+        ctx.bidirectional = bidirectional
+        batch, length, width = u.shape
+        y = torch.empty(batch, length, 2 * width)
+        _run("forward", bidirectional, dict(zip(_INPUTS, inputs, strict=True)) | {"y": y})
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = dict(zip(_INPUTS, ctx.saved_tensors, strict=True))
+        gradients = {f"of_{name}": torch.empty_like(tensor) for name, tensor in inputs.items()}
+        _run("backward", ctx.bidirectional, {**inputs, **gradients, "of_y": of_y.contiguous()})
+        return *gradients.values(), None
+
+
+_INPUTS = ("u", *S4DParameters._fields)
+
+
+def _run(name: str, bidirectional: bool, arrays: dict[str, Tensor]) -> None:
+    from diffussm.ssm.compiled import threads
+    from diffussm.ssm.compiled.task import COUNTERS, TASK
+
+    batch, length, width = arrays["u"].shape
+    stored_pairs = arrays["c"].shape[2]
+    cut = plan.cut(batch, length, width, stored_pairs, torch.get_num_threads())
+    workers = min(torch.get_num_threads(), -(-width // cut.channels))
+    counts = plan.scratch(cut, backward=name == "backward")
+    scratch, counters = torch.empty(workers, sum(counts.values())), np.zeros(len(COUNTERS), np.int64)
+    task = np.zeros(1, TASK)
+    sizes = {"batch": batch, "length": length, "width": width, "stored_pairs": stored_pairs, **cut._asdict()}
+    for field, value in {**sizes, "bidirectional": bidirectional, "scratch_bytes": 4 * scratch.shape[1]}.items():
+        task[field] = value
+    for array, tensor in arrays.items():
+        task[array] = tensor.data_ptr()
+    for array, start in zip(counts, accumulate(counts.values(), initial=0), strict=False):
+        task[array] = scratch.data_ptr() + 4 * start
+    for number, counter in enumerate(COUNTERS):
+        task[counter] = counters.ctypes.data + 8 * number
+    threads.run(name, task, workers)
+
+
+def _check(p: S4DParameters, u: Tensor) -> None:
+    if u.dim() != 3 or 0 in u.shape:
+        raise ValueError(f"u has shape {tuple(u.shape)}; needed: (B, L, D), none of them 0")
+    width, pairs = u.shape[2], p.log_decay.shape[-1]
+    layer = (2, width)
+    expected = S4DParameters(layer, (*layer, pairs), (*layer, pairs), (*layer, pairs, 2), layer)  # type: ignore[arg-type]
+    for name, tensor, shape in zip(_INPUTS, (u, *p), (tuple(u.shape), *expected), strict=True):
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; needed: {shape}")
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+            raise ValueError(
+                f"{name} is {tensor.dtype} on {tensor.device}; the compiled backend computes float32 on CPUs"
+            )
+
+
+@cache
+def obstacle() -> str:
+    """Why this backend cannot run in this process: "" if it can. Compiles, where that is still to be done."""
+    try:
+        from diffussm.ssm.compiled import threads
+
+        threads.prepare()
+    except Exception as error:  # whatever numba or llvmlite finds wrong here, plain torch can do instead
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return ""

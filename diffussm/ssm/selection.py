@@ -1,0 +1,89 @@
+"""Which backend computes S4D here: of those that run, the fastest by measured seconds.
+
+`measured.csv` has forward and backward passes of this project's own machine; `diffussm tune` measures another one and
+keeps the table in the user's cache, where it comes first on the machine that it was made on. Of a device that nobody has
+measured nothing is known: there the portable backend computes.
+"""
+
+import csv
+import math
+import os
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from diffussm.machine import processor
+from diffussm.ssm.choice import PORTABLE
+from diffussm.ssm.compiled import convolution
+
+SHIPPED = Path(__file__).with_name("measured.csv")
+
+
+class Measured(NamedTuple):
+    """Seconds of a forward and backward pass on `batch` sequences."""
+
+    device: str
+    processor: str
+    threads: int
+    width: int
+    length: int
+    batch: int
+    backend: str
+    seconds: float
+
+
+def select(requested: str, device: str, width: int, length: int) -> str:
+    """The backend that computes sequences of (L, D) on `device`: the one requested, or the fastest for `auto`, if it
+    runs here; else the portable one."""
+    wanted = ranked(device, width, length) if requested == "auto" else [requested]
+    return next((backend for backend in wanted if not obstacle(backend, device)), PORTABLE)
+
+
+def obstacle(backend: str, device: str) -> str:
+    """Why it cannot run; "" if it can."""
+    if backend != "compiled":
+        return ""
+    return convolution.obstacle() if device == "cpu" else f"computes on CPUs only, not on {device}"
+
+
+@cache
+def ranked(device: str, width: int, length: int) -> list[str]:
+    """Backends by their seconds at the measured shape nearest to this one, the fastest first."""
+    known = [row for row in table() if row.device == device]
+    if not known:
+        return [PORTABLE]
+
+    def distance(row: Measured) -> float:
+        return abs(math.log(row.width / width)) + abs(math.log(row.length / length))
+
+    nearest = min(map(distance, known))
+    return [row.backend for row in sorted(known, key=lambda row: row.seconds) if distance(row) == nearest]
+
+
+@cache
+def table() -> list[Measured]:
+    """The user's own, if it was made on this kind of processor; else the one that ships."""
+    own = read(tuned()) if tuned().exists() else []
+    return own if own and own[0].processor == processor() else read(SHIPPED)
+
+
+def tuned() -> Path:
+    """Where `diffussm tune` keeps what it measured."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffussm" / "measured.csv"
+
+
+def read(path: Path) -> list[Measured]:
+    with path.open(newline="") as file:
+        return [
+            Measured(
+                row["device"],
+                row["processor"],
+                int(row["threads"]),
+                int(row["width"]),
+                int(row["length"]),
+                int(row["batch"]),
+                row["backend"],
+                float(row["seconds"]),
+            )
+            for row in csv.DictReader(file)
+        ]

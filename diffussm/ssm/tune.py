@@ -1,0 +1,54 @@
+"""Measure the backends on this machine, in turns, for `selection`'s table."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from diffussm.machine import processor
+from diffussm.ssm.s4d import BACKENDS, S4D
+from diffussm.ssm.selection import Measured, obstacle
+from diffussm.timing import in_turns, summarise
+from diffussm.workdir import write_whole
+
+WIDTHS, LENGTHS, TOKENS = (64, 384, 1152), (16, 64, 256, 1024, 4096), 4096
+ROUNDS = 5
+LARGEST_KERNEL = 400_000  # D L beyond which the FFT backend's exponentials take gigabytes
+CANDIDATES = tuple(name for name in BACKENDS if name != "reference")
+
+
+def measure(device: str, told: Callable[[str], None] = lambda _: None) -> Iterator[Measured]:
+    """Forward and backward passes of bidirectional layers with N = 64, about 4,096 tokens each."""
+    for width in WIDTHS:
+        for length in LENGTHS:
+            batch = max(1, TOKENS // length)
+            passes = {
+                backend: _passes(backend, width, length, batch, device)
+                for backend in CANDIDATES
+                if not obstacle(backend, device) and (backend != "fft" or width * length <= LARGEST_KERNEL)
+            }
+            seconds = {name: summarise(found).median for name, found in in_turns(passes, ROUNDS).items()}
+            told(f"D = {width}, L = {length}: " + ", ".join(f"{k} {1e3 * s:.1f} ms" for k, s in seconds.items()))
+            for backend, found in seconds.items():
+                threads = torch.get_num_threads()
+                yield Measured(device, processor(), threads, width, length, batch, backend, round(found, 6))
+
+
+def write(rows: list[Measured], path: Path) -> None:
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(Measured._fields)
+    out.writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def _passes(backend: str, width: int, length: int, batch: int, device: str) -> Callable[[], None]:
+    layer = S4D(width, 64, bidirectional=True, backend=backend).to(device)
+    for name, parameter in layer.named_parameters():
+        parameter.data = layer.initial_values(name, torch.rand(parameter.shape), torch.randn(parameter.shape)).to(
+            device
+        )
+    u = torch.randn(batch, length, width, device=device, requires_grad=True)
+    return lambda: layer(u).sum().backward()

@@ -1,0 +1,340 @@
+"""The compiled backend beside plain torch: sizes, threads, processes, and what happens where it cannot run."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diffussm.models.build import initialise
+from diffussm.ssm import selection
+from diffussm.ssm.choice import ONE_CHUNK
+from diffussm.ssm.compiled import convolution, discretisation, fork, threads
+from diffussm.ssm.compiled.convolution import convolve
+from diffussm.ssm.parameters import S4DParameters, discretise
+from diffussm.ssm.s4d import S4D
+
+
+def layer(width: int, state: int, bidirectional: bool = True, backend: str = "compiled") -> S4D:
+    made = S4D(width, state, bidirectional, backend)
+    initialise(made, seed=1)
+    return made
+
+
+def results(made: S4D, u: Tensor, dy: Tensor) -> dict[str, Tensor]:
+    u = u.clone().requires_grad_()
+    y = made(u)
+    names = [name for name, _ in made.named_parameters()]
+    return {
+        "y": y.detach(),
+        **dict(zip(["u", *names], torch.autograd.grad(y, [u, *made.parameters()], dy), strict=True)),
+    }
+
+
+def inputs(batch: int, length: int, width: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(length)
+    u, dy = (torch.randn(batch, length, k * width, generator=generator) for k in (1, 2))
+    return u, dy
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(
+    ("batch", "length", "width", "state"),
+    [(1, 1, 1, 2), (27, 5, 33, 6), (25, 64, 16, 64), (3, ONE_CHUNK, 9, 20), (2, ONE_CHUNK + 1, 8, 34), (5, 300, 7, 64)],
+)
+def test_every_size(batch: int, length: int, width: int, state: int, bidirectional: bool) -> None:
+    """Widths, states and lengths that no vector divides, batches of more than one panel, odd numbers of rows."""
+    u, dy = inputs(batch, length, width)
+    found = results(layer(width, state, bidirectional), u, dy)
+    exact = results(layer(width, state, bidirectional, "chunked").double(), u.double(), dy.double())
+    for name, expected in exact.items():
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(found[name].double(), expected, rtol=0, atol=2e-6 * scale, msg=name)
+
+
+def test_inputs_of_any_layout() -> None:
+    u, dy = inputs(6, 40, 12)
+    made = layer(12, 8)
+    expected = results(made, u, dy)
+    torch.testing.assert_close(made(u.transpose(0, 1).contiguous().transpose(0, 1)), expected["y"], rtol=0, atol=0)
+    odd = results(made, u, dy.transpose(1, 2).contiguous().transpose(1, 2))
+    for name, value in expected.items():
+        torch.testing.assert_close(odd[name], value, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize(("batch", "length"), [(30, 64), (2, 300)])
+def test_the_same_to_the_bit_on_any_number_of_threads(batch: int, length: int) -> None:
+    """Widths that leave work for several; so a run may go on with other threads than it started with."""
+    (u, dy), made, before = inputs(batch, length, 40), layer(40, 64), torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 3, 7):
+            torch.set_num_threads(count)
+            found.append(results(made, u, dy))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for name, value in found[0].items():
+            torch.testing.assert_close(other[name], value, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_numbas_threads_where_torchs_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    (u, dy), made = inputs(4, 150, 20), layer(20, 8)
+    expected = results(made, u, dy)
+    monkeypatch.setattr(threads, "_openmp", lambda: None)
+    for name, value in results(made, u, dy).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0, msg=name)
+
+
+def test_torchs_threads_are_found_on_linux() -> None:
+    if sys.platform != "linux":
+        pytest.skip("another system")
+    assert threads._openmp() is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p, u: (p, u[0]), "u has shape (5, 4)"),
+        (lambda p, u: (p, u[:, :0]), "u has shape (2, 0, 4)"),
+        (lambda p, u: (p, u[..., :3]), "log_dt has shape (2, 4); needed: (2, 3)"),
+        (lambda p, u: (p._replace(frequency=p.frequency[..., :1]), u), "frequency has shape (2, 4, 1)"),
+        (lambda p, u: (p._replace(c=p.c[..., 0]), u), "c has shape"),
+        (lambda p, u: (p, u.double()), "u is torch.float64 on cpu"),
+        (lambda p, u: (p._replace(skip=p.skip.to("meta")), u), "skip is torch.float32 on meta"),
+    ],
+)
+def test_sizes_and_kinds_are_checked(
+    change: Callable[[S4DParameters, Tensor], tuple[S4DParameters, Tensor]], words: str
+) -> None:
+    p, u = change(S4DParameters(*layer(4, 4).parameters()), torch.randn(2, 5, 4))
+    with pytest.raises(ValueError, match=r"needed|computes float32 on CPUs") as error:
+        convolve(p, u, True)
+    assert words in str(error.value)
+
+
+def test_nan_and_infinity_go_through() -> None:
+    u, _ = inputs(1, 200, 8)
+    u[0, 100, 3] = torch.nan
+    y = layer(8, 8)(u)
+    assert y[0, 100:, 3].isnan().all()
+    assert y[0, :101, 11].isnan().all()
+    assert y[..., [k for k in range(16) if k not in (3, 11)]].isfinite().all()
+
+
+class Discretisation(torch.autograd.Function):
+    """Of one channel, by the functions that are compiled; they take float64 too."""
+
+    @staticmethod
+    def forward(ctx, log_dt, log_decay, frequency, c):  # type: ignore[no-untyped-def]
+        arrays = [tensor.detach().numpy().ravel() for tensor in (log_decay, frequency, c)]
+        out, pairs = np.empty((2, 16)), len(arrays[0])
+        discretisation.discretise(log_dt.item(), *arrays, pairs, 8, out[0], out[1])
+        ctx.arrays, ctx.log_dt = arrays, log_dt.item()
+        exponential, weights = (torch.complex(*torch.from_numpy(one).view(2, 8)[:, :pairs]) for one in out)
+        return exponential.log(), weights
+
+    @staticmethod
+    def backward(ctx, of_z, of_w):  # type: ignore[no-untyped-def]
+        pairs = len(ctx.arrays[0])
+        padded = np.zeros((2, 2, 8))
+        for one, gradient in zip(padded, (of_z, of_w), strict=True):
+            one[0, :pairs], one[1, :pairs] = gradient.real, gradient.imag
+        out = [np.empty_like(array) for array in ctx.arrays]
+        of_log_dt = discretisation.through_discretisation(
+            ctx.log_dt, *ctx.arrays, pairs, 8, padded[0].ravel(), padded[1].ravel(), *out
+        )
+        of_log_decay, of_frequency, of_c = map(torch.from_numpy, out)
+        return torch.tensor(of_log_dt, dtype=torch.float64), of_log_decay, of_frequency, of_c.view(-1, 2)
+
+
+def one_channel() -> list[Tensor]:
+    p = S4DParameters(*(parameter.detach().double() for parameter in layer(2, 6).parameters()))
+    return [tensor[0, 0].clone().requires_grad_() for tensor in (p.log_dt, p.log_decay, p.frequency, p.c)]
+
+
+def test_gradcheck_of_the_parameter_chain() -> None:
+    assert torch.autograd.gradcheck(
+        lambda *p: torch.cat([*map(torch.view_as_real, Discretisation.apply(*p))]), one_channel()
+    )
+
+
+def test_the_parameter_chain_is_the_zero_order_hold() -> None:
+    log_dt, log_decay, frequency, c = one_channel()
+    z, weights = Discretisation.apply(log_dt, log_decay, frequency, c)
+    one = S4DParameters(*(tensor[None, None] for tensor in (log_dt, log_decay, frequency, c)), torch.zeros(1, 1))
+    expected_z, expected_weights = discretise(one)
+    torch.testing.assert_close(z, expected_z[0, 0], rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(weights, expected_weights[0, 0], rtol=1e-13, atol=1e-15)
+
+
+def checksum(made: S4D, u: Tensor) -> float:
+    """Summed by NumPy: torch itself would wait for its lost threads."""
+    with torch.no_grad():
+        return float(made(u).numpy().sum())
+
+
+def _in_child(queue: Any, made: S4D, u: Tensor) -> None:
+    queue.put([float(fork.happened()), checksum(made, u)])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process")  # Python's own warning of forks beside threads
+@pytest.mark.usefixtures("two_threads")
+def test_a_forked_process_computes_without_the_threads_it_lost() -> None:
+    (u, _), made = inputs(4, 300, 32), layer(32, 8)
+    expected = checksum(made, u)
+    queue = multiprocessing.get_context("fork").SimpleQueue()
+    child = multiprocessing.get_context("fork").Process(target=_in_child, args=(queue, made, u))
+    child.start()
+    child.join(30)
+    child.kill()
+    assert child.exitcode == 0
+    assert queue.get() == [1.0, expected]
+
+
+WORK = """
+import torch
+from diffussm.models.build import initialise
+from diffussm.ssm.s4d import S4D
+torch.set_num_threads(1)
+made = S4D(8, 8, True, "{backend}")
+initialise(made, 0)
+print(made(torch.linspace(-1, 1, 8 * 40).view(1, 40, 8)).square().sum().item())
+"""
+
+
+def in_processes(count: int, backend: str, **environment: str) -> list[str]:
+    command = [sys.executable, "-c", WORK.format(backend=backend)]
+    started = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment
+        )
+        for _ in range(count)
+    ]
+    outputs = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0] * count, outputs
+    return [out for out, _ in outputs]
+
+
+@pytest.mark.slow
+def test_several_processes_compile_at_once(tmp_path: Path) -> None:
+    found = in_processes(3, "compiled", NUMBA_CACHE_DIR=str(tmp_path))
+    assert len(set(found)) == 1
+    names = [path.name for path in tmp_path.rglob("*.nbc")]
+    assert len(names) == len(set(names)) == 2, names  # one of them compiled each pass, the others loaded it
+
+
+@pytest.mark.slow
+def test_nowhere_to_keep_what_was_compiled(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = in_processes(1, "compiled", NUMBA_CACHE_DIR=str(tmp_path / "file" / "below"))
+    assert found == in_processes(1, "compiled")
+
+
+NO_NUMBA = "import sys; sys.modules['numba'] = None\n"
+
+
+def test_without_numba_plain_torch_takes_over() -> None:
+    code = "".join(
+        WORK.format(backend=backend) + "print(made._backend(torch.zeros(1, 40, 8)))\n"
+        for backend in ("compiled", "auto")
+    )
+    process = subprocess.run([sys.executable, "-c", NO_NUMBA + code], capture_output=True, text=True, check=True)
+    made = layer(8, 8, backend="chunked")
+    initialise(made, 0)
+    expected = made(torch.linspace(-1, 1, 8 * 40).view(1, 40, 8)).square().sum().item()
+    first, used, second, used_by_auto = process.stdout.split()
+    assert used == used_by_auto == "chunked"
+    assert float(first) == float(second) == pytest.approx(expected, rel=1e-6)
+
+
+def test_importing_the_package_imports_no_numba() -> None:
+    code = "import sys, diffussm, diffussm.models.build, diffussm.training.loop; assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_other_precisions_and_traces_are_plain_torchs() -> None:
+    made, u = layer(4, 8), torch.zeros(1, 20, 4)
+    assert made._backend(u) == "compiled"
+    assert made.double()._backend(u.double()) == "chunked"
+    assert made.float()._backend(u.to("meta")) == "chunked"
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # what fvcore counts by, it still is
+        traced = torch.jit.trace(made, torch.ones(1, 20, 4), check_trace=False)
+    torch.testing.assert_close(traced(torch.ones(1, 20, 4)), made(torch.ones(1, 20, 4)))
+
+
+def rows(*entries: tuple[str, int, int, str, float]) -> list[selection.Measured]:
+    return [selection.Measured(d, "here", 2, width, length, 1, name, s) for d, width, length, name, s in entries]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    known = rows(
+        ("cpu", 64, 64, "fft", 1.0),
+        ("cpu", 64, 64, "chunked", 2.0),
+        ("cpu", 64, 4096, "compiled", 1.0),
+        ("cpu", 64, 4096, "fft", 3.0),
+    )
+    selection.ranked.cache_clear()
+    monkeypatch.setattr(selection, "table", lambda: known)
+    yield
+    selection.ranked.cache_clear()
+
+
+@pytest.mark.usefixtures("measured")
+def test_auto_is_the_fastest_at_the_nearest_measured_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert selection.select("auto", "cpu", 100, 100) == "fft"
+    assert selection.select("auto", "cpu", 100, 2000) == "compiled"
+    assert selection.select("auto", "cuda", 100, 2000) == "chunked"
+    monkeypatch.setattr(convolution, "obstacle", lambda: "no numba here")
+    assert selection.select("auto", "cpu", 100, 2000) == "fft"
+    assert selection.select("compiled", "cpu", 100, 2000) == "chunked"
+    assert selection.select("reference", "cpu", 100, 2000) == "reference"
+
+
+def test_the_table_that_ships_is_whole() -> None:
+    shipped = selection.read(selection.SHIPPED)
+    shapes = {(row.width, row.length) for row in shipped}
+    assert {"chunked", "compiled"} <= {row.backend for row in shipped}
+    for width, length in shapes:
+        there = [row.backend for row in shipped if (row.width, row.length) == (width, length)]
+        assert len(there) == len(set(there)) >= 2
+    assert all(row.seconds > 0 and row.device == "cpu" for row in shipped)
+
+
+def test_a_table_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffussm.ssm import tune
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tune, "WIDTHS", (8,))
+    monkeypatch.setattr(tune, "LENGTHS", (16, 40))
+    monkeypatch.setattr(tune, "TOKENS", 80)
+    tune.write(list(tune.measure("cpu")), selection.tuned())
+    selection.table.cache_clear()
+    try:
+        found = selection.table()
+        assert {(row.width, row.length, row.batch) for row in found} == {(8, 16, 5), (8, 40, 2)}
+        assert {row.backend for row in found} == {"fft", "chunked", "compiled"}
+        monkeypatch.setattr(selection, "processor", lambda: "another machine")
+        selection.table.cache_clear()
+        assert selection.table() == selection.read(selection.SHIPPED)
+    finally:
+        selection.table.cache_clear()
