@@ -200,6 +200,23 @@ def cost(
     )
 
 
+@app.command()
+def tune(
+    out: Annotated[Path | None, typer.Option(help="where to write it (default: this user's cache)")] = None,
+) -> None:
+    """Measure the ways to compute S4D on this machine, a minute or two: what `training.backend = auto` then goes by."""
+    import torch
+
+    from diffussm.machine import keep_freed_memory
+    from diffussm.ssm import selection
+    from diffussm.ssm.tune import measure, write
+
+    keep_freed_memory()
+    path = out or selection.tuned()
+    write(list(measure("cuda" if torch.cuda.is_available() else "cpu", print)), path)
+    print(path)
+
+
 def _grid(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if not match:

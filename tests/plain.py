@@ -2,8 +2,8 @@
 
 Each backend has the plain computation of what it makes fast. The FFT takes the kernel that the original `s4d.py` makes,
 exponentials of l z in single precision, and may not lose more than the direct convolution with that kernel. The chunked
-and the compiled backend round each power of a once and are held to what rounds less: the recurrence, with a and c rounded once. Both
-discretise in double precision, by code of their own.
+and the compiled backend round each power of a once and are held to what rounds less: the recurrence, with a and c
+rounded once. Both discretise in double precision, by code of their own.
 """
 
 import torch

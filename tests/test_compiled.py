@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffussm import cli
 from diffussm.models.build import initialise
-from diffussm.ssm import selection
+from diffussm.ssm import selection, tune
 from diffussm.ssm.choice import ONE_CHUNK
 from diffussm.ssm.compiled import convolution, discretisation, fork, threads
 from diffussm.ssm.compiled.convolution import convolve
@@ -320,14 +321,16 @@ def test_the_table_that_ships_is_whole() -> None:
     assert all(row.seconds > 0 and row.device == "cpu" for row in shipped)
 
 
-def test_a_table_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffussm.ssm import tune
-
+def test_a_table_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(tune, "WIDTHS", (8,))
     monkeypatch.setattr(tune, "LENGTHS", (16, 40))
     monkeypatch.setattr(tune, "TOKENS", 80)
-    tune.write(list(tune.measure("cpu")), selection.tuned())
+    monkeypatch.setattr("sys.argv", ["diffussm", "tune"])
+    assert cli.main() == 0
+    assert capsys.readouterr().out.endswith(f"{selection.tuned()}\n")
     selection.table.cache_clear()
     try:
         found = selection.table()

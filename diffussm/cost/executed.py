@@ -66,7 +66,8 @@ def _fft(d: int, n: int, length: int) -> Executed:
 
 def chunked(d: int, n: int, length: int, chunk: int, toeplitz: int | None = None) -> Executed:
     """From exponents on. A chunk: its Toeplitz product, and where there are more of them, into the state, the carry and
-    out of the state. `toeplitz`: of the first, where it is not all of C x C. Once: powers of a and their squares, the kernel, the weights out of the state."""
+    out of the state. `toeplitz`: of the first, where it is not all of C x C.
+    Once: powers of a and their squares, the kernel, the weights out of the state."""
     chunks = -(-length // chunk)
     tables = 2 * n * chunk + 2 * n * math.ceil(math.log2(chunk + 1)) + n * chunk
     products, carry = chunks * (toeplitz or chunk**2), 0

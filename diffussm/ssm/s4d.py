@@ -89,7 +89,7 @@ class S4D(nn.Module):
 
     def _backend(self, u: Tensor) -> str:
         """Of this layer for such an input. Only plain torch can be traced, and computes in other precisions."""
-        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
         compilable = self.skip.dtype == torch.float32 and not traced
         found = select(self.backend, u.device.type, u.shape[2], u.shape[1]) if compilable else stated(self.backend)
         return PORTABLE if found == "compiled" and not compilable else found

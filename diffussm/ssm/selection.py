@@ -1,8 +1,8 @@
 """Which backend computes S4D here: of those that run, the fastest by measured seconds.
 
-`measured.csv` has forward and backward passes of this project's own machine; `diffussm tune` measures another one and
-keeps the table in the user's cache, where it comes first on the machine that it was made on. Of a device that nobody has
-measured nothing is known: there the portable backend computes.
+`measured.csv` has forward and backward passes on one machine, which it names; `diffussm tune` measures another one and
+keeps the table in the user's cache, where it comes first on the processor that it was made on. Of a device that nobody
+has measured nothing is known: there the portable backend computes.
 """
 
 import csv

@@ -6,9 +6,9 @@ The algorithm is that of `chunked`, in loops of its own. Per channel and layer, 
     y_k = u_k T + Re(h_k W),    T[j, i] = K[i - j] for i >= j,    W[n, i] = w_n a_n^(i + 1)
     h_(k+1) = a^C h_k + s_k,    s_k = u_k V,                      V[j, n] = a_n^(C - 1 - j)
 
-for a layer that runs left to right; one that runs right to left is its mirror image (T transposed, rows of V and columns
-of W in reverse order, the state carried from the right). A short sequence is one chunk: a product with T and nothing
-else. The skip is part of K_0.
+for a layer that runs left to right; one that runs right to left is its mirror image (T transposed, rows of V and
+columns of W in reverse order, the state carried from the right). A short sequence is one chunk: a product with T and
+nothing else. The skip is part of K_0.
 
 The backward pass keeps nothing but u and the parameters: tables and states are made again. With g the gradient of y, on
 a layer that runs left to right,

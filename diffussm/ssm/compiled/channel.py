@@ -4,9 +4,9 @@ All are float32. `pairs` here is a multiple of eight: what is beyond the layer's
 holds the real parts of all pairs, then their imaginary parts. With a = e^z:
 
     powers   a^l for l <= C, a row for each l
-    outward  w a^(i + 1) as the real product with a state needs it, real part and minus the imaginary part; a row for each i
-    kernel   sixteen zeros, K_0 to K_(C-1), the same backwards, sixteen zeros, where K_l = Re(sum w a^l): walked backwards
-             from any place in it, a row of the Toeplitz matrix T or of its transpose
+    outward  w a^(i + 1) as the real product with a state needs it, row by row: real part, minus the imaginary part
+    kernel   sixteen zeros, K_0 to K_(C-1), the same backwards, sixteen zeros, where K_l = Re(sum w a^l): walked
+             backwards from any place in it, a row of the Toeplitz matrix T or of its transpose
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from diffussm.ssm.compiled.vector import constant, load, load_one, never_inlined
 
 
 @njit(nogil=True, error_model="numpy")
-def fill_powers(exponential, pairs, chunk, powers):  # type: ignore[no-untyped-def]
+def fill_powers(exponential, pairs, chunk, powers):
     """exponential: e^z in double precision, (2, pairs). Powers of two are squared in double precision and rounded once;
     the others are products of these."""
     never_inlined()
@@ -45,7 +45,7 @@ def fill_powers(exponential, pairs, chunk, powers):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, error_model="numpy")
-def turn(table, pairs, chunk, backwards, out):  # type: ignore[no-untyped-def]
+def turn(table, pairs, chunk, backwards, out):
     """The first `chunk` rows of a table become columns, in reverse order if `backwards`."""
     never_inlined()
     row, line = 2 * pairs + ROOM, chunk + ROOM
@@ -56,7 +56,7 @@ def turn(table, pairs, chunk, backwards, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy")
-def fill_kernel(spectrum, weights, skip, pairs, chunk, kernel):  # type: ignore[no-untyped-def]
+def fill_kernel(spectrum, weights, skip, pairs, chunk, kernel):
     """spectrum: powers turned; weights: w. The skip is part of K_0."""
     never_inlined()
     line, zero = chunk + ROOM, constant(np.float32(0))
@@ -76,7 +76,7 @@ def fill_kernel(spectrum, weights, skip, pairs, chunk, kernel):  # type: ignore[
 
 
 @njit(nogil=True, error_model="numpy")
-def fill_outward(powers, weights, pairs, chunk, outward):  # type: ignore[no-untyped-def]
+def fill_outward(powers, weights, pairs, chunk, outward):
     never_inlined()
     row = 2 * pairs + ROOM
     for s in range(0, pairs, LANES):

@@ -14,7 +14,7 @@ from numba import njit
 
 
 @njit(nogil=True, error_model="numpy")
-def discretise(log_dt, log_decay, frequency, c, stored, pairs, exponentials, weights):  # type: ignore[no-untyped-def]
+def discretise(log_dt, log_decay, frequency, c, stored, pairs, exponentials, weights):
     """Of `stored` pairs: e^z and the kernel's weights w, (2, pairs) each, 0 beyond them."""
     dt = math.exp(np.float64(log_dt))
     for n in range(pairs):
@@ -35,7 +35,7 @@ def discretise(log_dt, log_decay, frequency, c, stored, pairs, exponentials, wei
 @njit(nogil=True, error_model="numpy")
 def through_discretisation(
     log_dt, log_decay, frequency, c, stored, pairs, of_z, of_w, of_log_decay, of_frequency, of_c
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):
     """Gradients of the parameters from those of z and the weights w, (2, pairs) each; returns that of log_dt."""
     dt, of_dt = math.exp(np.float64(log_dt)), 0.0
     for n in range(stored):
@@ -61,7 +61,7 @@ def through_discretisation(
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def _exponential(x, y):  # type: ignore[no-untyped-def]
+def _exponential(x, y):
     """Real and imaginary part of e^z, and the real part of e^z - 1 (the imaginary part is the same)."""
     m, s, c = math.expm1(x), math.sin(y / 2), math.cos(y / 2)
     vers = 2 * s * s
@@ -69,6 +69,6 @@ def _exponential(x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def _quotient(x_re, x_im, y_re, y_im):  # type: ignore[no-untyped-def]
+def _quotient(x_re, x_im, y_re, y_im):
     scale = 1 / (y_re * y_re + y_im * y_im)
     return (x_re * y_re + x_im * y_im) * scale, (x_im * y_re - x_re * y_im) * scale

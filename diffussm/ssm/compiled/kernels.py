@@ -46,7 +46,7 @@ class Scratch(NamedTuple):
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def scratch_of(task):  # type: ignore[no-untyped-def]
+def scratch_of(task):
     """The next thread's."""
     mine = draw(task.threads_started) * task.scratch_bytes
     return Scratch(
@@ -72,20 +72,20 @@ def scratch_of(task):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy")
-def clear(array, count):  # type: ignore[no-untyped-def]
+def clear(array, count):
     never_inlined()
     for k in range(0, count, LANES):
         store(array + k, constant(np.float32(0)))
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def apart(task):  # type: ignore[no-untyped-def]
+def apart(task):
     """From a channel of a panel to the next one."""
     return task.rows * (task.chunk + ROOM) + ROOM
 
 
 @njit(nogil=True, error_model="numpy")
-def fill_tables(task, scratch, channel, slot):  # type: ignore[no-untyped-def]
+def fill_tables(task, scratch, channel, slot):
     """Exponentials, weights and kernel at `slot`, and the channel's powers."""
     never_inlined()
     pairs, chunk, first = task.pairs, task.chunk, channel * task.stored_pairs
@@ -102,7 +102,7 @@ def fill_tables(task, scratch, channel, slot):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def fill_states(task, scratch, x, backwards):  # type: ignore[no-untyped-def]
+def fill_states(task, scratch, x, backwards):
     """scratch.states: the state before each chunk."""
     pairs, chunk = task.pairs, task.chunk
     row, line = 2 * pairs + ROOM, chunk + ROOM
@@ -112,7 +112,7 @@ def fill_states(task, scratch, x, backwards):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def forward(task):  # type: ignore[no-untyped-def]
+def forward(task):
     scratch = scratch_of(task)
     clear(scratch.x, task.channels * apart(task))  # and 0 it stays where no position of a sequence is
     first = draw(task.blocks_taken) * task.channels
@@ -126,7 +126,7 @@ def forward(task):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def forward_short(task, scratch, first, channels):  # type: ignore[no-untyped-def]
+def forward_short(task, scratch, first, channels):
     width, length, chunk, between = task.width, task.length, task.chunk, apart(task)
     for layer in range(2):
         for e in range(channels):
@@ -146,7 +146,7 @@ def forward_short(task, scratch, first, channels):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def forward_long(task, scratch, first, channels):  # type: ignore[no-untyped-def]
+def forward_long(task, scratch, first, channels):
     width, length, chunk, pairs, rows, between = (
         task.width, task.length, task.chunk, task.pairs, task.rows, apart(task),
     )  # fmt: skip
@@ -167,7 +167,7 @@ def forward_long(task, scratch, first, channels):  # type: ignore[no-untyped-def
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def backward(task):  # type: ignore[no-untyped-def]
+def backward(task):
     scratch, layers, line = scratch_of(task), 2 * task.channels, task.chunk + ROOM
     clear(scratch.x, task.channels * apart(task))
     clear(scratch.of_output, task.channels * apart(task))
@@ -184,7 +184,7 @@ def backward(task):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def backward_short(task, scratch, first, channels):  # type: ignore[no-untyped-def]
+def backward_short(task, scratch, first, channels):
     width, length, chunk, pairs, between = task.width, task.length, task.chunk, task.pairs, apart(task)
     line = chunk + ROOM
     for layer in range(2):
@@ -216,7 +216,7 @@ def backward_short(task, scratch, first, channels):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def backward_long(task, scratch, first, channels):  # type: ignore[no-untyped-def]
+def backward_long(task, scratch, first, channels):
     width, length, chunk, pairs, rows, between = (
         task.width, task.length, task.chunk, task.pairs, task.rows, apart(task),
     )  # fmt: skip
@@ -252,7 +252,7 @@ def backward_long(task, scratch, first, channels):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def add_kernel_gradient(scratch, panel, rows, chunk, backwards, slot):  # type: ignore[no-untyped-def]
+def add_kernel_gradient(scratch, panel, rows, chunk, backwards, slot):
     """Of input and output the later lies to the right, or to the left if `backwards`."""
     x, of_y = scratch.x + panel, scratch.of_output + panel
     sums = scratch.lag_sums + slot * (chunk + ROOM)
@@ -261,7 +261,7 @@ def add_kernel_gradient(scratch, panel, rows, chunk, backwards, slot):  # type: 
 
 
 @njit(nogil=True, error_model="numpy")
-def through_kernel(scratch, slot, pairs, chunk):  # type: ignore[no-untyped-def]
+def through_kernel(scratch, slot, pairs, chunk):
     """Sets the gradients of w and z to what comes through K_l = Re(sum w a^l)."""
     never_inlined()
     row, zero = 2 * pairs + ROOM, constant(np.float32(0))
@@ -280,7 +280,7 @@ def through_kernel(scratch, slot, pairs, chunk):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy")
-def through_states(scratch, slot, pairs, chunk, backwards):  # type: ignore[no-untyped-def]
+def through_states(scratch, slot, pairs, chunk, backwards):
     """Adds what comes through the powers into the state, through w a^l out of it, and through the carry a^C."""
     never_inlined()
     row, zero = 2 * pairs + ROOM, constant(np.float32(0))
@@ -307,14 +307,14 @@ def through_states(scratch, slot, pairs, chunk, backwards):  # type: ignore[no-u
 
 
 @njit(nogil=True, error_model="numpy")
-def times_conjugate(re, im, table, pairs):  # type: ignore[no-untyped-def]
+def times_conjugate(re, im, table, pairs):
     """Times the conjugate of eight complex numbers of a table."""
     t_re, t_im = load(table), load(table + pairs)
     return re * t_re + im * t_im, im * t_re - re * t_im
 
 
 @njit(nogil=True, error_model="numpy")
-def to_parameters(task, scratch, channel, slot):  # type: ignore[no-untyped-def]
+def to_parameters(task, scratch, channel, slot):
     never_inlined()
     first = channel * task.stored_pairs
     floats(task.of_skip)[channel] = scratch.lag_sums[slot * (task.chunk + ROOM)]

@@ -1,6 +1,7 @@
 """From (B, L, D) to rows of one channel and back: eight by eight numbers at a time.
 
-A channel's rows are chunks: sequence b has the rows b n to (b + 1) n, position t of it column t mod C of its row t div C.
+A channel's rows are chunks: sequence b has the rows b n to (b + 1) n, its position t is in column t mod C of its row
+t div C.
 """
 
 from numba import njit
@@ -10,8 +11,8 @@ from diffussm.ssm.compiled.vector import never_inlined, transpose
 
 
 @njit(nogil=True, error_model="numpy")
-def gather(source, width, batch, length, chunk, channels, rows, apart):  # type: ignore[no-untyped-def]
-    """The next `channels` columns of `batch` sequences of `width` into rows, a channel's `apart` from the next one's."""
+def gather(source, width, batch, length, chunk, channels, rows, apart):
+    """`channels` columns of `batch` sequences of `width` into rows, those of a channel `apart` from the next one's."""
     never_inlined()
     line, chunks = chunk + ROOM, -(-length // chunk)
     for b in range(batch):
@@ -27,7 +28,7 @@ def gather(source, width, batch, length, chunk, channels, rows, apart):  # type:
 
 
 @njit(nogil=True, error_model="numpy")
-def scatter(rows, apart, target, width, batch, length, chunk, channels):  # type: ignore[no-untyped-def]
+def scatter(rows, apart, target, width, batch, length, chunk, channels):
     """The way back."""
     never_inlined()
     line, chunks = chunk + ROOM, -(-length // chunk)

@@ -9,7 +9,7 @@ from diffussm.ssm.compiled.vector import constant, load, never_inlined, store
 
 
 @njit(nogil=True, error_model="numpy")
-def convolve(rows, chunk, x, kernel, backwards, out, add):  # type: ignore[no-untyped-def]
+def convolve(rows, chunk, x, kernel, backwards, out, add):
     """In each row out_i = sum over j <= i of K_(i - j) x_j, or over j >= i of K_(j - i) x_j if `backwards`; added to
     what stands in `out` if `add`. Of every sixteen columns only what is not 0 is computed."""
     never_inlined()
@@ -20,8 +20,8 @@ def convolve(rows, chunk, x, kernel, backwards, out, add):  # type: ignore[no-un
 
 
 @njit(nogil=True, error_model="numpy")
-def add_lag_sums(rows, chunk, early, late, square, sums):  # type: ignore[no-untyped-def]
-    """sums_l += sum over rows and j of early_j late_(j + l); `square` is scratch whose columns beyond the chunk are 0."""
+def add_lag_sums(rows, chunk, early, late, square, sums):
+    """sums_l += sum over rows and j of early_j late_(j + l); `square` is scratch, 0 in columns beyond the chunk."""
     never_inlined()
     line = chunk + ROOM
     for i in range(0, chunk, COLUMNS):
@@ -33,7 +33,7 @@ def add_lag_sums(rows, chunk, early, late, square, sums):  # type: ignore[no-unt
 
 
 @njit(nogil=True, error_model="numpy")
-def carry(states, factor, batch, chunks, pairs, backwards):  # type: ignore[no-untyped-def]
+def carry(states, factor, batch, chunks, pairs, backwards):
     """In place, s_k of each chunk becomes the state before it: h_0 = 0, h_(k+1) = f h_k + s_k, from the right if
     `backwards`."""
     never_inlined()
@@ -53,7 +53,7 @@ def carry(states, factor, batch, chunks, pairs, backwards):  # type: ignore[no-u
 
 
 @njit(nogil=True, error_model="numpy")
-def through_carry(of_states, states, factor, batch, chunks, pairs, backwards, of_factor):  # type: ignore[no-untyped-def]
+def through_carry(of_states, states, factor, batch, chunks, pairs, backwards, of_factor):
     """Back through `carry`: in place, the gradients of h_k become those of s_k; `of_factor` (2, pairs) is set to that
     of f."""
     never_inlined()

@@ -60,5 +60,5 @@ def _bytes(typing: Any, address: Any) -> Any:
 
 
 @njit(nogil=True, error_model="numpy")
-def task_at(address):  # type: ignore[no-untyped-def]
+def task_at(address):
     return carray(_bytes(address), (1,), TASK)[0]

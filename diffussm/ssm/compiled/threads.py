@@ -1,8 +1,8 @@
 """Compiled code, made once per process at first use, and the threads that run it.
 
-Compiling takes ten seconds; numba keeps what it made on disk, beside these files or in the user's cache, under a name
-that holds a digest of them all, since it would itself look at one file only. Of several processes that come at once, one
-compiles and the others wait for it.
+Compiling takes some ten seconds; numba keeps what it made on disk, beside these files or in the user's cache, under a
+name that holds a digest of them all, since it would itself look at one file only. Of several processes that come at
+once, one compiles and the others wait for it.
 
 torch's own threads run the work where they can be reached, through the OpenMP library that torch has loaded: a second
 pool beside it would fight with it for the cores. Elsewhere numba's threads do. In a process that was forked the threads
@@ -70,30 +70,30 @@ def _openmp() -> Any:
 def _alone(name: str) -> Callable[[int], None]:
     """As a C function of the task's address, which any thread may call."""
 
-    def forward(address):  # type: ignore[no-untyped-def]
+    def forward(address):
         kernels.forward(task_at(address))
 
-    def backward(address):  # type: ignore[no-untyped-def]
+    def backward(address):
         kernels.backward(task_at(address))
 
     function = _named({"forward": forward, "backward": backward}[name])
     compiled = _compiled(function, lambda keep: cfunc(types.void(types.int64), cache=keep, **_OPTIONS)(function))
-    return compiled.ctypes  # type: ignore[no-any-return]
+    return compiled.ctypes
 
 
 @cache
 def _on_numbas_threads(name: str) -> Callable[[int, int], None]:
-    def forward_in_parallel(address, threads):  # type: ignore[no-untyped-def]
+    def forward_in_parallel(address, threads):
         for _ in prange(threads):
             kernels.forward(task_at(address))
 
-    def backward_in_parallel(address, threads):  # type: ignore[no-untyped-def]
+    def backward_in_parallel(address, threads):
         for _ in prange(threads):
             kernels.backward(task_at(address))
 
     function = _named({"forward": forward_in_parallel, "backward": backward_in_parallel}[name])
     signature = types.void(types.int64, types.int64)
-    return _compiled(  # type: ignore[no-any-return]
+    return _compiled(
         function, lambda keep: njit(signature, cache=keep, parallel=True, nogil=True, **_OPTIONS)(function)
     )
 

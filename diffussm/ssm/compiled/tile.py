@@ -67,7 +67,7 @@ _tall, _low = _tile(HEIGHT, LANES), _tile(EVEN, LANES)
 
 
 @njit(nogil=True, error_model="numpy")
-def product(rows, columns, count, a, a_row, a_step, b, b_step, out, out_row, add):  # type: ignore[no-untyped-def]
+def product(rows, columns, count, a, a_row, a_step, b, b_step, out, out_row, add):
     """out (rows, columns) = a (rows, count) @ b (count, columns), added to what stands there if `add`; rows are even
     and columns come in whole tiles."""
     never_inlined()

@@ -106,7 +106,7 @@ def _arithmetic(operation: Callable[..., Any], instruction: str) -> None:
         return VECTOR(VECTOR, VECTOR), generate
 
     @overload(operation)
-    def of_vectors(a, b):  # type: ignore[no-untyped-def]  # numba wants the signature of the lambda
+    def of_vectors(a, b):  # numba wants the signature of the lambda
         if isinstance(a, VectorType) and isinstance(b, VectorType):
             return lambda a, b: compute(a, b)
         return None
@@ -127,7 +127,7 @@ def _moved(typing: Any, pointer: Any, count: Any) -> Any:
 
 
 @overload(operator.add)
-def pointer_and_count(a, b):  # type: ignore[no-untyped-def]
+def pointer_and_count(a, b):
     """As in C."""
     if isinstance(a, types.CPointer) and isinstance(b, types.Integer):
         return lambda a, b: _moved(a, b)
