@@ -1,6 +1,7 @@
 """Every column of every CSV table, described: the one home of each description. `dictionary` writes them down.
 
-In names `<n>` stands for a number and `<metric>` for one of MEASURES.
+In names `<n>` stands for a number and `<metric>` for one of MEASURES; in paths `<scale>` is small or paper, `<device>`
+cpu or cuda, `<suite>` a suite of benchmarks.
 """
 
 import re
@@ -56,6 +57,63 @@ SAMPLES = (
     Column(
         "pixel_<n>", "value at (row, column, channel), the last fastest", "0 .. 255", "samples.npz beside the record"
     ),
+)
+
+TIMER, BENCH, CROSSINGS = "diffussm/timing.py", "bench/", "reports/bench/crossings.py"
+SUBJECT = Column("subject", "what is timed: a mixer, a backend, a part, a model", "-", BENCH)
+WIDTH = Column("width", "D, where there is one", "channels", BENCH)
+LENGTH = Column("length", "L, where there is one", "tokens", BENCH)
+BATCH = Column("batch", "B, where there is one", "sequences", BENCH)
+PASS = Column("pass", "forward, forward and backward, or training step; empty where it is none of them", "-", BENCH)
+DTYPE = Column("dtype", "of the numbers", "-", BENCH)
+BENCHMARK = (
+    Column("suite", "the benchmark's suite", "-", BENCH),
+    Column("group", "what it is compared within", "-", BENCH),
+    Column("name", "its name in the group", "-", BENCH),
+    SUBJECT,
+    WIDTH,
+    LENGTH,
+    BATCH,
+    PASS,
+    Column("device", "cpu or cuda", "-", "torch"),
+    DTYPE,
+    Column("threads", "of torch on the CPU", "threads", "torch"),
+)
+STATUS = (
+    Column("status", "timed, missing, failed or skipped", "-", BENCH),
+    Column("reason", "why there is no time; empty where there is one", "-", BENCH),
+)
+MEDIAN = (
+    Column("median_ms", "median of the rounds", "ms", TIMER),
+    Column("low_ms", "lower end of its 95 % interval, by order statistics", "ms", TIMER),
+    Column("high_ms", "upper end of it", "ms", TIMER),
+)
+ROUNDS = Column("rounds", "how often it was timed", "rounds", TIMER)
+LEAST = (
+    Column("macs", "of a call; empty where they are not known", MACS, CLOSED_FORM),
+    Column("bytes", "that a call moves at least; empty likewise", "bytes", BENCH),
+)
+ITEMS = Column("items", "images of a call, where it has any", "images", BENCH)
+BOUND = (
+    Column("bound", "what bounds a call: matmul for its multiply-adds, copy for its bytes", "-", BENCH),
+    Column("share_of_bound", "least time by that bound over the median time", "1", BENCH),
+)
+TIMES = (
+    *STATUS,
+    *MEDIAN,
+    Column("q1_ms", "first quartile of the rounds", "ms", TIMER),
+    Column("q3_ms", "third quartile of them", "ms", TIMER),
+    ROUNDS,
+    Column(
+        "peak_memory",
+        "of a call above what stood before: the allocator's on a GPU, else the process's",
+        "bytes",
+        BENCH,
+    ),
+    *LEAST,
+    ITEMS,
+    *BOUND,
+    Column("version", "raised when what is timed changes its meaning", "-", BENCH),
 )
 
 
@@ -149,21 +207,102 @@ TABLES = (
     ),
     Table("<grid>/<base>/samples.csv", "a sample of an arm at its last step", SAMPLES),
     Table("<grid>/<base>/samples_over_steps.csv", "a sample of the first arm at a milestone", SAMPLES),
+    Table("bench/<scale>-<device>/timing.csv", "a benchmark, timed or not", (*BENCHMARK, *TIMES)),
     Table(
-        "bench/timing.csv",
-        "a benchmark",
+        "bench/<scale>-<device>/ratios.csv",
+        "a ratio, of times measured in turns",
         (
-            Column("group", "what is timed", "-", "bench/"),
-            Column("name", "at which size, or of which implementation", "-", "bench/"),
-            Column("median_ms", "median of the rounds", "ms", "diffussm/timing.py"),
-            Column("q1_ms", "first quartile of the rounds", "ms", "diffussm/timing.py"),
-            Column("q3_ms", "third quartile of the rounds", "ms", "diffussm/timing.py"),
-            Column("rounds", "how often it was timed", "-", "diffussm/timing.py"),
-            Column("ratio_of", "what the ratio is of; empty where none is taken", "-", "bench/"),
-            Column("ratio", "median over rounds of their ratio, timed in turns", "1", "diffussm/timing.py"),
-            Column("ratio_q1", "first quartile of it", "1", "diffussm/timing.py"),
-            Column("ratio_q3", "third quartile of it", "1", "diffussm/timing.py"),
+            *BENCHMARK,
+            Column("of", "what takes the time above the line", "-", BENCH),
+            Column("to", "what takes the time below it", "-", BENCH),
+            Column("ratio", "median over rounds", "1", TIMER),
+            Column("low", "lower end of the 95 % interval of the median", "1", TIMER),
+            Column("high", "upper end of it", "1", TIMER),
+            ROUNDS._replace(name="n"),
         ),
+    ),
+    Table(
+        "bench/<scale>-<device>/lengths.csv",
+        "a mixer at a length",
+        (
+            Column("setting", "pass, width and dtype in words", "-", BENCH),
+            SUBJECT,
+            PASS,
+            WIDTH,
+            DTYPE,
+            LENGTH,
+            BATCH,
+            Column("ns_per_token", "median time of a call, divided by batch times length", "ns", TIMER),
+            Column("ns_low", "lower end of the 95 % interval of it", "ns", TIMER),
+            Column("ns_high", "upper end of it", "ns", TIMER),
+            Column("bytes_per_token", "peak memory of a call, divided by batch times length", "bytes", BENCH),
+        ),
+    ),
+    Table(
+        "bench/<scale>-<device>/crossings.csv",
+        "a setting and what is compared",
+        (
+            Column("setting", "pass, width and dtype in words", "-", BENCH),
+            Column("quantity", "time or memory", "-", CROSSINGS),
+            Column(
+                "length", "from which attention takes more than S4D by its best backend; empty where none such lies "
+                "among those measured", "tokens", CROSSINGS
+            ),
+            Column("low", "the same of the ends of the intervals that favour S4D; empty likewise", "tokens", CROSSINGS),
+            Column("high", "the same of the ends that favour attention", "tokens", CROSSINGS),
+            Column("says", "all this in a sentence", "-", CROSSINGS),
+        ),
+    ),
+    Table(
+        "bench/<scale>-<device>/parts.csv",
+        "a part of a block",
+        (
+            Column("block", "its shape and pass in words", "-", BENCH),
+            Column("part", "its name", "-", BENCH),
+            *MEDIAN,
+            Column("share", "of the sum of medians over the block's parts", "1", "reports/bench/parts.py"),
+        ),
+    ),
+    Table(
+        "bench/<scale>-<device>/lead.csv",
+        "a DiffuSSM and a DiT timed in turns",
+        (
+            Column("pairing", "both in words", "-", BENCH),
+            Column("about", "shape and pass in words", "-", BENCH),
+            Column("ours", "the DiffuSSM", "-", BENCH),
+            Column("theirs", "the DiT", "-", BENCH),
+            Column("macs", "of a call of ours; empty where it is not known", MACS, CLOSED_FORM),
+            Column("macs_of_theirs", "of a call of theirs; empty likewise", MACS, CLOSED_FORM),
+            Column("macs_lead", "macs_of_theirs / macs", "1", CLOSED_FORM),
+            Column("seconds_lead", "time of theirs over that of ours: median over rounds", "1", TIMER),
+            Column("seconds_low", "lower end of the 95 % interval of it", "1", TIMER),
+            Column("seconds_high", "upper end of it", "1", TIMER),
+            ROUNDS._replace(name="n"),
+        ),
+    ),
+    Table(
+        "bench/<scale>-<device>/copies.csv",
+        "a block at a shape and pass",
+        (
+            Column("shape", "in words", "-", BENCH),
+            PASS,
+            Column("of", "the mixer of the block above the line", "-", BENCH),
+            Column("to", "what stands in its place below it", "-", BENCH),
+            Column("ratio", "of their times: median over rounds", "1", TIMER),
+            Column("low", "lower end of the 95 % interval of it", "1", TIMER),
+            Column("high", "upper end of it", "1", TIMER),
+            ROUNDS._replace(name="n"),
+        ),
+    ),
+    Table(
+        "bench/<scale>-<device>/roofline.csv",
+        "a benchmark that has a bound, the furthest from it first",
+        (*BENCHMARK[:3], *BOUND, MEDIAN[0], *LEAST),
+    ),
+    Table(
+        "bench/<scale>-<device>/time_<suite>.csv",
+        "a benchmark of the suite, timed or not",
+        (*BENCHMARK[1:3], *STATUS, *MEDIAN, ITEMS),
     ),
     Table(
         "paper/figure_3.csv",

@@ -24,7 +24,7 @@ label accuracy; KID's is over the reference too).
 TABLES_HEAD = """## Tables
 
 Below `reports/out`, but for that of `docs`. Columns of `<metric>` are there for each metric that the records hold, and
-have the unit of `metrics.<metric>` above; `<n>` is a number.
+have the unit of `metrics.<metric>` above; `<n>` is a number, `<scale>` small or paper, `<device>` cpu or cuda.
 """
 
 OF_RECORD = {  # unit, source; meanings are those of the fields in diffussm/records.py

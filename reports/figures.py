@@ -128,24 +128,6 @@ def macs_over_resolution(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
     return figure
 
 
-def timing_bars(timing: pd.DataFrame, title: str) -> Figure:
-    """Median milliseconds of every benchmark with its quartiles, a panel per group."""
-    groups = list(dict.fromkeys(timing.group))
-    heights = [(timing.group == group).sum() + 1 for group in groups]
-    size = (6.5, 0.24 * sum(heights) + 0.9)
-    figure, axes = plt.subplots(len(groups), 1, figsize=size, height_ratios=heights, squeeze=False)
-    for axis, group in zip(axes[:, 0], groups, strict=True):
-        rows = timing[timing.group == group]
-        sns.barplot(rows, x="median_ms", y="name", color=sns.color_palette()[0], ax=axis)
-        spread = [rows.median_ms - rows.q1_ms, rows.q3_ms - rows.median_ms]
-        axis.errorbar(rows.median_ms, range(len(rows)), xerr=spread, fmt="none", color="0.2", capsize=2, linewidth=1)
-        axis.set(title=group, xlabel="", ylabel="")
-    axes[-1, 0].set_xlabel("milliseconds (median, quartiles)")
-    figure.suptitle(title, fontsize=8)
-    figure.tight_layout()
-    return figure
-
-
 def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})

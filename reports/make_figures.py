@@ -7,7 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
 from diffussm.errors import Parser, UserError, exit_code
-from reports import bench, grid_report, paper
+from reports import grid_report, paper
+from reports.bench.report import report as report_benchmarks
 from reports.runs import load, manifests
 
 OUT = Path(__file__).parent / "out"
@@ -23,12 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     found = manifests(options.runs, options.grid, options.base)
     written = [path for manifest in found for path in grid_report.report(load(manifest, options.runs), options.out)]
+    benchmarks: list[Path] = []
     if not options.grid and not options.base:
-        written += bench.report(options.runs / "bench", options.out / "bench")
-        written += paper.report(options.out / "paper")
+        benchmarks = report_benchmarks(options.runs / "bench", options.out / "bench")
+        written += benchmarks + paper.report(options.out / "paper")
     for path in written:
         print(path)
-    if not found:
+    if not found and not benchmarks:
         grid = options.grid or "hourglass_vs_patch"
         base = f" --base {options.base}" if options.base else ""
         where = "" if options.runs == Path("runs") else f" --runs {shlex.quote(str(options.runs))}"

@@ -1,4 +1,6 @@
-"""A data frame as a GitHub table."""
+"""Data frames as GitHub tables, sentences as lists."""
+
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -14,3 +16,7 @@ def table(frame: pd.DataFrame) -> str:
         cells = ("" if pd.isna(value) else str(value).replace("|", "\\|") for value in row)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    return "".join(f"- {sentence}\n" for sentence in sentences)

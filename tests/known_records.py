@@ -1,6 +1,5 @@
 """Runs with records of known numbers, made up, as if a grid had been launched; nothing is trained, nothing timed."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,19 +96,3 @@ def write(folder: Path, metrics: Metrics, arms: Mapping[str, Any] = ARMS, seeds:
             records.write(record, path)
     manifest.write(folder, Path("hourglass_vs_patch.toml"), content, "digits", settings, plan("digits", made, folder))
     return folder / "grids" / "hourglass_vs_patch-digits.1.json"
-
-
-def write_bench(folder: Path) -> None:
-    """A session of two benchmarks, one with a ratio."""
-    stats = {"median": 0.002, "q1": 0.001, "q3": 0.003, "rounds": 9}
-    ratio = {"of": "S4D to a copy", "median": 1.5, "q1": 1.4, "q3": 1.6, "n": 9}
-    session = {
-        "datetime": "2026-01-01T00:00:00",
-        "machine_info": {"processor": "P", "threads": 2, "torch": "2", "gpu": None},
-        "benchmarks": [
-            {"group": "block", "name": "s4d", "stats": stats, "extra_info": {"ratio": ratio}},
-            {"group": "mixer", "name": "fft", "stats": stats, "extra_info": {}},
-        ],
-    }
-    folder.mkdir(parents=True)
-    (folder / "20250101-000000.json").write_text(json.dumps(session))

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import tests.known_bench as known_bench
 import tests.known_records as known
 import tests.tiny as tiny
 from ablations import launch
@@ -38,11 +39,23 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Path as the dictionary has it -> columns, of every CSV that a whole report writes, and of the audit."""
     folder = tmp_path_factory.mktemp("written")
     known.write(folder / "runs", known.all_metrics)
-    known.write_bench(folder / "runs" / "bench")
+    known_bench.write(folder / "runs" / "bench", known_bench.every_suite())
     assert make_figures.main(["--runs", str(folder / "runs"), "--out", str(folder / "out")]) == 0
     paths = {path.relative_to(folder / "out").as_posix(): path for path in (folder / "out").rglob("*.csv")}
-    named = {name.replace("hourglass_vs_patch/digits", "<grid>/<base>"): path for name, path in paths.items()}
+    named = {as_described(name): path for name, path in paths.items()}
     return {name: list(pd.read_csv(path)) for name, path in {**named, "docs/cost_audit.csv": cost_page.AUDIT}.items()}
+
+
+def as_described(name: str) -> str:
+    """A path with the words that the dictionary has in place of names."""
+    patterns = {
+        "hourglass_vs_patch/digits": "<grid>/<base>",
+        "small-cpu": "<scale>-<device>",
+        r"time_\w+": "time_<suite>",
+    }
+    for pattern, words in patterns.items():
+        name = re.sub(pattern, words, name)
+    return name
 
 
 def test_every_table_is_described(written: dict[str, list[str]]) -> None:

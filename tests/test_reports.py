@@ -347,16 +347,6 @@ def test_no_runs_says_which_command_makes_them(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_bench_report(tmp_path: Path) -> None:
-    stored = tmp_path / "runs" / "bench"
-    known.write_bench(stored)
-    assert make_figures.bench.report(stored, tmp_path / "out")
-    table = pd.read_csv(tmp_path / "out" / "timing.csv")
-    assert table.median_ms.tolist() == [2.0, 2.0]
-    assert "1.50 (1.40 to 1.60) of S4D to a copy" in (tmp_path / "out" / "timing.md").read_text()
-    assert (tmp_path / "out" / "timing.png").stat().st_size > 1000
-
-
 def test_t_interval_against_scipy() -> None:
     values = [3.0, 4.5, 2.2, 3.9]
     low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))

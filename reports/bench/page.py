@@ -1,0 +1,34 @@
+"""What is made of a stored run: a text, its tables, a figure."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports import figures
+
+
+@dataclass(frozen=True)
+class Page:
+    """`tables`: name of a CSV -> its table."""
+
+    name: str
+    text: str
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    figure: Figure | None = None
+
+    def write(self, folder: Path) -> list[Path]:
+        """Markdown, CSVs and PNG; returns the files to look at."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in self.tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False)
+        written = [folder / f"{self.name}.md"]
+        picture = ""
+        if self.figure is not None:
+            written.append(folder / f"{self.name}.png")
+            figures.save(self.figure, written[-1])
+            picture = f"![{self.name}]({self.name}.png)\n\n"
+        title, rest = self.text.split("\n\n", 1)
+        written[0].write_text(f"{title}\n\n{picture}{rest}")
+        return written

@@ -1,0 +1,53 @@
+"""Pages from stored benchmark runs, a folder for each scale and device."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from reports import markdown as md
+from reports.bench import copies, lead, lengths, parts, roofline, suites, timing
+from reports.bench.page import Page
+from reports.bench.stored import Run, read
+
+RULE = "Each page is made of the newest stored run of its scale and device that has what the page needs."
+PAGES: tuple[Callable[[Run], Page | None], ...] = (
+    lengths.page,
+    parts.page,
+    lead.page,
+    copies.page,
+    *(partial(suites.page, suite=suite) for suite in suites.SUITES),
+    roofline.page,
+    timing.page,
+)
+
+
+def report(stored: Path, out: Path) -> list[Path]:
+    """Every page in `out`/<scale>-<device>, and bench.md, which lists them; nothing where nothing is stored."""
+    runs, skipped = read(stored)
+    if not runs and not skipped:
+        return []
+    text, written = f"# Benchmarks\n\n{RULE}\n", []
+    for folder in sorted({_folder(run) for run in runs}):
+        text += f"\n## {folder}\n\n"
+        for page, run in _pages([run for run in runs if _folder(run) == folder]):
+            written += page.write(out / folder)
+            text += f"- [{page.name}]({folder}/{page.name}.md), of {run.path.name}\n"
+    if skipped:
+        text += "\nLeft out:\n\n" + md.bullets(skipped)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "bench.md").write_text(text)
+    return [out / "bench.md", *written]
+
+
+def _folder(run: Run) -> str:
+    return f"{run.scale}-{run.device}"
+
+
+def _pages(newest_first: Iterable[Run]) -> Iterable[tuple[Page, Run]]:
+    """Every page that can be made, with the run it is made of."""
+    for make in PAGES:
+        for run in newest_first:
+            page = make(run)
+            if page is not None:
+                yield page, run
+                break

@@ -1,0 +1,70 @@
+"""A stored run as tables: a row for each benchmark, timed or not, and one for each ratio."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+ABOUT = ("suite", "group", "name", "subject", "width", "length", "batch", "pass", "device", "dtype", "threads")
+TIMED = "timed"
+TIMINGS = (
+    *ABOUT, "status", "reason", "median_ms", "low_ms", "high_ms", "q1_ms", "q3_ms", "rounds", "peak_memory",
+    "macs", "bytes", "items", "bound", "share_of_bound", "version",
+)  # fmt: skip
+WHOLE = ("width", "length", "batch", "threads", "rounds", "peak_memory", "macs", "bytes", "items", "version", "n")
+MEASURED = ("median_ms", "low_ms", "high_ms", "q1_ms", "q3_ms", "share_of_bound", "ratio", "low", "high")
+RATIOS = (*ABOUT, "of", "to", "ratio", "low", "high", "n")
+
+
+def timings(content: dict[str, Any]) -> pd.DataFrame:
+    """Columns TIMINGS: benchmarks in the order of the run, then those without a time, with status and reason, in the
+    suite of their group."""
+    suites = {benchmark["group"]: benchmark["extra_info"]["suite"] for benchmark in content["benchmarks"]}
+    rows = [_timing(benchmark) for benchmark in content["benchmarks"]]
+    rows += [{"suite": suites.get(one["group"]), **one} for one in content.get("without_time", [])]
+    return _typed(pd.DataFrame(rows, columns=list(TIMINGS)))
+
+
+def ratios(content: dict[str, Any]) -> pd.DataFrame:
+    """Columns RATIOS; `pass` is the ratio's, all else about it that of the benchmark that holds it."""
+    rows = [
+        {**_about(benchmark), **ratio, "ratio": ratio["median"]}
+        for benchmark in content["benchmarks"]
+        for ratio in benchmark["extra_info"].get("ratios") or []
+    ]
+    return _typed(pd.DataFrame(rows, columns=list(RATIOS)))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Whole numbers as such although some are missing; a missing measurement as NaN."""
+    whole = {name: table[name].astype(float).round().astype("Int64") for name in WHOLE if name in table}
+    return table.assign(**whole, **{name: table[name].astype(float) for name in MEASURED if name in table})
+
+
+def _about(benchmark: dict[str, Any]) -> dict[str, Any]:
+    info = benchmark["extra_info"]
+    return {**benchmark, **info, **info["shape"]}
+
+
+def _timing(benchmark: dict[str, Any]) -> dict[str, Any]:
+    stats, info = benchmark["stats"], benchmark["extra_info"]
+    low, high = info["interval"]
+    roofline = info.get("roofline") or {}
+    return {
+        **_about(benchmark),
+        "status": TIMED,
+        "median_ms": 1e3 * stats["median"],
+        "low_ms": 1e3 * low,
+        "high_ms": 1e3 * high,
+        "q1_ms": 1e3 * stats["q1"],
+        "q3_ms": 1e3 * stats["q3"],
+        "rounds": stats["rounds"],
+        "bound": roofline.get("bound"),
+        "share_of_bound": roofline.get("share"),
+    }
+
+
+def shape(row: Mapping[Hashable, Any]) -> str:
+    """D, L and B of a row in words, as far as it has them."""
+    named = zip("DLB", ("width", "length", "batch"), strict=True)
+    return ", ".join(f"{letter} = {int(row[name]):,}" for letter, name in named if pd.notna(row[name]))

@@ -1,0 +1,65 @@
+"""Stored benchmark runs, and which of them can be read."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports.bench import rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stored run: `content` is the JSON of `path`."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def scale(self) -> str:
+        return str(self.content["scale"])
+
+    @cached_property
+    def device(self) -> str:
+        """cuda where anything was timed there, else cpu."""
+        on_gpu = any(str(one["extra_info"]["device"]).startswith("cuda") for one in self.content["benchmarks"])
+        return "cuda" if on_gpu else "cpu"
+
+    @cached_property
+    def timings(self) -> pd.DataFrame:
+        """As `rows.timings`."""
+        return rows.timings(self.content)
+
+    @cached_property
+    def ratios(self) -> pd.DataFrame:
+        """As `rows.ratios`."""
+        return rows.ratios(self.content)
+
+    def about(self, timings: pd.DataFrame) -> str:
+        """Machine, threads, torch, the dtypes of what is shown, date: the small line of a figure."""
+        machine, date = self.content["machine_info"], str(self.content["datetime"])[:10]
+        gpu = machine["gpu"] if self.device == "cuda" else None
+        threads = ", ".join(f"{count}" for count in timings.threads.dropna().unique())
+        dtypes = ", ".join(timings["dtype"].dropna().unique())
+        said = [gpu, machine["processor"], f"{threads} threads", f"torch {machine['torch']}", dtypes, date]
+        return ", ".join(part for part in said if part)
+
+
+def read(folder: Path) -> tuple[list[Run], list[str]]:
+    """The runs in a folder, newest first; and of each file that is none of today's format, a sentence that says so."""
+    runs, skipped = [], []
+    for path in sorted(folder.glob("*.json"), reverse=True):
+        try:
+            content = json.loads(path.read_text())
+        except json.JSONDecodeError:
+            skipped.append(f"{path.name} is not whole: its session was cut short.")
+            continue
+        benchmarks = content.get("benchmarks", [])
+        if "scale" in content and all("suite" in one.get("extra_info", {}) for one in benchmarks):
+            runs.append(Run(path, content))
+        else:
+            skipped.append(f"{path.name} is of the format before suites.")
+    return runs, skipped
