@@ -245,7 +245,7 @@ TABLES = (
             Column("setting", "pass, width and dtype in words", "-", BENCH),
             Column("quantity", "time or memory", "-", CROSSINGS),
             Column(
-                "length", "from which attention takes more than S4D by its best backend; empty where none such lies "
+                "length", "from which attention takes more than S4D by its fastest backend; empty where none such lies "
                 "among those measured", "tokens", CROSSINGS
             ),
             Column("low", "the same of the ends of the intervals that favour S4D; empty likewise", "tokens", CROSSINGS),
@@ -268,7 +268,7 @@ TABLES = (
         "a DiffuSSM and a DiT timed in turns",
         (
             Column("pairing", "both in words", "-", BENCH),
-            Column("about", "shape and pass in words", "-", BENCH),
+            BENCHMARK[1],
             Column("ours", "the DiffuSSM", "-", BENCH),
             Column("theirs", "the DiT", "-", BENCH),
             Column("macs", "of a call of ours; empty where it is not known", MACS, CLOSED_FORM),

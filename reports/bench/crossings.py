@@ -25,20 +25,19 @@ class Crossing(NamedTuple):
 
 
 def crossings(points: pd.DataFrame) -> pd.DataFrame:
-    """For each setting, where attention becomes slower, and where larger, than the best of S4D's backends there.
+    """For each setting, where attention becomes slower, and where larger, than S4D by its fastest backend.
 
     points: as `lengths.per_token`.
     """
     found = [
         one
         for setting, of_setting in points.groupby("setting", sort=False)
-        for one in (_in_time(str(setting), of_setting), _in_memory(str(setting), of_setting))
+        for one in (_in_time(str(setting), *_rivals(of_setting)), _in_memory(str(setting), *_rivals(of_setting)))
     ]
     return pd.DataFrame(found, columns=list(Crossing._fields)).astype({"length": float, "low": float, "high": float})
 
 
-def _in_time(setting: str, points: pd.DataFrame) -> Crossing:
-    best, attention = _rivals(points, "ns_per_token")
+def _in_time(setting: str, best: pd.DataFrame, attention: pd.DataFrame) -> Crossing:
     length = crossover(best.index, attention.ns_per_token, best.ns_per_token)
     low = crossover(best.index, attention.ns_high, best.ns_low)
     high = crossover(best.index, attention.ns_low, best.ns_high)
@@ -48,18 +47,17 @@ def _in_time(setting: str, points: pd.DataFrame) -> Crossing:
     return Crossing(setting, TIME, length, low, high, f"{says}.")
 
 
-def _in_memory(setting: str, points: pd.DataFrame) -> Crossing:
-    best, attention = _rivals(points[points.bytes_per_token > 0], "bytes_per_token")
-    length = crossover(best.index, attention.bytes_per_token, best.bytes_per_token)
-    says = _says(setting, MEMORY, best.bytes_per_token, attention.bytes_per_token, length)
-    return Crossing(setting, MEMORY, length, None, None, f"{says}.")
+def _in_memory(setting: str, best: pd.DataFrame, attention: pd.DataFrame) -> Crossing:
+    measured = (best.bytes_per_token > 0) & (attention.bytes_per_token > 0)
+    ours, theirs = best[measured].bytes_per_token, attention[measured].bytes_per_token
+    length = crossover(ours.index, theirs, ours)
+    return Crossing(setting, MEMORY, length, None, None, f"{_says(setting, MEMORY, ours, theirs, length)}.")
 
 
-def _rivals(points: pd.DataFrame, quantity: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """S4D by the backend with the least of `quantity` at each length, and attention, at the lengths that both have."""
-    best = (
-        points[points.subject.str.startswith(S4D)].sort_values(quantity).drop_duplicates("length").set_index("length")
-    )
+def _rivals(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """S4D by its fastest backend at each length, and attention, at the lengths that both have."""
+    backends = points[points.subject.str.startswith(S4D)].sort_values("ns_per_token")
+    best = backends.drop_duplicates("length").set_index("length")
     attention = points[points.subject == ATTENTION].set_index("length")
     both = best.index.intersection(attention.index).sort_values()
     return best.loc[both], attention.loc[both]

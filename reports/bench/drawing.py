@@ -52,7 +52,7 @@ def against_length(points: pd.DataFrame, crossings: pd.DataFrame, without: list[
     handles = {label: handle for axis in axes[0] for label, handle in _legend(axis).items()}
     small: dict[str, Any] = {"ncols": min(len(handles), 5), "frameon": False, "fontsize": 8}
     figure.legend(handles.values(), handles, loc="outside upper center", **small)
-    bars = "bars: 95 % of the median; dashed: from here on attention takes more than S4D by its best backend"
+    bars = "bars: 95 % of the median; dashed: from here on attention takes more than S4D by its fastest backend"
     _foot(figure, [bars, *none, *_missing(without), about])
     return figure
 
@@ -142,7 +142,7 @@ def leads(table: pd.DataFrame, about: str) -> Figure:
     axis.bar_label(macs, ["" if np.isnan(one) else f"{one:.2f}" for one in table.macs_lead], padding=3, fontsize=7)
     axis.bar_label(seconds, [f"{one:.2f}" for one in table.seconds_lead], padding=3, fontsize=7)
     axis.axvline(1, color=FAINT, linestyle="--", linewidth=0.9)
-    axis.set_yticks(rows, [f"{row['pairing']}\n{row['about']}" for row in table.to_dict("records")])
+    axis.set_yticks(rows, [f"{row['pairing']}\n{textwrap.fill(row['group'], 40)}" for row in table.to_dict("records")])
     axis.invert_yaxis()
     axis.grid(visible=False, axis="y")
     axis.margins(x=0.12)

@@ -23,8 +23,8 @@ def page(run: Run) -> Page | None:
     text = (
         "# Time and memory against length\n\n"
         f"Mixers alone, per token of the B L of a call. {about}. Time: median and its 95 % interval. Memory: the peak "
-        "above what stood before the call. S4D stands for its backend that is fastest at each length, for memory the "
-        "smallest; between the lengths measured lines are straight in log-log.\n\n"
+        "above what stood before the call. S4D stands for its fastest backend at each length; between the lengths "
+        "measured lines are straight in log-log.\n\n"
         f"{md.bullets(crossed.says)}\n{missing.listed(timings)}{_tables(points)}"
     )
     figure = drawing.against_length(points, crossed, missing.sentences(timings), about)

@@ -18,10 +18,10 @@ RATIOS = (*ABOUT, "of", "to", "ratio", "low", "high", "n")
 
 def timings(content: dict[str, Any]) -> pd.DataFrame:
     """Columns TIMINGS: benchmarks in the order of the run, then those without a time, with status and reason, in the
-    suite of their group."""
-    suites = {benchmark["group"]: benchmark["extra_info"]["suite"] for benchmark in content["benchmarks"]}
+    suite of what is titled alike."""
+    suites = {_title(benchmark): benchmark["extra_info"]["suite"] for benchmark in content["benchmarks"]}
     rows = [_timing(benchmark) for benchmark in content["benchmarks"]]
-    rows += [{"suite": suites.get(one["group"]), **one} for one in content.get("without_time", [])]
+    rows += [{"suite": suites.get(_title(one)), **one} for one in content.get("without_time", [])]
     return _typed(pd.DataFrame(rows, columns=list(TIMINGS)))
 
 
@@ -33,6 +33,11 @@ def ratios(content: dict[str, Any]) -> pd.DataFrame:
         for ratio in benchmark["extra_info"].get("ratios") or []
     ]
     return _typed(pd.DataFrame(rows, columns=list(RATIOS)))
+
+
+def _title(benchmark: dict[str, Any]) -> str:
+    """What is before pass and shape in its group."""
+    return str(benchmark["group"]).split(", ")[0]
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
