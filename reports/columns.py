@@ -59,7 +59,8 @@ SAMPLES = (
     ),
 )
 
-TIMER, BENCH, CROSSINGS = "diffussm/timing.py", "bench/", "reports/bench/crossings.py"
+TIMER, BENCH = "diffussm/timing.py", "bench/"
+CROSSINGS, PARTS = "reports/bench/crossings.py", "reports/bench/parts.py"
 SUBJECT = Column("subject", "what is timed: a mixer, a backend, a part, a model", "-", BENCH)
 WIDTH = Column("width", "D, where there is one", "channels", BENCH)
 LENGTH = Column("length", "L, where there is one", "tokens", BENCH)
@@ -260,7 +261,8 @@ TABLES = (
             Column("block", "its shape and pass in words", "-", BENCH),
             Column("part", "its name", "-", BENCH),
             *MEDIAN,
-            Column("share", "of the sum of medians over the block's parts", "1", "reports/bench/parts.py"),
+            Column("share", "of the sum of medians over the block's parts", "1", PARTS),
+            Column("sum_over_whole", "that sum over the median of the whole block; empty without it", "1", PARTS),
         ),
     ),
     Table(

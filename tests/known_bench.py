@@ -96,7 +96,13 @@ def others() -> list[dict[str, Any]]:
 
 
 def every_suite() -> list[dict[str, Any]]:
-    return mixers() + parts({"mixer": 0.006, "norm": 0.001, "dense": 0.003}) + blocks() + models() + others()
+    return (
+        mixers()
+        + parts({"mixer": 0.006, "norm": 0.001, "dense": 0.003, "whole block": 0.011})
+        + blocks()
+        + models()
+        + others()
+    )
 
 
 def without(group: str, name: str, status: str = "missing", reason: str = "needs a GPU") -> dict[str, Any]:

@@ -79,6 +79,19 @@ def test_no_crossing_is_said(tmp_path: Path, measured: tuple[int, ...], says: st
     assert says in small_print(page)
 
 
+def test_one_length_is_no_range(tmp_path: Path) -> None:
+    timed = [
+        one for one in known.mixers() if one["name"] != "attention" or one["extra_info"]["shape"]["length"] == 4096
+    ]
+    text = whole(lengths.page(run_of(*timed, folder=tmp_path))).text
+    assert "attention is slower than S4D at the only L measured for both, 4,096." in text
+
+
+def test_attention_that_was_not_timed_crosses_nothing(tmp_path: Path) -> None:
+    timed = [one for one in known.mixers() if one["name"] != "attention"]
+    assert "attention and S4D were not both measured." in whole(lengths.page(run_of(*timed, folder=tmp_path))).text
+
+
 def small_print(page: Page) -> str:
     assert page.figure is not None
     return page.figure.get_supxlabel().replace("\n", " ")
@@ -105,7 +118,7 @@ def test_what_has_no_time_is_named(tmp_path: Path) -> None:
     run = run_of(*known.mixers(), without_time=(untimed,), folder=tmp_path)
     page = whole(lengths.page(run))
     assert f"S4D (compiled) ({group}): missing, needs a compiler" in page.text
-    assert f"S4D (compiled) ({group}): missing, needs a compiler" in small_print(page)
+    assert "without a time (reasons in the text): S4D (compiled): 1 missing" in small_print(page)
     table = timing.page(run).tables["timing"]
     (row,) = table[table.status == "missing"].to_dict("records")
     assert (row["suite"], row["name"], row["reason"]) == ("mixers", "S4D (compiled)", "needs a compiler")
@@ -123,9 +136,16 @@ def test_a_suite_names_what_it_has_no_time_of(tmp_path: Path) -> None:
 
 
 def test_shares_of_parts(tmp_path: Path) -> None:
+    timed = known.parts({"mixer": 0.006, "norm": 0.002, "whole block": 0.01})
+    table = whole(parts.page(run_of(*timed, folder=tmp_path))).tables["parts"].set_index("part")
+    assert table.share.to_dict() == pytest.approx({"mixer": 0.75, "norm": 0.25})
+    assert table.sum_over_whole.tolist() == pytest.approx([0.8, 0.8])
+
+
+def test_shares_without_the_whole_block(tmp_path: Path) -> None:
     page = whole(parts.page(run_of(*known.parts({"mixer": 0.006, "norm": 0.002}), folder=tmp_path)))
-    shares = page.tables["parts"].set_index("part").share
-    assert shares.to_dict() == pytest.approx({"mixer": 0.75, "norm": 0.25})
+    assert page.tables["parts"].sum_over_whole.isna().all()
+    assert "| 75.0 | 25.0 |  |" in page.text
 
 
 def test_lead_in_macs_and_in_seconds(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 import pandas as pd
 
 from reports import markdown as md
-from reports.bench import drawing, words
+from reports.bench import drawing, missing, words
 from reports.bench.page import Page
-from reports.bench.rows import shape
+from reports.bench.rows import TIMED, shape
 from reports.bench.stored import Run
 
 SUITE, COPY = "blocks", "identity|copy"
@@ -17,13 +17,14 @@ def page(run: Run) -> Page | None:
     table = ratios_to_a_copy(run.ratios)
     if table.empty:
         return None
-    about = run.about(run.timings[run.timings.suite == SUITE])
+    blocks = run.timings[run.timings.suite == SUITE]
+    about = run.about(blocks[blocks.status == TIMED])
     text = (
         "# A block with S4D and with a copy\n\n"
         "Time of the block over that of the same block with a copy in place of the mixer, measured in turns: median "
-        f"over rounds with its 95 % interval. {about}.\n\n{md.table(_shown(table))}"
+        f"over rounds with its 95 % interval. {about}.\n\n{missing.listed(blocks)}{md.table(_shown(table))}"
     )
-    return Page("copies", text, {"copies": table}, drawing.ratios_to_a_copy(table, about))
+    return Page("copies", text, {"copies": table}, drawing.ratios_to_a_copy(table, [missing.counted(blocks), about]))
 
 
 def ratios_to_a_copy(ratios: pd.DataFrame) -> pd.DataFrame:

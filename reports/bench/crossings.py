@@ -71,10 +71,12 @@ def _says(setting: str, quantity: str, best: pd.Series, attention: pd.Series, le
         return f"{about} becomes {BEHIND[quantity]} than S4D at L = {length:,.0f}"
     behind = best.index[np.asarray(attention > best)]
     among = f"measured for both, {best.index[0]:,} to {best.index[-1]:,}"
-    if len(behind) == len(best):
-        return f"{about} is {BEHIND[quantity]} than S4D at every L {among}; no crossing among them"
-    if len(behind) == 0:
-        return f"{about} is {BEHIND[quantity]} than S4D at no L {among}; no crossing among them"
+    if len(best) == 1:
+        is_behind = "" if len(behind) else "not "
+        return f"{about} is {is_behind}{BEHIND[quantity]} than S4D at the only L measured for both, {best.index[0]:,}"
+    if len(behind) in (0, len(best)):
+        where = "every" if len(behind) else "no"
+        return f"{about} is {BEHIND[quantity]} than S4D at {where} L {among}; no crossing among them"
     at = ", ".join(f"{one:,}" for one in behind)
     return f"{about} is {BEHIND[quantity]} than S4D at L = {at}, but not at the longest {among}; no crossing"
 

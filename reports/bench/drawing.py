@@ -19,10 +19,10 @@ FINE: dict[str, Any] = {"markersize": 4, "linewidth": 1.2}
 LETTERS_PER_INCH = 21  # of the small print
 
 
-def against_length(points: pd.DataFrame, crossings: pd.DataFrame, without: list[str], about: str) -> Figure:
+def against_length(points: pd.DataFrame, crossings: pd.DataFrame, small_print: list[str]) -> Figure:
     """Time above, memory below, a column for each setting; log-log, crossings as dashed lines.
 
-    points, crossings: as `lengths.per_token` and `lengths.crossovers`; without: what has no time, in words.
+    points, crossings: as `lengths.per_token` and `lengths.crossovers`.
     """
     settings = list(dict.fromkeys(points.setting))
     figure, axes = plt.subplots(
@@ -53,7 +53,7 @@ def against_length(points: pd.DataFrame, crossings: pd.DataFrame, without: list[
     small: dict[str, Any] = {"ncols": min(len(handles), 5), "frameon": False, "fontsize": 8}
     figure.legend(handles.values(), handles, loc="outside upper center", **small)
     bars = "bars: 95 % of the median; dashed: from here on attention takes more than S4D by its fastest backend"
-    _foot(figure, [bars, *none, *_missing(without), about])
+    _foot(figure, [bars, *none, *small_print])
     return figure
 
 
@@ -87,10 +87,6 @@ def _foot(figure: Figure, lines: list[str]) -> None:
     figure.supxlabel("\n".join(broken), fontsize=SMALL, color=FAINT)
 
 
-def _missing(without: list[str]) -> list[str]:
-    return ["without a time: " + "; ".join(without)] if without else []
-
-
 def _colours(names: Iterable[str]) -> dict[str, Any]:
     """In the order of first occurrence."""
     distinct = list(dict.fromkeys(names))
@@ -101,12 +97,14 @@ def _marker(colours: dict[str, Any], name: str) -> str:
     return MARKERS[list(colours).index(name) % len(MARKERS)]
 
 
-def shares_of_parts(table: pd.DataFrame, highlighted: str, about: str) -> Figure:
+def shares_of_parts(table: pd.DataFrame, highlighted: str, small_print: list[str]) -> Figure:
     """A stacked bar for each block; the part whose name has `highlighted` in it stands out.
 
     table: as `parts.shares`.
     """
     blocks, parts = list(dict.fromkeys(table.block)), list(dict.fromkeys(table.part))
+    sums = table.drop_duplicates("block").set_index("block").sum_over_whole.dropna()
+    beside = {block: f"\nsum over whole block: {total:.2f}" for block, total in sums.items()}
     figure, axis = plt.subplots(figsize=(7, 0.45 * len(blocks) + 1.9), layout="constrained")
     quiet = [part for part in parts if highlighted not in part]
     greys = dict(zip(quiet, sns.light_palette("0.55", n_colors=len(quiet)), strict=True))
@@ -118,15 +116,16 @@ def shares_of_parts(table: pd.DataFrame, highlighted: str, about: str) -> Figure
         inside = [f"{100 * one:.0f}" if one >= 0.04 else "" for one in share]
         axis.bar_label(bars, inside, label_type="center", fontsize=SMALL)
         left += share
+    axis.set_yticks(range(len(blocks)), [block + beside.get(block, "") for block in blocks])
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="share of the parts' summed time, %")
     axis.grid(visible=False)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=7)
-    _foot(figure, [about])
+    _foot(figure, small_print)
     return figure
 
 
-def leads(table: pd.DataFrame, about: str) -> Figure:
+def leads(table: pd.DataFrame, small_print: list[str]) -> Figure:
     """Two bars for each pairing, multiply-adds and seconds, those with their interval; a line at 1.
 
     table: as `lead.leads`.
@@ -148,11 +147,11 @@ def leads(table: pd.DataFrame, about: str) -> Figure:
     axis.margins(x=0.12)
     axis.set(xlabel="times as much that DiT takes (1: as much as DiffuSSM)", xlim=(0, None))
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    _foot(figure, ["bars: 95 % of the median", about])
+    _foot(figure, ["bars: 95 % of the median", *small_print])
     return figure
 
 
-def ratios_to_a_copy(table: pd.DataFrame, about: str) -> Figure:
+def ratios_to_a_copy(table: pd.DataFrame, small_print: list[str]) -> Figure:
     """A dot with its interval for each shape and pass; a line at 1.
 
     table: as `copies.ratios_to_a_copy`.
@@ -169,11 +168,11 @@ def ratios_to_a_copy(table: pd.DataFrame, about: str) -> Figure:
     axis.invert_yaxis()
     axis.set(xlabel="time of the block with S4D over that with a copy")
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-    _foot(figure, ["bars: 95 % of the median over rounds, in turns", about])
+    _foot(figure, ["bars: 95 % of the median over rounds, in turns", *small_print])
     return figure
 
 
-def times(table: pd.DataFrame, title: str, about: str) -> Figure:
+def times(table: pd.DataFrame, title: str, small_print: list[str]) -> Figure:
     """A dot with its interval for each benchmark of a suite, its group above; log axis. What has no time says why.
 
     table: group, name, status, reason, median_ms, low_ms, high_ms.
@@ -199,5 +198,5 @@ def times(table: pd.DataFrame, title: str, about: str) -> Figure:
         axis.set_yticks(rows.index, rows["name"])
     axes[-1, 0].set_xlabel("milliseconds")
     figure.suptitle(title, fontsize=9)
-    _foot(figure, ["bars: 95 % of the median", about])
+    _foot(figure, ["bars: 95 % of the median", *small_print])
     return figure

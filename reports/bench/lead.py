@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from reports import markdown as md
-from reports.bench import drawing, words
+from reports.bench import drawing, missing, words
 from reports.bench.page import Page
 from reports.bench.rows import TIMED
 from reports.bench.stored import Run
@@ -19,15 +19,15 @@ def page(run: Run) -> Page | None:
     table = leads(run.timings, run.ratios)
     if table.empty:
         return None
-    involved = run.timings[run.timings.subject.isin([*table.ours, *table.theirs])]
+    models = run.timings[run.timings.name.isin([*table.ours, *table.theirs])]
+    about = run.about(models[models.status == TIMED])
     text = (
         "# DiffuSSM's lead over DiT without patching\n\n"
         "How many times as much DiT takes: its multiply-adds over DiffuSSM's, counted, and its seconds over "
         "DiffuSSM's, measured in turns (median with its 95 % interval). Below 1 DiT takes less. "
-        f"{run.about(involved)}.\n\n"
-        f"{md.table(_shown(table))}"
+        f"{about}.\n\n{missing.listed(models)}{md.table(_shown(table))}"
     )
-    return Page("lead", text, {"lead": table}, drawing.leads(table, run.about(involved)))
+    return Page("lead", text, {"lead": table}, drawing.leads(table, [missing.counted(models), about]))
 
 
 def leads(timings: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:

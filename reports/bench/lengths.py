@@ -27,7 +27,7 @@ def page(run: Run) -> Page | None:
         "measured lines are straight in log-log.\n\n"
         f"{md.bullets(crossed.says)}\n{missing.listed(timings)}{_tables(points)}"
     )
-    figure = drawing.against_length(points, crossed, missing.sentences(timings), about)
+    figure = drawing.against_length(points, crossed, [missing.counted(timings), about])
     return Page("lengths", text, {"lengths": points, "crossings": crossed}, figure)
 
 

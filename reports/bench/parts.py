@@ -3,43 +3,52 @@
 import pandas as pd
 
 from reports import markdown as md
-from reports.bench import drawing
+from reports.bench import drawing, missing, words
 from reports.bench.page import Page
 from reports.bench.rows import TIMED, shape
 from reports.bench.stored import Run
 
-SUITE, MIXER = "parts", "mixer"
+SUITE, MIXER, WHOLE = "parts", "mixer", "whole block"
 
 
 def page(run: Run) -> Page | None:
     """parts.md, .png and .csv; None where no part was timed."""
-    timings = run.timings[(run.timings.suite == SUITE) & (run.timings.status == TIMED)]
-    if timings.empty:
+    timings = run.timings[run.timings.suite == SUITE]
+    table = shares(timings[timings.status == TIMED])
+    if table.empty:
         return None
-    table = shares(timings)
+    about = run.about(timings[timings.status == TIMED])
     text = (
         "# The parts of a block\n\n"
-        f"Medians of each part timed alone, as shares of their sum. {run.about(timings)}.\n\n{md.table(_shown(table))}"
+        "Medians of each part timed by itself, as shares of their sum; and that sum over the time of the whole block. "
+        f"{about}.\n\n{missing.listed(timings)}{md.table(_shown(table))}"
     )
-    return Page("parts", text, {"parts": table}, drawing.shares_of_parts(table, MIXER, run.about(timings)))
+    figure = drawing.shares_of_parts(table, MIXER, [missing.counted(timings), about])
+    return Page("parts", text, {"parts": table}, figure)
 
 
-def shares(timings: pd.DataFrame) -> pd.DataFrame:
-    """A row for each part of each block: `block` is its shape and pass in words, `share` of the sum over its parts."""
+def shares(timed: pd.DataFrame) -> pd.DataFrame:
+    """A row for each part of each block: `block` is its shape and pass in words, `share` of the sum over its parts,
+    `sum_over_whole` that sum over the median of the whole block, NaN where that was not timed."""
     table = pd.DataFrame(
         {
-            "block": [f"{shape(row)}, {row['pass']}" for row in timings.to_dict("records")],
-            "part": timings.subject,
-            "median_ms": timings.median_ms,
-            "low_ms": timings.low_ms,
-            "high_ms": timings.high_ms,
+            "block": [f"{shape(row)}, {row['pass']}" for row in timed.to_dict("records")],
+            "part": timed.subject.to_numpy(),
+            "median_ms": timed.median_ms.to_numpy(),
+            "low_ms": timed.low_ms.to_numpy(),
+            "high_ms": timed.high_ms.to_numpy(),
         }
-    ).reset_index(drop=True)
-    return table.assign(share=table.median_ms / table.groupby("block").median_ms.transform("sum"))
+    )
+    whole = table[table.part == WHOLE].set_index("block").median_ms
+    parts = table[table.part != WHOLE].reset_index(drop=True)
+    total = parts.groupby("block").median_ms.transform("sum")
+    return parts.assign(share=parts.median_ms / total, sum_over_whole=total / parts.block.map(whole))
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    percent = table.assign(percent=(100 * table.share).round(1))
-    return percent.pivot(index="block", columns="part", values="percent").loc[
-        table.block.unique(), table.part.unique()
-    ].reset_index().rename(columns={"block": "share of time (%)"})  # fmt: skip
+    """Blocks down, parts across."""
+    percent = table.assign(percent=words.each(100 * table.share, ".1f"))
+    wide = percent.pivot(index="block", columns="part", values="percent")
+    wide = wide.loc[table.block.unique(), table.part.unique()]
+    wide["sum over whole"] = words.each(table.groupby("block", sort=False).sum_over_whole.first(), ".2f")
+    return wide.reset_index().rename(columns={"block": "share (%)"})

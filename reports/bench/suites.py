@@ -20,7 +20,7 @@ def page(run: Run, suite: str) -> Page | None:
         return None
     table, about = timings[COLUMNS].reset_index(drop=True), run.about(timed)
     text = f"# Times of the suite {suite}\n\nMedians with their 95 % intervals. {about}.\n\n{md.table(_shown(table))}"
-    return Page(f"time_{suite}", text, {f"time_{suite}": table}, drawing.times(table, f"suite {suite}", about))
+    return Page(f"time_{suite}", text, {f"time_{suite}": table}, drawing.times(table, f"suite {suite}", [about]))
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
