@@ -119,7 +119,7 @@ def test_what_has_no_time_is_named(tmp_path: Path) -> None:
     page = whole(lengths.page(run))
     assert f"S4D (compiled) ({group}): missing, needs a compiler" in page.text
     assert "without a time (reasons in the text): S4D (compiled): 1 missing" in small_print(page)
-    table = timing.page(run).tables["timing"]
+    table = whole(timing.page(run)).tables["timing"]
     (row,) = table[table.status == "missing"].to_dict("records")
     assert (row["suite"], row["name"], row["reason"]) == ("mixers", "S4D (compiled)", "needs a compiler")
     assert np.isnan(row["median_ms"])
@@ -230,6 +230,11 @@ def test_every_page_is_written(tmp_path: Path) -> None:
     for name in drawn:
         assert (folder / f"{name}.png").stat().st_size > 5000
         assert (folder / f"{name}.md").read_text().index(f"![{name}]({name}.png)") < 200
+
+
+def test_a_run_without_any_time_is_no_page(tmp_path: Path) -> None:
+    known.write(tmp_path, [], [known.without("mixer", "attention")])
+    assert report.report(tmp_path, tmp_path / "out") == [tmp_path / "out" / "bench.md"]
 
 
 def test_nothing_stored_is_no_page(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ LETTERS_PER_INCH = 21  # of the small print
 def against_length(points: pd.DataFrame, crossings: pd.DataFrame, small_print: list[str]) -> Figure:
     """Time above, memory below, a column for each setting; log-log, crossings as dashed lines.
 
-    points, crossings: as `lengths.per_token` and `lengths.crossovers`.
+    points, crossings: as `lengths.per_token` and `crossings.crossings`.
     """
     settings = list(dict.fromkeys(points.setting))
     figure, axes = plt.subplots(
@@ -55,46 +55,6 @@ def against_length(points: pd.DataFrame, crossings: pd.DataFrame, small_print: l
     bars = "bars: 95 % of the median; dashed: from here on attention takes more than S4D by its fastest backend"
     _foot(figure, [bars, *none, *small_print])
     return figure
-
-
-def _legend(axis: Axes) -> dict[str, Any]:
-    """Label -> handle."""
-    handles, labels = axis.get_legend_handles_labels()
-    return dict(zip(labels, handles, strict=True))
-
-
-def _mark(axis: Axes, lengths: Iterable[float]) -> None:
-    for length in lengths:
-        axis.axvline(length, color=FAINT, linestyle="--", linewidth=0.9)
-        axis.annotate(
-            f"L = {length:,.0f}", (length, 0.97), xycoords=("data", "axes fraction"), xytext=(-3, 0),
-            textcoords="offset points", rotation=90, ha="right", va="top", fontsize=SMALL, color=FAINT,
-            bbox={"color": "white", "pad": 0.5},
-        )  # fmt: skip
-
-
-def _plain_ticks(axis: Axis) -> None:
-    """1, 2 and 5 of each decade, written out."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.set_minor_locator(NullLocator())
-
-
-def _foot(figure: Figure, lines: list[str]) -> None:
-    """Small print below, broken to the figure's width."""
-    width = int(figure.get_figwidth() * LETTERS_PER_INCH)
-    broken = [part for line in lines for part in textwrap.wrap(line, width)]
-    figure.supxlabel("\n".join(broken), fontsize=SMALL, color=FAINT)
-
-
-def _colours(names: Iterable[str]) -> dict[str, Any]:
-    """In the order of first occurrence."""
-    distinct = list(dict.fromkeys(names))
-    return dict(zip(distinct, sns.color_palette("colorblind", n_colors=len(distinct)), strict=True))
-
-
-def _marker(colours: dict[str, Any], name: str) -> str:
-    return MARKERS[list(colours).index(name) % len(MARKERS)]
 
 
 def shares_of_parts(table: pd.DataFrame, highlighted: str, small_print: list[str]) -> Figure:
@@ -200,3 +160,43 @@ def times(table: pd.DataFrame, title: str, small_print: list[str]) -> Figure:
     figure.suptitle(title, fontsize=9)
     _foot(figure, ["bars: 95 % of the median", *small_print])
     return figure
+
+
+def _legend(axis: Axes) -> dict[str, Any]:
+    """Label -> handle."""
+    handles, labels = axis.get_legend_handles_labels()
+    return dict(zip(labels, handles, strict=True))
+
+
+def _mark(axis: Axes, lengths: Iterable[float]) -> None:
+    for length in lengths:
+        axis.axvline(length, color=FAINT, linestyle="--", linewidth=0.9)
+        axis.annotate(
+            f"L = {length:,.0f}", (length, 0.97), xycoords=("data", "axes fraction"), xytext=(-3, 0),
+            textcoords="offset points", rotation=90, ha="right", va="top", fontsize=SMALL, color=FAINT,
+            bbox={"color": "white", "pad": 0.5},
+        )  # fmt: skip
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """1, 2 and 5 of each decade, written out."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def _foot(figure: Figure, lines: list[str]) -> None:
+    """Small print below, broken to the figure's width."""
+    width = int(figure.get_figwidth() * LETTERS_PER_INCH)
+    broken = [part for line in lines for part in textwrap.wrap(line, width)]
+    figure.supxlabel("\n".join(broken), fontsize=SMALL, color=FAINT)
+
+
+def _colours(names: Iterable[str]) -> dict[str, Any]:
+    """In the order of first occurrence."""
+    distinct = list(dict.fromkeys(names))
+    return dict(zip(distinct, sns.color_palette("colorblind", n_colors=len(distinct)), strict=True))
+
+
+def _marker(colours: dict[str, Any], name: str) -> str:
+    return MARKERS[list(colours).index(name) % len(MARKERS)]

@@ -72,4 +72,4 @@ def _timing(benchmark: dict[str, Any]) -> dict[str, Any]:
 def shape(row: Mapping[Hashable, Any]) -> str:
     """D, L and B of a row in words, as far as it has them."""
     named = zip("DLB", ("width", "length", "batch"), strict=True)
-    return ", ".join(f"{letter} = {int(row[name]):,}" for letter, name in named if pd.notna(row[name]))
+    return ", ".join(f"{letter} = {int(row[name])}" for letter, name in named if pd.notna(row[name]))

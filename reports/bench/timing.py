@@ -10,8 +10,10 @@ from reports.bench.stored import Run
 MEDIANS = "Medians over rounds with their 95 % intervals."
 
 
-def page(run: Run) -> Page:
-    """timing.md and .csv, and ratios.csv."""
+def page(run: Run) -> Page | None:
+    """timing.md and .csv, and ratios.csv; None where nothing was timed."""
+    if not run.content["benchmarks"]:
+        return None
     text = f"# All timings\n\n{MEDIANS} {run.about(run.timings)}.\n\n{md.table(_timings(run.timings))}"
     if len(run.ratios):
         text += f"\n## Ratios, measured in turns\n\n{MEDIANS}\n\n{md.table(_ratios(run.ratios))}"
