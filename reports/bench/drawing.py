@@ -52,8 +52,11 @@ def against_length(points: pd.DataFrame, crossings: pd.DataFrame, small_print: l
     handles = {label: handle for axis in axes[0] for label, handle in _legend(axis).items()}
     small: dict[str, Any] = {"ncols": min(len(handles), 5), "frameon": False, "fontsize": 8}
     figure.legend(handles.values(), handles, loc="outside upper center", **small)
-    bars = "bars: 95 % of the median; dashed: from here on attention takes more than S4D by its fastest backend"
-    _foot(figure, [bars, *none, *small_print])
+    bars, dashed = (
+        "bars: 95 % of the median",
+        "; dashed: from here on attention takes more than S4D by its fastest backend",
+    )
+    _foot(figure, [bars + dashed if crossings.length.notna().any() else bars, *none, *small_print])
     return figure
 
 
@@ -125,8 +128,7 @@ def ratios_to_a_copy(table: pd.DataFrame, small_print: list[str]) -> Figure:
         axis.errorbar(dots.ratio, rows, xerr=spread, fmt=_marker(colours, name), color=colour, capsize=2, label=name)
     axis.axvline(1, color=FAINT, linestyle="--", linewidth=0.9)
     axis.set_yticks(range(len(shapes)), shapes)
-    axis.invert_yaxis()
-    axis.set(xlabel="time of the block with S4D over that with a copy")
+    axis.set(ylim=(len(shapes) - 0.5, -0.5), xlabel="time of the block with S4D over that with a copy")
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     _foot(figure, ["bars: 95 % of the median over rounds, in turns", *small_print])
     return figure
@@ -156,7 +158,7 @@ def times(table: pd.DataFrame, title: str, small_print: list[str]) -> Figure:
         _plain_ticks(axis.xaxis)
         axis.set_title(group, loc="left", fontsize=8)
         axis.set_yticks(rows.index, rows["name"])
-    axes[-1, 0].set_xlabel("milliseconds")
+    axes[-1, 0].set(xlabel="milliseconds", xlim=(table.low_ms.min() / 2, 2 * table.high_ms.max()))
     figure.suptitle(title, fontsize=9)
     _foot(figure, ["bars: 95 % of the median", *small_print])
     return figure
