@@ -104,7 +104,7 @@ def leads(table: pd.DataFrame, small_print: list[str]) -> Figure:
     axis.bar_label(macs, ["" if np.isnan(one) else f"{one:.2f}" for one in table.macs_lead], padding=3, fontsize=7)
     axis.bar_label(seconds, [f"{one:.2f}" for one in table.seconds_lead], padding=3, fontsize=7)
     axis.axvline(1, color=FAINT, linestyle="--", linewidth=0.9)
-    axis.set_yticks(rows, [f"{row['pairing']}\n{textwrap.fill(row['group'], 40)}" for row in table.to_dict("records")])
+    axis.set_yticks(rows, [f"{row['pairing']}\n{_wrapped(row['group'])}" for row in table.to_dict("records")])
     axis.invert_yaxis()
     axis.grid(visible=False, axis="y")
     axis.margins(x=0.12)
@@ -192,6 +192,11 @@ def _foot(figure: Figure, lines: list[str]) -> None:
     width = int(figure.get_figwidth() * LETTERS_PER_INCH)
     broken = [part for line in lines for part in textwrap.wrap(line, width)]
     figure.supxlabel("\n".join(broken), fontsize=SMALL, color=FAINT)
+
+
+def _wrapped(text: str, width: int = 36) -> str:
+    """In lines of at most `width`; what is on both sides of an equals sign stays together."""
+    return textwrap.fill(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), width)
 
 
 def _colours(names: Iterable[str]) -> dict[str, Any]:
