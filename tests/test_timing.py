@@ -1,17 +1,53 @@
-"""The timer itself: a known sleep, turns taken, ratios within a round."""
+"""The timer itself: a known sleep, a known allocation, turns taken, intervals that hold the median as often as said."""
 
 import gc
+import math
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from diffussm import timing
 
+MIB = 2**20
+
 
 def test_a_known_sleep() -> None:
-    seconds = timing.in_turns({"sleep": lambda: time.sleep(0.02)}, rounds=5, warmup=1)["sleep"]
-    assert len(seconds) == 5
-    assert timing.summarise(seconds).median == pytest.approx(0.02, rel=0.25)
+    seconds = timing.in_turns({"sleep": lambda: time.sleep(0.02)}, rounds=6, warmup=1)["sleep"]
+    assert len(seconds) == 6
+    found = timing.summarise(seconds)
+    assert found.median == pytest.approx(0.02, rel=0.25)
+    assert 0.02 <= found.low <= found.median <= found.high
+
+
+def touched() -> None:
+    torch.ones(64 * MIB, dtype=torch.uint8)
+
+
+@pytest.fixture(params=["the kernel's mark", "sampled"])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("missing: /proc")
+    if request.param == "sampled":
+        monkeypatch.setattr(timing, "_CLEAR_REFS", tmp_path)  # a folder cannot be written to
+    elif not timing._CLEAR_REFS.exists():
+        pytest.skip("missing: /proc/self/clear_refs")
+
+
+@pytest.mark.usefixtures("memory")
+def test_a_known_allocation() -> None:
+    """Also the second time, when the process has memory that it freed; and what is not touched does not count."""
+    timing.peak_memory(touched)
+    for call, mib in ((touched, 64), (touched, 64), (lambda: torch.empty(64 * MIB, dtype=torch.uint8), 0)):
+        assert timing.peak_memory(call) == pytest.approx(mib * MIB, abs=4 * MIB)
+
+
+def test_memory_that_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(timing, "_STATUS", tmp_path / "none")
+    assert timing.peak_memory(touched) is None
 
 
 def test_functions_take_turns_after_the_warm_up() -> None:
@@ -21,12 +57,74 @@ def test_functions_take_turns_after_the_warm_up() -> None:
     assert gc.isenabled()
 
 
+def test_the_clock_is_read_twice_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a GPU is waited for before and after a round, and not within it."""
+    read: list[str] = []
+    clock = timing.clock
+    monkeypatch.setattr(timing, "clock", lambda: read.append("clock") or clock())
+    timing.in_turns({"a": lambda: read.append("a")}, rounds=2, warmup=1)
+    assert read == ["a", *["clock", "a", "clock"] * 2]
+
+
+def test_the_clock_waits_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[None] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(None))
+    timing.clock()
+    assert waited == [None]
+
+
 def test_ratio_is_of_one_round() -> None:
-    found = timing.ratio({"slow": [2.0, 20.0, 200.0], "fast": [1.0, 10.0, 50.0]}, "slow", "fast")
-    assert (found.median, found.n) == (2.0, 3)
-    assert found.q3 == 3.0
+    fast = [1.0, 10.0, 100.0, 1.0, 10.0, 100.0]
+    found = timing.ratio({"slow": [2 * seconds for seconds in fast], "fast": fast}, "slow", "fast")
+    assert found == (2.0, 2.0, 2.0, 6)
+
+
+@pytest.mark.parametrize(("n", "rank"), [(6, 0), (8, 0), (9, 1), (25, 7), (100, 39)])
+def test_ranks_are_those_of_the_tables(n: int, rank: int) -> None:
+    """As in Conover's tables of the sign test."""
+    found = timing.summarise(np.random.default_rng(0).permutation(n))
+    assert (found.low, found.high) == (rank, n - 1 - rank)
+
+
+@pytest.mark.parametrize("n", [6, 9, 25])
+@pytest.mark.parametrize("draw", ["exponential", "standard_normal"])
+def test_intervals_hold_the_median(n: int, draw: str) -> None:
+    """At 95 % at least, whatever the distribution; of 4,000 draws, less three standard errors."""
+    generator, truth = np.random.default_rng(n), {"exponential": math.log(2), "standard_normal": 0.0}[draw]
+    sample: Callable[..., np.ndarray] = getattr(generator, draw)
+    found = [timing.summarise(sample(size=n)) for _ in range(4000)]
+    held = np.mean([one.low <= truth <= one.high for one in found])
+    assert held > 0.95 - 3 * (0.95 * 0.05 / 4000) ** 0.5
+
+
+def test_too_few_rounds_have_no_interval() -> None:
+    with pytest.raises(ValueError, match="5 rounds: the median's 95 % interval needs 6"):
+        timing.summarise([1.0] * 5)
 
 
 def test_machine_card() -> None:
     card = timing.machine_card()
-    assert {"processor", "cores", "threads", "torch", "gpu", "commit", "python"} <= card.keys()
+    assert {"processor", "cores", "threads", "torch", "cuda", "gpu", "commit", "python"} <= card.keys()
+    assert card["clocks"].keys() == {
+        "cpu_mhz", "cpu_max_mhz", "gpu_mhz", "gpu_max_mhz", "gpu_celsius", "gpu_throttle_reasons"
+    }  # fmt: skip
+    assert card["clocks"]["cpu_mhz"] is None or min(card["clocks"]["cpu_mhz"]) > 100
+
+
+def test_what_nvidia_smi_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = tmp_path / "nvidia-smi"
+    told.write_text("#!/bin/sh\necho '1410, 1980, 45, 0x0000000000000004'\n")
+    told.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = timing.clocks()
+    assert (found["gpu_mhz"], found["gpu_max_mhz"], found["gpu_celsius"]) == (1410, 1980, 45)
+    assert found["gpu_throttle_reasons"] == "0x0000000000000004"
+
+
+def test_no_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert timing.clocks()["gpu_mhz"] is None
