@@ -1,25 +1,72 @@
 """Benchmarks are timed by `diffussm.timing`; a `--benchmark-only` session is kept in runs/bench with its machine."""
 
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from bench.measure import MISSING, SKIPPED, Bench, Stopwatch
+from bench.peaks import Peaks
+from bench.scale import scale
 from diffussm import timing
-from diffussm.machine import keep_freed_memory
+from diffussm.machine import keep_freed_memory, usable_cores
 
 STORE = Path(__file__).parents[1] / "runs" / "bench"
+SCALES = ("small", "paper")
+STOPWATCH, WITHOUT_TIME = pytest.StashKey[Stopwatch](), pytest.StashKey[list[dict[str, Any]]]()
+PEAKS, CLOCKS = pytest.StashKey[Callable[[], Peaks]](), pytest.StashKey[dict[str, Any]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--scale", choices=SCALES, default=SCALES[0], help="two cores in minutes, or the paper's shapes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_timer = "diffussm.timing.clock"
     keep_freed_memory()  # as the workers of a launch do
+    torch.set_num_threads(usable_cores())
+    chosen = scale("tiny" if config.option.benchmark_disable else config.option.scale)
+    peaks: Callable[[], Peaks] = cache(lambda: Peaks(chosen.device))
+    config.stash[PEAKS] = peaks
+    config.stash[STOPWATCH] = Stopwatch(chosen, peaks)
+    config.stash[WITHOUT_TIME] = []
+    config.stash[CLOCKS] = timing.clocks()
     if config.option.benchmark_only and not config.option.benchmark_json:
         STORE.mkdir(parents=True, exist_ok=True)
         config.option.benchmark_json = str(STORE / f"{time.strftime('%Y%m%d-%H%M%S')}.json")
 
 
-def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+@pytest.fixture
+def bench(benchmark: Any, pytestconfig: pytest.Config) -> Bench:
+    return Bench(benchmark, pytestconfig.stash[STOPWATCH], pytestconfig.stash[PEAKS])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    if benchmark is not None and call.excinfo and call.when != "teardown":
+        said = (str(call.excinfo.value) or call.excinfo.typename).splitlines()[0]
+        status, reason = "failed", said
+        if report.skipped:
+            status = "missing" if said.startswith(MISSING) else "skipped"
+            reason = said.removeprefix(MISSING).removeprefix(SKIPPED)
+        about = {"group": benchmark.group or item.path.stem, "name": benchmark.name}
+        item.config.stash[WITHOUT_TIME].append({**about, "status": status, "reason": reason})
+    return report
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     machine_info.clear()
     machine_info.update(timing.machine_card())
+    machine_info["clocks"] = {"start": config.stash[CLOCKS], "end": machine_info["clocks"]}
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    output_json["scale"] = config.stash[STOPWATCH].scale.name
+    output_json["peaks"] = config.stash[PEAKS]().as_dict()
+    output_json["without_time"] = config.stash[WITHOUT_TIME]

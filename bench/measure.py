@@ -1,20 +1,201 @@
-"""One benchmark: its group, its name, what is kept beside its times, and how often it is run."""
+"""The one door to a benchmark's numbers: described, checked, timed in turns, held against the roofline, kept.
 
-from collections.abc import Callable
-from typing import Any
+A test describes its benchmark first, so that it is known by name if it has no time in the end. What is wrong, missing
+or left out reports none.
+"""
 
-ROUNDS, WARMUP = 25, 3
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import pytest
+import torch
+
+from bench.peaks import Peaks
+from bench.scale import Scale, Shape
+from diffussm import timing
+
+FORWARD, BOTH, TRAINING = "forward", "forward and backward", "training step"
+PASSES = (FORWARD, BOTH)
+MOST_ROUNDS = 25
+LONG = 1.0  # seconds of a call that is warmed up once, not twice
+MISSING, SKIPPED = "missing: ", "skipped: "
 
 
-def measure(
-    benchmark: Any,
-    function: Callable[[], Any],
-    group: str,
-    name: str,
-    rounds: int = ROUNDS,
-    warmup: int = WARMUP,
-    **extra: Any,
-) -> None:
-    benchmark.group, benchmark.name = group, name
-    benchmark.extra_info.update(extra)
-    benchmark.pedantic(function, rounds=rounds, warmup_rounds=warmup)
+class Trial(NamedTuple):
+    """A part of a slow call, and how many such parts make the whole: how long that will take, for little."""
+
+    call: Callable[[], Any]
+    parts: int
+
+
+class Contender(NamedTuple):
+    """A call, what shows that it is right, and what one call costs: multiply-adds, bytes moved at least, images."""
+
+    call: Callable[[], Any]
+    check: Callable[[], None] | None = None
+    macs: int | None = None
+    moved: int | None = None
+    items: int | None = None
+    trial: Trial | None = None
+
+
+class Timed(NamedTuple):
+    seconds: list[float]
+    peak_memory: int | None
+    contender: Contender
+
+
+class LeftOut(NamedTuple):
+    reason: str
+
+
+Outcome = Timed | LeftOut | Exception
+
+
+def missing(what: str) -> NoReturn:
+    """This benchmark needs something that is not installed."""
+    pytest.skip(MISSING + what)
+
+
+def left_out(why: str) -> NoReturn:
+    """This benchmark would take too much of this machine."""
+    pytest.skip(SKIPPED + why)
+
+
+class Stopwatch:
+    """Times contenders as long as a scale allows; at the scale `tiny` each is checked and called once."""
+
+    def __init__(self, scale: Scale, peaks: Callable[[], Peaks]):
+        self.scale, self._peaks = scale, peaks
+
+    def in_turns(self, contenders: Mapping[str, Contender], longest: float | None = None) -> dict[str, Outcome]:
+        """Each contender's rounds, those of one round after each other; `longest` instead of the scale's."""
+        outcomes = {
+            name: self._warm(contender, longest or self.scale.longest) for name, contender in contenders.items()
+        }
+        ready = {name: contenders[name].call for name, found in outcomes.items() if isinstance(found, Timed)}
+        if ready and not self.scale.tiny:
+            first = sum(found.seconds[0] for found in outcomes.values() if isinstance(found, Timed))
+            rounds = int(self.scale.seconds * len(ready) / first)
+            seconds = timing.in_turns(ready, min(max(rounds, timing.FEWEST), MOST_ROUNDS), warmup=0)
+            for name, found in outcomes.items():
+                if isinstance(found, Timed):
+                    outcomes[name] = found._replace(seconds=seconds[name])
+        return {name: _without_call(found) for name, found in outcomes.items()}
+
+    def _warm(self, contender: Contender, longest: float) -> Outcome:
+        """Checked and called; its memory is that of the last call, which sets nothing up."""
+        try:
+            if not self.scale.tiny and (why := self._foreseen(contender, longest)):
+                return LeftOut(why)
+            if contender.check:
+                contender.check()
+            if self.scale.tiny:
+                contender.call()
+                return Timed([], None, contender)
+            began = timing.clock()
+            memory = timing.peak_memory(contender.call)
+            seconds = timing.clock() - began
+            if why := self._too_long(seconds, longest, "the first"):
+                return LeftOut(why)
+            if seconds < LONG:
+                memory = timing.peak_memory(contender.call)
+                seconds = timing.seconds_of(contender.call)
+            return Timed([seconds], memory, contender)
+        except Exception as wrong:
+            return wrong
+
+    def _foreseen(self, contender: Contender, longest: float) -> str:
+        """Why the fewest rounds will take too long, as far as can be told without a call; empty if they do not."""
+        bound = max(self._peaks().bounds(contender.macs, contender.moved).values(), default=0.0)
+        if (why := self._too_long(bound, longest, "the roofline")) or contender.trial is None:
+            return why
+        return self._too_long(contender.trial.parts * timing.seconds_of(contender.trial.call), longest, "a part of one")
+
+    def _too_long(self, seconds: float, longest: float, by: str) -> str:
+        needed = timing.FEWEST * seconds
+        allowed = f"--scale {self.scale.name} allows {longest:.0f} s"
+        return f"{timing.FEWEST} calls take {needed:.1f} s, by {by}; {allowed}" if needed > longest else ""
+
+
+class Bench:
+    """One benchmark of a session: what the fixture `bench` gives."""
+
+    def __init__(self, benchmark: Any, stopwatch: Stopwatch, peaks: Callable[[], Peaks]):
+        self.benchmark, self.stopwatch, self.scale, self._peaks = benchmark, stopwatch, stopwatch.scale, peaks
+
+    def describe(
+        self,
+        suite: str,
+        title: str,
+        subject: str,
+        pass_: str = "",
+        shape: Shape | None = None,
+        version: int = 1,
+    ) -> None:
+        """`title`, pass and shape make the group, `subject` is its name in it. Whoever changes what is timed, raises
+        `version`."""
+        self.benchmark.group = ", ".join(str(part) for part in (title, pass_, shape) if part)
+        self.benchmark.name = subject
+        self.benchmark.extra_info.update(
+            {
+                "version": version,
+                "suite": suite,
+                "subject": subject,
+                "shape": shape._asdict() if shape else {},
+                "pass": pass_,
+                "device": self.scale.device,
+                "dtype": "float32",
+                "threads": torch.get_num_threads(),
+            }
+        )
+
+    def measure(self, contender: Contender, longest: float | None = None) -> None:
+        """By itself."""
+        self.keep(self.stopwatch.in_turns({"": contender}, longest), "")
+
+    def keep(self, outcomes: Mapping[str, Outcome], name: str, against: Iterable[str] = ()) -> None:
+        """What `name` took, in turns with the others; with its ratios to those of `against` that have a time."""
+        found = outcomes[name]
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, LeftOut):
+            left_out(found.reason)
+        if self.benchmark.disabled:
+            self.benchmark(lambda: None)
+            return
+        contender = found.contender
+        roofline = self._peaks().roofline(found.seconds, contender.macs, contender.moved)
+        self.benchmark.extra_info.update(
+            {
+                "interval": list(timing.summarise(found.seconds)[1:3]),
+                "peak_memory": found.peak_memory,
+                "macs": contender.macs,
+                "bytes": contender.moved,
+                "roofline": roofline and roofline._asdict(),
+                "items": contender.items,
+                "ratios": [
+                    self._ratio(outcomes, name, other) for other in against if isinstance(outcomes[other], Timed)
+                ],
+            }
+        )
+        self.benchmark.pedantic(lambda: None)  # the rounds were taken in turns with others': they are put in its place
+        self.benchmark.stats.stats.data[:] = found.seconds
+
+    def _ratio(self, outcomes: Mapping[str, Outcome], name: str, other: str) -> dict[str, Any]:
+        seconds = {key: found.seconds for key, found in outcomes.items() if isinstance(found, Timed)}
+        about = {"of": name, "to": other, "pass": self.benchmark.extra_info["pass"]}
+        return {**about, **timing.ratio(seconds, name, other)._asdict()}
+
+
+def _without_call(found: Outcome) -> Outcome:
+    """So that models are not kept as long as times."""
+    return (
+        found._replace(contender=found.contender._replace(call=_gone, check=None, trial=None))
+        if isinstance(found, Timed)
+        else found
+    )
+
+
+def _gone() -> NoReturn:
+    raise RuntimeError("this call was measured and is gone")

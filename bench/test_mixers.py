@@ -1,100 +1,122 @@
-"""The mixer by each backend, a block by each mixer at embedded and at long shapes, a training step of each arm.
+"""Mixers over L at a constant number of tokens B L: S4D by each backend, attention, a copy.
 
-A backend whose output is not the reference's reports no time. The ratio of a block to the same block with the mixer
-replaced by a copy is measured in turns, in one process.
+Where their times and their memory cross over is what the choice of a mixer rests on.
 """
 
-from collections.abc import Callable
-from typing import Any
+from functools import cache
 
 import pytest
 import torch
+from torch import Tensor
 
-from bench.measure import ROUNDS, WARMUP, measure
-from diffussm import timing
-from diffussm.config import ModelConfig, resolve
-from diffussm.models.build import initialise
-from diffussm.models.diffussm import Block
-from diffussm.ssm.s4d import S4D
-from diffussm.training.loop import Trainer
+from bench.costs import block_macs, config_of
+from bench.layers import contender, noise, ready
+from bench.measure import BOTH, PASSES, Bench, Trial, left_out, missing
+from bench.scale import Shape
+from diffussm.machine import memory_gb
+from diffussm.models.layers import SelfAttention
+from diffussm.models.mixers import build_mixer
+from diffussm.ssm.parameters import S4DParameters
+from diffussm.ssm.reference import recurrence
+from diffussm.ssm.s4d import BACKENDS, S4D
 
-LONG_ROUNDS = 9
-WIDTH, LENGTH, BATCH = 64, 64, 128
-SHAPES = [(64, 64, 128), (384, 1024, 4), (384, 4096, 1), (1152, 1024, 1)]  # D, L, B
+S4D_BY = ("reference", "fft", "chunked", "compiled")
+LENGTHS = (64, 256, 1024, 4096, 16384)
+STATE = 64
+PARTS = 4  # of a sequence, whose first tells how long the recurrence takes on it
+QUERIES = 8  # positions of attention that are computed plainly
 
-
-def words(width: int, length: int, batch: int) -> str:
-    return f"D = {width}, L = {length}, B = {batch}"
-
-
-SHAPE = words(WIDTH, LENGTH, BATCH)
-
-
-def s4d(backend: str) -> S4D:
-    layer = S4D(WIDTH, 64, bidirectional=True, backend=backend)
-    initialise(layer, seed=0)
-    return layer
+passes = pytest.mark.parametrize("pass_", PASSES)
+lengths = pytest.mark.parametrize("length", LENGTHS)
 
 
-def block(mixer: str, width: int = WIDTH) -> Block:
-    config = ModelConfig.model_validate({"width": width, "heads": width // 16, "hourglass": 2, "mixer": mixer})
-    layer = Block(config, "auto")
-    initialise(layer, seed=0)
-    return layer
+@passes
+@lengths
+@pytest.mark.parametrize("backend", S4D_BY)
+def test_s4d(bench: Bench, backend: str, length: int, pass_: str) -> None:
+    shape = bench.scale.mixer(length)
+    bench.describe("mixers", "mixer", f"S4D ({backend})", pass_, shape)
+    if backend not in BACKENDS:
+        missing(f"S4D's backend {backend}")
+    _refuse_memory(backend, shape, pass_, bench.scale.device)
+    measure(bench, "s4d", backend, shape, pass_)
 
 
-def forward_backward(layer: torch.nn.Module, *inputs: torch.Tensor) -> Callable[[], None]:
-    def call() -> None:
-        layer(*inputs).sum().backward()
-
-    return call
-
-
-def block_inputs(width: int, length: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.randn(batch, length // 2, width, requires_grad=True), torch.randn(batch, width)
+@passes
+@lengths
+@pytest.mark.parametrize("mixer", ["attention", "identity"])
+def test_others(bench: Bench, mixer: str, length: int, pass_: str) -> None:
+    shape = bench.scale.mixer(length)
+    bench.describe("mixers", "mixer", mixer, pass_, shape)
+    measure(bench, mixer, "auto", shape, pass_)
 
 
-@pytest.mark.parametrize("backend", ["fft", "chunked"])
-def test_mixer(benchmark: Any, backend: str) -> None:
-    layer = s4d(backend)
-    u = torch.randn(BATCH, LENGTH, WIDTH, requires_grad=True)
-    expected = s4d("reference")(u[:2].double()).float()
-    torch.testing.assert_close(layer(u)[:2], expected, atol=1e-4, rtol=1e-4)
-    measure(benchmark, forward_backward(layer, u), f"S4D, forward and backward, {SHAPE}", backend, shape=SHAPE)
+def measure(bench: Bench, mixer: str, backend: str, shape: Shape, pass_: str) -> None:
+    """What a mixer gives is compared with its truth on a piece of the first sample."""
+    config, device = config_of(shape, mixer=mixer), bench.scale.device
+    width, length, batch = shape
+    layer = ready(build_mixer(config.model, backend), device)
+    u = noise(batch, length, width, device=device)
+
+    def check() -> None:
+        with torch.no_grad():
+            found = layer(u[:1])
+        if mixer == "s4d":
+            found, expected = found[..., _ends(2 * width)], s4d_truth(shape, device)
+        elif isinstance(layer, SelfAttention):
+            found, expected = found[:, :QUERIES], attention_truth(layer, u[:1])
+        else:
+            expected = torch.cat([u[:1], u[:1]], dim=-1)
+        torch.testing.assert_close(found.double(), expected.double(), atol=1e-4, rtol=1e-4)
+
+    macs = block_macs(config, batch, pass_, backend, "block.mixer")
+    timed = contender(layer, [u], (batch, length, 2 * width), pass_, macs, check)
+    if backend == "reference":
+        part = length // PARTS
+        start = u.detach()[:, :part].clone()
+        timed = timed._replace(
+            trial=Trial(contender(layer, [start], (batch, part, 2 * width), pass_, None).call, PARTS)
+        )
+    bench.measure(timed)
 
 
-@pytest.mark.parametrize("mixer", ["s4d", "attention", "identity"])
-def test_block(benchmark: Any, mixer: str) -> None:
-    call = forward_backward(block(mixer), *block_inputs(WIDTH, LENGTH, BATCH))
-    measure(benchmark, call, f"block (M = 2), forward and backward, {SHAPE}", mixer, shape=SHAPE)
+@cache
+def s4d_truth(shape: Shape, device: str) -> Tensor:
+    """The first channels of the layer that runs left to right, the last of the other, by the recurrence in float64."""
+    layer = S4D(shape.width, STATE, bidirectional=True, backend="reference")
+    ready(layer, device)
+    u = noise(shape.batch, shape.length, shape.width, device=device)[:1]
+    ends = _ends(shape.width)
+    p = (layer.log_dt, layer.log_decay, layer.frequency, layer.c, layer.skip)
+    with torch.no_grad():
+        y = recurrence(S4DParameters(*(part[:, ends] for part in p)), u[..., ends].double(), True)
+    return y[..., _ends(y.shape[-1])]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: words(*shape))
-def test_block_ratio(benchmark: Any, shape: tuple[int, int, int]) -> None:
-    """Block with S4D over block with a copy, on two idle cores: at most 1.75, 1.6, 1.65 and 1.4 for these shapes."""
-    if benchmark.disabled:
-        shape = SHAPES[0]
-    inputs, rounds = block_inputs(*shape), ROUNDS if shape == SHAPES[0] else LONG_ROUNDS
-    calls = {mixer: forward_backward(block(mixer, shape[0]), *inputs) for mixer in ("s4d", "identity")}
-    if benchmark.disabled:
-        benchmark(calls["s4d"])
-        return
-    ratio = timing.ratio(timing.in_turns(calls, rounds, WARMUP), "s4d", "identity")
-    group = "block (M = 2) with S4D, forward and backward, in turns with a copy in place of S4D"
-    measure(benchmark, calls["s4d"], group, words(*shape), rounds, ratio={"of": "S4D to a copy", **ratio._asdict()})
+@torch.no_grad()
+def attention_truth(layer: SelfAttention, u: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D/H)) v of the first positions, in float64."""
+    heads, d = layer.heads, u.shape[-1]
+    qkv = u.double() @ layer.qkv.weight.double().T + layer.qkv.bias.double()
+    q, k, v = qkv.view(1, -1, 3, heads, d // heads).permute(2, 0, 3, 1, 4)  # (1, H, L, D/H)
+    weights = (q[:, :, :QUERIES] @ k.mT / (d // heads) ** 0.5).softmax(-1)
+    y = (weights @ v).transpose(1, 2).flatten(2)  # (1, queries, D)
+    return y @ layer.proj.weight.double().T + layer.proj.bias.double()
 
 
-ARMS: dict[str, dict[str, Any]] = {
-    "S4D, M = 2": {"model.hourglass": 2},
-    "S4D, M = 1": {"model.hourglass": 1},
-    "S4D, M = 1, P = 2": {"model.hourglass": 1, "model.patch": 2},
-    "attention, M = 2": {"model.mixer": "attention"},
-    "DiT /1": {"model.kind": "dit"},
-    "DiT /2": {"model.kind": "dit", "model.patch": 2},
-}
+def _ends(channels: int) -> list[int]:
+    return [0, 1, channels - 2, channels - 1]
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_training_step(benchmark: Any, arm: str) -> None:
-    config = resolve("digits", ARMS[arm])
-    measure(benchmark, Trainer(config, "auto").step, f"training step, digits, B = {config.training.batch}", arm)
+def _refuse_memory(backend: str, shape: Shape, pass_: str, device: str) -> None:
+    """The plain FFT keeps complex exponents (2, D, N/2, L), what they were made of and their gradient; the recurrence,
+    for its backward pass, three such products of every position and sample, in double precision."""
+    channels = shape.width * STATE
+    kept = {
+        "fft": 3 * channels * shape.length * 8,
+        "reference": 3 * channels * shape.length * shape.batch * 16 if pass_ == BOTH else 0,
+    }
+    needed = kept.get(backend, 0)
+    room = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else memory_gb() * 1e9
+    if needed > room / 2:
+        left_out(f"needs {needed / 1e9:.0f} GB, this machine has {room / 1e9:.0f}")

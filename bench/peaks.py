@@ -1,0 +1,97 @@
+"""What this machine can do at most: the roofline, measured in the run that is held against it."""
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from diffussm import timing
+
+SIDES = (512, 1024, 2048)  # of square matrices
+MIB = 2**20
+COPIES = tuple(size * MIB for size in (1, 4, 16, 64, 256))  # bytes of what is copied
+ROUNDS = 8
+TOLERANCE = 1.1  # a rate above so many peaks cannot be
+
+
+class Impossible(AssertionError):
+    """A rate that this machine cannot have reached: the count or the clock is wrong."""
+
+
+class Roofline(NamedTuple):
+    """The larger bound of a call, and the share of it that was reached."""
+
+    bound: str  # matmul | copy
+    share: float
+
+
+class Peaks:
+    """Multiply-adds a second of float32 matrix products, and bytes a second that copies read and write.
+
+    What fits a cache is copied faster than what does not, so the copy that bounds a call is one of as many bytes.
+    """
+
+    def __init__(self, device: str):
+        self.device = device
+        self.macs_per_second = 0.0
+        self.copies = dict.fromkeys((2 * size for size in COPIES), 0.0)  # bytes moved -> bytes per second
+        self.measure()
+
+    def measure(self) -> None:
+        """Again, where the machine was slow before."""
+        for side in SIDES:
+            a, b = (torch.randn(side, side, device=self.device) for _ in range(2))
+            self.macs_per_second = max(self.macs_per_second, side**3 / _fastest(_product(a, b)))
+        for moved in self.copies:
+            source = torch.zeros(moved // 2, dtype=torch.uint8, device=self.device)
+            rate = moved / _fastest(_copy(source))
+            self.copies[moved] = max(self.copies[moved], rate)
+
+    def bytes_per_second(self, moved: float = math.inf) -> float:
+        """Of copies that move so many bytes or more; of the largest, if none does."""
+        largest = max(self.copies)
+        return max(rate for size, rate in self.copies.items() if size >= min(moved, largest))
+
+    def bounds(self, macs: int | None, moved: int | None) -> dict[str, float]:
+        """Seconds that a call takes at least."""
+        found = {} if macs is None else {"matmul": macs / self.macs_per_second}
+        return found if moved is None else {**found, "copy": moved / self.bytes_per_second(moved)}
+
+    def roofline(self, seconds: list[float], macs: int | None, moved: int | None) -> Roofline | None:
+        """None where neither is known; Impossible for a rate above 1.1 times the peak."""
+        median = statistics.median(seconds)
+        for attempt in ("first", "with the peak measured again"):
+            bounds = self.bounds(macs, moved)
+            if not bounds:
+                return None
+            bound = max(bounds, key=bounds.__getitem__)
+            if bounds[bound] <= TOLERANCE * median:
+                return Roofline(bound, bounds[bound] / median)
+            if attempt == "first":
+                self.measure()
+        raise Impossible(f"{bounds[bound] / median:.2f} times the {bound} peak of this machine: wrong count or clock")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "matmul": {"macs_per_second": self.macs_per_second},
+            "copy": {
+                "bytes_per_second": self.bytes_per_second(),
+                "by_bytes": [list(row) for row in self.copies.items()],
+            },
+        }
+
+
+def _fastest(call: Callable[[], Any]) -> float:
+    return min(timing.in_turns({"call": call}, ROUNDS)["call"])
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> Callable[[], Any]:
+    out = torch.empty_like(a)
+    return lambda: torch.mm(a, b, out=out)
+
+
+def _copy(source: torch.Tensor) -> Callable[[], Any]:
+    out = torch.empty_like(source)
+    return lambda: out.copy_(source)

@@ -1,0 +1,67 @@
+"""How large benchmarks are: `small` for two cores in minutes, `paper` for its shapes, `tiny` for tests of them."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+HEADS = {32: 2, 64: 4, 384: 6, 1152: 16}  # by width
+
+
+class Shape(NamedTuple):
+    """D, L and B."""
+
+    width: int
+    length: int
+    batch: int
+
+    @property
+    def heads(self) -> int:
+        return HEADS[self.width]
+
+    @property
+    def side(self) -> int:
+        """Of the square image with so many tokens."""
+        return math.isqrt(self.length)
+
+    def __str__(self) -> str:
+        return f"D = {self.width}, L = {self.length}, B = {self.batch}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """`seconds` is about what the rounds of one benchmark may take, `longest` what they may take at most."""
+
+    name: str
+    device: str
+    mixer_width: int
+    tokens: int  # B L of the mixers, whatever L is
+    seconds: float
+    longest: float
+
+    @property
+    def tiny(self) -> bool:
+        """Nothing is measured."""
+        return self.name == "tiny"
+
+    def shape(self, width: int, length: int, batch: int) -> Shape:
+        return Shape(32, max(4, length // 16), min(batch, 2)) if self.tiny else Shape(width, length, batch)
+
+    def mixer(self, length: int) -> Shape:
+        return self.shape(self.mixer_width, length, max(1, self.tokens // length))
+
+    def count(self, number: int) -> int:
+        """Of samples, features, images."""
+        return max(16, number // 50) if self.tiny else number
+
+
+def scale(name: str) -> Scale:
+    match name:
+        case "tiny":
+            return Scale(name, "cpu", 32, 64, 0, math.inf)
+        case "small":
+            return Scale(name, "cpu", 64, 16384, 0.5, 6)
+        case "paper":
+            return Scale(name, "cuda" if torch.cuda.is_available() else "cpu", 1152, 16384, 5.0, 120)
+    raise ValueError(f"unknown scale {name!r}")

@@ -1,0 +1,95 @@
+"""Blocks: with S4D, with attention and with a copy in its place; DiffuSSM-XL's beside DiT-XL's without patching.
+
+All of one shape are timed in turns, in one process, so that their ratios are of the same moments.
+"""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.costs import block_macs, config_of
+from bench.layers import contender, noise, ready
+from bench.measure import BOTH, PASSES, Bench, Contender, Outcome, Stopwatch
+from bench.scale import Shape
+from diffussm.models.diffussm import Block
+from diffussm.models.dit import DiTBlock
+
+HOURGLASS = 2
+MIXERS = {"S4D": "s4d", "a copy": "identity", "attention": "attention"}
+SHAPES = (Shape(64, 64, 128), Shape(384, 1024, 4), Shape(384, 4096, 1), Shape(1152, 1024, 1))
+WITH_ATTENTION = SHAPES[:2]
+XL = Shape(1152, 4096, 1)
+XL_SECONDS = 90.0  # that its rounds may take on two cores
+
+passes = pytest.mark.parametrize("pass_", PASSES)
+
+
+def block_inputs(shape: Shape, device: str) -> list[Tensor]:
+    """The short stream and the condition."""
+    return [
+        noise(shape.batch, shape.length // HOURGLASS, shape.width, device=device),
+        noise(shape.batch, shape.width, device=device, seed=1),
+    ]
+
+
+def diffussm_block(mixer: str, shape: Shape, pass_: str, device: str) -> Contender:
+    """Its output is compared with that of the same block whose S4D is computed by FFT."""
+    config, inputs = config_of(shape, HOURGLASS, mixer=mixer), block_inputs(shape, device)
+    layer = ready(Block(config.model, "auto"), device)
+
+    def check() -> None:
+        piece = [tensor[:1] for tensor in inputs]
+        plain = ready(Block(config.model, "fft"), device)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(*piece), plain(*piece), atol=1e-4, rtol=1e-4)
+
+    return contender(layer, inputs, inputs[0].shape, pass_, block_macs(config, shape.batch, pass_), check)
+
+
+def dit_block(shape: Shape, pass_: str, device: str) -> Contender:
+    config = config_of(shape, kind="dit")
+    layer: nn.Module = ready(DiTBlock(shape.width, shape.heads), device)
+    inputs = [
+        noise(shape.batch, shape.length, shape.width, device=device),
+        noise(shape.batch, shape.width, device=device, seed=1),
+    ]
+    return contender(layer, inputs, inputs[0].shape, pass_, block_macs(config, shape.batch, pass_))
+
+
+def names_at(shape: Shape) -> list[str]:
+    return [name for name in MIXERS if name != "attention" or shape in WITH_ATTENTION]
+
+
+@cache
+def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcome]:
+    mixers = {name: MIXERS[name] for name in names_at(shape)}
+    timed, device = stopwatch.scale.shape(*shape), stopwatch.scale.device
+    return stopwatch.in_turns({name: diffussm_block(mixer, timed, pass_, device) for name, mixer in mixers.items()})
+
+
+@passes
+@pytest.mark.parametrize(("shape", "mixer"), [(shape, name) for shape in SHAPES for name in names_at(shape)], ids=str)
+def test_block(bench: Bench, mixer: str, shape: Shape, pass_: str) -> None:
+    """S4D to a copy on two idle cores, forward and backward: at most 1.75, 1.6, 1.65 and 1.4 for these shapes."""
+    bench.describe("blocks", f"block (M = {HOURGLASS})", mixer, pass_, bench.scale.shape(*shape))
+    against = [other for other in names_at(shape) if mixer == "S4D" != other]
+    bench.keep(in_turns(bench.stopwatch, shape, pass_), mixer, against)
+
+
+@cache
+def xl_in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
+    shape, device = stopwatch.scale.shape(*XL), stopwatch.scale.device
+    contenders = {
+        "DiT-XL": dit_block(shape, BOTH, device),
+        "DiffuSSM-XL": diffussm_block("s4d", shape, BOTH, device),
+    }
+    return stopwatch.in_turns(contenders, XL_SECONDS)
+
+
+@pytest.mark.parametrize("model", ["DiT-XL", "DiffuSSM-XL"])
+def test_xl_block(bench: Bench, model: str) -> None:
+    """Without patching, where attention sees every one of 4,096 tokens."""
+    bench.describe("blocks", "XL block", model, BOTH, bench.scale.shape(*XL))
+    bench.keep(xl_in_turns(bench.stopwatch), model, ["DiffuSSM-XL"] if model == "DiT-XL" else [])
