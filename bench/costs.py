@@ -22,7 +22,9 @@ def config_of(shape: Shape, hourglass: int = 2, **model: object) -> Config:
     return Config(model=ModelConfig.model_validate(whole))
 
 
-def block_macs(config: Config, batch: int, pass_: str, backend: str = "auto", only: str = "block.") -> int | None:
+def block_macs(
+    config: Config, batch: int, pass_: str, backend: str = "auto", only: str | tuple[str, ...] = "block."
+) -> int | None:
     """Of a block, or of its parts whose names start with `only`; None where it is not known what a backend does."""
     m, total = config.model, 0
     for part in parts(config):

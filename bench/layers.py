@@ -45,15 +45,18 @@ def calling(
 
 
 def contender(
-    layer: nn.Module,
+    layer: Callable[..., Tensor],
     inputs: Sequence[Tensor],
     outputs: Sequence[int],
     pass_: str,
     macs: int | None,
     check: Callable[[], None] | None = None,
+    layers: Sequence[nn.Module] = (),
 ) -> Contender:
-    """A layer on inputs, with the traffic of both; `outputs` is the shape of what it gives."""
-    parameters = list(layer.parameters())
-    read, weights = sum(tensor.numel() for tensor in inputs), sum(tensor.numel() for tensor in parameters)
+    """A layer on inputs, with the traffic of both; `outputs` is the shape of what it gives. A function names the
+    `layers` that it calls."""
+    modules = [layer] if isinstance(layer, nn.Module) else layers
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    read, weights = (sum(tensor.numel() for tensor in tensors) for tensors in (inputs, parameters))
     call = calling(layer, inputs, parameters, outputs, pass_)
     return Contender(call, check, macs, costs.moved(read, math.prod(outputs), weights, pass_))

@@ -68,10 +68,11 @@ class Stopwatch:
     def __init__(self, scale: Scale, peaks: Callable[[], Peaks]):
         self.scale, self._peaks = scale, peaks
 
-    def in_turns(self, contenders: Mapping[str, Contender], longest: float | None = None) -> dict[str, Outcome]:
-        """Each contender's rounds, those of one round after each other; `longest` instead of the scale's."""
+    def in_turns(self, contenders: Mapping[str, Contender], longest: float = 0) -> dict[str, Outcome]:
+        """Each contender's rounds, those of one round after each other; `longest` is what they may take where the
+        scale allows less."""
         outcomes = {
-            name: self._warm(contender, longest or self.scale.longest) for name, contender in contenders.items()
+            name: self._warm(contender, max(longest, self.scale.longest)) for name, contender in contenders.items()
         }
         ready = {name: contenders[name].call for name, found in outcomes.items() if isinstance(found, Timed)}
         if ready and not self.scale.tiny:
@@ -150,7 +151,7 @@ class Bench:
             }
         )
 
-    def measure(self, contender: Contender, longest: float | None = None) -> None:
+    def measure(self, contender: Contender, longest: float = 0) -> None:
         """By itself."""
         self.keep(self.stopwatch.in_turns({"": contender}, longest), "")
 

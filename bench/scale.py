@@ -37,6 +37,8 @@ class Scale:
     device: str
     mixer_width: int
     tokens: int  # B L of the mixers, whatever L is
+    size: str  # of whole networks, as in DiT-XL/2
+    images: int  # a call of those
     seconds: float
     longest: float
 
@@ -46,7 +48,7 @@ class Scale:
         return self.name == "tiny"
 
     def shape(self, width: int, length: int, batch: int) -> Shape:
-        return Shape(32, max(4, length // 16), min(batch, 2)) if self.tiny else Shape(width, length, batch)
+        return Shape(32, max(4, length // 64), min(batch, 2)) if self.tiny else Shape(width, length, batch)
 
     def mixer(self, length: int) -> Shape:
         return self.shape(self.mixer_width, length, max(1, self.tokens // length))
@@ -59,9 +61,9 @@ class Scale:
 def scale(name: str) -> Scale:
     match name:
         case "tiny":
-            return Scale(name, "cpu", 32, 64, 0, math.inf)
+            return Scale(name, "cpu", 32, 64, "S", 2, 0, math.inf)
         case "small":
-            return Scale(name, "cpu", 64, 16384, 0.5, 6)
+            return Scale(name, "cpu", 64, 16384, "S", 2, 0.5, 12)
         case "paper":
-            return Scale(name, "cuda" if torch.cuda.is_available() else "cpu", 1152, 16384, 5.0, 120)
+            return Scale(name, "cuda" if torch.cuda.is_available() else "cpu", 1152, 16384, "XL", 16, 5.0, 120)
     raise ValueError(f"unknown scale {name!r}")

@@ -21,7 +21,7 @@ MIXERS = {"S4D": "s4d", "a copy": "identity", "attention": "attention"}
 SHAPES = (Shape(64, 64, 128), Shape(384, 1024, 4), Shape(384, 4096, 1), Shape(1152, 1024, 1))
 WITH_ATTENTION = SHAPES[:2]
 XL = Shape(1152, 4096, 1)
-XL_SECONDS = 90.0  # that its rounds may take on two cores
+SECONDS = 90.0  # that the rounds of a block may take on two cores
 
 passes = pytest.mark.parametrize("pass_", PASSES)
 
@@ -66,7 +66,8 @@ def names_at(shape: Shape) -> list[str]:
 def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcome]:
     mixers = {name: MIXERS[name] for name in names_at(shape)}
     timed, device = stopwatch.scale.shape(*shape), stopwatch.scale.device
-    return stopwatch.in_turns({name: diffussm_block(mixer, timed, pass_, device) for name, mixer in mixers.items()})
+    contenders = {name: diffussm_block(mixer, timed, pass_, device) for name, mixer in mixers.items()}
+    return stopwatch.in_turns(contenders, SECONDS)
 
 
 @passes
@@ -85,7 +86,7 @@ def xl_in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
         "DiT-XL": dit_block(shape, BOTH, device),
         "DiffuSSM-XL": diffussm_block("s4d", shape, BOTH, device),
     }
-    return stopwatch.in_turns(contenders, XL_SECONDS)
+    return stopwatch.in_turns(contenders, SECONDS)
 
 
 @pytest.mark.parametrize("model", ["DiT-XL", "DiffuSSM-XL"])

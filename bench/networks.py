@@ -1,0 +1,107 @@
+"""Whole networks as they are timed: a forward call, and a training step (forward, backward, AdamW's update)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.costs import model_macs, moved
+from bench.layers import noise
+from bench.measure import FORWARD, Contender
+from diffussm.config import Config
+from diffussm.cost.closed_form import parameters, parts
+from diffussm.models.build import build_model
+
+Network = Callable[[], Tensor]
+
+
+def inputs(config: Config, batch: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy images (B, C, H, W), timesteps and labels (B,)."""
+    m = config.model
+    x = noise(batch, m.channels, m.image_size, m.image_size, device=device)
+    steps = torch.arange(batch, device=device) * (config.diffusion.timesteps // batch)
+    return x, steps, torch.arange(batch, device=device) % max(m.classes, 1)
+
+
+def training_step(model: nn.Module, call: Network) -> Callable[[], None]:
+    """The loss is a mean square."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        call().square().mean().backward()
+        optimiser.step()
+
+    return step
+
+
+def ours(config: Config, batch: int, pass_: str, device: str) -> Contender:
+    model, batch_inputs = build_model(config).to(device), inputs(config, batch, device)
+    return _contender(config, batch, pass_, model, lambda: model(*batch_inputs))
+
+
+def diffusers(config: Config, batch: int, pass_: str, device: str) -> Contender:
+    """Its DiT of the same shape, without dropped classes."""
+    from diffusers import DiTTransformer2DModel
+
+    m = config.model
+    made: Any = DiTTransformer2DModel
+    model = made(
+        num_attention_heads=m.heads,
+        attention_head_dim=m.width // m.heads,
+        num_layers=m.depth,
+        sample_size=m.image_size,
+        patch_size=m.patch,
+        in_channels=m.channels,
+        out_channels=config.outputs,
+        num_embeds_ada_norm=m.classes,
+    ).to(device)
+    x, t, y = inputs(config, batch, device)
+    return _contender(config, batch, pass_, model, lambda: model(x, timestep=t, class_labels=y).sample)
+
+
+def products(config: Config, batch: int, pass_: str, device: str) -> Contender:
+    """The machine's limit: the products of a DiT's blocks and nothing else, backward twice as many as forward."""
+    m = config.model
+    heads, size, rows = batch * m.heads, m.width // m.heads, batch * m.length
+    linear = [
+        (noise(rows, i, device=device), noise(i, o, device=device), noise(rows, o, device=device))
+        for part in parts(config)
+        if part.name.startswith("block.") and part.macs and part.parameters and "adaLN" not in part.name
+        for i, o in [_sizes(part.macs // m.length, part.parameters)]
+    ]
+    q, scores = noise(heads, m.length, size, device=device), noise(heads, m.length, m.length, device=device)
+
+    def step() -> None:
+        for _ in range(m.depth):
+            for x, weight, gradient in linear:
+                _ = x @ weight if pass_ == FORWARD else (x @ weight, gradient @ weight.T, x.T @ gradient)
+            for _ in range(1 if pass_ == FORWARD else 3):
+                _ = q @ q.mT, scores @ q
+
+    forwards = 1 if pass_ == FORWARD else 3
+    macs = m.depth * (sum(x.shape[0] * x.shape[1] * o.shape[1] for x, _, o in linear) + 2 * heads * m.length**2 * size)
+    return Contender(step, macs=forwards * macs)
+
+
+def _contender(config: Config, batch: int, pass_: str, model: nn.Module, call: Network) -> Contender:
+    x, steps, labels = inputs(config, batch, "cpu")
+    outputs = x.numel() // config.model.channels * config.outputs
+    read = sum(tensor.numel() for tensor in (x, steps, labels))
+
+    def check() -> None:
+        with torch.no_grad():
+            found = call()
+        assert tuple(found.shape) == (batch, config.outputs, *x.shape[2:]), f"shape {tuple(found.shape)}"
+        assert found.isfinite().all(), "not finite"
+
+    timed = torch.no_grad()(call) if pass_ == FORWARD else training_step(model, call)
+    traffic = moved(read, outputs, parameters(config), pass_)
+    return Contender(timed, check, model_macs(config, batch, pass_), traffic, items=batch)
+
+
+def _sizes(product: int, count: int) -> Sequence[int]:
+    """Inputs and outputs of a linear layer, from their product and its number of parameters, biases included."""
+    outputs = count - product
+    return product // outputs, outputs

@@ -1,0 +1,97 @@
+"""Whole networks: DiT beside its peers, DiffuSSM beside DiT without patching, a training step of each arm on digits.
+
+DiT here is to be no slower than anybody's; the machine's limit says how much there is to win.
+"""
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from bench.costs import model_macs
+from bench.measure import FORWARD, TRAINING, Bench, Contender, Outcome, Stopwatch, missing
+from bench.networks import diffusers, ours, products
+from bench.scale import Scale
+from diffussm.config import Config, resolve
+from diffussm.cost.named import named
+from diffussm.training.loop import Trainer
+
+PASSES = (FORWARD, TRAINING)
+PEERS = {"ours": ours, "diffusers": diffusers, "matrix products alone": products}
+SECONDS = 30.0  # that the rounds of a network may take on two cores
+ARMS: dict[str, dict[str, Any]] = {
+    "S4D, M = 2": {"model.hourglass": 2},
+    "S4D, M = 1": {"model.hourglass": 1},
+    "S4D, M = 1, P = 2": {"model.hourglass": 1, "model.patch": 2},
+    "attention, M = 2": {"model.mixer": "attention"},
+    "DiT /1": {"model.kind": "dit"},
+    "DiT /2": {"model.kind": "dit", "model.patch": 2},
+}
+
+passes = pytest.mark.parametrize("pass_", PASSES)
+
+
+def network(name: str, scale: Scale) -> Config:
+    return named(name, {"model.depth": 1, "model.image_size": 8} if scale.tiny else None)
+
+
+def words(what: str, images: int) -> str:
+    return f"{what}, 32 x 32 latents, B = {images}"
+
+
+@cache
+def peers_in_turns(stopwatch: Stopwatch, pass_: str) -> dict[str, Outcome]:
+    scale = stopwatch.scale
+    config = network(f"DiT-{scale.size}/2", scale)
+    there = {name: make for name, make in PEERS.items() if name != "diffusers" or find_spec(name)}
+    contenders = {name: make(config, scale.images, pass_, scale.device) for name, make in there.items()}
+    return stopwatch.in_turns(contenders, SECONDS)
+
+
+@passes
+@pytest.mark.parametrize("peer", PEERS)
+def test_peers(bench: Bench, peer: str, pass_: str) -> None:
+    """Ours to Diffusers' on two cores: at most 1."""
+    scale = bench.scale
+    bench.describe("models", words(f"DiT-{scale.size}/2", scale.images), peer, pass_)
+    if peer == "diffusers" and not find_spec("diffusers"):
+        missing("diffusers")
+    outcomes = peers_in_turns(bench.stopwatch, pass_)
+    bench.keep(outcomes, peer, [other for other in outcomes if peer == "ours" != other])
+
+
+def unpatched(scale: Scale) -> tuple[str, str]:
+    return f"DiT-{scale.size}/1", f"DiffuSSM-{scale.size}"
+
+
+@cache
+def unpatched_in_turns(stopwatch: Stopwatch, pass_: str) -> dict[str, Outcome]:
+    scale = stopwatch.scale
+    contenders = {name: ours(network(name, scale), scale.images // 2, pass_, scale.device) for name in unpatched(scale)}
+    return stopwatch.in_turns(contenders, SECONDS)
+
+
+@passes
+@pytest.mark.parametrize("kind", ["DiT", "DiffuSSM"])
+def test_unpatched(bench: Bench, kind: str, pass_: str) -> None:
+    """The network that the paper proposes beside the one that it leaves patching to."""
+    scale = bench.scale
+    dit, diffussm = unpatched(scale)
+    name = dit if kind == "DiT" else diffussm
+    bench.describe("models", words("networks without patching", scale.images // 2), name, pass_)
+    bench.keep(unpatched_in_turns(bench.stopwatch, pass_), name, [diffussm] if name == dit else [])
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_training_step(bench: Bench, arm: str) -> None:
+    """As `diffussm` trains: data, noise, loss, update and moving average."""
+    config = resolve("digits", {**ARMS[arm], "training.batch": bench.scale.count(32)})
+    bench.describe("models", f"training of digits, B = {config.training.batch}", arm, TRAINING)
+    trainer, batch = Trainer(config, "auto", bench.scale.device), config.training.batch
+
+    def check() -> None:
+        assert trainer.step().total.isfinite(), "the loss is not finite"
+
+    macs = model_macs(config, batch, TRAINING)
+    bench.measure(Contender(trainer.step, check, macs, items=batch))

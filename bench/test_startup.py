@@ -1,0 +1,50 @@
+"""What a user waits for before anything is computed: imports, help, the first forward pass of a new process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.measure import Bench, Contender, Timed, missing
+from bench.test_mixers import S4D_BY
+from diffussm.ssm.s4d import BACKENDS
+
+CLONE = Path(__file__).parents[1]
+COMMANDS = {
+    "import diffussm": ["-c", "import diffussm"],
+    "import torch": ["-c", "import torch"],
+    "diffussm --help": ["-m", "diffussm", "--help"],
+    "launch.py --help": ["ablations/launch.py", "--help"],
+}
+ROUNDS = 12  # new processes for each backend
+SECONDS = 30.0  # that they may take on two cores
+
+
+def python(*arguments: str) -> str:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=CLONE).stdout
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_start(bench: Bench, what: str) -> None:
+    """All of a process; torch alone says how much of it is not ours."""
+    bench.describe("startup", "start of a process", what)
+    arguments = COMMANDS[what]
+
+    def check() -> None:
+        assert ("--help" in what) == ("usage" in python(*arguments).lower()), "help"
+
+    bench.measure(Contender(lambda: python(*arguments), check), SECONDS)
+
+
+@pytest.mark.parametrize("backend", S4D_BY)
+def test_first_forward(bench: Bench, backend: str) -> None:
+    """The forward pass alone, after imports, of processes that have computed nothing before."""
+    bench.describe("startup", "first forward pass of a new process, D = 64, L = 64, B = 8", f"S4D ({backend})")
+    if backend not in BACKENDS:
+        missing(f"S4D's backend {backend}")
+    processes = 1 if bench.scale.tiny else ROUNDS
+    told = python("-m", "bench.first_forward", "--backend", backend, "--processes", str(processes + 1))
+    _, *seconds = map(float, told.split())  # the first may compile what later ones find
+    bench.keep({backend: Timed(seconds, None, Contender(lambda: None))}, backend)
