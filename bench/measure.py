@@ -4,6 +4,7 @@ A test describes its benchmark first, so that it is known by name if it has no t
 or left out reports none.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -71,7 +72,8 @@ class Stopwatch:
     def in_turns(self, contenders: Mapping[str, Contender], longest: float = 0) -> dict[str, Outcome]:
         """Each contender's rounds, those of one round after each other; `longest` is what they may take where the
         scale allows less."""
-        outcomes = {
+        gc.collect()  # what earlier benchmarks left
+        outcomes: dict[str, Outcome] = {
             name: self._warm(contender, max(longest, self.scale.longest)) for name, contender in contenders.items()
         }
         ready = {name: contenders[name].call for name, found in outcomes.items() if isinstance(found, Timed)}
@@ -94,9 +96,9 @@ class Stopwatch:
             if self.scale.tiny:
                 contender.call()
                 return Timed([], None, contender)
-            began = timing.clock()
-            memory = timing.peak_memory(contender.call)
-            seconds = timing.clock() - began
+            took: list[float] = []
+            memory = timing.peak_memory(lambda: took.append(timing.seconds_of(contender.call)))
+            seconds = took[0]
             if why := self._too_long(seconds, longest, "the first"):
                 return LeftOut(why)
             if seconds < LONG:

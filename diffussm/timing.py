@@ -87,7 +87,6 @@ def peak_memory(function: Callable[[], Any]) -> int | None:
     Of the GPU's allocator where CUDA is in use; else resident memory, by the kernel's own mark of the peak or, where
     that cannot be set back, seen every millisecond; None where the system tells neither.
     """
-    gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

@@ -1,0 +1,160 @@
+"""Two stored runs of the benchmarks: what is faster, what is slower, what does not differ.
+
+    python bench/compare.py runs/bench/OLD.json runs/bench/NEW.json
+
+Each benchmark's rounds by the Mann-Whitney test, two-sided, its p-values corrected over all benchmarks by Holm's
+method: the chance that any difference is found where there is none is at most 5 %. What is timed differently (another
+`version`) is not compared, nor are runs of different machines.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
+
+from scipy.stats import mannwhitneyu
+
+from diffussm.errors import Parser, UserError, exit_code
+
+ALPHA = 0.05
+MACHINE = ("processor", "cores", "threads", "gpu", "torch")
+Key = tuple[str, str]  # group and name
+
+
+class Row(NamedTuple):
+    """A benchmark of both runs, or of one; `p` is corrected."""
+
+    group: str
+    name: str
+    verdict: str
+    ratio: float | None = None  # of medians, new to old
+    p: float | None = None
+    can_tell: bool = True  # rounds enough to find any difference among so many benchmarks
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any], force: bool = False) -> list[Row]:
+    """Rows in the order of the old run, then those that are new. UserError for runs that cannot be compared."""
+    _refuse_other_machine(old, new, force)
+    if old["scale"] != new["scale"]:
+        raise UserError(f"scale: {old['scale']} and {new['scale']}; runs of one scale can be compared")
+    before, after = _by_key(old), _by_key(new)
+    both = [key for key in before if key in after and _version(before[key]) == _version(after[key])]
+    raw = [_p(_seconds(before[key]), _seconds(after[key])) for key in both]
+    corrected = dict(zip(both, holm(raw), strict=True))
+    rows = []
+    for key in dict.fromkeys([*before, *after]):
+        if key not in after or key not in before:
+            rows.append(Row(*key, _alone(key, old if key not in before else new, "new" if key in after else "old")))
+        elif key not in corrected:
+            versions = f"{_version(before[key])} and {_version(after[key])}"
+            rows.append(Row(*key, f"not compared: versions {versions}"))
+        else:
+            a, b = _seconds(before[key]), _seconds(after[key])
+            ratio, p = statistics.median(b) / statistics.median(a), corrected[key]
+            can_tell = _least_p(len(a), len(b)) * len(both) < ALPHA
+            rows.append(Row(*key, _verdict(ratio, p), ratio, p, can_tell))
+    return rows
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (1979), in the order given."""
+    order = sorted(range(len(p)), key=p.__getitem__)
+    out, most = [0.0] * len(p), 0.0
+    for rank, index in enumerate(order):
+        most = max(most, min(1.0, (len(p) - rank) * p[index]))
+        out[index] = most
+    return out
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Text, group by group."""
+    width = max(len(row.name) for row in rows)
+    lines: list[str] = []
+    for group in dict.fromkeys(row.group for row in rows):
+        lines += ["", group]
+        for row in (row for row in rows if row.group == group):
+            numbers = "" if row.ratio is None or row.p is None else f"{row.ratio:6.3f}  p = {row.p:<7.2g}"
+            few = "" if row.can_tell else "  (too few rounds to tell)"
+            lines.append(f"  {row.name:{width}}  {numbers:21}  {row.verdict}{few}")
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("faster", "slower", "no difference")}
+    compared = sum(counts.values())
+    lines += ["", ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; {compared} compared"]
+    lines.append(f"Ratios of medians, new to old; p by Mann-Whitney, corrected by Holm over {compared}, level {ALPHA}.")
+    return "\n".join(lines[1:])
+
+
+def load(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (ValueError, IsADirectoryError) as error:
+        raise UserError(f"{path}: is no stored run of the benchmarks ({error})") from None
+    if not isinstance(stored, dict) or not {"benchmarks", "machine_info", "scale", "without_time"} <= stored.keys():
+        raise UserError(
+            f"{path}: is no stored run of the benchmarks; allowed: what `pytest bench/ --benchmark-only` keeps"
+        )
+    return stored
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = Parser(description="Compare two stored runs of the benchmarks.")
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    parser.add_argument("--force", action="store_true", help="although the machines differ")
+    options: argparse.Namespace = parser.parse_args(arguments)
+    rows = compare(load(options.old), load(options.new), options.force)
+    if not rows:
+        raise UserError("neither run has a benchmark")
+    print(table(rows))
+    return 0
+
+
+def _refuse_other_machine(old: Mapping[str, Any], new: Mapping[str, Any], force: bool) -> None:
+    a, b = old["machine_info"], new["machine_info"]
+    different = [f"{field} ({a.get(field)} and {b.get(field)})" for field in MACHINE if a.get(field) != b.get(field)]
+    if different and not force:
+        raise UserError(f"the machines differ: {', '.join(different)}; --force compares all the same")
+
+
+def _by_key(stored: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
+    return {(one["group"], one["name"]): one for one in stored["benchmarks"]}
+
+
+def _alone(key: Key, other: Mapping[str, Any], where: str) -> str:
+    """Where else it has a time, and why not in the other run, if that says so."""
+    why = [f"{one['status']}: {one['reason']}" for one in other["without_time"] if (one["group"], one["name"]) == key]
+    return f"only in the {where} run" + (f" ({why[0]})" if why else "")
+
+
+def _version(benchmark: Mapping[str, Any]) -> int:
+    return int(benchmark["extra_info"]["version"])
+
+
+def _seconds(benchmark: Mapping[str, Any]) -> list[float]:
+    return list(benchmark["stats"]["data"])
+
+
+def _p(a: Sequence[float], b: Sequence[float]) -> float:
+    return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)
+
+
+def _least_p(n: int, m: int) -> float:
+    """Of samples that do not overlap at all."""
+    return 2 / math.comb(n + m, n)
+
+
+def _verdict(ratio: float, p: float) -> str:
+    if p >= ALPHA:
+        return "no difference"
+    return "faster" if ratio < 1 else "slower"
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

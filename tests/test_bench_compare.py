@@ -1,0 +1,133 @@
+"""Comparing two stored runs: made ones, of which it is known whether they differ."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control, mannwhitneyu
+
+from bench import compare
+from diffussm.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+MACHINE = {"processor": "P", "cores": 2, "threads": 2, "gpu": None, "torch": "2.11"}
+Times = dict[str, Sequence[float]]
+
+
+def seconds(count: int, median: float = 0.1, seed: int = 0) -> list[float]:
+    """Times as they come: skewed, a few per cent apart."""
+    return list(median * np.exp(0.03 * np.random.default_rng(seed).gumbel(size=count)))
+
+
+def run(times: Times, version: int = 1, **machine: Any) -> dict[str, Any]:
+    benchmarks = [
+        {"group": "mixers", "name": name, "stats": {"data": list(data)}, "extra_info": {"version": version}}
+        for name, data in times.items()
+    ]
+    return {"machine_info": {**MACHINE, **machine}, "scale": "small", "benchmarks": benchmarks, "without_time": []}
+
+
+def verdicts(rows: Sequence[compare.Row]) -> dict[str, str]:
+    return {row.name: row.verdict for row in rows}
+
+
+def test_what_is_a_fifth_slower_is_found_and_nothing_else() -> None:
+    old = run({"same": seconds(10, seed=1), "slower": seconds(10, seed=2), "faster": seconds(10, seed=3)})
+    new = run({"same": seconds(10, seed=4), "slower": seconds(10, 0.12, 5), "faster": seconds(10, 0.08, 6)})
+    rows = compare.compare(old, new)
+    assert verdicts(rows) == {"same": "no difference", "slower": "slower", "faster": "faster"}
+    assert {row.name: row.ratio for row in rows} == pytest.approx({"same": 1, "slower": 1.2, "faster": 0.8}, rel=0.05)
+
+
+def test_one_difference_among_a_hundred() -> None:
+    times = {str(n): seconds(10, seed=n) for n in range(100)}
+    again = {str(n): seconds(10, 0.12 if n == 40 else 0.1, seed=1000 + n) for n in range(100)}
+    assert [row.name for row in compare.compare(run(times), run(again)) if row.verdict != "no difference"] == ["40"]
+
+
+def found_somewhere(correct: Callable[[list[float]], Sequence[float]], sessions: int) -> float:
+    """Share of pairs of sessions, 50 equal benchmarks each, in which some difference is found."""
+    found = 0
+    for session in range(sessions):
+        draw = np.random.default_rng(session)
+        raw = mannwhitneyu(draw.exponential(size=(50, 10)), draw.exponential(size=(50, 10)), axis=1).pvalue
+        found += min(correct(list(raw))) < compare.ALPHA
+    return found / sessions
+
+
+def test_the_correction_holds_over_many_benchmarks() -> None:
+    """Some difference is found in at most 5 % of sessions, of 200, plus three standard errors; uncorrected, in most."""
+    assert found_somewhere(compare.holm, 200) <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
+    assert found_somewhere(list, 20) > 0.5
+
+
+def test_holm() -> None:
+    """As in Holm's own order, back in the order given; never below Benjamini and Hochberg's."""
+    assert compare.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    p = list(np.random.default_rng(0).uniform(size=30) ** 3)
+    assert (np.array(compare.holm(p)) >= false_discovery_control(p) - 1e-12).all()
+    assert compare.holm([]) == []
+
+
+def test_versions_and_lone_benchmarks_are_shown_and_not_compared() -> None:
+    old, new = (
+        run({"both": seconds(9), "gone": seconds(9)}),
+        run({"both": seconds(9, 0.2), "came": seconds(9)}, version=2),
+    )
+    new["without_time"] = [{"group": "mixers", "name": "gone", "status": "missing", "reason": "numba"}]
+    found = verdicts(compare.compare(old, new))
+    assert found == {
+        "both": "not compared: versions 1 and 2",
+        "gone": "only in the old run (missing: numba)",
+        "came": "only in the new run",
+    }
+
+
+def test_too_few_rounds_are_said() -> None:
+    """Six rounds and six that do not overlap have p = 2/924, which twenty-five benchmarks make 0.054."""
+    times = {str(n): seconds(6, seed=n) for n in range(25)}
+    slower = {name: [2 * second for second in data] for name, data in times.items()}
+    rows = compare.compare(run(times), run(slower))
+    assert {row.verdict for row in rows} == {"no difference"}
+    assert "(too few rounds to tell)" in compare.table(rows)
+    assert all(row.can_tell for row in compare.compare(run({"one": times["0"]}), run({"one": slower["0"]})))
+
+
+@pytest.mark.parametrize("field", MACHINE)
+def test_other_machines_are_refused(field: str) -> None:
+    old, new = run({"a": seconds(9)}), run({"a": seconds(9)}, **{field: "other"})
+    with pytest.raises(UserError, match=rf"the machines differ: {field} \(.* and other\); --force"):
+        compare.compare(old, new)
+    assert verdicts(compare.compare(old, new, force=True)) == {"a": "no difference"}
+
+
+def test_other_scales_are_refused() -> None:
+    with pytest.raises(UserError, match="scale: small and paper"):
+        compare.compare(run({"a": [1.0]}), {**run({"a": [1.0]}), "scale": "paper"}, force=True)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """As it is typed, with its table; a mistake is one line and exit code 2."""
+    for name, data in {"old": run({"fft": seconds(9)}), "new": run({"fft": seconds(9, 0.2)})}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(data))
+
+    def typed(*names: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, ROOT / "bench" / "compare.py", *(tmp_path / name for name in names)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    done = typed("old.json", "new.json")
+    assert done.returncode == 0
+    assert done.stdout.startswith("mixers\n  fft")
+    assert "slower" in done.stdout
+    assert "0 faster, 1 slower, 0 no difference; 1 compared" in done.stdout
+    (tmp_path / "empty.json").write_text("{}")
+    for name, words in {"empty.json": "is no stored run", "none.json": "no such file"}.items():
+        refused = typed("old.json", name)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"error: {tmp_path / name}: {words}")
+        assert refused.stderr.count("\n") == 1
