@@ -40,8 +40,10 @@ check: .venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# Five minutes of two cores; SCALE=paper has the paper's shapes, on a GPU if there is one.
+SCALE ?= small
 bench: .venv
-	$(BIN)/python -m pytest bench --benchmark-only
+	$(BIN)/python -m pytest bench --benchmark-only --scale $(SCALE)
 
 # The figures and tables that the README shows, as the last launches made them.
 example:

@@ -18,7 +18,8 @@ from diffussm import timing
 FORWARD, BOTH, TRAINING = "forward", "forward and backward", "training step"
 PASSES = (FORWARD, BOTH)
 MOST_ROUNDS = 25
-LONG = 1.0  # seconds of a call that is warmed up once, not twice
+LONG = 0.3  # seconds of a call that is warmed up once, not twice
+COLD = 2.0  # a first call takes up to so many times as long as later ones
 MISSING, SKIPPED = "missing: ", "skipped: "
 
 
@@ -69,12 +70,12 @@ class Stopwatch:
     def __init__(self, scale: Scale, peaks: Callable[[], Peaks]):
         self.scale, self._peaks = scale, peaks
 
-    def in_turns(self, contenders: Mapping[str, Contender], longest: float = 0) -> dict[str, Outcome]:
-        """Each contender's rounds, those of one round after each other; `longest` is what they may take where the
-        scale allows less."""
+    def in_turns(self, contenders: Mapping[str, Contender], longest: float | None = None) -> dict[str, Outcome]:
+        """Each contender's rounds, those of one round after each other; `longest` is what they may take, if
+        not what the scale says."""
         gc.collect()  # what earlier benchmarks left
         outcomes: dict[str, Outcome] = {
-            name: self._warm(contender, max(longest, self.scale.longest)) for name, contender in contenders.items()
+            name: self._warm(contender, longest or self.scale.longest) for name, contender in contenders.items()
         }
         ready = {name: contenders[name].call for name, found in outcomes.items() if isinstance(found, Timed)}
         if ready and not self.scale.tiny:
@@ -99,7 +100,7 @@ class Stopwatch:
             took: list[float] = []
             memory = timing.peak_memory(lambda: took.append(timing.seconds_of(contender.call)))
             seconds = took[0]
-            if why := self._too_long(seconds, longest, "the first"):
+            if why := self._too_long(seconds / COLD, longest, "half the first"):
                 return LeftOut(why)
             if seconds < LONG:
                 memory = timing.peak_memory(contender.call)
@@ -153,7 +154,7 @@ class Bench:
             }
         )
 
-    def measure(self, contender: Contender, longest: float = 0) -> None:
+    def measure(self, contender: Contender, longest: float | None = None) -> None:
         """By itself."""
         self.keep(self.stopwatch.in_turns({"": contender}, longest), "")
 
