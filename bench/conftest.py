@@ -1,6 +1,5 @@
 """Benchmarks are timed by `diffussm.timing`; a `--benchmark-only` session is kept in runs/bench with its machine."""
 
-import gc
 import time
 from collections.abc import Callable
 from functools import cache
@@ -39,11 +38,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.benchmark_only and not config.option.benchmark_json:
         STORE.mkdir(parents=True, exist_ok=True)
         config.option.benchmark_json = str(STORE / f"{time.strftime('%Y%m%d-%H%M%S')}.json")
-
-
-def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()  # what is imported stays: no collection needs to look through it again
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def features(count: int, size: int, seed: int) -> NDArray[np.float32]:
 def sizes(stopwatch: Stopwatch) -> tuple[int, int]:
     """Number of samples, and of features: Inception's at the scale `paper`."""
     scale = stopwatch.scale
-    return scale.count(COUNT), 2048 if scale.name == "paper" else scale.count(1024)
+    return scale.count(COUNT), 2048 if scale.name == "paper" else scale.count(512)
 
 
 def test_statistics(bench: Bench) -> None:

@@ -35,7 +35,7 @@ def network(kind: str, sampler: str, scale: Scale) -> Config:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_sampling(bench: Bench, sampler: str, kind: str) -> None:
     scale = bench.scale
-    config, images = network(kind, sampler, scale), 2 if scale.tiny else 16
+    config, images = network(kind, sampler, scale), 2 if scale.tiny else 8
     m, steps = config.model, config.evaluation.sampler_steps
     title = f"sampling {images} images of {m.channels} x {m.image_size} x {m.image_size}, {sampler}, {steps} steps"
     bench.describe("sampling", title, kind)
