@@ -19,8 +19,8 @@ from diffussm.models.mixers import build_mixer
 from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.reference import recurrence
 from diffussm.ssm.s4d import BACKENDS, S4D
+from diffussm.ssm.selection import obstacle
 
-S4D_BY = ("reference", "fft", "chunked", "compiled")
 LENGTHS = (64, 256, 1024, 4096, 16384)
 STATE = 64
 PARTS = 16  # of a sequence, whose first tells how long all will take; 64 is the shortest
@@ -32,12 +32,12 @@ lengths = pytest.mark.parametrize("length", LENGTHS)
 
 @passes
 @lengths
-@pytest.mark.parametrize("backend", S4D_BY)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_s4d(bench: Bench, backend: str, length: int, pass_: str) -> None:
     shape = bench.scale.mixer(length)
     bench.describe("mixers", "mixer", f"S4D ({backend})", pass_, shape)
-    if backend not in BACKENDS:
-        missing(f"S4D's backend {backend}")
+    if why := obstacle(backend, bench.scale.device):
+        missing(f"S4D's backend {backend}: {why}")
     _refuse_memory(backend, shape, pass_, bench.scale.device)
     measure(bench, "s4d", backend, shape, pass_)
 

@@ -8,8 +8,8 @@ import pytest
 
 from bench.first_forward import first_forward
 from bench.measure import Bench, Contender, Timed, missing
-from bench.test_mixers import S4D_BY
 from diffussm.ssm.s4d import BACKENDS
+from diffussm.ssm.selection import obstacle
 
 CLONE = Path(__file__).parents[1]
 COMMANDS = {
@@ -38,12 +38,12 @@ def test_start(bench: Bench, what: str) -> None:
     bench.measure(Contender(lambda: python(*arguments), check), SECONDS)
 
 
-@pytest.mark.parametrize("backend", S4D_BY)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_first_forward(bench: Bench, backend: str) -> None:
     """The forward pass alone, after imports, of processes that have computed nothing before."""
     bench.describe("startup", "first forward pass of a new process, D = 64, L = 64, B = 8", f"S4D ({backend})")
-    if backend not in BACKENDS:
-        missing(f"S4D's backend {backend}")
+    if why := obstacle(backend, "cpu"):
+        missing(f"S4D's backend {backend}: {why}")
     if bench.scale.tiny:
         seconds = [first_forward(backend)]
     else:
