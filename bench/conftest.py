@@ -28,8 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_timer = "diffussm.timing.clock"
     keep_freed_memory()  # as the workers of a launch do
-    torch.set_num_threads(usable_cores())
     chosen = scale("tiny" if config.option.benchmark_disable else config.option.scale)
+    torch.set_num_threads(1 if chosen.tiny else usable_cores())
     peaks: Callable[[], Peaks] = cache(lambda: Peaks(chosen.device))
     config.stash[PEAKS] = peaks
     config.stash[STOPWATCH] = Stopwatch(chosen, peaks)

@@ -4,7 +4,6 @@ A test describes its benchmark first, so that it is known by name if it has no t
 or left out reports none.
 """
 
-import gc
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -73,7 +72,6 @@ class Stopwatch:
     def in_turns(self, contenders: Mapping[str, Contender], longest: float | None = None) -> dict[str, Outcome]:
         """Each contender's rounds, those of one round after each other; `longest` is what they may take, if
         not what the scale says."""
-        gc.collect()  # what earlier benchmarks left
         outcomes: dict[str, Outcome] = {
             name: self._warm(contender, longest or self.scale.longest) for name, contender in contenders.items()
         }
