@@ -1,14 +1,15 @@
 """Multiply-adds and least memory traffic of one call, in closed form.
 
-A backward pass counts two forward ones, as everywhere in `diffussm.cost`. S4D counts what its backend executes.
+A backward pass counts two forward ones, as everywhere in `diffussm.cost`. S4D counts what its backend executes, which
+is what a roofline bounds; the headline counts the function's multiply-adds, whatever backend computes it.
 """
 
 from bench.measure import BOTH, FORWARD, TRAINING
 from bench.scale import Shape
 from diffussm.config import Config, ModelConfig
 from diffussm.cost import executed
-from diffussm.cost.closed_form import parts
-from diffussm.ssm.choice import choose_backend
+from diffussm.cost.closed_form import forward_macs, parts
+from diffussm.ssm.selection import select
 
 FLOAT32 = 4  # bytes
 FORWARDS = {FORWARD: 1, BOTH: 3, TRAINING: 3}
@@ -23,17 +24,16 @@ def config_of(shape: Shape, hourglass: int = 2, **model: object) -> Config:
 
 
 def block_macs(
-    config: Config, batch: int, pass_: str, backend: str = "auto", only: str | tuple[str, ...] = "block."
+    config: Config, batch: int, pass_: str, device: str, backend: str = "auto", only: str | tuple[str, ...] = "block."
 ) -> int | None:
-    """Of a block, or of its parts whose names start with `only`; None where it is not known what a backend does."""
+    """Of a block, or of its parts whose names start with `only`; None where a part has no count."""
     m, total = config.model, 0
     for part in parts(config):
         if not part.name.startswith(only):
             continue
         if part.name == "block.mixer" and m.mixer == "s4d":
-            if (mixer := s4d_macs(backend, m.width, m.state, m.length, batch)) is None:
-                return None
-            total += mixer
+            one = executed.s4d(select(backend, device, m.width, m.length), m.width, m.state, m.length)
+            total += batch * one.per_image + one.fixed
         elif part.macs is None:
             return None
         else:
@@ -41,22 +41,22 @@ def block_macs(
     return FORWARDS[pass_] * total
 
 
-def s4d_macs(backend: str, width: int, state: int, length: int, batch: int) -> int | None:
-    """Of both directions, forward; None for a backend whose count is not known."""
-    try:
-        one = executed.s4d(choose_backend(backend), width, state, length)
-    except ValueError:
-        return None
-    return batch * one.per_image + one.fixed
+def block_headline(config: Config, batch: int, pass_: str) -> int:
+    """Of a block of this package's own."""
+    blocks = (part.macs or 0 for part in parts(config) if part.name.startswith("block."))
+    return FORWARDS[pass_] * batch * sum(blocks)
 
 
-def model_macs(config: Config, batch: int, pass_: str) -> int | None:
+def model_macs(config: Config, batch: int, pass_: str, device: str) -> int | None:
     """Of a whole network's call."""
-    try:
-        one = executed.executed_macs(config)
-    except ValueError:
-        return None
+    m = config.model
+    one = executed.executed_macs(config, select(config.training.backend, device, m.width, m.length))
     return one and FORWARDS[pass_] * (batch * one.per_image + one.fixed)
+
+
+def model_headline(config: Config, batch: int, pass_: str) -> int | None:
+    total = forward_macs(config).total
+    return total and FORWARDS[pass_] * batch * total
 
 
 def moved(inputs: int, outputs: int, parameters: int, pass_: str) -> int:

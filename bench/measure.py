@@ -30,13 +30,15 @@ class Trial(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """A call, what shows that it is right, and what one call costs: multiply-adds, bytes moved at least, images."""
+    """A call, what shows that it is right, and what one call costs: multiply-adds, bytes moved at least, images; the
+    headline multiply-adds, where they are compared."""
 
     call: Callable[[], Any]
     check: Callable[[], None] | None = None
     macs: int | None = None
     moved: int | None = None
     items: int | None = None
+    headline: int | None = None
     trial: Trial | None = None
 
 
@@ -173,6 +175,7 @@ class Bench:
                 "interval": list(timing.summarise(found.seconds)[1:3]),
                 "peak_memory": found.peak_memory,
                 "macs": contender.macs,
+                "headline_macs": contender.headline,
                 "bytes": contender.moved,
                 "roofline": roofline and roofline._asdict(),
                 "items": contender.items,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.costs import model_macs, moved
+from bench.costs import model_headline, model_macs, moved
 from bench.layers import noise
 from bench.measure import FORWARD, Contender
 from diffussm.config import Config
@@ -38,7 +38,7 @@ def training_step(model: nn.Module, call: Network) -> Callable[[], None]:
 
 def ours(config: Config, batch: int, pass_: str, device: str) -> Contender:
     model, batch_inputs = build_model(config).to(device), inputs(config, batch, device)
-    return _contender(config, batch, pass_, model, lambda: model(*batch_inputs))
+    return _contender(config, batch, pass_, device, model, lambda: model(*batch_inputs))
 
 
 def diffusers(config: Config, batch: int, pass_: str, device: str) -> Contender:
@@ -58,7 +58,7 @@ def diffusers(config: Config, batch: int, pass_: str, device: str) -> Contender:
         num_embeds_ada_norm=m.classes,
     ).to(device)
     x, t, y = inputs(config, batch, device)
-    return _contender(config, batch, pass_, model, lambda: model(x, timestep=t, class_labels=y).sample)
+    return _contender(config, batch, pass_, device, model, lambda: model(x, timestep=t, class_labels=y).sample)
 
 
 def products(config: Config, batch: int, pass_: str, device: str) -> Contender:
@@ -85,7 +85,7 @@ def products(config: Config, batch: int, pass_: str, device: str) -> Contender:
     return Contender(step, macs=forwards * macs)
 
 
-def _contender(config: Config, batch: int, pass_: str, model: nn.Module, call: Network) -> Contender:
+def _contender(config: Config, batch: int, pass_: str, device: str, model: nn.Module, call: Network) -> Contender:
     x, steps, labels = inputs(config, batch, "cpu")
     outputs = x.numel() // config.model.channels * config.outputs
     read = sum(tensor.numel() for tensor in (x, steps, labels))
@@ -98,7 +98,8 @@ def _contender(config: Config, batch: int, pass_: str, model: nn.Module, call: N
 
     timed = torch.no_grad()(call) if pass_ == FORWARD else training_step(model, call)
     traffic = moved(read, outputs, parameters(config), pass_)
-    return Contender(timed, check, model_macs(config, batch, pass_), traffic, items=batch)
+    macs, headline = model_macs(config, batch, pass_, device), model_headline(config, batch, pass_)
+    return Contender(timed, check, macs, traffic, items=batch, headline=headline)
 
 
 def _sizes(product: int, count: int) -> Sequence[int]:

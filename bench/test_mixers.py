@@ -69,7 +69,7 @@ def measure(bench: Bench, mixer: str, backend: str, shape: Shape, pass_: str) ->
             expected = torch.cat([u[:1], u[:1]], dim=-1)
         torch.testing.assert_close(found.double(), expected.double(), atol=1e-4, rtol=1e-4)
 
-    macs = block_macs(config, batch, pass_, backend, "block.mixer")
+    macs = block_macs(config, batch, pass_, device, backend, "block.mixer")
     timed = contender(layer, [u], (batch, length, 2 * width), pass_, macs, check)
     if mixer != "s4d":
         return bench.measure(timed)

@@ -96,5 +96,5 @@ def test_training_step(bench: Bench, arm: str) -> None:
     def check() -> None:
         assert trainer.step().total.isfinite(), "the loss is not finite"
 
-    macs = model_macs(config, batch, TRAINING)
+    macs = model_macs(config, batch, TRAINING, bench.scale.device)
     bench.measure(Contender(trainer.step, check, macs, items=batch))

@@ -81,11 +81,11 @@ def contenders(shape: Shape, pass_: str, device: str) -> dict[str, Contender]:
         with torch.no_grad():
             outputs = part.call(*part.inputs).shape
         layers: list[nn.Module] = [block.get_submodule(name) for name in part.layers]
-        macs = block_macs(config, shape.batch, pass_, only=tuple(f"block.{name}" for name in part.layers))
+        macs = block_macs(config, shape.batch, pass_, device, only=tuple(f"block.{name}" for name in part.layers))
         inputs = [tensor.clone() for tensor in part.inputs]
         return contender(part.call, inputs, outputs, pass_, macs, layers=layers)
 
-    macs = block_macs(config, shape.batch, pass_)
+    macs = block_macs(config, shape.batch, pass_, device)
     whole = contender(block, [x.clone(), condition.clone()], x.shape, pass_, macs, check)
     return {**{name: of(part) for name, part in parts.items()}, WHOLE: whole}
 

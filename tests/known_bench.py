@@ -30,6 +30,7 @@ def benchmark(suite: str, group: str, subject: str, seconds: float, **info: Any)
         "interval": [0.9 * seconds, 1.1 * seconds],
         "peak_memory": None,
         "macs": None,
+        "headline_macs": None,
         "bytes": None,
         "roofline": None,
         "items": None,
@@ -84,8 +85,8 @@ def models() -> list[dict[str, Any]]:
     about = {"pass": "forward", "items": 4}
     ratios = [ratio("DiffuSSM-S", "DiT-S/1", 0.5)]
     return [
-        benchmark("models", "models, in turns", "DiffuSSM-S", 0.2, **about, macs=10**9, ratios=ratios),
-        benchmark("models", "models, in turns", "DiT-S/1", 0.4, **about, macs=3 * 10**9),
+        benchmark("models", "models, in turns", "DiffuSSM-S", 0.2, **about, headline_macs=10**9, ratios=ratios),
+        benchmark("models", "models, in turns", "DiT-S/1", 0.4, **about, headline_macs=3 * 10**9),
     ]
 
 

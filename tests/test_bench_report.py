@@ -159,7 +159,7 @@ def test_lead_in_macs_and_in_seconds(tmp_path: Path) -> None:
 def test_lead_of_a_ratio_taken_the_other_way(tmp_path: Path) -> None:
     ours, theirs = known.models()
     ours["extra_info"]["ratios"] = [known.ratio("DiT-S/1", "DiffuSSM-S", 2)]
-    ours["extra_info"]["macs"] = None
+    ours["extra_info"]["headline_macs"] = None
     page = whole(lead.page(run_of(ours, theirs, folder=tmp_path)))
     (row,) = page.tables["lead"].to_dict("records")
     assert row["ours"] == "DiffuSSM-S"

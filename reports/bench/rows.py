@@ -9,9 +9,12 @@ ABOUT = ("suite", "group", "name", "subject", "width", "length", "batch", "pass"
 TIMED = "timed"
 TIMINGS = (
     *ABOUT, "status", "reason", "median_ms", "low_ms", "high_ms", "q1_ms", "q3_ms", "rounds", "peak_memory",
-    "macs", "bytes", "items", "bound", "share_of_bound", "version",
+    "macs", "headline_macs", "bytes", "items", "bound", "share_of_bound", "version",
 )  # fmt: skip
-WHOLE = ("width", "length", "batch", "threads", "rounds", "peak_memory", "macs", "bytes", "items", "version", "n")
+WHOLE = (
+    "width", "length", "batch", "threads", "rounds", "peak_memory", "macs", "headline_macs", "bytes", "items",
+    "version", "n",
+)  # fmt: skip
 MEASURED = ("median_ms", "low_ms", "high_ms", "q1_ms", "q3_ms", "share_of_bound", "ratio", "low", "high")
 RATIOS = (*ABOUT, "of", "to", "ratio", "low", "high", "n")
 
