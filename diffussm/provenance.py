@@ -10,7 +10,7 @@ import torch
 from diffussm.machine import processor, usable_cores
 from diffussm.source import origin
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "einops")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "einops", "numba", "llvmlite")
 
 
 def describe() -> dict[str, Any]:

@@ -13,15 +13,18 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diffussm import cli
 from diffussm.models.build import initialise
 from diffussm.ssm import selection, tune
 from diffussm.ssm.choice import ONE_CHUNK
-from diffussm.ssm.compiled import convolution, discretisation, fork, threads
+from diffussm.ssm.compiled import convolution, discretisation, fork, kernels, plan, threads
 from diffussm.ssm.compiled.convolution import convolve
 from diffussm.ssm.parameters import S4DParameters, discretise
 from diffussm.ssm.s4d import S4D
+from diffussm.training.settle import settle
+from tests import tiny
 
 
 def layer(width: int, state: int, bidirectional: bool = True, backend: str = "compiled") -> S4D:
@@ -57,7 +60,15 @@ def two_threads() -> Iterator[None]:
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(
     ("batch", "length", "width", "state"),
-    [(1, 1, 1, 2), (27, 5, 33, 6), (25, 64, 16, 64), (3, ONE_CHUNK, 9, 20), (2, ONE_CHUNK + 1, 8, 34), (5, 300, 7, 64)],
+    [
+        (1, 1, 1, 2),
+        (27, 5, 33, 6),
+        (25, 64, 16, 64),
+        (3, ONE_CHUNK, 9, 20),
+        (2, ONE_CHUNK + 1, 8, 34),
+        (5, 300, 7, 64),
+        (90, 150, 2, 10),
+    ],
 )
 def test_every_size(batch: int, length: int, width: int, state: int, bidirectional: bool) -> None:
     """Widths, states and lengths that no vector divides, batches of more than one panel, odd numbers of rows."""
@@ -282,6 +293,90 @@ def test_other_precisions_and_traces_are_plain_torchs() -> None:
     torch.testing.assert_close(traced(torch.ones(1, 20, 4)), made(torch.ones(1, 20, 4)))
 
 
+def test_stands_for_tensors_go_to_plain_torch() -> None:
+    """And what torch makes by default is float64, or on no device, elsewhere only."""
+    made, u = layer(4, 8), torch.randn(1, 20, 4)
+    expected = made(u)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert made._backend(mode.from_tensor(u)) == "chunked"
+    torch.set_default_dtype(torch.float64)
+    try:
+        torch.testing.assert_close(made(u), expected, rtol=0, atol=0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        torch.testing.assert_close(made(u), expected, rtol=0, atol=0)
+
+
+def test_a_view_that_is_only_marked_negative() -> None:
+    made, u = layer(4, 8), torch.randn(1, 20, 4)
+    torch.testing.assert_close(made(torch._neg_view(u)), made(-u), rtol=0, atol=0)
+
+
+def test_sums_over_many_rows_round_little() -> None:
+    """A skip's gradient is a sum over all B L positions."""
+    u, dy = inputs(600, ONE_CHUNK + 1, 2)
+    found = results(layer(2, 4), u, dy)["skip"]
+    expected = torch.stack([(u * dy[..., :2]).double().sum((0, 1)), (u * dy[..., 2:]).double().sum((0, 1))])
+    assert (found - expected).abs().max() <= 2e-7 * (u * dy[..., :2]).square().sum().sqrt() * 4
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8, 64])
+@pytest.mark.parametrize(("batch", "length", "width"), [(4, 4096, 64), (1, 16384, 64), (128, 64, 64), (4, 1024, 1152)])
+def test_memory_is_a_few_times_that_of_the_sequences(batch: int, length: int, width: int, threads: int) -> None:
+    """u, y, both gradients and the scratch of all threads: at most four times u and y."""
+    cut = plan.cut(batch, length, width, 32, threads)
+    workers = min(threads, -(-width // cut.channels))
+    scratch = workers * sum(plan.scratch(cut, backward=True).values())
+    sequences = 3 * batch * length * width
+    assert 2 * sequences + scratch <= 4 * sequences
+
+
+def test_scratch_is_listed_alike() -> None:
+    assert kernels.Scratch._fields == plan.SCRATCH
+
+
+def test_a_cache_that_something_spoiled(tmp_path: Path) -> None:
+    """What cannot be kept or read is compiled for this process alone."""
+
+    def compile_(keep: bool) -> str:
+        if keep:
+            raise OSError("no space left")
+        return "compiled"
+
+    def function() -> None: ...
+
+    assert threads._compiled(function, compile_) == "compiled"
+
+
+def test_numba_that_may_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads.numba.config, "DISABLE_JIT", True)
+    convolution.obstacle.cache_clear()
+    try:
+        assert "NUMBA_DISABLE_JIT" in convolution.obstacle()
+        assert selection.select("compiled", "cpu", 64, 64) == "chunked"
+    finally:
+        convolution.obstacle.cache_clear()
+
+
+def test_a_run_says_which_backend_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settled at the first start; what does not run later gives way, in what is recorded too."""
+    before = torch.get_num_threads()
+    run = tiny.run_folder(tmp_path, **{"training.backend": "compiled"})
+    try:
+        assert settle(run, run.config())["backend"] == "compiled"
+        assert settle(run, run.config(), device="cuda:1")["backend"] == "chunked"
+        assert "since compiled does not run here: computes on CPUs only, not on cuda" in capsys.readouterr().out
+        monkeypatch.setattr(convolution, "obstacle", lambda: "no numba here")
+        assert settle(run, run.config())["backend"] == "chunked"
+        assert "S4D by chunked, since compiled does not run here: no numba here" in capsys.readouterr().out
+        assert run.machine({})["backend"] == "compiled"
+    finally:
+        torch.set_num_threads(before)
+
+
 def rows(*entries: tuple[str, int, int, str, float]) -> list[selection.Measured]:
     return [selection.Measured(d, "here", 2, width, length, 1, name, s) for d, width, length, name, s in entries]
 
@@ -336,6 +431,10 @@ def test_a_table_of_ones_own(
         found = selection.table()
         assert {(row.width, row.length, row.batch) for row in found} == {(8, 16, 5), (8, 40, 2)}
         assert {row.backend for row in found} == {"fft", "chunked", "compiled"}
+        selection.tuned().write_text("of something else\n1\n")
+        selection.table.cache_clear()
+        assert selection.table() == selection.read(selection.SHIPPED)
+        tune.write(found, selection.tuned())
         monkeypatch.setattr(selection, "processor", lambda: "another machine")
         selection.table.cache_clear()
         assert selection.table() == selection.read(selection.SHIPPED)

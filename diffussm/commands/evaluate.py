@@ -94,13 +94,14 @@ def evaluate_run(
     else:
         if lacks := config_lacks(config):
             raise UserError(lacks)
-        machine = settle(run, config)
+        device = device_here()
+        machine = settle(run, config, device=device)
         try:
             evaluate_milestone(
                 run,
                 config,
                 step,
-                Evaluator(config, device_here()),
+                Evaluator(config, device),
                 machine["backend"],
                 {**provenance.describe(), **machine, "processes": processes.count},
                 Progress(f"{run.run_id}, step {step}: samples", config.evaluation.samples if processes.is_first else 0),

@@ -37,9 +37,10 @@ def write_samples(
     config = asked_of(run, overrides)
     check_label(config, label)
     step = kept_step(run, config.evaluation.weights, step)
-    machine = settle(run, config)
-    network = load_network(run, config, config.evaluation.weights, step, machine["backend"], device_here())
-    make_samples, m = SampleMaker(config, network, device_here(), label), config.model
+    device = device_here()
+    machine = settle(run, config, device=device)
+    network = load_network(run, config, config.evaluation.weights, step, machine["backend"], device)
+    make_samples, m = SampleMaker(config, network, device, label), config.model
 
     def make(start: int, size: int) -> Arrays:
         return {"pixels": make_samples(start, size).pixels}

@@ -1,5 +1,6 @@
 """Facts of the backends that need no torch, so that costs and plans can be made without it."""
 
+BACKEND_NAMES = ("reference", "fft", "chunked", "compiled")
 PORTABLE = "chunked"  # in plain torch, on any device and in any precision
 ONE_CHUNK = 128  # longest sequence that is one chunk
 CHUNK = 32

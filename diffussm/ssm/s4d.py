@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffussm.ssm import chunked, fft, reference
-from diffussm.ssm.choice import PORTABLE, stated
+from diffussm.ssm.choice import PORTABLE
 from diffussm.ssm.compiled import convolution
 from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.selection import select
@@ -81,15 +81,17 @@ class S4D(nn.Module):
         return [name for name, _ in self.named_parameters()]
 
     def forward(self, u: Tensor) -> Tensor:
+        u = u.to(self.skip.dtype)
         parameters = S4DParameters(self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
         device = u.device.type
         known = torch.amp.is_autocast_available(device)  # not on meta tensors, by which costs are counted
         with torch.autocast(device, enabled=False) if known else nullcontext():  # exponents do not bear bfloat16
-            return BACKENDS[self._backend(u)](parameters, u.to(self.skip.dtype), self.bidirectional)
+            return BACKENDS[self._backend(u)](parameters, u, self.bidirectional)
 
     def _backend(self, u: Tensor) -> str:
-        """Of this layer for such an input. Only plain torch can be traced, and computes in other precisions."""
+        """Of this layer for such an input: only plain torch can be traced, and computes in other precisions."""
+        found = select(self.backend, u.device.type, u.shape[2], u.shape[1])
+        if found != "compiled":
+            return found
         traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
-        compilable = self.skip.dtype == torch.float32 and not traced
-        found = select(self.backend, u.device.type, u.shape[2], u.shape[1]) if compilable else stated(self.backend)
-        return PORTABLE if found == "compiled" and not compilable else found
+        return PORTABLE if traced or not all(map(convolution.computable, (u, self.skip))) else found

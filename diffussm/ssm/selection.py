@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffussm.machine import processor
-from diffussm.ssm.choice import PORTABLE
+from diffussm.ssm.choice import BACKEND_NAMES, PORTABLE
 from diffussm.ssm.compiled import convolution
 
 SHIPPED = Path(__file__).with_name("measured.csv")
@@ -56,15 +56,20 @@ def ranked(device: str, width: int, length: int) -> list[str]:
     def distance(row: Measured) -> float:
         return abs(math.log(row.width / width)) + abs(math.log(row.length / length))
 
-    nearest = min(map(distance, known))
-    return [row.backend for row in sorted(known, key=lambda row: row.seconds) if distance(row) == nearest]
+    nearest = min(known, key=distance)
+    there = [row for row in known if (row.width, row.length) == (nearest.width, nearest.length)]
+    return [row.backend for row in sorted(there, key=lambda row: row.seconds)]
 
 
 @cache
 def table() -> list[Measured]:
-    """The user's own, if it was made on this kind of processor; else the one that ships."""
-    own = read(tuned()) if tuned().exists() else []
-    return own if own and own[0].processor == processor() else read(SHIPPED)
+    """The user's own, of the devices that it has, if it was made on this kind of processor; else the one that ships."""
+    try:
+        own = [row for row in read(tuned()) if row.processor == processor()]
+    except (OSError, RuntimeError, KeyError, ValueError):  # none, not ours to read, no home, or not such a table
+        own = []
+    measured = {row.device for row in own}
+    return own + [row for row in read(SHIPPED) if row.device not in measured]
 
 
 def tuned() -> Path:
@@ -86,4 +91,5 @@ def read(path: Path) -> list[Measured]:
                 float(row["seconds"]),
             )
             for row in csv.DictReader(file)
+            if row["backend"] in BACKEND_NAMES
         ]

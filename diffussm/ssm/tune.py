@@ -47,8 +47,8 @@ def write(rows: list[Measured], path: Path) -> None:
 def _passes(backend: str, width: int, length: int, batch: int, device: str) -> Callable[[], None]:
     layer = S4D(width, 64, bidirectional=True, backend=backend).to(device)
     for name, parameter in layer.named_parameters():
-        parameter.data = layer.initial_values(name, torch.rand(parameter.shape), torch.randn(parameter.shape)).to(
-            device
-        )
+        start = layer.initial_values(name, torch.rand(parameter.shape), torch.randn(parameter.shape))
+        parameter.data.copy_(start)
     u = torch.randn(batch, length, width, device=device, requires_grad=True)
-    return lambda: layer(u).sum().backward()
+    dy = torch.randn(batch, length, 2 * width, device=device)
+    return lambda: layer(u).backward(dy)

@@ -9,28 +9,32 @@ from diffussm.config import Config
 from diffussm.machine import keep_freed_memory, usable_cores
 from diffussm.placement import neighbours
 from diffussm.rundir import RunDir
+from diffussm.ssm.choice import PORTABLE
 from diffussm.ssm.selection import obstacle, select
 
 
-def settle(run: RunDir, config: Config, threads: int = 0, processes: int = 1) -> dict[str, Any]:
+def settle(run: RunDir, config: Config, threads: int = 0, processes: int = 1, device: str = "") -> dict[str, Any]:
     """Backend, threads, device and the batch's shares of the run, set for this process, which is one of `processes`;
-    `threads` where its config leaves them open.
+    `threads` where its config leaves them open, `device` where it is not to be that of the run.
 
-    A backend that the run started with and that does not run here gives way to one that does."""
+    A backend that was asked for, or that the run started with, and that does not run here gives way to one that does.
+    """
     training, model = config.training, config.model
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    here = "cuda" if torch.cuda.is_available() else "cpu"
     machine = {"shares": 1} | run.machine(
         {
-            "backend": select(training.backend, device, model.width, model.length),
+            "backend": select(training.backend, here, model.width, model.length),
             "threads": training.threads or threads or max(1, usable_cores() // neighbours(os.environ)),
-            "device": device,
+            "device": here,
             "shares": processes,
         }
     )
-    if lacks := obstacle(machine["backend"], machine["device"]):
-        instead = select("auto", machine["device"], model.width, model.length)
-        print(f"the run's backend {machine['backend']} does not run here ({lacks}): {instead} computes instead")
-        machine["backend"] = instead
+    machine["device"] = device.partition(":")[0] or machine["device"]
+    for backend in (training.backend, machine["backend"]):
+        if lacks := obstacle(backend, machine["device"]):
+            machine["backend"] = PORTABLE
+            print(f"{run.run_id}: S4D by {PORTABLE}, since {backend} does not run here: {lacks}")
+            break
     keep_freed_memory()
     torch.set_num_threads(machine["threads"])
     return machine

@@ -26,11 +26,11 @@ class CompiledConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, *rest: Any) -> Tensor:
         *parameters, bidirectional = rest
-        inputs = [tensor.contiguous() for tensor in (u, *parameters)]
+        inputs = [tensor.resolve_neg().contiguous() for tensor in (u, *parameters)]
         ctx.save_for_backward(*inputs)
         ctx.bidirectional = bidirectional
         batch, length, width = u.shape
-        y = torch.empty(batch, length, 2 * width)
+        y = u.new_empty(batch, length, 2 * width)
         _run("forward", bidirectional, dict(zip(_INPUTS, inputs, strict=True)) | {"y": y})
         return y
 
@@ -39,7 +39,7 @@ class CompiledConvolution(torch.autograd.Function):
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
         inputs = dict(zip(_INPUTS, ctx.saved_tensors, strict=True))
         gradients = {f"of_{name}": torch.empty_like(tensor) for name, tensor in inputs.items()}
-        _run("backward", ctx.bidirectional, {**inputs, **gradients, "of_y": of_y.contiguous()})
+        _run("backward", ctx.bidirectional, {**inputs, **gradients, "of_y": of_y.resolve_neg().contiguous()})
         return *gradients.values(), None
 
 
@@ -55,7 +55,8 @@ def _run(name: str, bidirectional: bool, arrays: dict[str, Tensor]) -> None:
     cut = plan.cut(batch, length, width, stored_pairs, torch.get_num_threads())
     workers = min(torch.get_num_threads(), -(-width // cut.channels))
     counts = plan.scratch(cut, backward=name == "backward")
-    scratch, counters = torch.empty(workers, sum(counts.values())), np.zeros(len(COUNTERS), np.int64)
+    scratch = arrays["u"].new_empty(workers, sum(counts.values()))
+    counters = np.zeros(len(COUNTERS), np.int64)
     task = np.zeros(1, TASK)
     sizes = {"batch": batch, "length": length, "width": width, "stored_pairs": stored_pairs, **cut._asdict()}
     for field, value in {**sizes, "bidirectional": bidirectional, "scratch_bytes": 4 * scratch.shape[1]}.items():
@@ -69,16 +70,22 @@ def _run(name: str, bidirectional: bool, arrays: dict[str, Tensor]) -> None:
     threads.run(name, task, workers)
 
 
+def computable(tensor: Tensor) -> bool:
+    """Whether it is one that lies in memory, as what stands for a tensor in a trace does not."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter)
+    return plain and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
 def _check(p: S4DParameters, u: Tensor) -> None:
     if u.dim() != 3 or 0 in u.shape:
         raise ValueError(f"u has shape {tuple(u.shape)}; needed: (B, L, D), none of them 0")
-    width, pairs = u.shape[2], p.log_decay.shape[-1]
+    width, pairs = u.shape[2], p.log_decay.shape[-1] if p.log_decay.dim() else 0
     layer = (2, width)
     expected = S4DParameters(layer, (*layer, pairs), (*layer, pairs), (*layer, pairs, 2), layer)  # type: ignore[arg-type]
     for name, tensor, shape in zip(_INPUTS, (u, *p), (tuple(u.shape), *expected), strict=True):
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; needed: {shape}")
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        if not computable(tensor):
             raise ValueError(
                 f"{name} is {tensor.dtype} on {tensor.device}; the compiled backend computes float32 on CPUs"
             )

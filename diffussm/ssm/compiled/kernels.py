@@ -16,7 +16,7 @@ from diffussm.ssm.compiled.channel import fill_kernel, fill_outward, fill_powers
 from diffussm.ssm.compiled.discretisation import discretise, through_discretisation
 from diffussm.ssm.compiled.layout import gather, scatter
 from diffussm.ssm.compiled.plan import LANES, ROOM
-from diffussm.ssm.compiled.products import add_lag_sums, carry, convolve, through_carry
+from diffussm.ssm.compiled.products import add_lag_sums, carry, convolve, sum_over_rows, through_carry
 from diffussm.ssm.compiled.task import doubles, draw, floats
 from diffussm.ssm.compiled.tile import product
 from diffussm.ssm.compiled.vector import constant, load, load_one, never_inlined, store
@@ -171,7 +171,7 @@ def backward(task):
     scratch, layers, line = scratch_of(task), 2 * task.channels, task.chunk + ROOM
     clear(scratch.x, task.channels * apart(task))
     clear(scratch.of_output, task.channels * apart(task))
-    clear(scratch.square, (task.chunk + 1) * line)
+    clear(scratch.square, task.chunk * line)
     first = draw(task.blocks_taken) * task.channels
     while first < task.width:
         channels = min(task.channels, task.width - first)
@@ -243,8 +243,8 @@ def backward_long(task, scratch, first, channels):
             convolve(rows, chunk, of_y, scratch.kernels + slot * 2 * line, not backwards, of_u, layer == 1)
             product(rows, chunk, 2 * pairs, of_states, row, 1, scratch.turned, line, of_u, line, True)
             add_kernel_gradient(scratch, panel, filled, chunk, backwards, slot)
-            product(chunk, 2 * pairs, filled, x, 1, line, of_states, row, scratch.of_inward, row, False)
-            product(chunk, 2 * pairs, filled, of_y, 1, line, states, row, scratch.of_outward, row, False)
+            sum_over_rows(filled, chunk, 2 * pairs, x, line, of_states, row, scratch.of_inward, row)
+            sum_over_rows(filled, chunk, 2 * pairs, of_y, line, states, row, scratch.of_outward, row)
             through_kernel(scratch, slot, pairs, chunk)
             through_states(scratch, slot, pairs, chunk, backwards)
             to_parameters(task, scratch, channel, slot)

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROOM
+from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROOM, SUMMED
 from diffussm.ssm.compiled.tile import product
 from diffussm.ssm.compiled.vector import constant, load, never_inlined, store
 
@@ -25,11 +25,20 @@ def add_lag_sums(rows, chunk, early, late, square, sums):
     never_inlined()
     line = chunk + ROOM
     for i in range(0, chunk, COLUMNS):
-        product(i + COLUMNS, COLUMNS, rows, early, 1, line, late + i, line, square + i, line, False)
+        sum_over_rows(rows, i + COLUMNS, COLUMNS, early, line, late + i, line, square + i, line)
     for j in range(chunk):
         diagonal = square + j * (line + 1)
         for lag in range(0, chunk - j, LANES):
             store(sums + lag, load(sums + lag) + load(diagonal + lag))
+
+
+@njit(nogil=True, error_model="numpy")
+def sum_over_rows(rows, height, columns, a, a_row, b, b_row, out, out_row):
+    """out (height, columns) = a^T b for a (rows, height) and b (rows, columns): sums of sums, which round less."""
+    never_inlined()
+    for first in range(0, rows, SUMMED):
+        count = min(SUMMED, rows - first)
+        product(height, columns, count, a + first * a_row, 1, a_row, b + first * b_row, b_row, out, out_row, first > 0)
 
 
 @njit(nogil=True, error_model="numpy")

@@ -13,7 +13,7 @@ import ctypes
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,9 @@ def run(name: str, task: NDArray[np.void], threads: int) -> None:
     """`forward` or `backward` of `kernels` on a task (of `task.TASK`, one element), by up to `threads` threads."""
     address, openmp = task.ctypes.data, _openmp()
     if threads == 1 or fork.happened():
-        _alone(name)(address)
+        _c_function(name)(address)
     elif openmp is not None:
-        openmp.GOMP_parallel(_alone(name), ctypes.c_void_p(address), ctypes.c_uint(threads), ctypes.c_uint(0))
+        openmp.GOMP_parallel(_c_function(name), ctypes.c_void_p(address), ctypes.c_uint(threads), ctypes.c_uint(0))
     else:
         with _one_at_a_time:
             before = numba.get_num_threads()
@@ -51,8 +51,14 @@ def run(name: str, task: NDArray[np.void], threads: int) -> None:
 
 def prepare() -> None:
     """Compile, or load what was compiled; raises whatever numba raises where it cannot."""
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set")
     for name in ("forward", "backward"):
-        _alone(name)
+        _c_function(name)
+        if _openmp() is None:
+            _on_numbas_threads(name)
+    if _openmp() is None:
+        _start_threads()
 
 
 @cache
@@ -67,8 +73,8 @@ def _openmp() -> Any:
 
 
 @cache
-def _alone(name: str) -> Callable[[int], None]:
-    """As a C function of the task's address, which any thread may call."""
+def _c_function(name: str) -> Callable[[int], None]:
+    """Of the task's address, which any thread may call."""
 
     def forward(address):
         kernels.forward(task_at(address))
@@ -98,6 +104,12 @@ def _on_numbas_threads(name: str) -> Callable[[int, int], None]:
     )
 
 
+@njit(parallel=True)
+def _start_threads():
+    for _ in prange(2):
+        pass
+
+
 @cache
 def _digest() -> str:
     """Of all that is compiled."""
@@ -113,23 +125,22 @@ def _named(function: Callable[..., None]) -> Callable[..., None]:
 def _compiled(function: Callable[..., None], compile_: Callable[[bool], Any]) -> Any:
     with _one_at_a_time:
         try:
-            folder = Path(FunctionCache(function).cache_path)
-        except RuntimeError:  # no folder that numba may write to
+            with _other_processes_waiting(Path(FunctionCache(function).cache_path)):
+                return compile_(True)
+        except Exception:  # no folder to write to, a full disk, a file that something spoiled
             return compile_(False)
-        with _other_processes_waiting(folder):
-            return compile_(True)
 
 
 @contextmanager
 def _other_processes_waiting(folder: Path) -> Iterator[None]:
-    try:
-        import fcntl
+    with ExitStack() as held:
+        try:
+            import fcntl
 
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "compiling.lock").open("w")
-    except (ImportError, OSError):  # another system than Unix, a folder to read from only: at worst, all compile
-        yield
-        return
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((folder / "compiling.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # a process forked meanwhile has the file open too
+        except (ImportError, OSError):  # not Unix, a folder to read from only, no locks: at worst, all compile
+            pass
         yield

@@ -18,7 +18,7 @@ from diffussm.ssm.compiled.vector import FLOAT, FLOATS, FUSED, INT, load_at, nev
 
 EVEN = 2  # rows come in pairs: what is left over by tiles of full height is done two by two
 WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))  # registers of 16 float32, 32 of them; else 16 of 8
-HEIGHT, LANES = (8, 16) if WIDE else (6, 8)
+HEIGHT, WIDTH = (8, 16) if WIDE else (6, 8)
 
 
 def _tile(rows: int, lanes: int) -> Any:
@@ -49,9 +49,9 @@ def _tile(rows: int, lanes: int) -> Any:
                 row = {n: load_at(builder, builder.gep(right, [INT(n)]), lanes) for n in across}
                 for m in range(rows):
                     element = builder.load(builder.gep(left, [builder.mul(INT(m), a_row)]))
-                    spreaded = spread(builder, element, lanes)
+                    everywhere = spread(builder, element, lanes)
                     for n in across:
-                        product = builder.fmul(spreaded, row[n], flags=FUSED)
+                        product = builder.fmul(everywhere, row[n], flags=FUSED)
                         builder.store(builder.fadd(builder.load(sums[m, n]), product, flags=FUSED), sums[m, n])
             for place, total in sums.items():
                 store_at(builder, places[place], builder.load(total))
@@ -63,7 +63,7 @@ def _tile(rows: int, lanes: int) -> Any:
     return tile
 
 
-_tall, _low = _tile(HEIGHT, LANES), _tile(EVEN, LANES)
+_tall, _low = _tile(HEIGHT, WIDTH), _tile(EVEN, WIDTH)
 
 
 @njit(nogil=True, error_model="numpy")
