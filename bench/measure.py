@@ -169,7 +169,7 @@ class Bench:
             self.benchmark(lambda: None)
             return
         contender = found.contender
-        roofline = self._peaks().roofline(found.seconds, contender.macs, contender.moved)
+        self._peaks().roofline(found.seconds, contender.macs, contender.moved)  # Impossible has no time
         self.benchmark.extra_info.update(
             {
                 "interval": list(timing.summarise(found.seconds)[1:3]),
@@ -177,7 +177,7 @@ class Bench:
                 "macs": contender.macs,
                 "headline_macs": contender.headline,
                 "bytes": contender.moved,
-                "roofline": roofline and roofline._asdict(),
+                "roofline": None,  # known when all peaks are
                 "items": contender.items,
                 "ratios": [
                     self._ratio(outcomes, name, other) for other in against if isinstance(outcomes[other], Timed)
