@@ -318,7 +318,8 @@ def test_sums_over_many_rows_round_little() -> None:
     u, dy = inputs(600, ONE_CHUNK + 1, 2)
     found = results(layer(2, 4), u, dy)["skip"]
     expected = torch.stack([(u * dy[..., :2]).double().sum((0, 1)), (u * dy[..., 2:]).double().sum((0, 1))])
-    assert (found - expected).abs().max() <= 2e-7 * (u * dy[..., :2]).square().sum().sqrt() * 4
+    scale = (u * dy[..., :2]).square().sum().sqrt()  # of a random walk; sums in a row err by 8e-7 of it
+    assert (found - expected).abs().max() <= 4e-7 * scale
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8, 64])

@@ -90,8 +90,7 @@ class S4D(nn.Module):
 
     def _backend(self, u: Tensor) -> str:
         """Of this layer for such an input: only plain torch can be traced, and computes in other precisions."""
-        found = select(self.backend, u.device.type, u.shape[2], u.shape[1])
-        if found != "compiled":
-            return found
         traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
-        return PORTABLE if traced or not all(map(convolution.computable, (u, self.skip))) else found
+        if traced or not all(map(convolution.computable, (u, self.skip))):
+            return PORTABLE if self.backend in ("auto", "compiled") else self.backend
+        return select(self.backend, u.device.type, u.shape[2], u.shape[1])

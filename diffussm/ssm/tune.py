@@ -14,7 +14,7 @@ from diffussm.timing import in_turns, summarise
 from diffussm.workdir import write_whole
 
 WIDTHS, LENGTHS, TOKENS = (64, 384, 1152), (16, 64, 256, 1024, 4096), 4096
-ROUNDS = 5
+ROUNDS = 9
 LARGEST_KERNEL = 400_000  # D L beyond which the FFT backend's exponentials take gigabytes
 CANDIDATES = tuple(name for name in BACKENDS if name != "reference")
 

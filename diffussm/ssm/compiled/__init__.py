@@ -23,8 +23,8 @@ and with E_l the gradient of w a^l, in K and in W, and F_l that of a^l, in V and
 
 from where `discretisation` goes back to the parameters.
 
-A thread takes eight or sixteen channels at a time (`task`), turns them from (B, L, D) into rows (`layout`), makes a channel's
-tables (`channel`), and multiplies by tiles that stay in registers (`tile`, `products`); `kernels` puts that together.
-Powers of a are made by doubling from double-precision squares: one float32 rounding each. Sums run in an order that
-depends on B, L and C alone: results are the same to the bit on any number of threads.
+A thread takes eight or sixteen channels at a time (`task`), turns them from (B, L, D) into rows (`layout`), makes a
+channel's tables (`channel`), and multiplies by tiles that stay in registers (`tile`, `products`); `kernels` puts that
+together. Powers of a are made by doubling from double-precision squares: one float32 rounding each. Sums run in an
+order that depends on B, L and C alone: results are the same to the bit on any number of threads.
 """

@@ -40,9 +40,6 @@ def _tile(rows: int, lanes: int) -> Any:
             sums = {place: cgutils.alloca_once(builder, kind) for place in places}
             for total in sums.values():
                 builder.store(ir.Constant(kind, [0.0] * lanes), total)
-            with builder.if_then(builder.icmp_signed("!=", add, add.type(0))):
-                for place, total in sums.items():
-                    builder.store(load_at(builder, places[place], lanes), total)
             with cgutils.for_range(builder, count) as loop:
                 left = builder.gep(a, [builder.mul(loop.index, a_step)])
                 right = builder.gep(b, [builder.mul(loop.index, b_step)])
@@ -53,6 +50,10 @@ def _tile(rows: int, lanes: int) -> Any:
                     for n in across:
                         product = builder.fmul(everywhere, row[n], flags=FUSED)
                         builder.store(builder.fadd(builder.load(sums[m, n]), product, flags=FUSED), sums[m, n])
+            with builder.if_then(builder.icmp_signed("!=", add, add.type(0))):
+                for place, total in sums.items():
+                    before = load_at(builder, places[place], lanes)
+                    builder.store(builder.fadd(builder.load(total), before), total)
             for place, total in sums.items():
                 store_at(builder, places[place], builder.load(total))
             return context.get_dummy_value()
