@@ -11,7 +11,7 @@ from diffussm import timing
 
 SIDES = (512, 1024, 2048)  # of square matrices
 MIB = 2**20
-COPIES = tuple(size * MIB for size in (1, 4, 16, 64, 256))  # bytes of what is copied
+COPIES = tuple(size * MIB for size in (1, 2, 4, 8, 16, 64, 256))  # bytes of what is copied
 ROUNDS = 8
 TOLERANCE = 1.1  # a rate above so many peaks cannot be
 

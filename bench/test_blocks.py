@@ -20,7 +20,7 @@ HOURGLASS = 2
 PIECE = 128  # positions of the short stream
 MIXERS = {"S4D": "s4d", "a copy": "identity", "attention": "attention"}
 SHAPES = (Shape(64, 64, 128), Shape(384, 1024, 4), Shape(384, 4096, 1), Shape(1152, 1024, 1))
-WITH_ATTENTION = SHAPES[:2]
+WITH_ATTENTION = SHAPES[:1]
 XL = Shape(1152, 4096, 1)
 SECONDS = 90.0  # that the rounds of a block may take on two cores
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from bench.costs import block_macs, config_of
 from bench.layers import contender, noise, ready
-from bench.measure import PASSES, Bench, Contender, Outcome, Stopwatch
+from bench.measure import BOTH, FORWARD, Bench, Contender, Outcome, Stopwatch
 from bench.scale import Shape
 from diffussm.models.diffussm import Block
 from diffussm.models.layers import gelu, modulate
 
-SHAPES = (Shape(384, 1024, 4), Shape(1152, 1024, 1))
+CASES = ((Shape(384, 1024, 4), FORWARD), (Shape(384, 1024, 4), BOTH), (Shape(1152, 1024, 1), BOTH))
 PARTS = ("norm, adaLN", "W_0", "W_up", "mixer", "W_down", "W_1, W_2, W_3, gate")
 WHOLE = "whole block"
 SECONDS = 30.0  # that the rounds of a part may take on two cores
@@ -95,8 +95,7 @@ def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcom
     return stopwatch.in_turns(contenders(stopwatch.scale.shape(*shape), pass_, stopwatch.scale.device), SECONDS)
 
 
-@pytest.mark.parametrize("pass_", PASSES)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("shape", "pass_"), CASES, ids=str)
 @pytest.mark.parametrize("part", [*PARTS, WHOLE])
 def test_part(bench: Bench, part: str, shape: Shape, pass_: str) -> None:
     bench.describe("parts", "parts of a block (M = 2)", part, pass_, bench.scale.shape(*shape))

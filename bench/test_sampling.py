@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench.measure import Bench, Contender, missing
+from bench.costs import model_macs
+from bench.measure import FORWARD, Bench, Contender, missing
 from bench.scale import Scale
 from diffussm.config import Config, resolve
 from diffussm.cost.named import named
@@ -35,7 +36,7 @@ def network(kind: str, sampler: str, scale: Scale) -> Config:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_sampling(bench: Bench, sampler: str, kind: str) -> None:
     scale = bench.scale
-    config, images = network(kind, sampler, scale), 2 if scale.tiny else 8
+    config, images = network(kind, sampler, scale), 2 if scale.tiny else 4
     m, steps = config.model, config.evaluation.sampler_steps
     title = f"sampling {images} images of {m.channels} x {m.image_size} x {m.image_size}, {sampler}, {steps} steps"
     bench.describe("sampling", title, kind)
@@ -48,4 +49,5 @@ def test_sampling(bench: Bench, sampler: str, kind: str) -> None:
         several, one = make(0, 2).pixels, make(1, 1).pixels
         assert abs(several[1:].astype(int) - one.astype(int)).max() <= 1, "depends on the batch"
 
-    bench.measure(Contender(lambda: make(0, images), check, items=images), SECONDS)
+    macs = model_macs(config, images, FORWARD, scale.device)
+    bench.measure(Contender(lambda: make(0, images), check, macs and steps * macs, items=images), SECONDS)

@@ -8,7 +8,7 @@ import pytest
 
 from bench.first_forward import first_forward
 from bench.measure import Bench, Contender, Timed, missing
-from diffussm.ssm.s4d import BACKENDS
+from diffussm.ssm.choice import PORTABLE
 from diffussm.ssm.selection import obstacle
 
 CLONE = Path(__file__).parents[1]
@@ -17,7 +17,7 @@ COMMANDS = {
     "diffussm --help": ["-m", "diffussm", "--help"],
     "launch.py --help": ["ablations/launch.py", "--help"],
 }
-ROUNDS = 12  # new processes for each backend
+ROUNDS = 6  # new processes for each backend
 SECONDS = 30.0  # that they may take on two cores
 
 
@@ -38,7 +38,7 @@ def test_start(bench: Bench, what: str) -> None:
     bench.measure(Contender(lambda: python(*arguments), check), SECONDS)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [PORTABLE, "compiled"])
 def test_first_forward(bench: Bench, backend: str) -> None:
     """The forward pass alone, after imports, of processes that have computed nothing before."""
     bench.describe("startup", "first forward pass of a new process, D = 64, L = 64, B = 8", f"S4D ({backend})")
