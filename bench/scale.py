@@ -63,7 +63,7 @@ def scale(name: str) -> Scale:
         case "tiny":
             return Scale(name, "cpu", 32, 64, "S", 2, 0, math.inf)
         case "small":
-            return Scale(name, "cpu", 64, 16384, "S", 1, 0.3, 6)
+            return Scale(name, "cpu", 64, 16384, "S", 1, 0.3, 4)
         case "paper":
             return Scale(name, "cuda" if torch.cuda.is_available() else "cpu", 1152, 16384, "XL", 16, 5.0, 120)
     raise ValueError(f"unknown scale {name!r}")
