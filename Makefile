@@ -54,6 +54,9 @@ example:
 	cp reports/out/attention_vs_ssm/digits/fid_over_steps.png reports/example/attention_vs_ssm.png
 	cp reports/out/equal_macs/digits/fid_over_steps.png reports/example/equal_macs.png
 	cp reports/out/paper/figure_3.png reports/example/
+	mkdir -p reports/example/bench
+	cd reports/out/bench/small-cpu && cp copies.md copies.png lead.md lead.png lengths.md lengths.png parts.md parts.png \
+		roofline.md timing.md ../../../example/bench/
 
 # Costs of all named models: counted, ten minutes and 8 GB, then the page.
 docs:

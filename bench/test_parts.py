@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from bench.costs import block_macs, config_of
 from bench.layers import contender, noise, ready
-from bench.measure import BOTH, FORWARD, Bench, Contender, Outcome, Stopwatch
+from bench.measure import BOTH, Bench, Contender, Outcome, Stopwatch
 from bench.scale import Shape
 from diffussm.models.diffussm import Block
 from diffussm.models.layers import gelu, modulate
 
-CASES = ((Shape(384, 1024, 4), FORWARD), (Shape(384, 1024, 4), BOTH))
+CASES = ((Shape(384, 1024, 4), BOTH), (Shape(1152, 1024, 1), BOTH))
 PARTS = ("norm, adaLN", "W_0", "W_up", "mixer", "W_down", "W_1, W_2, W_3, gate")
 WHOLE = "whole block"
 SECONDS = 30.0  # that the rounds of a part may take on two cores

@@ -11,7 +11,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 ROOMS = ("diffussm", "ablations")  # what a worker runs
 NOT_CODE = ("ablations/grids/", "ablations/grid.schema.json")  # a run knows nothing of grids
-KINDS = (".py", ".toml", ".json", ".safetensors")
+KINDS = (".py", ".toml", ".json", ".csv", ".safetensors")
 ORIGIN = "origin.json"  # in a copy of the code: where it was copied from
 
 

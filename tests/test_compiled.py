@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -19,7 +20,7 @@ from diffussm import cli
 from diffussm.models.build import initialise
 from diffussm.ssm import selection, tune
 from diffussm.ssm.choice import ONE_CHUNK
-from diffussm.ssm.compiled import convolution, discretisation, fork, kernels, plan, threads
+from diffussm.ssm.compiled import cache, convolution, discretisation, fork, kernels, plan, threads
 from diffussm.ssm.compiled.convolution import convolve
 from diffussm.ssm.parameters import S4DParameters, discretise
 from diffussm.ssm.s4d import S4D
@@ -288,7 +289,7 @@ def test_other_precisions_and_traces_are_plain_torchs() -> None:
     assert made._backend(u) == "compiled"
     assert made.double()._backend(u.double()) == "chunked"
     assert made.float()._backend(u.to("meta")) == "chunked"
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # what fvcore counts by, it still is
+    with warnings.catch_warnings(action="ignore"):  # torch says that tracing ends; what fvcore counts by, it still is
         traced = torch.jit.trace(made, torch.ones(1, 20, 4), check_trace=False)
     torch.testing.assert_close(traced(torch.ones(1, 20, 4)), made(torch.ones(1, 20, 4)))
 
@@ -337,17 +338,26 @@ def test_scratch_is_listed_alike() -> None:
     assert kernels.Scratch._fields == plan.SCRATCH
 
 
-def test_a_cache_that_something_spoiled(tmp_path: Path) -> None:
+def test_a_cache_that_something_spoiled() -> None:
     """What cannot be kept or read is compiled for this process alone."""
 
-    def compile_(keep: bool) -> str:
-        if keep:
+    def compile_(kept: cache.Cache | None) -> str:
+        if kept is not None:
             raise OSError("no space left")
         return "compiled"
 
     def function() -> None: ...
 
-    assert threads._compiled(function, compile_) == "compiled"
+    assert cache.with_cache(function, compile_) == "compiled"
+
+
+def test_a_copy_of_the_package_finds_what_was_compiled(tmp_path: Path) -> None:
+    """As a launch makes them; the folder is that of the sources' content, wherever they are."""
+    shutil.copytree(Path(convolution.__file__).parents[2], tmp_path / "diffussm")
+    code = "from diffussm.ssm.compiled import cache; print(cache.__file__, cache.folder())"
+    command, alike = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(tmp_path)}
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=alike).stdout.split()
+    assert told == [str(tmp_path / "diffussm/ssm/compiled/cache.py"), str(cache.folder())]
 
 
 def test_numba_that_may_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Compiled code, made once per process at first use, and the threads that run it.
 
-Compiling takes some ten seconds; numba keeps what it made on disk, beside these files or in the user's cache, under a
-name that holds a digest of them all, since it would itself look at one file only. Of several processes that come at
+Compiling takes some twenty seconds; what was compiled is kept on disk (`cache`). Of several processes that come at
 once, one compiles and the others wait for it.
 
 torch's own threads run the work where they can be reached, through the OpenMP library that torch has loaded: a second
@@ -10,10 +9,8 @@ of the parent are gone, and waiting for them would never end: there the caller w
 """
 
 import ctypes
-import hashlib
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,11 +18,12 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numba import cfunc, njit, prange, types
-from numba.core.caching import FunctionCache
+from numba import njit, prange, types
+from numba.core.ccallback import CFunc
 from numpy.typing import NDArray
 
 from diffussm.ssm.compiled import fork, kernels
+from diffussm.ssm.compiled.cache import Cache, with_cache
 from diffussm.ssm.compiled.task import task_at
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
@@ -82,9 +80,17 @@ def _c_function(name: str) -> Callable[[int], None]:
     def backward(address):
         kernels.backward(task_at(address))
 
-    function = _named({"forward": forward, "backward": backward}[name])
-    compiled = _compiled(function, lambda keep: cfunc(types.void(types.int64), cache=keep, **_OPTIONS)(function))
-    return compiled.ctypes
+    function = {"forward": forward, "backward": backward}[name]
+
+    def compile_(kept: Cache | None) -> CFunc:
+        made: Any = CFunc(function, ((types.int64,), types.void), locals={}, options=_OPTIONS)
+        if kept is not None:
+            made._cache = kept
+        made.compile()
+        return made
+
+    with _one_at_a_time:
+        return with_cache(function, compile_).ctypes
 
 
 @cache
@@ -97,50 +103,20 @@ def _on_numbas_threads(name: str) -> Callable[[int, int], None]:
         for _ in prange(threads):
             kernels.backward(task_at(address))
 
-    function = _named({"forward": forward_in_parallel, "backward": backward_in_parallel}[name])
-    signature = types.void(types.int64, types.int64)
-    return _compiled(
-        function, lambda keep: njit(signature, cache=keep, parallel=True, nogil=True, **_OPTIONS)(function)
-    )
+    function = {"forward": forward_in_parallel, "backward": backward_in_parallel}[name]
+
+    def compile_(kept: Cache | None) -> Any:
+        made = njit(parallel=True, nogil=True, **_OPTIONS)(function)
+        if kept is not None:
+            made._cache = kept
+        made.compile(types.void(types.int64, types.int64))
+        return made
+
+    with _one_at_a_time:
+        return with_cache(function, compile_)
 
 
 @njit(parallel=True)
 def _start_threads():
     for _ in prange(2):
         pass
-
-
-@cache
-def _digest() -> str:
-    """Of all that is compiled."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-
-
-def _named(function: Callable[..., None]) -> Callable[..., None]:
-    function.__qualname__ = f"{function.__name__}_{_digest()}"
-    return function
-
-
-def _compiled(function: Callable[..., None], compile_: Callable[[bool], Any]) -> Any:
-    with _one_at_a_time:
-        try:
-            with _other_processes_waiting(Path(FunctionCache(function).cache_path)):
-                return compile_(True)
-        except Exception:  # no folder to write to, a full disk, a file that something spoiled
-            return compile_(False)
-
-
-@contextmanager
-def _other_processes_waiting(folder: Path) -> Iterator[None]:
-    with ExitStack() as held:
-        try:
-            import fcntl
-
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context((folder / "compiling.lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            held.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # a process forked meanwhile has the file open too
-        except (ImportError, OSError):  # not Unix, a folder to read from only, no locks: at worst, all compile
-            pass
-        yield
