@@ -24,6 +24,11 @@ def memory_gb() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
+def user_cache() -> Path:
+    """Where this user's programs keep what can be made again; RuntimeError where nobody knows the home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffussm"
+
+
 def gpus() -> list[str]:
     """NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     there = [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]

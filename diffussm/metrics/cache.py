@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffussm.config import digest
+from diffussm.machine import user_cache
 from diffussm.workdir import to_json, write_whole
 
 VERSION = 2
@@ -25,8 +26,8 @@ _BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib
 
 
 def folder() -> Path:
-    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("DIFFUSSM_CACHE") or f"{user}/diffussm").expanduser()
+    asked = os.environ.get("DIFFUSSM_CACHE")
+    return Path(asked).expanduser() if asked else user_cache()
 
 
 def arrays(content: Mapping[str, Any], make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -7,12 +7,11 @@ has measured nothing is known: there the portable backend computes.
 
 import csv
 import math
-import os
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from diffussm.machine import processor
+from diffussm.machine import processor, user_cache
 from diffussm.ssm.choice import BACKEND_NAMES, PORTABLE
 from diffussm.ssm.compiled import convolution
 
@@ -74,7 +73,7 @@ def table() -> list[Measured]:
 
 def tuned() -> Path:
     """Where `diffussm tune` keeps what it measured."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffussm" / "measured.csv"
+    return user_cache() / "measured.csv"
 
 
 def read(path: Path) -> list[Measured]:

@@ -5,7 +5,6 @@ would compile anew, and a change in another file would go unseen. Versions of nu
 told apart by numba.
 """
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -16,14 +15,16 @@ from typing import Any
 
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
+from diffussm.machine import user_cache
+
 
 @cache
 def folder() -> Path:
     """RuntimeError where nobody knows this user's home."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    users = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(users) / "diffussm" / f"compiled-{digest}"
+    numbas = os.environ.get("NUMBA_CACHE_DIR")
+    return (Path(numbas) if numbas else user_cache()) / f"compiled-{digest}"
 
 
 class Locator:
@@ -78,9 +79,11 @@ def with_cache(function: Callable[..., None], compile_: Callable[[Cache | None],
 def _alone() -> Iterator[None]:
     with ExitStack() as held:
         try:
+            import fcntl
+
             lock = held.enter_context((folder() / "compiling.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
             held.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # a process forked meanwhile has the file open too
-        except OSError:  # a file system without locks: at worst, all compile
+        except (ImportError, OSError):  # not Unix, a file system without locks: at worst, all compile
             pass
         yield
