@@ -26,7 +26,7 @@ def memory_gb() -> float:
 
 def user_cache() -> Path:
     """Where this user's programs keep what can be made again; RuntimeError where nobody knows the home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffussm"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "diffussm"
 
 
 def gpus() -> list[str]:

@@ -1,6 +1,7 @@
 """What the machine decides for a run at its first start, and what it used from then on."""
 
 import os
+import sys
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def settle(run: RunDir, config: Config, threads: int = 0, processes: int = 1, de
     for backend in (training.backend, machine["backend"]):
         if lacks := obstacle(backend, machine["device"]):
             machine["backend"] = PORTABLE
-            print(f"{run.run_id}: S4D by {PORTABLE}, since {backend} does not run here: {lacks}")
+            print(f"{run.run_id}: S4D by {PORTABLE}, since {backend} does not run here: {lacks}", file=sys.stderr)
             break
     keep_freed_memory()
     torch.set_num_threads(machine["threads"])
