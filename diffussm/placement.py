@@ -8,16 +8,31 @@ from dataclasses import dataclass
 from diffussm.errors import UserError
 
 FIRST_PORT, PORTS = 15_000, 17_000  # all below those that Linux gives to outgoing connections
+TRIES = 8  # ports of a step, should other programs have some of them
+# What is the same for all tasks of a step and differs between steps, also of clusters that share a host, and for a job
+# that was requeued.
+STEP = (
+    "SLURM_CLUSTER_NAME",
+    "SLURM_JOB_ID",
+    "SLURM_STEP_ID",
+    "SLURM_RESTART_COUNT",
+    "SLURM_LAUNCH_NODE_IPADDR",
+    "SLURM_STEP_LAUNCHER_PORT",
+)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Process `rank` of `count`, which meet at a port of the first one's host."""
+    """Process `rank` of `count`, which meet on the first one's host, at the first of `ports` that is free there.
+
+    `step` names the srun step; it is empty for processes of torchrun, which has a port of its own.
+    """
 
     rank: int
     count: int
     address: str
-    port: int
+    ports: tuple[int, ...]
+    step: str = ""
 
 
 def placement(environment: Mapping[str, str]) -> Placement | None:
@@ -34,19 +49,21 @@ def placement(environment: Mapping[str, str]) -> Placement | None:
         if missing := [name for name in needed if name not in environment]:
             raise UserError(f"WORLD_SIZE = {count}: {', '.join(missing)} must be set too, as torchrun does")
         rank, address, port = (environment[name] for name in needed)
-        return Placement(int(rank), count, address, int(port))
+        return Placement(int(rank), count, address, (int(port),))
+    step = "/".join(environment.get(name, "0") for name in STEP)
+    told = environment.get("MASTER_PORT")
     return Placement(
         int(environment["SLURM_PROCID"]),
         count,
         environment.get("MASTER_ADDR") or hosts(environment["SLURM_STEP_NODELIST"])[0],
-        int(environment.get("MASTER_PORT") or port_of_step(environment)),
+        (int(told),) if told else ports_of(step),
+        step,
     )
 
 
-def port_of_step(environment: Mapping[str, str]) -> int:
-    """The same for all tasks of a step, another for other steps, and for the job when it was requeued."""
-    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    return FIRST_PORT + zlib.crc32("/".join(environment.get(name, "0") for name in names).encode()) % PORTS
+def ports_of(step: str) -> tuple[int, ...]:
+    """Ports that are the same for all tasks of a step and, likely, others for other steps."""
+    return tuple(FIRST_PORT + zlib.crc32(f"{step}/{k}".encode()) % PORTS for k in range(TRIES))
 
 
 def local_rank(environment: Mapping[str, str]) -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from diffussm.placement import local_rank, placement
+from diffussm.meeting import store_of
+from diffussm.placement import Placement, local_rank, placement
 
 Item = TypeVar("Item")
 
@@ -106,15 +107,22 @@ def of_environment() -> Iterator[Processes]:
     import torch
     from torch import distributed
 
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        init_method=f"tcp://{f'[{place.address}]' if ':' in place.address else place.address}:{place.port}",
-        rank=place.rank,
-        world_size=place.count,
-        timeout=PATIENCE,
-    )
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _meeting(place) as where:
+        distributed.init_process_group(backend, **where, rank=place.rank, world_size=place.count, timeout=PATIENCE)
     yield Processes(place.rank, place.count)
     distributed.destroy_process_group()
+
+
+@contextmanager
+def _meeting(place: Placement) -> Iterator[dict[str, Any]]:
+    """Where they meet, as torch takes it."""
+    if place.step:
+        with store_of(place, PATIENCE) as store:
+            yield {"store": store}
+    else:
+        address = f"[{place.address}]" if ":" in place.address else place.address
+        yield {"init_method": f"tcp://{address}:{place.ports[0]}"}
 
 
 def device_here() -> str:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from diffussm.errors import UserError
-from diffussm.placement import FIRST_PORT, PORTS, Placement, hosts, local_rank, placement, port_of_step
+from diffussm.placement import FIRST_PORT, PORTS, TRIES, Placement, hosts, local_rank, placement
 from tests.evaluating import ROOT
 
 BATCH_SHELL = {"SLURM_JOB_ID": "71", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -26,18 +26,29 @@ def test_alone(environment: dict[str, str]) -> None:
 
 
 def test_a_task_of_a_step() -> None:
-    port = port_of_step(STEP)
-    assert FIRST_PORT <= port < FIRST_PORT + PORTS
-    assert placement(STEP) == Placement(5, 8, "a100-03", port)
-    assert placement(STEP | {"MASTER_ADDR": "b9", "MASTER_PORT": "7"}) == Placement(5, 8, "b9", 7)
+    place = placement(STEP)
+    assert place is not None
+    assert (place.rank, place.count, place.address) == (5, 8, "a100-03")
+    assert len(set(place.ports)) == TRIES
+    assert all(FIRST_PORT <= port < FIRST_PORT + PORTS for port in place.ports)
     assert local_rank(STEP) == 1
-    changed = [STEP | {name: "9"} for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")]
-    assert len({port, *map(port_of_step, changed)}) == 4
-    assert port_of_step(STEP | {"SLURM_PROCID": "7", "SLURM_RESTART_COUNT": "0"}) == port
+    told = placement(STEP | {"MASTER_ADDR": "b9", "MASTER_PORT": "7"})
+    assert told == Placement(5, 8, "b9", (7,), place.step)
+
+
+def test_all_tasks_of_a_step_meet_where_no_other_step_does() -> None:
+    def meet(**changes: str) -> tuple[object, ...]:
+        place = placement(STEP | changes)
+        assert place is not None
+        return place.address, place.ports, place.step
+
+    assert meet(SLURM_PROCID="7", SLURM_LOCALID="0", SLURM_RESTART_COUNT="0") == meet()
+    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME", "SLURM_STEP_LAUNCHER_PORT")
+    assert len({meet(), *(meet(**{name: "9"}) for name in names)}) == 6
 
 
 def test_torchrun_inside_a_step() -> None:
-    assert placement(STEP | TORCHRUN) == Placement(1, 2, "here", 29500)
+    assert placement(STEP | TORCHRUN) == Placement(1, 2, "here", (29500,))
     assert placement(STEP | {"WORLD_SIZE": "1"}) is None
     assert local_rank(STEP | TORCHRUN) == 0
 
