@@ -1,9 +1,9 @@
 """Where the tasks of an srun step meet: the first one opens a store at a free port and tells the others which.
 
-Nothing of SLURM's tells the tasks a port that is free on the first one's host, so the step's name gives a few, in order.
-At the first of them that no other program has, the first task says to whoever connects what the step's name is and
-where its store is. The others ask at each port until they hear their step's name, and pass by what else answers: a
-database, another step's first task, or a program that says nothing.
+SLURM does not tell the tasks a port that is free on the first one's host, so the step's name gives a few, in order. At
+the first of them that no other program has, the first task tells whoever connects the step's name and where its store
+is. The others ask at each port until they hear their step's name, and pass by what else answers: a database, another
+step's first task, or a program that says nothing.
 """
 
 import socket
@@ -70,7 +70,7 @@ def _listening(place: Placement) -> socket.socket:
             )
         except OSError:
             continue
-    raise UserError(f"{place.address}: other programs have all of the ports {_list(place)}; MASTER_PORT may name another")
+    raise UserError(f"{place.address}: all ports {_list(place)} are taken; MASTER_PORT may name another")
 
 
 def _heard(place: Placement) -> int:

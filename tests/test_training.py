@@ -1,6 +1,9 @@
 """The training step, its data order, the moving average, and what a run folder keeps."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +14,11 @@ from diffussm.config import resolve
 from diffussm.data import digits
 from diffussm.data.images import Shuffled
 from diffussm.rundir import RunDir
+from diffussm.training.adamw import AdamW
 from diffussm.training.ema import EMA
 from diffussm.training.loop import Diverged, Trainer, train
 from diffussm.training.state import KEPT_CHECKPOINTS
+from tests.evaluating import ROOT
 
 
 def test_every_epoch_sees_every_image_once() -> None:
@@ -101,6 +106,43 @@ def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     assert run.trained_steps() == 8
     assert run.weights(8, "ema").exists()
     assert run.weights(8, "raw").exists()
+
+
+def test_the_optimiser_is_torch_s_to_the_bit() -> None:
+    """And takes up what torch's left off."""
+    sizes, groups = [(3, 5), (7,), (2, 2)], [(slice(0, 2), 1e-2, 0.1), (slice(2, 3), 1e-3, 0.0)]
+    draws = torch.Generator().manual_seed(0)
+    theirs = [torch.nn.Parameter(torch.randn(size, generator=draws)) for size in sizes]
+    ours = [torch.nn.Parameter(p.detach().clone()) for p in theirs]
+
+    def grouped(params: list[torch.nn.Parameter]) -> list[dict[str, Any]]:
+        return [{"params": params[part], "lr": lr, "weight_decay": decay} for part, lr, decay in groups]
+
+    torch_s, own = torch.optim.AdamW(grouped(theirs), fused=True), AdamW(grouped(ours))
+    for step in range(6):
+        for a, b in zip(theirs, ours, strict=True):
+            a.grad = torch.randn(a.shape, generator=draws)
+            b.grad = a.grad.clone()
+        if step < 3:
+            ours[1].grad = theirs[1].grad = None
+        torch_s.step()
+        own.step()
+        assert all(torch.equal(a, b) for a, b in zip(theirs, ours, strict=True))
+        own = AdamW(grouped(ours))
+        own.load_state_dict(torch_s.state_dict())
+    own.zero_grad()
+    assert [p.grad for p in ours] == [None] * 3
+
+
+def test_a_training_of_one_process_needs_no_compiler() -> None:
+    code = """
+import sys
+import tests.tiny as tiny
+from diffussm.training.loop import Trainer
+Trainer(tiny.config(), "reference").step()
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_resumed_optimiser_is_the_same(tmp_path: Path) -> None:

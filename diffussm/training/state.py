@@ -12,6 +12,7 @@ from diffussm.models.build import parameter_groups
 from diffussm.models.weights import load_weights, same_weights
 from diffussm.processes import ALONE, Processes
 from diffussm.rundir import RunDir
+from diffussm.training.adamw import AdamW
 from diffussm.training.ema import EMA
 from diffussm.workdir import write_whole
 
@@ -28,7 +29,7 @@ class TrainingState:
     def __init__(self, model: nn.Module, config: TrainingConfig):
         groups = parameter_groups(model, config.lr, config.ssm_lr_scale, config.weight_decay)
         self.model = model
-        self.optimiser = torch.optim.AdamW(groups, fused=True)
+        self.optimiser = AdamW(groups)
         self.ema = EMA(model, config.ema)
         self.step = 0
 
