@@ -20,7 +20,7 @@ from diffussm.errors import UserError
 from diffussm.placement import Placement
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 ANSWER = 5.0  # seconds for what is at a port to say what it is
 ARRIVAL = 1800.0  # seconds until the first task must be there, which may come later than others
@@ -34,7 +34,7 @@ def store_of(place: Placement, patience: timedelta) -> Iterator["Store"]:
     Raises:
         UserError: All of the ports are taken on the first task's host, or it was not found there within half an hour.
     """
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     if place.rank == 0:
         store = TCPStore(place.address, 0, place.count, True, patience, wait_for_workers=False)
