@@ -92,6 +92,14 @@ def folder(tmp_path: Path) -> Folder:
     return made
 
 
+@pytest.fixture
+def embedded(tmp_path: Path) -> Folder:
+    """With a grid of one run of what ships: its launches are spared what a mixer from outside must be asked."""
+    made = Folder(tmp_path)
+    made.grid('one = { model.scan = "serpentine" }')
+    return made
+
+
 def training(folder: Folder) -> bool:
     return any(run.state().get("phase") == "train" for run in folder.all())
 
@@ -142,25 +150,25 @@ def test_the_codes_fault_is_tried_again_when_somebody_says_so_or_the_code_is_ano
     assert run.owner() == 3
 
 
-def test_a_worker_that_is_told_to_go_fails_nothing(folder: Folder) -> None:
-    folder.settings[folder.settings.index("--set=training.steps=24")] = "--set=training.steps=1500"
-    launcher = folder.start("--jobs", "1")
-    wait_for(lambda: training(folder))
+def test_a_worker_that_is_told_to_go_fails_nothing(embedded: Folder) -> None:
+    embedded.settings[embedded.settings.index("--set=training.steps=24")] = "--set=training.steps=600"
+    launcher = embedded.start("--jobs", "1")
+    wait_for(lambda: training(embedded))
     (worker,) = workers({launcher.pid})
     os.kill(worker, signal.SIGTERM)
     output, _ = launcher.communicate(timeout=120)
     assert launcher.returncode == 0, output
-    assert folder.one().owner() == 2
+    assert embedded.one().owner() == 2
 
 
-def test_debug_leaves_alone_what_another_launch_works_on(folder: Folder) -> None:
-    folder.settings[folder.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
-    launcher = folder.start("--jobs", "1")
-    wait_for(lambda: training(folder))
-    done = folder.launch("--executor", "debug")
+def test_debug_leaves_alone_what_another_launch_works_on(embedded: Folder) -> None:
+    embedded.settings[embedded.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
+    launcher = embedded.start("--jobs", "1")
+    wait_for(lambda: training(embedded))
+    done = embedded.launch("--executor", "debug")
     assert done.returncode == 1
     assert "superseded: another launch works on it" in done.stdout
-    assert folder.one().owner() == 1
+    assert embedded.one().owner() == 1
     launcher.send_signal(signal.SIGINT)
     launcher.communicate(timeout=40)
 
@@ -208,15 +216,15 @@ def test_evaluation_does_not_wait_for_training(tmp_path: Path) -> None:
     launcher.communicate(timeout=40)
 
 
-def test_workers_of_a_killed_launcher_stop_within_ten_seconds(folder: Folder) -> None:
-    folder.settings[folder.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
-    launcher = folder.start("--jobs", "1")
-    wait_for(lambda: training(folder))
+def test_workers_of_a_killed_launcher_stop_within_ten_seconds(embedded: Folder) -> None:
+    embedded.settings[embedded.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
+    launcher = embedded.start("--jobs", "1")
+    wait_for(lambda: training(embedded))
     launcher.kill()
     launcher.communicate()
     began = time.monotonic()
     wait_for(lambda: not workers({launcher.pid}), 10)
-    run = folder.one()
+    run = embedded.one()
     assert time.monotonic() - began < 10
     assert run.state()["phase"] == "stopped"
     assert run.state()["reason"] == "the launcher is gone"
@@ -279,28 +287,25 @@ def test_orders_reach_a_launch_that_goes_on(folder: Folder) -> None:
     assert one.owner() == 2
 
 
-def test_a_cancelled_run_is_not_started(folder: Folder) -> None:
-    folder.launch("--dry-run")
-    assert folder.launch("--jobs", "1").returncode == 0
-    folder.manage("extend", "--steps", "32")
-    folder.manage("cancel")
-    done = folder.launch("--jobs", "1", "--set=training.steps=32")
+def test_a_cancelled_run_is_not_started(embedded: Folder) -> None:
+    assert embedded.launch("--jobs", "1").returncode == 0
+    embedded.manage("extend", "--steps", "32")
+    embedded.manage("cancel")
+    done = embedded.launch("--jobs", "1", "--set=training.steps=32")
     assert done.returncode == 2  # the setting is given twice
-    folder.settings.remove("--set=training.steps=24")
-    done = folder.launch("--jobs", "1", "--set=training.steps=32")
+    embedded.settings.remove("--set=training.steps=24")
+    done = embedded.launch("--jobs", "1", "--set=training.steps=32")
     assert done.returncode == 1
     assert "cancelled: by manage.py cancel" in done.stderr
-    assert folder.one().trained_steps() == 24
+    assert embedded.one().trained_steps() == 24
 
 
-def test_what_a_grid_on_several_bases_makes(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    folder.grid('one = { model.scan = "serpentine" }')
+def test_what_a_grid_on_several_bases_makes(embedded: Folder, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(path.read_text().replace('base = "digits"', 'base = ["digits", "digits16"]'))
-    done = folder.launch("--jobs", "2")
+    done = embedded.launch("--jobs", "2")
     assert done.returncode == 0, done.stderr
     assert "digits16: one, seed 0: done" in done.stdout
-    assert {path.stem for path in (folder.runs / "grids").iterdir()} == {"mine-digits.1", "mine-digits16.1"}
-    summary = folder.manage("status", "--grid", "mine").splitlines()[-2:]
+    assert {path.stem for path in (embedded.runs / "grids").iterdir()} == {"mine-digits.1", "mine-digits16.1"}
+    summary = embedded.manage("status", "--grid", "mine").splitlines()[-2:]
     assert summary == ["mine on digits: 1 runs: 1 done", "mine on digits16: 1 runs: 1 done"]

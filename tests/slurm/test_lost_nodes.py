@@ -76,8 +76,10 @@ def test_a_node_that_hangs_while_its_job_runs_elsewhere(breakable: Cluster, tmp_
     if frozen:
         os.kill(old, signal.SIGSTOP)
     slow.wait_for_step(10, attempt=2)
-    assert frozen == Path(f"/proc/{old}/cmdline").exists()
+    if not frozen:
+        breakable.wait_for(lambda: not Path(f"/proc/{old}").exists())
     done = slow.results()
+    assert frozen == Path(f"/proc/{old}").exists()
     assert done == slow.undisturbed()
     if frozen:
         os.kill(old, signal.SIGCONT)
