@@ -6,6 +6,7 @@ is. The others ask at each port until they hear their step's name, and pass by w
 step's first task, or a program that says nothing.
 """
 
+import os
 import socket
 import socketserver
 import sys
@@ -62,15 +63,15 @@ def _announced(place: Placement, port: int) -> Iterator[None]:
 
 
 def _listening(place: Placement) -> socket.socket:
-    both = socket.has_dualstack_ipv6()
+    both, obstacle = socket.has_dualstack_ipv6(), ""
     for port in place.ports:
         try:
             return socket.create_server(
                 ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both, backlog=place.count
             )
-        except OSError:
-            continue
-    raise UserError(f"{place.address}: all ports {_list(place)} are taken; MASTER_PORT may name another")
+        except OSError as error:
+            obstacle = os.strerror(error.errno or 0)
+    raise UserError(f"{place.address}, ports {_list(place)}: {obstacle}; MASTER_PORT may name another")
 
 
 def _heard(place: Placement) -> int:

@@ -61,7 +61,7 @@ def test_no_port_is_free(place: Placement) -> None:
     with ExitStack() as stack:
         for port in place.ports:
             stack.enter_context(silent(port))
-        with pytest.raises(UserError, match=r"all ports \d+, \d+, \d+ are taken; MASTER_PORT may"):
+        with pytest.raises(UserError, match=r"ports \d+, \d+, \d+: Address already in use; MASTER_PORT may"):
             stack.enter_context(meeting.store_of(place, PATIENCE))
 
 
