@@ -108,21 +108,19 @@ def of_environment() -> Iterator[Processes]:
     from torch import distributed
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with _meeting(place) as where:
-        distributed.init_process_group(backend, **where, rank=place.rank, world_size=place.count, timeout=PATIENCE)
+    distributed.init_process_group(
+        backend, **_meeting(place), rank=place.rank, world_size=place.count, timeout=PATIENCE
+    )
     yield Processes(place.rank, place.count)
     distributed.destroy_process_group()
 
 
-@contextmanager
-def _meeting(place: Placement) -> Iterator[dict[str, Any]]:
+def _meeting(place: Placement) -> dict[str, Any]:
     """Where they meet, as torch takes it."""
     if place.step:
-        with store_of(place, PATIENCE) as store:
-            yield {"store": store}
-    else:
-        address = f"[{place.address}]" if ":" in place.address else place.address
-        yield {"init_method": f"tcp://{address}:{place.ports[0]}"}
+        return {"store": store_of(place, PATIENCE)}
+    address = f"[{place.address}]" if ":" in place.address else place.address
+    return {"init_method": f"tcp://{address}:{place.ports[0]}"}
 
 
 def device_here() -> str:

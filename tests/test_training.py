@@ -132,6 +132,8 @@ def test_the_optimiser_is_torch_s_to_the_bit() -> None:
         own.load_state_dict(torch_s.state_dict())
     own.zero_grad()
     assert [p.grad for p in ours] == [None] * 3
+    with pytest.raises(ValueError, match=r"moments of parameter 0 are not of its shape \(7,\)"):
+        AdamW(grouped(ours[1:])).load_state_dict(torch_s.state_dict())
 
 
 def test_a_training_of_one_process_needs_no_compiler() -> None:

@@ -54,10 +54,13 @@ class AdamW:
         return {"state": {i: self._state[p] for i, p in enumerate(self._params) if p in self._state}}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        self._state = {
-            self._params[i]: {name: value.to(self._params[i].device).clone() for name, value in state.items()}
-            for i, state in content["state"].items()
-        }
+        """ValueError for what parameters of other sizes left: the fused step would read past its end."""
+        self._state = {}
+        for i, state in content["state"].items():
+            p = self._params[i]
+            if not state["exp_avg"].shape == state["exp_avg_sq"].shape == p.shape:
+                raise ValueError(f"moments of parameter {i} are not of its shape {tuple(p.shape)}")
+            self._state[p] = {name: value.to(p.device).clone() for name, value in state.items()}
 
     def _state_of(self, p: Tensor) -> dict[str, Tensor]:
         if p not in self._state:
