@@ -1,4 +1,5 @@
 """Seconds of S4D's first forward pass in each of several new processes, one a line: `python -m bench.first_forward`.
+What it gives is then held against another backend.
 
 The processes are forked before torch has computed anything, so that what is imported counts in none of them.
 """
@@ -7,7 +8,9 @@ import argparse
 import os
 
 import torch
+from torch import Tensor
 
+from bench.layers import noise
 from diffussm import timing
 from diffussm.models.build import initialise
 from diffussm.ssm.s4d import BACKENDS, S4D
@@ -16,11 +19,15 @@ WIDTH, STATE, LENGTH, BATCH = 64, 64, 64, 8
 
 
 def first_forward(backend: str) -> float:
-    layer = S4D(WIDTH, STATE, bidirectional=True, backend=backend)
-    initialise(layer, seed=0)
-    u = torch.zeros(BATCH, LENGTH, WIDTH)
+    layer, other = (S4D(WIDTH, STATE, bidirectional=True, backend=name) for name in (backend, "fft"))
+    for made in (layer, other):
+        initialise(made, seed=0)
+    found: list[Tensor] = []
+    u = noise(BATCH, LENGTH, WIDTH, device="cpu")
     with torch.no_grad():
-        return timing.seconds_of(lambda: layer(u))
+        seconds = timing.seconds_of(lambda: found.append(layer(u)))
+        torch.testing.assert_close(found[0], other(u), atol=1e-4, rtol=1e-4)
+    return seconds
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from bench import costs
-from bench.measure import FORWARD, Contender
+from bench.measure import BOTH, FORWARD, Contender
 from diffussm.models.build import initialise
 
 Layer = TypeVar("Layer", bound=nn.Module)
+STEP = 0.01
 
 
 def ready(layer: Layer, device: str) -> Layer:
@@ -31,16 +32,14 @@ def calling(
     layer: Callable[..., Tensor],
     inputs: Sequence[Tensor],
     parameters: Sequence[Tensor],
-    outputs: Sequence[int],
+    gradient: Tensor,
     pass_: str,
 ) -> Callable[[], Any]:
-    """A forward pass without autograd; or with it, and back from a random gradient of the shape `outputs` to inputs and
-    parameters."""
+    """A forward pass without autograd; or with it, and back from `gradient` to inputs and parameters."""
     if pass_ == FORWARD:
-        return torch.no_grad()(lambda: layer(*inputs))
+        return torch.no_grad()(lambda: (layer(*inputs),))
     for tensor in inputs:
         tensor.requires_grad_()
-    gradient = noise(*outputs, device=str(inputs[0].device), seed=2)
     return lambda: torch.autograd.grad(layer(*inputs), [*inputs, *parameters], gradient)
 
 
@@ -52,11 +51,68 @@ def contender(
     macs: int | None,
     check: Callable[[], None] | None = None,
     layers: Sequence[nn.Module] = (),
+    plain: nn.Module | None = None,
 ) -> Contender:
     """A layer on inputs, with the traffic of both; `outputs` is the shape of what it gives. A function names the
-    `layers` that it calls."""
-    modules = [layer] if isinstance(layer, nn.Module) else layers
-    parameters = [parameter for module in modules for parameter in module.parameters()]
+    `layers` that it calls.
+
+    Beside `check`, all that the timed call gives is held against `plain`, which computes the same in another way;
+    without that, gradients are held against what the layer gives for inputs and parameters nearby.
+    """
+    parameters = parameters_of(layer, layers)
     read, weights = (sum(tensor.numel() for tensor in tensors) for tensors in (inputs, parameters))
-    call = calling(layer, inputs, parameters, outputs, pass_)
-    return Contender(call, check, macs, costs.moved(read, math.prod(outputs), weights, pass_))
+    gradient = noise(*outputs, device=str(inputs[0].device), seed=2)
+    call = calling(layer, inputs, parameters, gradient, pass_)
+
+    def checked() -> None:
+        if check:
+            check()
+        if plain is not None:
+            same(call(), calling(plain, inputs, list(plain.parameters()), gradient, pass_)())
+        elif pass_ == BOTH:
+            slope_holds(layer, [*inputs, *parameters], call(), inputs, gradient)
+
+    return Contender(call, checked, macs, costs.moved(read, math.prod(outputs), weights, pass_))
+
+
+def parameters_of(layer: Callable[..., Tensor], layers: Sequence[nn.Module]) -> list[Tensor]:
+    modules = [layer] if isinstance(layer, nn.Module) else layers
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
+def same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Each tensor to a thousandth of its scale."""
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+
+
+@torch.no_grad()
+def slope_holds(
+    layer: Callable[..., Tensor],
+    moved: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    gradient: Tensor,
+) -> None:
+    """Along the gradients found, what the layer gives must rise as they say: by their squared length, to a hundredth.
+
+    `moved` are the inputs and parameters that have those gradients; no number is moved by more than STEP.
+    """
+    largest = max(float(one.abs().max()) for one in gradients)
+    if not largest > 0:
+        raise AssertionError(f"the largest of all gradients is {largest}")
+    step, before = STEP / largest, [tensor.clone() for tensor in moved]
+
+    def at(distance: float) -> float:
+        for tensor, start, one in zip(moved, before, gradients, strict=True):
+            tensor.copy_(start + distance * one)
+        return float((layer(*inputs).double() * gradient).sum())
+
+    try:
+        slope = (at(step) - at(-step)) / (2 * step)
+    finally:
+        for tensor, start in zip(moved, before, strict=True):
+            tensor.copy_(start)
+    expected = sum(float(one.double().square().sum()) for one in gradients)
+    if not math.isclose(slope, expected, rel_tol=0.01):
+        raise AssertionError(f"along the gradients found the slope is {slope:.4g}, they say {expected:.4g}")

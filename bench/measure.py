@@ -4,6 +4,7 @@ A test describes its benchmark first, so that it is known by name if it has no t
 or left out reports none.
 """
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -31,7 +32,7 @@ class Trial(NamedTuple):
 
 class Contender(NamedTuple):
     """A call, what shows that it is right, and what one call costs: multiply-adds, bytes moved at least, images; the
-    headline multiply-adds, where they are compared."""
+    headline multiply-adds, where they are compared. `longest` is what its rounds may take, if not what others may."""
 
     call: Callable[[], Any]
     check: Callable[[], None] | None = None
@@ -40,6 +41,7 @@ class Contender(NamedTuple):
     items: int | None = None
     headline: int | None = None
     trial: Trial | None = None
+    longest: float | None = None
 
 
 class Timed(NamedTuple):
@@ -75,7 +77,8 @@ class Stopwatch:
         """Each contender's rounds, those of one round after each other; `longest` is what they may take, if
         not what the scale says."""
         outcomes: dict[str, Outcome] = {
-            name: self._warm(contender, longest or self.scale.longest) for name, contender in contenders.items()
+            name: self._warm(contender, contender.longest or longest or self.scale.longest)
+            for name, contender in contenders.items()
         }
         ready = {name: contenders[name].call for name, found in outcomes.items() if isinstance(found, Timed)}
         if ready and not self.scale.tiny:
@@ -97,29 +100,38 @@ class Stopwatch:
             if self.scale.tiny:
                 contender.call()
                 return Timed([], None, contender)
-            took: list[float] = []
-            memory = timing.peak_memory(lambda: took.append(timing.seconds_of(contender.call)))
-            seconds = took[0]
-            if why := self._too_long(seconds / COLD, longest, "half the first"):
-                return LeftOut(why)
-            if seconds < LONG:
-                memory = timing.peak_memory(contender.call)
-                seconds = timing.seconds_of(contender.call)
+            seconds, memory = _called(contender.call)
+            slow = self._too_long(seconds / COLD, longest, "half the first")
+            if slow and seconds > longest:
+                return LeftOut(slow)
+            if slow or seconds < LONG:
+                seconds, memory = _called(contender.call)
+                if why := self._too_long(seconds, longest, "the second"):
+                    return LeftOut(why)
             return Timed([seconds], memory, contender)
         except Exception as wrong:
-            return wrong
+            return _let_go(wrong)
 
     def _foreseen(self, contender: Contender, longest: float) -> str:
         """Why the fewest rounds will take too long, as far as can be told without a call; empty if they do not."""
         bound = max(self._peaks().bounds(contender.macs, contender.moved).values(), default=0.0)
         if (why := self._too_long(bound, longest, "the roofline")) or contender.trial is None:
             return why
-        return self._too_long(contender.trial.parts * timing.seconds_of(contender.trial.call), longest, "a part of one")
+        part, parts = contender.trial
+        seconds = timing.seconds_of(part)
+        if seconds < longest:  # the first call may have set something up
+            seconds = timing.seconds_of(part)
+        foreseen = parts * seconds
+        return f"a call takes {foreseen:.0f} s, by a part of it; {self._allows(longest)}" if foreseen > longest else ""
 
     def _too_long(self, seconds: float, longest: float, by: str) -> str:
         needed = timing.FEWEST * seconds
-        allowed = f"--scale {self.scale.name} allows {longest:.0f} s"
-        return f"{timing.FEWEST} calls take {needed:.1f} s, by {by}; {allowed}" if needed > longest else ""
+        return (
+            f"{timing.FEWEST} calls take {needed:.1f} s, by {by}; {self._allows(longest)}" if needed > longest else ""
+        )
+
+    def _allows(self, longest: float) -> str:
+        return f"--scale {self.scale.name} allows {longest:.0f} s"
 
 
 class Bench:
@@ -136,9 +148,11 @@ class Bench:
         pass_: str = "",
         shape: Shape | None = None,
         version: int = 1,
+        dtype: str = "float32",
+        device: str | None = None,
     ) -> None:
         """`title`, pass and shape make the group, `subject` is its name in it. Whoever changes what is timed, raises
-        `version`."""
+        `version`. `device` is where it runs, if not where the scale says."""
         self.benchmark.group = ", ".join(str(part) for part in (title, pass_, shape) if part)
         self.benchmark.name = subject
         self.benchmark.extra_info.update(
@@ -148,8 +162,8 @@ class Bench:
                 "subject": subject,
                 "shape": shape._asdict() if shape else {},
                 "pass": pass_,
-                "device": self.scale.device,
-                "dtype": "float32",
+                "device": device or self.scale.device,
+                "dtype": dtype,
                 "threads": torch.get_num_threads(),
             }
         )
@@ -200,6 +214,20 @@ def _without_call(found: Outcome) -> Outcome:
         if isinstance(found, Timed)
         else found
     )
+
+
+def _called(call: Callable[[], Any]) -> tuple[float, int | None]:
+    """Seconds and peak memory of one call."""
+    took: list[float] = []
+    memory = timing.peak_memory(lambda: took.append(timing.seconds_of(call)))
+    return took[0], memory
+
+
+def _let_go(wrong: Exception) -> Exception:
+    """The error with where it came from in words, so that it keeps no model alive."""
+    wrong.add_note("".join(traceback.format_exception(wrong)))
+    wrong.__context__ = wrong.__cause__ = None
+    return wrong.with_traceback(None)
 
 
 def _gone() -> NoReturn:

@@ -3,21 +3,23 @@
 All of one shape are timed in turns, in one process, so that their ratios are of the same moments.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.costs import block_headline, block_macs, config_of
 from bench.layers import contender, noise, ready
 from bench.measure import BOTH, PASSES, Bench, Contender, Outcome, Stopwatch
 from bench.scale import Shape
+from bench.test_mixers import QUERIES, attention_truth
 from diffussm.models.diffussm import Block
 from diffussm.models.dit import DiTBlock
+from diffussm.models.layers import SelfAttention
 
 HOURGLASS = 2
-PIECE = 128  # positions of the short stream
 MIXERS = {"S4D": "s4d", "a copy": "identity", "attention": "attention"}
 SHAPES = (Shape(64, 64, 128), Shape(384, 1024, 4), Shape(384, 4096, 1), Shape(1152, 1024, 1))
 WITH_ATTENTION = SHAPES[:1]
@@ -36,30 +38,39 @@ def block_inputs(shape: Shape, device: str) -> list[Tensor]:
 
 
 def diffussm_block(mixer: str, shape: Shape, pass_: str, device: str) -> Contender:
-    """With S4D, a piece of its output is compared with that of the same block whose S4D is computed by FFT."""
+    """With S4D, all that it gives is compared with the same block whose S4D is computed by plain torch; with attention,
+    that with its formula."""
     config, inputs = config_of(shape, HOURGLASS, mixer=mixer), block_inputs(shape, device)
     layer = ready(Block(config.model, "auto"), device)
-
-    def check() -> None:
-        piece = [inputs[0][:1, :PIECE], inputs[1][:1]]
-        plain = ready(Block(config.model, "fft"), device)
-        with torch.no_grad():
-            torch.testing.assert_close(layer(*piece), plain(*piece), atol=1e-4, rtol=1e-4)
-
+    plain = ready(Block(config.model, "chunked"), device) if mixer == "s4d" else None
     macs = block_macs(config, shape.batch, pass_, device)
-    timed = contender(layer, inputs, inputs[0].shape, pass_, macs, check if mixer == "s4d" else None)
+    check = attends(layer.mixer, shape, device) if isinstance(layer.mixer, SelfAttention) else None
+    timed = contender(layer, inputs, inputs[0].shape, pass_, macs, check, plain=plain)
     return timed._replace(headline=block_headline(config, shape.batch, pass_))
 
 
 def dit_block(shape: Shape, pass_: str, device: str) -> Contender:
     config = config_of(shape, kind="dit")
-    layer: nn.Module = ready(DiTBlock(shape.width, shape.heads), device)
+    layer = ready(DiTBlock(shape.width, shape.heads), device)
     inputs = [
         noise(shape.batch, shape.length, shape.width, device=device),
         noise(shape.batch, shape.width, device=device, seed=1),
     ]
     headline = block_headline(config, shape.batch, pass_)
-    return contender(layer, inputs, inputs[0].shape, pass_, headline)._replace(headline=headline)
+    timed = contender(layer, inputs, inputs[0].shape, pass_, headline, attends(layer.attn, shape, device))
+    return timed._replace(headline=headline)
+
+
+def attends(attention: SelfAttention, shape: Shape, device: str) -> Callable[[], None]:
+    """That it gives what the formula says at a few positions."""
+
+    def check() -> None:
+        u = noise(1, shape.length, shape.width, device=device)
+        with torch.no_grad():
+            found = attention(u)[:, :QUERIES]
+        torch.testing.assert_close(found.double(), attention_truth(attention, u), atol=1e-4, rtol=1e-4)
+
+    return check
 
 
 def names_at(shape: Shape) -> list[str]:

@@ -17,7 +17,7 @@ BATCH, SIDE = 256, 256
 @pytest.mark.parametrize("name", ["digits", "photos"])
 def test_training_batch(bench: Bench, name: str) -> None:
     size = bench.scale.count(BATCH)
-    bench.describe("data", f"a batch of {size} images that trains", name)
+    bench.describe("data", f"a batch of {size} images that trains", name, device="cpu")
     data, steps = training_data(name), iter(range(10**9))
 
     def check() -> None:
@@ -43,7 +43,7 @@ def files(kind: str, folder: Path, count: int) -> Pixels:
 @pytest.mark.parametrize(("kind", "count"), [("JPEG files, centre-cropped", 16), (".npz", 4096)], ids=["jpeg", "npz"])
 def test_files(bench: Bench, tmp_path: Path, kind: str, count: int) -> None:
     count = bench.scale.count(count)
-    bench.describe("data", f"reading {count} images", kind)
+    bench.describe("data", f"reading {count} images", kind, dtype="uint8", device="cpu")
     pixels = files(kind, tmp_path, count)
 
     def check() -> None:

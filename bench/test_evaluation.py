@@ -36,7 +36,9 @@ def sizes(stopwatch: Stopwatch) -> tuple[int, int]:
 
 def test_statistics(bench: Bench) -> None:
     count, size = sizes(bench.stopwatch)
-    bench.describe("evaluation", f"statistics of {count} features of {size}", "in blocks, float64")
+    bench.describe(
+        "evaluation", f"statistics of {count} features of {size}", "in blocks", dtype="float64", device="cpu"
+    )
     samples = features(count, size, 0)
 
     def check() -> None:
@@ -70,15 +72,16 @@ def in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
 @pytest.mark.parametrize("way", WAYS)
 def test_frechet_distance(bench: Bench, way: str) -> None:
     """On two cores, of 2,048 features: at least five times as fast."""
-    bench.describe("evaluation", f"Frechet distance of {sizes(bench.stopwatch)[1]} features", way)
+    bench.describe(
+        "evaluation", f"Frechet distance of {sizes(bench.stopwatch)[1]} features", way, dtype="float64", device="cpu"
+    )
     bench.keep(in_turns(bench.stopwatch), way, ["by eigenvalues"] if way == "by sqrtm" else [])
 
 
 def test_precision_and_recall(bench: Bench) -> None:
     count, size = sizes(bench.stopwatch)
-    bench.describe(
-        "evaluation", f"precision and recall of {count} and {count} features of {size}", "in blocks, float32"
-    )
+    title = f"precision and recall of {count} and {count} features of {size}"
+    bench.describe("evaluation", title, "in blocks", device="cpu")
     samples, reference = features(count, size, 0), features(count, size, 1)
 
     def check() -> None:

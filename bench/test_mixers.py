@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.costs import block_macs, config_of
 from bench.layers import contender, noise, ready
-from bench.measure import BOTH, PASSES, Bench, Trial, left_out, missing
+from bench.measure import BOTH, PASSES, Bench, Contender, Outcome, Stopwatch, Trial, left_out, missing
 from bench.scale import Shape
 from diffussm.machine import memory_gb
 from diffussm.models.layers import SelfAttention
@@ -24,6 +24,8 @@ from diffussm.ssm.selection import obstacle
 LENGTHS = (64, 256, 1024, 4096, 16384)
 STATE = 64
 PARTS = 16  # of a sequence, whose first tells how long all will take; 64 is the shortest
+LONGEST_BY_FFT = 1024
+OTHERS = ("attention", "identity")
 QUERIES = 8  # positions of attention that are computed plainly
 
 passes = pytest.mark.parametrize("pass_", PASSES)
@@ -35,48 +37,78 @@ lengths = pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_s4d(bench: Bench, backend: str, length: int, pass_: str) -> None:
     shape = bench.scale.mixer(length)
-    bench.describe("mixers", "mixer", f"S4D ({backend})", pass_, shape)
+    bench.describe("mixers", "mixer", s4d(backend), pass_, shape)
     if why := obstacle(backend, bench.scale.device):
         missing(f"S4D's backend {backend}: {why}")
-    _refuse_memory(backend, shape, pass_, bench.scale.device)
-    measure(bench, "s4d", backend, shape, pass_)
+    if why := memory_wanting(backend, shape, pass_, bench.scale.device):
+        left_out(why)
+    bench.keep(in_turns(bench.stopwatch, shape, pass_), s4d(backend))
 
 
 @passes
 @lengths
-@pytest.mark.parametrize("mixer", ["attention", "identity"])
+@pytest.mark.parametrize("mixer", OTHERS)
 def test_others(bench: Bench, mixer: str, length: int, pass_: str) -> None:
+    """Attention to each backend of S4D."""
     shape = bench.scale.mixer(length)
     bench.describe("mixers", "mixer", mixer, pass_, shape)
-    measure(bench, mixer, "auto", shape, pass_)
+    outcomes = in_turns(bench.stopwatch, shape, pass_)
+    bench.keep(outcomes, mixer, [name for name in outcomes if name not in OTHERS and mixer == "attention"])
 
 
-def measure(bench: Bench, mixer: str, backend: str, shape: Shape, pass_: str) -> None:
-    """What a mixer gives is compared with its truth on a piece of the first sample."""
-    config, device = config_of(shape, mixer=mixer), bench.scale.device
+def s4d(backend: str) -> str:
+    return f"S4D ({backend})"
+
+
+@cache
+def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcome]:
+    """All mixers of a length, so that their ratios are of the same moments."""
+    device = stopwatch.scale.device
+    run = [one for one in BACKENDS if not obstacle(one, device) and not memory_wanting(one, shape, pass_, device)]
+    contenders = {s4d(backend): s4d_contender(stopwatch, backend, shape, pass_) for backend in run}
+    contenders |= {mixer: other_contender(mixer, shape, pass_, device) for mixer in OTHERS}
+    return stopwatch.in_turns(contenders)
+
+
+def s4d_contender(stopwatch: Stopwatch, backend: str, shape: Shape, pass_: str) -> Contender:
+    """What it gives is compared with the recurrence on a few channels of the first and the last sample, and, all of
+    it, with what another backend gives."""
+    config, device = config_of(shape, mixer="s4d"), stopwatch.scale.device
     width, length, batch = shape
-    layer = ready(build_mixer(config.model, backend), device)
-    u = noise(batch, length, width, device=device)
+    layer, u = ready(build_mixer(config.model, backend), device), noise(batch, length, width, device=device)
+    other = "chunked" if backend != "chunked" else "fft" if length <= LONGEST_BY_FFT else None
 
     def check() -> None:
         with torch.no_grad():
-            found = layer(u[:1])
-        if mixer == "s4d":
-            found, expected = found[..., _ends(2 * width)], s4d_truth(shape, device)
-        elif isinstance(layer, SelfAttention):
-            found, expected = found[:, :QUERIES], attention_truth(layer, u[:1])
-        else:
-            expected = torch.cat([u[:1], u[:1]], dim=-1)
-        torch.testing.assert_close(found.double(), expected.double(), atol=1e-4, rtol=1e-4)
+            found = layer(u)[[0, -1]][..., _ends(2 * width)]
+        torch.testing.assert_close(found.double(), s4d_truth(shape, device), atol=1e-4, rtol=1e-4)
 
     macs = block_macs(config, batch, pass_, device, backend, "block.mixer")
-    timed = contender(layer, [u], (batch, length, 2 * width), pass_, macs, check)
-    if mixer != "s4d":
-        return bench.measure(timed)
+    plain = ready(build_mixer(config.model, other), device) if other else None
+    timed = contender(layer, [u], (batch, length, 2 * width), pass_, macs, check, plain=plain)
     part = max(1, length // PARTS)
     start = contender(layer, [u.detach()[:, :part].clone()], (batch, part, 2 * width), pass_, None)
-    longest = bench.scale.longest / (4 if backend == "reference" else 1)  # which nobody takes for its speed
-    return bench.measure(timed._replace(trial=Trial(start.call, PARTS)), longest)
+    longest = stopwatch.scale.longest / 4 if backend == "reference" else None  # which nobody takes for its speed
+    return timed._replace(trial=Trial(start.call, PARTS), longest=longest)
+
+
+def other_contender(mixer: str, shape: Shape, pass_: str, device: str) -> Contender:
+    """What attention gives is compared with the formula at a few positions of the first and the last sample."""
+    config = config_of(shape, mixer=mixer)
+    width, length, batch = shape
+    layer, u = ready(build_mixer(config.model, "auto"), device), noise(batch, length, width, device=device)
+
+    def check() -> None:
+        with torch.no_grad():
+            found, ends = layer(u), u[[0, -1]]
+        if isinstance(layer, SelfAttention):
+            found, expected = found[[0, -1], :QUERIES], attention_truth(layer, ends)
+        else:
+            expected = torch.cat([u, u], dim=-1)
+        torch.testing.assert_close(found.double(), expected.double(), atol=1e-4, rtol=1e-4)
+
+    macs = block_macs(config, batch, pass_, device, only=("block.mixer",))
+    return contender(layer, [u], (batch, length, 2 * width), pass_, macs, check)
 
 
 @cache
@@ -84,7 +116,7 @@ def s4d_truth(shape: Shape, device: str) -> Tensor:
     """The first channels of the layer that runs left to right, the last of the other, by the recurrence in float64."""
     layer = S4D(shape.width, STATE, bidirectional=True, backend="reference")
     ready(layer, device)
-    u = noise(shape.batch, shape.length, shape.width, device=device)[:1]
+    u = noise(shape.batch, shape.length, shape.width, device=device)[[0, -1]]
     ends = _ends(shape.width)
     p = (layer.log_dt, layer.log_decay, layer.frequency, layer.c, layer.skip)
     with torch.no_grad():
@@ -97,9 +129,9 @@ def attention_truth(layer: SelfAttention, u: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D/H)) v of the first positions, in float64."""
     heads, d = layer.heads, u.shape[-1]
     qkv = u.double() @ layer.qkv.weight.double().T + layer.qkv.bias.double()
-    q, k, v = qkv.view(1, -1, 3, heads, d // heads).permute(2, 0, 3, 1, 4)  # (1, H, L, D/H)
+    q, k, v = qkv.view(len(u), -1, 3, heads, d // heads).permute(2, 0, 3, 1, 4)  # (B, H, L, D/H)
     weights = (q[:, :, :QUERIES] @ k.mT / (d // heads) ** 0.5).softmax(-1)
-    y = (weights @ v).transpose(1, 2).flatten(2)  # (1, queries, D)
+    y = (weights @ v).transpose(1, 2).flatten(2)  # (B, queries, D)
     return y @ layer.proj.weight.double().T + layer.proj.bias.double()
 
 
@@ -107,9 +139,11 @@ def _ends(channels: int) -> list[int]:
     return [0, 1, channels - 2, channels - 1]
 
 
-def _refuse_memory(backend: str, shape: Shape, pass_: str, device: str) -> None:
-    """The plain FFT keeps complex exponents (2, D, N/2, L), what they were made of and their gradient; the recurrence,
-    for its backward pass, three such products of every position and sample, in double precision."""
+def memory_wanting(backend: str, shape: Shape, pass_: str, device: str) -> str:
+    """Why this machine has too little; "" if it has enough.
+
+    The plain FFT keeps complex exponents (2, D, N/2, L), what they were made of and their gradient; the recurrence, for
+    its backward pass, three such products of every position and sample, in double precision."""
     channels = shape.width * STATE
     kept = {
         "fft": 3 * channels * shape.length * 8,
@@ -117,5 +151,4 @@ def _refuse_memory(backend: str, shape: Shape, pass_: str, device: str) -> None:
     }
     needed = kept.get(backend, 0)
     room = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else memory_gb() * 1e9
-    if needed > room / 2:
-        left_out(f"needs {needed / 1e9:.0f} GB, this machine has {room / 1e9:.0f}")
+    return f"needs {needed / 1e9:.0f} GB, this machine has {room / 1e9:.0f}" if needed > room / 2 else ""

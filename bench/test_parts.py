@@ -69,13 +69,16 @@ def parts_of(block: Block, x: Tensor, condition: Tensor) -> tuple[dict[str, Part
 def contenders(shape: Shape, pass_: str, device: str) -> dict[str, Contender]:
     """The block last, which the parts in a row are."""
     config = config_of(shape, mixer="s4d")
-    block = ready(Block(config.model, "auto"), device)
+    block, other = (ready(Block(config.model, backend), device) for backend in ("auto", "chunked"))
     x = noise(shape.batch, shape.length // config.model.hourglass, shape.width, device=device)
     condition = noise(shape.batch, shape.width, device=device, seed=1)
     parts, in_a_row = parts_of(block, x, condition)
 
+    @cache
     def check() -> None:
-        torch.testing.assert_close(block(x, condition), in_a_row)
+        """Of each part: all in a row give what the block gives."""
+        with torch.no_grad():
+            torch.testing.assert_close(block(x, condition), in_a_row)
 
     def of(part: Part) -> Contender:
         with torch.no_grad():
@@ -83,10 +86,11 @@ def contenders(shape: Shape, pass_: str, device: str) -> dict[str, Contender]:
         layers: list[nn.Module] = [block.get_submodule(name) for name in part.layers]
         macs = block_macs(config, shape.batch, pass_, device, only=tuple(f"block.{name}" for name in part.layers))
         inputs = [tensor.clone() for tensor in part.inputs]
-        return contender(part.call, inputs, outputs, pass_, macs, layers=layers)
+        plain = other.mixer if part.call is block.mixer else None
+        return contender(part.call, inputs, outputs, pass_, macs, check, layers, plain)
 
     macs = block_macs(config, shape.batch, pass_, device)
-    whole = contender(block, [x.clone(), condition.clone()], x.shape, pass_, macs, check)
+    whole = contender(block, [x.clone(), condition.clone()], x.shape, pass_, macs, check, plain=other)
     return {**{name: of(part) for name, part in parts.items()}, WHOLE: whole}
 
 

@@ -35,7 +35,7 @@ def grid(kind: str, folder: Path, seeds: int) -> str:
 def test_plan(bench: Bench, tmp_path: Path, kind: str) -> None:
     seeds = 2 if bench.scale.tiny else 30
     runs = 9 if kind == "hourglass_vs_patch" else RATES * seeds
-    bench.describe("planning", f"plan of {runs} runs", kind)
+    bench.describe("planning", f"plan of {runs} runs", kind, dtype="", device="cpu")
     name = grid(kind, tmp_path, seeds)
 
     def plan() -> int:

@@ -1,18 +1,25 @@
 """The guards of the benchmarks: what is wrong, impossible, missing or too slow reports no time, and is shown."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from bench.measure import Contender, LeftOut, Stopwatch, Timed, Trial
+import bench.test_mixers as test_mixers
+from bench.layers import contender
+from bench.measure import BOTH, FORWARD, Contender, LeftOut, Stopwatch, Timed, Trial
 from bench.peaks import Impossible, Peaks
-from bench.scale import Scale
+from bench.scale import Scale, Shape, scale
+from diffussm.ssm.chunked import ChunkedConvolution
 
 ROOT = Path(__file__).parents[1]
 MADE_UP = """
@@ -187,13 +194,14 @@ def stopwatch() -> Stopwatch:
 
 
 def test_what_takes_too_long_is_left_out(stopwatch: Stopwatch) -> None:
-    """By the roofline, by a part of it, or by its first call; the rest is timed."""
+    """By the roofline, by a part of it, or by its calls; the rest is timed."""
     calls: list[str] = []
     outcomes = stopwatch.in_turns(
         {
             "by the roofline": Contender(lambda: calls.append("roofline"), macs=51_000),
-            "by a part of one": Contender(lambda: calls.append("part"), trial=Trial(lambda: time.sleep(0.02), 4)),
-            "by half the first": Contender(lambda: time.sleep(0.15)),
+            "by a part of it": Contender(lambda: calls.append("part"), trial=Trial(lambda: time.sleep(0.1), 4)),
+            "by half the first": Contender(lambda: time.sleep(0.35)),
+            "by the second": Contender(lambda: time.sleep(0.12)),
             "short": Contender(lambda: calls.append("short"), macs=0),
         }
     )
@@ -203,6 +211,87 @@ def test_what_takes_too_long_is_left_out(stopwatch: Stopwatch) -> None:
         assert words in found.reason
         assert "--scale small allows 0 s" in found.reason
     assert set(calls) == {"short"}
+
+
+def test_what_only_starts_slowly_is_timed(stopwatch: Stopwatch) -> None:
+    def started_by(seconds: float) -> Callable[[], None]:
+        waits = iter([seconds])
+        return lambda: time.sleep(next(waits, 0.001))
+
+    outcomes = stopwatch.in_turns(
+        {
+            "call": Contender(started_by(0.2)),
+            "part": Contender(lambda: None, trial=Trial(started_by(0.2), 4)),
+            "allowed more": Contender(lambda: time.sleep(0.1), longest=2.0),
+        }
+    )
+    assert [type(found) for found in outcomes.values()] == [Timed] * 3
+
+
+def test_an_error_keeps_no_model_alive(stopwatch: Stopwatch) -> None:
+    model = torch.nn.Linear(2, 2)
+    gone = weakref.ref(model)
+
+    def contender(layer: torch.nn.Module) -> Contender:
+        return Contender(lambda: layer(torch.ones(3)))
+
+    wrong = stopwatch.in_turns({"wrong": contender(model)})["wrong"]
+    del model
+    assert isinstance(wrong, RuntimeError)
+    assert "in in_turns" not in str(wrong)
+    assert any("layer(torch.ones(3))" in note for note in wrong.__notes__)
+    gc.collect()
+    assert gone() is None
+
+
+class Attentive(torch.nn.Module):
+    """With a gradient that is `factor` times its own."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.inner, self.factor = torch.nn.Linear(4, 4), factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.inner(x).softmax(-1)
+        return y * self.factor + (y * (1 - self.factor)).detach()
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.0, 0.9, -1.0])
+def test_a_gradient_is_held_against_what_is_nearby(factor: float, stopwatch: Stopwatch) -> None:
+    torch.manual_seed(0)
+    layer = Attentive(factor)
+    before = [parameter.detach().clone() for parameter in layer.parameters()]
+    found = stopwatch.in_turns({"": contender(layer, [torch.randn(8, 4)], (8, 4), BOTH, None)})[""]
+    assert isinstance(found, Timed if factor == 1 else AssertionError), found
+    assert all(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
+
+
+def test_all_of_a_mixer_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples between the first and the last, and gradients of a backend."""
+    stopwatch, shape = Stopwatch(scale("tiny"), lambda: KnownPeaks("cpu")), Shape(32, 24, 4)
+
+    def timed(name: str, made: Callable[..., Any], pass_: str) -> dict[str, bool]:
+        monkeypatch.setattr(ChunkedConvolution, name, staticmethod(made))
+        test_mixers.in_turns.cache_clear()
+        outcomes = test_mixers.in_turns(stopwatch, shape, pass_)
+        monkeypatch.undo()
+        test_mixers.in_turns.cache_clear()
+        return {mixer: isinstance(found, Timed) for mixer, found in outcomes.items()}
+
+    forward, backward = ChunkedConvolution.forward, ChunkedConvolution.backward
+
+    def spoiled(*arguments: Any) -> torch.Tensor:
+        y = forward(*arguments)
+        y[1:3] = 7
+        return y
+
+    def none(*arguments: Any) -> tuple[Any, ...]:
+        return tuple(0 * one if one is not None else None for one in backward(*arguments))
+
+    assert all(timed("forward", forward, FORWARD).values())
+    assert not timed("forward", spoiled, FORWARD)["S4D (chunked)"]
+    assert all(timed("backward", backward, BOTH).values())
+    assert not timed("backward", none, BOTH)["S4D (chunked)"]
 
 
 def test_one_that_is_wrong_takes_no_other_with_it(stopwatch: Stopwatch) -> None:
