@@ -245,3 +245,14 @@ def test_autocast_leaves_the_mixer_in_float32() -> None:
         y = made(u.bfloat16())
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, made(u.bfloat16().float()))
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("length", [64, 256])
+def test_autocast_leaves_gradients_in_float32(backend: str, length: int) -> None:
+    made, (u, dy) = layer(8, 8, True, backend), sequences(length, 8)
+    expected = outputs_and_gradients(made, u, dy)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = outputs_and_gradients(made, u, dy)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from diffussm.ssm.choice import chunk_length
-from diffussm.ssm.parameters import S4DParameters, discretise
+from diffussm.ssm.parameters import S4DParameters, discretise, without_autocast
 
 BLOCK = 96  # channels at a time
 
@@ -88,30 +88,36 @@ class ChunkedConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None, None]:
-        x, c = ctx.saved_tensors
-        width, _, chunk = x.shape
-        g = _channels_first(dy).view(2, *x.shape)  # (2, D, B n, C)
-        dx, dz, dc, dskip = torch.empty_like(x), torch.empty_like(c), torch.empty_like(c), x.new_empty(2, width)
-        for d, tables, states in ctx.blocks:
-            for layer, reverse in enumerate((False, ctx.bidirectional)):
-                table, state, gd = tables[layer], states[layer], g[layer, d]
-                if layer == 0:
-                    torch.bmm(gd, table.toeplitz.mT, out=dx[d])
-                else:
-                    dx[d].baddbmm_(gd, table.toeplitz.mT)
-                dk = _diagonal_sums(x[d], gd, reverse)  # (d, C)
-                gradients = _through_kernel(dk, table.powers)
-                if state is not None:
-                    carry = table.powers[:, chunk]
-                    ds = _carry(torch.bmm(gd, table.outward), carry, ctx.batch, not reverse, adjoint=True)
-                    dx[d].baddbmm_(ds, table.inward.mT)
-                    dw = _conjugate_(_ordered(torch.bmm(gd.mT, state), reverse))
-                    dv = _ordered(torch.bmm(x[d].mT, ds), not reverse)
-                    gradients += _through_state(dw, dv, (_complex(state).conj() * _complex(ds)).sum(1), table.powers)
-                of_c, moment, of_z = gradients.to(c.dtype).unbind(1)
-                dskip[layer, d], dc[layer, d] = dk[:, 0], of_c
-                dz[layer, d] = moment * c[layer, d].conj() + of_z
-        return _channels_last(dx.view(width, -1), ctx.batch), dz, dc, dskip, None, None
+        with without_autocast(dy.device.type):  # which may surround a backward pass too
+            return *_gradients(ctx, dy), None, None
+
+
+def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """With respect to u, z, c and skip."""
+    x, c = ctx.saved_tensors
+    width, _, chunk = x.shape
+    g = _channels_first(dy).view(2, *x.shape)  # (2, D, B n, C)
+    dx, dz, dc, dskip = torch.empty_like(x), torch.empty_like(c), torch.empty_like(c), x.new_empty(2, width)
+    for d, tables, states in ctx.blocks:
+        for layer, reverse in enumerate((False, ctx.bidirectional)):
+            table, state, gd = tables[layer], states[layer], g[layer, d]
+            if layer == 0:
+                torch.bmm(gd, table.toeplitz.mT, out=dx[d])
+            else:
+                dx[d].baddbmm_(gd, table.toeplitz.mT)
+            dk = _diagonal_sums(x[d], gd, reverse)  # (d, C)
+            gradients = _through_kernel(dk, table.powers)
+            if state is not None:
+                carry = table.powers[:, chunk]
+                ds = _carry(torch.bmm(gd, table.outward), carry, ctx.batch, not reverse, adjoint=True)
+                dx[d].baddbmm_(ds, table.inward.mT)
+                dw = _conjugate_(_ordered(torch.bmm(gd.mT, state), reverse))
+                dv = _ordered(torch.bmm(x[d].mT, ds), not reverse)
+                gradients += _through_state(dw, dv, (_complex(state).conj() * _complex(ds)).sum(1), table.powers)
+            of_c, moment, of_z = gradients.to(c.dtype).unbind(1)
+            dskip[layer, d], dc[layer, d] = dk[:, 0], of_c
+            dz[layer, d] = moment * c[layer, d].conj() + of_z
+    return _channels_last(dx.view(width, -1), ctx.batch), dz, dc, dskip
 
 
 def _tables(z: Tensor, c: Tensor, skip: Tensor, chunk: int, reverse: bool, carried: bool) -> _Tables:

@@ -5,7 +5,8 @@ B is folded into C), discretised by zero-order hold with the step dt: x_l = exp(
 The convolution kernel is K_l = Re(sum_n c_n exp(l z_n)), z = dt A, c = 2 C (exp(z) - 1)/A.
 """
 
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,12 @@ class S4DParameters(NamedTuple):
     frequency: Tensor  # (2, D, N/2)
     c: Tensor  # (2, D, N/2, 2): real and imaginary part
     skip: Tensor  # (2, D)
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """In it torch computes in the precision of its tensors: exponents do not bear bfloat16."""
+    known = torch.amp.is_autocast_available(device)  # not on meta tensors, by which costs are counted
+    return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def discretise(p: S4DParameters) -> tuple[Tensor, Tensor]:

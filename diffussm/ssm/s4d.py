@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from diffussm.ssm import chunked, fft, reference
 from diffussm.ssm.choice import PORTABLE
 from diffussm.ssm.compiled import convolution
-from diffussm.ssm.parameters import S4DParameters
+from diffussm.ssm.parameters import S4DParameters, without_autocast
 from diffussm.ssm.selection import select
 
 BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
@@ -83,9 +82,7 @@ class S4D(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         u = u.to(self.skip.dtype)
         parameters = S4DParameters(self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
-        device = u.device.type
-        known = torch.amp.is_autocast_available(device)  # not on meta tensors, by which costs are counted
-        with torch.autocast(device, enabled=False) if known else nullcontext():  # exponents do not bear bfloat16
+        with without_autocast(u.device.type):
             return BACKENDS[self._backend(u)](parameters, u, self.bidirectional)
 
     def _backend(self, u: Tensor) -> str:
