@@ -247,6 +247,22 @@ def test_autocast_leaves_the_mixer_in_float32() -> None:
     torch.testing.assert_close(y, made(u.bfloat16().float()))
 
 
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize("length", [64, 256])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_layer_in_half_precision_computes_in_float32(backend: str, length: int, dtype: torch.dtype) -> None:
+    u, dy = (sequence.to(dtype) for sequence in sequences(length, 8))
+    made = layer(8, 8, True, backend).to(dtype)
+    found = outputs_and_gradients(made, u, dy)
+    expected = outputs_and_gradients(made.float(), u.float(), dy.float())
+    for name, value in found.items():
+        assert value.dtype == dtype
+        rounding = torch.finfo(dtype).eps
+        torch.testing.assert_close(
+            value.float(), expected[name], rtol=rounding, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
 @pytest.mark.parametrize("backend", sorted(BACKENDS))
 @pytest.mark.parametrize("length", [64, 256])
 def test_autocast_leaves_gradients_in_float32(backend: str, length: int) -> None:

@@ -21,7 +21,9 @@ BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
 
 
 class S4D(nn.Module):
-    """Two S4D layers side by side, outputs concatenated: u (B, L, D) -> y (B, L, 2D).
+    """Two S4D layers side by side, outputs concatenated: u (B, L, D) -> y (B, L, 2D), in the parameters' precision.
+
+    It computes in that precision, or in float32 if it is a lower one.
 
     `bidirectional`: the second layer runs right to left, and both see the present position; else both run left to
     right. `state` is N, the real dimension: N/2 conjugate pairs are stored. Initial values as the reference `s4d.py`
@@ -80,10 +82,12 @@ class S4D(nn.Module):
         return [name for name, _ in self.named_parameters()]
 
     def forward(self, u: Tensor) -> Tensor:
-        u = u.to(self.skip.dtype)
-        parameters = S4DParameters(self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
+        kept = self.skip.dtype
+        computed = torch.promote_types(kept, torch.float32)  # exponents do not bear half precision either
+        stored = (self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
+        u, p = u.to(computed), S4DParameters(*(parameter.to(computed) for parameter in stored))
         with without_autocast(u.device.type):
-            return BACKENDS[self._backend(u)](parameters, u, self.bidirectional)
+            return BACKENDS[self._backend(u)](p, u, self.bidirectional).to(kept)
 
     def _backend(self, u: Tensor) -> str:
         """Of this layer for such an input: only plain torch can be traced, and computes in other precisions."""
