@@ -3,6 +3,7 @@
 import cmath
 import itertools
 import math
+import re
 from collections.abc import Callable
 from functools import cache
 
@@ -245,6 +246,13 @@ def test_autocast_leaves_the_mixer_in_float32() -> None:
         y = made(u.bfloat16())
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, made(u.bfloat16().float()))
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize("shape", [(0, 64, 8), (2, 0, 8), (2, 64, 0), (64, 8)])
+def test_input_that_is_empty_or_flat_is_refused(backend: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"u has shape {shape}; needed: (B, L, D), none of them 0")):
+        layer(8, 8, True, backend)(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])

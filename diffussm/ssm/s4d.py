@@ -82,6 +82,8 @@ class S4D(nn.Module):
         return [name for name, _ in self.named_parameters()]
 
     def forward(self, u: Tensor) -> Tensor:
+        if not _traced() and (u.dim() != 3 or 0 in u.shape):
+            raise ValueError(f"u has shape {tuple(u.shape)}; needed: (B, L, D), none of them 0")
         kept = self.skip.dtype
         computed = torch.promote_types(kept, torch.float32)  # exponents do not bear half precision either
         stored = (self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
@@ -91,7 +93,10 @@ class S4D(nn.Module):
 
     def _backend(self, u: Tensor) -> str:
         """Of this layer for such an input: only plain torch can be traced, and computes in other precisions."""
-        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
-        if traced or not all(map(convolution.computable, (u, self.skip))):
+        if _traced() or not all(map(convolution.computable, (u, self.skip))):
             return PORTABLE if self.backend in ("auto", "compiled") else self.backend
         return select(self.backend, u.device.type, u.shape[2], u.shape[1])
+
+
+def _traced() -> bool:
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
