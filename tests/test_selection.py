@@ -85,12 +85,35 @@ def test_a_table_of_ones_own(
         found = selection.table()
         assert {(row.width, row.length, row.batch) for row in found} == {(8, 16, 5), (8, 40, 2)}
         assert {row.backend for row in found} == {"fft", "chunked", "compiled"}
-        selection.tuned().write_text("of something else\n1\n")
-        selection.table.cache_clear()
-        assert selection.table() == selection.read(selection.SHIPPED)
         tune.write(found, selection.tuned())
         monkeypatch.setattr(selection, "processor", lambda: "another machine")
         selection.table.cache_clear()
+        assert selection.table() == selection.read(selection.SHIPPED)
+    finally:
+        selection.table.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "of something else\n1\n",
+        "{header}\ncpu,here,2,0,64,1,fft,1.0\n",
+        "{header}\ncpu,here,2,64,64,-1,fft,1.0\n",
+        "{header}\ncpu,here,2,64,64,1,fft,nan\n",
+        "{header}\ncpu,here,2,64,64,1,fft,inf\n",
+        "{header}\ncpu,here,2,64,64,1,fft,-1\n",
+        "{header}\ncpu,here,2,64,64,1,fft,1.0\ncpu,here,2,64,64,1,chunked\n",
+        "{header}\ncpu,here,2,64,64,1,fft,1.0\ncpu,here,2,64\n",
+        "{header}\ncpu,here,2,64,64,1,fft," + "1" * 200_000 + "\n",
+    ],
+)
+def test_a_spoiled_table_of_ones_own_is_none(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(selection, "processor", lambda: "here")
+    selection.tuned().parent.mkdir()
+    selection.tuned().write_text(text.format(header=",".join(selection.Measured._fields)))
+    selection.table.cache_clear()
+    try:
         assert selection.table() == selection.read(selection.SHIPPED)
     finally:
         selection.table.cache_clear()

@@ -16,6 +16,7 @@ from diffussm.ssm.choice import BACKEND_NAMES, PORTABLE
 from diffussm.ssm.compiled import convolution
 
 SHIPPED = Path(__file__).with_name("measured.csv")
+SPOILED = (KeyError, TypeError, ValueError, csv.Error)  # what `read` raises
 
 
 class Measured(NamedTuple):
@@ -65,7 +66,7 @@ def table() -> list[Measured]:
     """The user's own, of the devices that it has, if it was made on this kind of processor; else the one that ships."""
     try:
         own = [row for row in read(tuned()) if row.processor == processor()]
-    except (OSError, RuntimeError, KeyError, ValueError):  # none, not ours to read, no home, or not such a table
+    except (OSError, RuntimeError, *SPOILED):  # none, not ours to read, no home, or not such a table
         own = []
     measured = {row.device for row in own}
     return own + [row for row in read(SHIPPED) if row.device not in measured]
@@ -77,18 +78,23 @@ def tuned() -> Path:
 
 
 def read(path: Path) -> list[Measured]:
+    """Rows of the backends that there are; one of `SPOILED` if any row lacks a column or a positive number."""
     with path.open(newline="") as file:
-        return [
-            Measured(
-                row["device"],
-                row["processor"],
-                int(row["threads"]),
-                int(row["width"]),
-                int(row["length"]),
-                int(row["batch"]),
-                row["backend"],
-                float(row["seconds"]),
-            )
-            for row in csv.DictReader(file)
-            if row["backend"] in BACKEND_NAMES
-        ]
+        rows = [_measured(row) for row in csv.DictReader(file)]
+    return [row for row in rows if row.backend in BACKEND_NAMES]
+
+
+def _measured(row: dict[str, str]) -> Measured:
+    numbers = {name: row[name] for name in ("threads", "width", "length", "batch", "seconds")}
+    if not all(0 < float(number) < math.inf for number in numbers.values()):
+        raise ValueError(f"not all positive numbers: {numbers}")
+    return Measured(
+        row["device"],
+        row["processor"],
+        int(row["threads"]),
+        int(row["width"]),
+        int(row["length"]),
+        int(row["batch"]),
+        row["backend"],
+        float(row["seconds"]),
+    )
