@@ -3,8 +3,10 @@
     python bench/compare.py runs/bench/OLD.json runs/bench/NEW.json
 
 Each benchmark's rounds by the Mann-Whitney test, two-sided, its p-values corrected over all benchmarks by Holm's
-method: the chance that any difference is found where there is none is at most 5 %. What is timed differently (another
-`version`) is not compared, nor are runs of different machines.
+method. The test is about these two sessions, not about the code: the rounds of a session are not independent, and a
+machine drifts between sessions, so that two of one commit differ too. As the control stand the measured peaks, which no
+change of the code moves: what differs no more than they do is within the drift. Small effects need several sessions.
+What is timed differently (another `version`) is not compared, nor are runs of different machines.
 """
 
 import argparse
@@ -24,6 +26,9 @@ from diffussm.errors import Parser, UserError, exit_code
 
 ALPHA = 0.05
 MACHINE = ("processor", "cores", "threads", "gpu", "torch")
+FIELDS = {"benchmarks", "machine_info", "peaks", "scale", "without_time"}
+PEAKS = {"matmul": "macs_per_second", "copy": "bytes_per_second"}
+FASTER, SLOWER, DRIFT, SAME = VERDICTS = ("faster", "slower", "within the drift", "no difference")
 Key = tuple[str, str]  # group and name
 
 
@@ -47,6 +52,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], force: bool = False)
     both = [key for key in before if key in after and _version(before[key]) == _version(after[key])]
     raw = [_p(_seconds(before[key]), _seconds(after[key])) for key in both]
     corrected = dict(zip(both, holm(raw), strict=True))
+    drift = max(abs(math.log(ratio)) for ratio in control(old, new).values())
     rows = []
     for key in dict.fromkeys([*before, *after]):
         if key not in after or key not in before:
@@ -58,8 +64,13 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], force: bool = False)
             a, b = _seconds(before[key]), _seconds(after[key])
             ratio, p = statistics.median(b) / statistics.median(a), corrected[key]
             can_tell = _least_p(len(a), len(b)) * len(both) < ALPHA
-            rows.append(Row(*key, _verdict(ratio, p), ratio, p, can_tell))
+            rows.append(Row(*key, _verdict(ratio, p, drift), ratio, p, can_tell))
     return rows
+
+
+def control(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, float]:
+    """Ratios of the measured peaks, new to old."""
+    return {name: new["peaks"][name][rate] / old["peaks"][name][rate] for name, rate in PEAKS.items()}
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -72,8 +83,8 @@ def holm(p: Sequence[float]) -> list[float]:
     return out
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Text, group by group."""
+def table(rows: Sequence[Row], peaks: Mapping[str, float]) -> str:
+    """Text, group by group; peaks: as `control`."""
     width = max(len(row.name) for row in rows)
     lines: list[str] = []
     for group in dict.fromkeys(row.group for row in rows):
@@ -82,10 +93,17 @@ def table(rows: Sequence[Row]) -> str:
             numbers = "" if row.ratio is None or row.p is None else f"{row.ratio:6.3f}  p = {row.p:<7.2g}"
             few = "" if row.can_tell else "  (too few rounds to tell)"
             lines.append(f"  {row.name:{width}}  {numbers:21}  {row.verdict}{few}")
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("faster", "slower", "no difference")}
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
     compared = sum(counts.values())
-    lines += ["", ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; {compared} compared"]
-    lines.append(f"Ratios of medians, new to old; p by Mann-Whitney, corrected by Holm over {compared}, level {ALPHA}.")
+    said = ", ".join(f"{name} peak {ratio:.2f}" for name, ratio in peaks.items())
+    lines += [
+        "",
+        ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; {compared} compared",
+        f"Control: {said} of the old run's; ratios no further from 1 than these are within the drift.",
+        f"Ratios of medians, new to old; p by Mann-Whitney, corrected by Holm over {compared}, level {ALPHA}.",
+        "The test is about these two sessions: the rounds of a session are not independent and a machine drifts, so "
+        "small effects need several sessions.",
+    ]
     return "\n".join(lines[1:])
 
 
@@ -96,7 +114,7 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file") from None
     except (ValueError, IsADirectoryError) as error:
         raise UserError(f"{path}: is no stored run of the benchmarks ({error})") from None
-    if not isinstance(stored, dict) or not {"benchmarks", "machine_info", "scale", "without_time"} <= stored.keys():
+    if not isinstance(stored, dict) or not stored.keys() >= FIELDS:
         raise UserError(
             f"{path}: is no stored run of the benchmarks; allowed: what `pytest bench/ --benchmark-only` keeps"
         )
@@ -109,10 +127,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("new", type=Path)
     parser.add_argument("--force", action="store_true", help="although the machines differ")
     options: argparse.Namespace = parser.parse_args(arguments)
-    rows = compare(load(options.old), load(options.new), options.force)
+    old, new = load(options.old), load(options.new)
+    rows = compare(old, new, options.force)
     if not rows:
         raise UserError("neither run has a benchmark")
-    print(table(rows))
+    print(table(rows, control(old, new)))
     return 0
 
 
@@ -150,10 +169,12 @@ def _least_p(n: int, m: int) -> float:
     return 2 / math.comb(n + m, n)
 
 
-def _verdict(ratio: float, p: float) -> str:
+def _verdict(ratio: float, p: float, drift: float) -> str:
     if p >= ALPHA:
-        return "no difference"
-    return "faster" if ratio < 1 else "slower"
+        return SAME
+    if abs(math.log(ratio)) <= drift:
+        return DRIFT
+    return FASTER if ratio < 1 else SLOWER
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from diffussm.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 MACHINE = {"processor": "P", "cores": 2, "threads": 2, "gpu": None, "torch": "2.11"}
+PEAKS = {"matmul": {"macs_per_second": 6e10}, "copy": {"bytes_per_second": 2e10}}
 Times = dict[str, Sequence[float]]
 
 
@@ -29,7 +30,13 @@ def run(times: Times, version: int = 1, **machine: Any) -> dict[str, Any]:
         {"group": "mixers", "name": name, "stats": {"data": list(data)}, "extra_info": {"version": version}}
         for name, data in times.items()
     ]
-    return {"machine_info": {**MACHINE, **machine}, "scale": "small", "benchmarks": benchmarks, "without_time": []}
+    return {
+        "machine_info": {**MACHINE, **machine},
+        "scale": "small",
+        "benchmarks": benchmarks,
+        "peaks": PEAKS,
+        "without_time": [],
+    }
 
 
 def verdicts(rows: Sequence[compare.Row]) -> dict[str, str]:
@@ -74,6 +81,20 @@ def test_holm() -> None:
     assert compare.holm([]) == []
 
 
+def test_what_differs_no_more_than_the_peaks_is_within_the_drift() -> None:
+    """Up or down, whichever way the peaks went; and it is said."""
+    old = run({"up": seconds(10, seed=1), "down": seconds(10, seed=2), "double": seconds(10, seed=3)})
+    new = run({"up": seconds(10, 0.12, 4), "down": seconds(10, 0.085, 5), "double": seconds(10, 0.2, 6)})
+    new["peaks"] = {"matmul": {"macs_per_second": 6.3e10}, "copy": {"bytes_per_second": 1.5e10}}
+    rows = compare.compare(old, new)
+    assert verdicts(rows) == {"up": "within the drift", "down": "within the drift", "double": "slower"}
+    told = compare.table(rows, compare.control(old, new)).splitlines()
+    assert told[-4] == "0 faster, 1 slower, 2 within the drift, 0 no difference; 3 compared"
+    assert told[-3].startswith("Control: matmul peak 1.05, copy peak 0.75 of the old run's")
+    assert told[-1].startswith("The test is about these two sessions")
+    assert told[-1].endswith("small effects need several sessions.")
+
+
 def test_versions_and_lone_benchmarks_are_shown_and_not_compared() -> None:
     old, new = (
         run({"both": seconds(9), "gone": seconds(9)}),
@@ -94,7 +115,7 @@ def test_too_few_rounds_are_said() -> None:
     slower = {name: [2 * second for second in data] for name, data in times.items()}
     rows = compare.compare(run(times), run(slower))
     assert {row.verdict for row in rows} == {"no difference"}
-    assert "(too few rounds to tell)" in compare.table(rows)
+    assert "(too few rounds to tell)" in compare.table(rows, {})
     assert all(row.can_tell for row in compare.compare(run({"one": times["0"]}), run({"one": slower["0"]})))
 
 
@@ -124,7 +145,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("mixers\n  fft")
     assert "slower" in done.stdout
-    assert "0 faster, 1 slower, 0 no difference; 1 compared" in done.stdout
+    assert "0 faster, 1 slower, 0 within the drift, 0 no difference; 1 compared" in done.stdout
     (tmp_path / "empty.json").write_text("{}")
     for name, words in {"empty.json": "is no stored run", "none.json": "no such file"}.items():
         refused = typed("old.json", name)
