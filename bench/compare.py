@@ -28,7 +28,8 @@ ALPHA = 0.05
 MACHINE = ("processor", "cores", "threads", "gpu", "torch")
 FIELDS = {"benchmarks", "machine_info", "peaks", "scale", "without_time"}
 PEAKS = {"matmul": "macs_per_second", "copy": "bytes_per_second"}
-FASTER, SLOWER, DRIFT, SAME = VERDICTS = ("faster", "slower", "within the drift", "no difference")
+FASTER, SLOWER, DRIFT, SAME, UNTOLD = "faster", "slower", "within the drift", "no difference", "cannot tell"
+VERDICTS = (FASTER, SLOWER, DRIFT, SAME, UNTOLD)
 Key = tuple[str, str]  # group and name
 
 
@@ -40,7 +41,6 @@ class Row(NamedTuple):
     verdict: str
     ratio: float | None = None  # of medians, new to old
     p: float | None = None
-    can_tell: bool = True  # rounds enough to find any difference among so many benchmarks
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], force: bool = False) -> list[Row]:
@@ -63,8 +63,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], force: bool = False)
         else:
             a, b = _seconds(before[key]), _seconds(after[key])
             ratio, p = statistics.median(b) / statistics.median(a), corrected[key]
-            can_tell = _least_p(len(a), len(b)) * len(both) < ALPHA
-            rows.append(Row(*key, _verdict(ratio, p, drift), ratio, p, can_tell))
+            can_tell = _least_p(a, b) * len(both) < ALPHA  # rounds enough among so many benchmarks
+            rows.append(Row(*key, _verdict(ratio, p, drift, can_tell), ratio, p))
     return rows
 
 
@@ -91,7 +91,7 @@ def table(rows: Sequence[Row], peaks: Mapping[str, float]) -> str:
         lines += ["", group]
         for row in (row for row in rows if row.group == group):
             numbers = "" if row.ratio is None or row.p is None else f"{row.ratio:6.3f}  p = {row.p:<7.2g}"
-            few = "" if row.can_tell else "  (too few rounds to tell)"
+            few = "  (too few rounds for so many benchmarks)" if row.verdict == UNTOLD else ""
             lines.append(f"  {row.name:{width}}  {numbers:21}  {row.verdict}{few}")
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
     compared = sum(counts.values())
@@ -161,17 +161,26 @@ def _seconds(benchmark: Mapping[str, Any]) -> list[float]:
 
 
 def _p(a: Sequence[float], b: Sequence[float]) -> float:
-    return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)
+    return _p_by(_method(a, b), a, b)
 
 
-def _least_p(n: int, m: int) -> float:
-    """Of samples that do not overlap at all."""
-    return 2 / math.comb(n + m, n)
+def _least_p(a: Sequence[float], b: Sequence[float]) -> float:
+    """Of as many rounds that do not overlap at all, by the same method."""
+    return _p_by(_method(a, b), range(len(a)), range(len(a), len(a) + len(b)))
 
 
-def _verdict(ratio: float, p: float, drift: float) -> str:
+def _method(a: Sequence[float], b: Sequence[float]) -> str:
+    """The exact distribution holds where no two times are equal."""
+    return "exact" if len({*a, *b}) == len(a) + len(b) else "asymptotic"
+
+
+def _p_by(method: str, a: Sequence[float], b: Sequence[float]) -> float:
+    return float(mannwhitneyu(a, b, alternative="two-sided", method=method).pvalue)
+
+
+def _verdict(ratio: float, p: float, drift: float, can_tell: bool) -> str:
     if p >= ALPHA:
-        return SAME
+        return SAME if can_tell else UNTOLD
     if abs(math.log(ratio)) <= drift:
         return DRIFT
     return FASTER if ratio < 1 else SLOWER

@@ -89,7 +89,7 @@ def test_what_differs_no_more_than_the_peaks_is_within_the_drift() -> None:
     rows = compare.compare(old, new)
     assert verdicts(rows) == {"up": "within the drift", "down": "within the drift", "double": "slower"}
     told = compare.table(rows, compare.control(old, new)).splitlines()
-    assert told[-4] == "0 faster, 1 slower, 2 within the drift, 0 no difference; 3 compared"
+    assert told[-4] == "0 faster, 1 slower, 2 within the drift, 0 no difference, 0 cannot tell; 3 compared"
     assert told[-3].startswith("Control: matmul peak 1.05, copy peak 0.75 of the old run's")
     assert told[-1].startswith("The test is about these two sessions")
     assert told[-1].endswith("small effects need several sessions.")
@@ -114,9 +114,24 @@ def test_too_few_rounds_are_said() -> None:
     times = {str(n): seconds(6, seed=n) for n in range(25)}
     slower = {name: [2 * second for second in data] for name, data in times.items()}
     rows = compare.compare(run(times), run(slower))
-    assert {row.verdict for row in rows} == {"no difference"}
-    assert "(too few rounds to tell)" in compare.table(rows, {})
-    assert all(row.can_tell for row in compare.compare(run({"one": times["0"]}), run({"one": slower["0"]})))
+    assert {row.verdict for row in rows} == {"cannot tell"}
+    told = compare.table(rows, {})
+    assert "cannot tell  (too few rounds for so many benchmarks)" in told
+    assert "0 no difference, 25 cannot tell; 25 compared" in told
+    assert verdicts(compare.compare(run({"one": times["0"]}), run({"one": slower["0"]}))) == {"one": "slower"}
+
+
+def test_nine_rounds_find_one_among_a_hundred_and_fifty() -> None:
+    """By the exact distribution; the asymptotic, where times are equal, cannot tell of any."""
+    times = {str(n): seconds(9, seed=n) for n in range(150)}
+    again = {str(n): seconds(9, 1.0 if n == 40 else 0.1, seed=1000 + n) for n in range(150)}
+    found = verdicts(compare.compare(run(times), run(again)))
+    assert found.pop("40") == "slower"
+    assert set(found.values()) == {"no difference"}
+    again["40"][1] = again["40"][0]
+    again["41"][1] = again["41"][0]
+    found = verdicts(compare.compare(run(times), run(again)))
+    assert (found["40"], found["41"], found["42"]) == ("cannot tell", "cannot tell", "no difference")
 
 
 @pytest.mark.parametrize("field", MACHINE)
@@ -145,7 +160,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("mixers\n  fft")
     assert "slower" in done.stdout
-    assert "0 faster, 1 slower, 0 within the drift, 0 no difference; 1 compared" in done.stdout
+    assert "0 faster, 1 slower, 0 within the drift, 0 no difference, 0 cannot tell; 1 compared" in done.stdout
     (tmp_path / "empty.json").write_text("{}")
     for name, words in {"empty.json": "is no stored run", "none.json": "no such file"}.items():
         refused = typed("old.json", name)
