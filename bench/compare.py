@@ -6,7 +6,7 @@ Each benchmark's rounds by the Mann-Whitney test, two-sided, its p-values correc
 method. The test is about these two sessions, not about the code: the rounds of a session are not independent, and a
 machine drifts between sessions, so that two of one commit differ too. As the control stand the measured peaks, which no
 change of the code moves: what differs no more than they do is within the drift. Small effects need several sessions.
-What is timed differently (another `version`) is not compared, nor are runs of different machines.
+What is timed differently (another `version`, dtype or device) is not compared, nor are runs of different machines.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from scipy.stats import mannwhitneyu
 from diffussm.errors import Parser, UserError, exit_code
 
 ALPHA = 0.05
-MACHINE = ("processor", "cores", "threads", "gpu", "torch")
+MACHINE = ("processor", "cores", "threads", "gpu", "torch", "cuda", "python")
+TIMED_ALIKE = ("version", "dtype", "device")
 FIELDS = {"benchmarks", "machine_info", "peaks", "scale", "without_time"}
 PEAKS = {"matmul": "macs_per_second", "copy": "bytes_per_second"}
 FASTER, SLOWER, DRIFT, SAME, UNTOLD = "faster", "slower", "within the drift", "no difference", "cannot tell"
@@ -49,7 +50,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], force: bool = False)
     if old["scale"] != new["scale"]:
         raise UserError(f"scale: {old['scale']} and {new['scale']}; runs of one scale can be compared")
     before, after = _by_key(old), _by_key(new)
-    both = [key for key in before if key in after and _version(before[key]) == _version(after[key])]
+    both = [key for key in before if key in after and not _timed_otherwise(before[key], after[key])]
     raw = [_p(_seconds(before[key]), _seconds(after[key])) for key in both]
     corrected = dict(zip(both, holm(raw), strict=True))
     drift = max(abs(math.log(ratio)) for ratio in control(old, new).values())
@@ -58,8 +59,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], force: bool = False)
         if key not in after or key not in before:
             rows.append(Row(*key, _alone(key, old if key not in before else new, "new" if key in after else "old")))
         elif key not in corrected:
-            versions = f"{_version(before[key])} and {_version(after[key])}"
-            rows.append(Row(*key, f"not compared: versions {versions}"))
+            rows.append(Row(*key, f"not compared: {_timed_otherwise(before[key], after[key])}"))
         else:
             a, b = _seconds(before[key]), _seconds(after[key])
             ratio, p = statistics.median(b) / statistics.median(a), corrected[key]
@@ -71,6 +71,16 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], force: bool = False)
 def control(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, float]:
     """Ratios of the measured peaks, new to old."""
     return {name: new["peaks"][name][rate] / old["peaks"][name][rate] for name, rate in PEAKS.items()}
+
+
+def notes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lines above the table: how the machines differ and, of two hosts, how their clocks do."""
+    a, b = old["machine_info"], new["machine_info"]
+    lines = [f"The machines differ: {', '.join(found)}."] if (found := _differences(a, b, MACHINE)) else []
+    if hosts := _differences(a, b, ("host",)):
+        before, after = _clocks(a), _clocks(b)
+        lines.append(f"Of two hosts: {', '.join(hosts + _differences(before, after, list(before)))}.")
+    return lines
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -131,15 +141,26 @@ def main(arguments: list[str] | None = None) -> int:
     rows = compare(old, new, options.force)
     if not rows:
         raise UserError("neither run has a benchmark")
+    if above := notes(old, new):
+        print("\n".join(above), end="\n\n")
     print(table(rows, control(old, new)))
     return 0
 
 
 def _refuse_other_machine(old: Mapping[str, Any], new: Mapping[str, Any], force: bool) -> None:
-    a, b = old["machine_info"], new["machine_info"]
-    different = [f"{field} ({a.get(field)} and {b.get(field)})" for field in MACHINE if a.get(field) != b.get(field)]
+    different = _differences(old["machine_info"], new["machine_info"], MACHINE)
     if different and not force:
         raise UserError(f"the machines differ: {', '.join(different)}; --force compares all the same")
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
+    return [f"{field} ({a.get(field)} and {b.get(field)})" for field in fields if a.get(field) != b.get(field)]
+
+
+def _clocks(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """At the start, the cores' by their median."""
+    start = machine["clocks"]["start"].items()
+    return {name: statistics.median(value) if isinstance(value, list) else value for name, value in start}
 
 
 def _by_key(stored: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
@@ -152,8 +173,10 @@ def _alone(key: Key, other: Mapping[str, Any], where: str) -> str:
     return f"only in the {where} run" + (f" ({why[0]})" if why else "")
 
 
-def _version(benchmark: Mapping[str, Any]) -> int:
-    return int(benchmark["extra_info"]["version"])
+def _timed_otherwise(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """What differs, in words; empty if nothing does."""
+    pairs = {field: (a["extra_info"][field], b["extra_info"][field]) for field in TIMED_ALIKE}
+    return ", ".join(f"{field}s {before} and {after}" for field, (before, after) in pairs.items() if before != after)
 
 
 def _seconds(benchmark: Mapping[str, Any]) -> list[float]:

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bench import compare
 from diffussm.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-MACHINE = {"processor": "P", "cores": 2, "threads": 2, "gpu": None, "torch": "2.11"}
+MACHINE = {"processor": "P", "cores": 2, "threads": 2, "gpu": None, "torch": "2.11", "cuda": None, "python": "3.11"}
 PEAKS = {"matmul": {"macs_per_second": 6e10}, "copy": {"bytes_per_second": 2e10}}
 Times = dict[str, Sequence[float]]
 
@@ -25,13 +25,18 @@ def seconds(count: int, median: float = 0.1, seed: int = 0) -> list[float]:
     return list(median * np.exp(0.03 * np.random.default_rng(seed).gumbel(size=count)))
 
 
-def run(times: Times, version: int = 1, **machine: Any) -> dict[str, Any]:
+def clocks(mhz: float) -> dict[str, Any]:
+    return {"start": {"cpu_mhz": [mhz, mhz], "gpu_mhz": None}, "end": {"cpu_mhz": [1, 1], "gpu_mhz": None}}
+
+
+def run(times: Times, info: Mapping[str, Any] | None = None, **machine: Any) -> dict[str, Any]:
+    about = {"version": 1, "dtype": "float32", "device": "cpu", **(info or {})}
     benchmarks = [
-        {"group": "mixers", "name": name, "stats": {"data": list(data)}, "extra_info": {"version": version}}
+        {"group": "mixers", "name": name, "stats": {"data": list(data)}, "extra_info": about}
         for name, data in times.items()
     ]
     return {
-        "machine_info": {**MACHINE, **machine},
+        "machine_info": {**MACHINE, "host": "here", "clocks": clocks(2400), **machine},
         "scale": "small",
         "benchmarks": benchmarks,
         "peaks": PEAKS,
@@ -98,7 +103,7 @@ def test_what_differs_no_more_than_the_peaks_is_within_the_drift() -> None:
 def test_versions_and_lone_benchmarks_are_shown_and_not_compared() -> None:
     old, new = (
         run({"both": seconds(9), "gone": seconds(9)}),
-        run({"both": seconds(9, 0.2), "came": seconds(9)}, version=2),
+        run({"both": seconds(9, 0.2), "came": seconds(9)}, {"version": 2}),
     )
     new["without_time"] = [{"group": "mixers", "name": "gone", "status": "missing", "reason": "numba"}]
     found = verdicts(compare.compare(old, new))
@@ -107,6 +112,12 @@ def test_versions_and_lone_benchmarks_are_shown_and_not_compared() -> None:
         "gone": "only in the old run (missing: numba)",
         "came": "only in the new run",
     }
+
+
+def test_other_dtypes_and_devices_are_not_compared() -> None:
+    old, new = run({"a": seconds(9)}), run({"a": seconds(9)}, {"dtype": "bfloat16", "device": "cuda"})
+    found = verdicts(compare.compare(old, new))
+    assert found == {"a": "not compared: dtypes float32 and bfloat16, devices cpu and cuda"}
 
 
 def test_too_few_rounds_are_said() -> None:
@@ -140,6 +151,16 @@ def test_other_machines_are_refused(field: str) -> None:
     with pytest.raises(UserError, match=rf"the machines differ: {field} \(.* and other\); --force"):
         compare.compare(old, new)
     assert verdicts(compare.compare(old, new, force=True)) == {"a": "no difference"}
+    assert compare.notes(old, new) == [f"The machines differ: {field} ({MACHINE[field]} and other)."]
+
+
+def test_another_host_and_its_clocks_are_noted() -> None:
+    """And refuse nothing; of one host clocks come and go."""
+    old, new = run({"a": seconds(9)}), run({"a": seconds(9)}, host="there", clocks=clocks(2100))
+    assert verdicts(compare.compare(old, new)) == {"a": "no difference"}
+    (said,) = compare.notes(old, new)
+    assert said == "Of two hosts: host (here and there), cpu_mhz (2400.0 and 2100.0)."
+    assert compare.notes(old, run({"a": seconds(9)}, clocks=clocks(2100))) == []
 
 
 def test_other_scales_are_refused() -> None:
@@ -152,14 +173,19 @@ def test_the_command(tmp_path: Path) -> None:
     for name, data in {"old": run({"fft": seconds(9)}), "new": run({"fft": seconds(9, 0.2)})}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(data))
 
-    def typed(*names: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, ROOT / "bench" / "compare.py", *(tmp_path / name for name in names)]
+    def typed(*names: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, ROOT / "bench" / "compare.py", *(tmp_path / name for name in names), *options]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
     done = typed("old.json", "new.json")
     assert done.returncode == 0
     assert done.stdout.startswith("mixers\n  fft")
     assert "slower" in done.stdout
+    (tmp_path / "other.json").write_text(json.dumps(run({"fft": seconds(9)}, torch="2.12")))
+    assert typed("old.json", "other.json").returncode == 2
+    assert typed("old.json", "other.json", options=["--force"]).stdout.startswith(
+        "The machines differ: torch (2.11 and 2.12).\n\nmixers\n  fft"
+    )
     assert "0 faster, 1 slower, 0 within the drift, 0 no difference, 0 cannot tell; 1 compared" in done.stdout
     (tmp_path / "empty.json").write_text("{}")
     for name, words in {"empty.json": "is no stored run", "none.json": "no such file"}.items():
