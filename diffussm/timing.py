@@ -1,8 +1,9 @@
 """The one timer: benchmarks, ratios and calibration all measure through it.
 
 A CUDA call returns before its work is done, so the clock waits for the device; once per reading, not once per call
-inside what is timed. Ratios are measured in turns (A B A B), so that a change of the machine's speed meets both.
-Medians stand with their 95 % interval by order statistics, which assumes nothing of how times are distributed.
+inside what is timed. Ratios are measured in turns (A B, B A, ...), so that a change of the machine's speed meets both,
+and so does what one leaves in the caches. Medians stand with their 95 % interval by order statistics, for times of any
+distribution, but of rounds that are independent: those of one session are so only as far as the machine is steady.
 """
 
 import ctypes
@@ -44,7 +45,7 @@ class Timing(NamedTuple):
 
 def clock() -> float:
     """Seconds of a monotonic clock, read after the GPU, if any, has finished all work that was queued."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
@@ -57,15 +58,18 @@ def seconds_of(function: Callable[[], Any]) -> float:
 
 
 def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
-    """Seconds of every function in each of `rounds` rounds, all functions in turn within a round."""
+    """Seconds of every function in each of `rounds` rounds, all functions in turn within a round, forwards in one and
+    backwards in the next."""
     for _ in range(warmup):
         for function in functions.values():
             function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
+    order = list(functions.items())
     with _no_collection():
         for _ in range(rounds):
-            for name, function in functions.items():
+            for name, function in order:
                 seconds[name].append(seconds_of(function))
+            order.reverse()
     return seconds
 
 
@@ -85,9 +89,10 @@ def peak_memory(function: Callable[[], Any]) -> int | None:
     """Bytes of one call at its peak, above what stood before it.
 
     Of the GPU's allocator where CUDA is in use; else resident memory, by the kernel's own mark of the peak or, where
-    that cannot be set back, seen every millisecond; None where the system tells neither.
+    that cannot be set back, seen every millisecond; None where the system tells neither. Resident memory misses what is
+    served from holes of the heap: of many small pieces it can read some 20 % low.
     """
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -198,14 +203,31 @@ def _core_mhz() -> list[float] | None:
     return [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")] or None
 
 
-def _smi() -> list[Any] | None:
-    """Of the first GPU: MHz, most MHz, degrees Celsius, why it is held back (a bit mask in hexadecimal)."""
+def _smi() -> list[float | str | None] | None:
+    """Of the GPU in use: MHz, most MHz, degrees Celsius, why it is held back (a bit mask in hexadecimal); None for what
+    is not told."""
     if not torch.cuda.is_available():
         return None
-    command = ["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        told = subprocess.run([*query, *_gpu_in_use()], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    *numbers, reasons = (value.strip() for value in told.splitlines()[0].split(","))
-    return [*(float(number) for number in numbers), reasons]
+    values = [value.strip() for value in told.partition("\n")[0].split(",")]
+    if len(values) != len(_SMI_FIELDS):
+        return None
+    *numbers, reasons = values
+    return [*(_number(value) for value in numbers), reasons if reasons.startswith("0x") else None]
+
+
+def _gpu_in_use() -> list[str]:
+    """Options of nvidia-smi; none where torch does not tell which GPU it is."""
+    uuid = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", None)
+    return ["-i", f"GPU-{uuid}"] if uuid else []
+
+
+def _number(told: str) -> float | None:
+    try:
+        return float(told)
+    except ValueError:
+        return None
