@@ -76,3 +76,21 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         about["roofline"] = roofline and roofline._asdict()
     output_json["peaks"] = peaks.as_dict()
     output_json["without_time"] = config.stash[WITHOUT_TIME]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep a session in which nothing got a time; pytest-benchmark has kept any other."""
+    config = session.config
+    kept = config._benchmarksession  # type: ignore[attr-defined]
+    if not config.option.benchmark_only or kept.benchmarks or not config.stash[WITHOUT_TIME]:
+        return
+    hook = config.hook
+    content = hook.pytest_benchmark_generate_json(
+        config=config,
+        benchmarks=[],
+        include_data=True,
+        machine_info=kept.get_machine_info(),
+        commit_info=hook.pytest_benchmark_generate_commit_info(config=config),
+    )
+    hook.pytest_benchmark_update_json(config=config, benchmarks=[], output_json=content)
+    kept.save_json(content)

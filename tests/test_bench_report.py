@@ -1,6 +1,9 @@
 """Pages of made-up stored runs: crossings where lines cross, ratios as they were put in, nothing left unsaid."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ from reports.bench import copies, lead, lengths, parts, report, roofline, suites
 from reports.bench.crossover import crossover
 from reports.bench.page import Page
 from reports.bench.stored import Run, read
+
+ROOT = Path(__file__).parents[1]
 
 
 def run_of(*benchmarks: dict, without_time: tuple[dict, ...] = (), folder: Path) -> Run:
@@ -235,6 +240,43 @@ def test_every_page_is_written(tmp_path: Path) -> None:
 def test_a_run_without_any_time_is_no_page(tmp_path: Path) -> None:
     known.write(tmp_path, [], [known.without("mixer", "attention")])
     assert report.report(tmp_path, tmp_path / "out") == [tmp_path / "out" / "bench.md"]
+    assert "20260102-000000.json has no time: 1 missing." in (tmp_path / "out" / "bench.md").read_text()
+
+
+NOTHING_TIMED = """
+from bench.measure import missing
+
+
+def test_broken(bench):
+    raise ValueError("said")
+
+
+def test_missing(bench):
+    missing("a peer")
+"""
+
+
+def test_a_session_in_which_nothing_got_a_time_is_stored_and_named(tmp_path: Path) -> None:
+    """With the fields of any other."""
+    made_up = tmp_path / "made_up"
+    made_up.mkdir()
+    (made_up / "test_made_up.py").write_text(NOTHING_TIMED)
+    stored = tmp_path / "stored" / "20260102-000000.json"
+    stored.parent.mkdir()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "bench.conftest", "-c", "pyproject.toml", str(made_up)]
+    alone = {key: value for key, value in os.environ.items() if "XDIST" not in key}
+    options = ["--benchmark-only", f"--benchmark-json={stored}"]
+    done = subprocess.run([*command, *options], cwd=ROOT, env=alone, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout
+    content = json.loads(stored.read_text())
+    assert {"machine_info", "datetime", "scale", "peaks"} <= content.keys()
+    assert content["benchmarks"] == []
+    assert [(one["status"], one["reason"]) for one in content["without_time"]] == [
+        ("failed", "said"),
+        ("missing", "a peer"),
+    ]
+    report.report(stored.parent, tmp_path / "out")
+    assert f"{stored.name} has no time: 1 failed, 1 missing." in (tmp_path / "out" / "bench.md").read_text()
 
 
 def test_nothing_stored_is_no_page(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Stored benchmark runs, and which of them can be read."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +50,8 @@ class Run:
 
 
 def read(folder: Path) -> tuple[list[Run], list[str]]:
-    """The runs in a folder, newest first; and of each file that is none of today's format, a sentence that says so."""
+    """The runs in a folder, newest first; and of each file that is no run of today's format with a time, a sentence
+    that says so."""
     runs, skipped = [], []
     for path in sorted(folder.glob("*.json"), reverse=True):
         try:
@@ -58,7 +60,10 @@ def read(folder: Path) -> tuple[list[Run], list[str]]:
             skipped.append(f"{path.name} is not whole: its session was cut short.")
             continue
         benchmarks = content.get("benchmarks", [])
-        if "scale" in content and all("suite" in one.get("extra_info", {}) for one in benchmarks):
+        if not benchmarks and content.get("without_time"):
+            count = Counter(one["status"] for one in content["without_time"])
+            skipped.append(f"{path.name} has no time: {', '.join(f'{n} {status}' for status, n in count.items())}.")
+        elif "scale" in content and all("suite" in one.get("extra_info", {}) for one in benchmarks):
             runs.append(Run(path, content))
         else:
             skipped.append(f"{path.name} is of the format before suites.")
