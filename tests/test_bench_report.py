@@ -216,10 +216,14 @@ def test_runs_of_other_formats_are_left_out_and_named(tmp_path: Path) -> None:
     stored.mkdir(parents=True)
     (stored / "20250101-000000.json").write_text(json.dumps({**old, "benchmarks": benchmarks}))
     (stored / "20250102-000000.json").write_text("")
+    (stored / "20250103-000000.json").write_text("[]")
+    (stored / "20250104-000000.json").write_bytes(b'{"scale": "\xff"}')
     assert make_figures.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "bench" / "bench.md").read_text()
     assert "20250101-000000.json is of the format before suites" in text
     assert "20250102-000000.json is not whole" in text
+    for day in ("20250103", "20250104"):
+        assert f"{day}-000000.json is no stored run." in text
 
 
 def test_every_page_is_written(tmp_path: Path) -> None:

@@ -59,6 +59,11 @@ def read(folder: Path) -> tuple[list[Run], list[str]]:
         except json.JSONDecodeError:
             skipped.append(f"{path.name} is not whole: its session was cut short.")
             continue
+        except UnicodeDecodeError:
+            content = None
+        if not isinstance(content, dict):
+            skipped.append(f"{path.name} is no stored run.")
+            continue
         benchmarks = content.get("benchmarks", [])
         if not benchmarks and content.get("without_time"):
             count = Counter(one["status"] for one in content["without_time"])
