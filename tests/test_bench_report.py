@@ -199,6 +199,24 @@ def test_the_newest_run_that_has_it(tmp_path: Path) -> None:
     assert set(pd.read_csv(out / "small-cpu" / "timing.csv").suite) == {"blocks"}
 
 
+def test_lengths_are_of_the_newest_run_that_compares(tmp_path: Path) -> None:
+    """Not of a part of the benchmarks, unless there is nothing else."""
+
+    def used() -> str:
+        report.report(tmp_path / "stored", tmp_path / "out")
+        lines = (tmp_path / "out" / "bench.md").read_text().splitlines()
+        return next(line for line in lines if line.startswith("- [lengths]"))
+
+    chunked = [one for one in known.mixers() if one["name"] == "S4D (chunked)"]
+    once = [one for one in known.mixers() if one["name"] == "attention"][:1]
+    known.write(tmp_path / "stored", chunked, when="20260101-000000")
+    known.write(tmp_path / "stored", chunked + once, when="20260102-000000")
+    assert used().endswith("of 20260102-000000.json")
+    known.write(tmp_path / "stored", known.mixers(), when="20250101-000000")
+    known.write(tmp_path / "stored", known.mixers(), when="20250102-000000")
+    assert used().endswith("of 20250102-000000.json")
+
+
 def test_timings_on_a_gpu_lie_apart(tmp_path: Path) -> None:
     timed = known.mixers()
     for one in timed:

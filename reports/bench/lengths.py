@@ -4,7 +4,7 @@ import pandas as pd
 
 from reports import markdown as md
 from reports.bench import drawing, missing, words
-from reports.bench.crossings import crossings
+from reports.bench.crossings import ATTENTION, S4D, crossings
 from reports.bench.page import Page
 from reports.bench.rows import TIMED
 from reports.bench.stored import Run
@@ -29,6 +29,14 @@ def page(run: Run) -> Page | None:
     )
     figure = drawing.against_length(points, crossed, [missing.counted(timings), about])
     return Page("lengths", text, {"lengths": points, "crossings": crossed}, figure)
+
+
+def compares(run: Run) -> bool:
+    """Whether in some setting both S4D, by any backend, and attention were timed at two lengths."""
+    points = per_token(run.timings[run.timings.suite == SUITE])
+    rival = points.subject.mask(points.subject.str.startswith(S4D), S4D)
+    counts = points.groupby(["setting", rival]).length.nunique().unstack(fill_value=0)
+    return {S4D, ATTENTION} <= {*counts} and bool((counts[[S4D, ATTENTION]] >= 2).all(axis=1).any())
 
 
 def per_token(timings: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,10 @@ from reports.bench import copies, lead, lengths, parts, roofline, suites, timing
 from reports.bench.page import Page
 from reports.bench.stored import Run, read
 
-RULE = "Each page is made of the newest stored run of its scale and device that has what the page needs."
+RULE = (
+    "Each page is made of the newest stored run of its scale and device that has what the page needs; lengths, where "
+    "there is one, of the newest that has S4D and attention at two lengths each."
+)
 PAGES: tuple[Callable[[Run], Page | None], ...] = (
     lengths.page,
     parts.page,
@@ -19,6 +22,7 @@ PAGES: tuple[Callable[[Run], Page | None], ...] = (
     roofline.page,
     timing.page,
 )
+PREFERRED: dict[Callable[[Run], Page | None], Callable[[Run], bool]] = {lengths.page: lengths.compares}
 
 
 def report(stored: Path, out: Path) -> list[Path]:
@@ -46,7 +50,8 @@ def _folder(run: Run) -> str:
 def _pages(newest_first: Iterable[Run]) -> Iterable[tuple[Page, Run]]:
     """Every page that can be made, with the run it is made of."""
     for make in PAGES:
-        for run in newest_first:
+        preferred = PREFERRED.get(make)
+        for run in sorted(newest_first, key=preferred, reverse=True) if preferred else newest_first:
             page = make(run)
             if page is not None:
                 yield page, run
