@@ -12,7 +12,7 @@ from bench.measure import BOTH, FORWARD, Contender
 from diffussm.models.build import initialise
 
 Layer = TypeVar("Layer", bound=nn.Module)
-STEP = 0.01
+SCALE = 0.02  # of a parameter that begins at 0
 
 
 def ready(layer: Layer, device: str) -> Layer:
@@ -96,12 +96,15 @@ def slope_holds(
 ) -> None:
     """Along the gradients found, what the layer gives must rise as they say: by their squared length, to a hundredth.
 
-    `moved` are the inputs and parameters that have those gradients; no number is moved by more than STEP.
+    `moved` are the inputs and parameters that have those gradients; each number moves by a hundredth of its tensor's
+    scale at most.
     """
-    largest = max(float(one.abs().max()) for one in gradients)
-    if not largest > 0:
-        raise AssertionError(f"the largest of all gradients is {largest}")
-    step, before = STEP / largest, [tensor.clone() for tensor in moved]
+    largest = [float(one.abs().max()) for one in gradients]
+    if not max(largest) > 0:
+        raise AssertionError(f"the largest of all gradients is {max(largest)}")
+    before = [tensor.clone() for tensor in moved]
+    scales = [float(tensor.square().mean().sqrt()) or SCALE for tensor in before]
+    step = 0.01 * min(scale / most for scale, most in zip(scales, largest, strict=True) if most > 0)
 
     def at(distance: float) -> float:
         for tensor, start, one in zip(moved, before, gradients, strict=True):

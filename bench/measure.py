@@ -91,19 +91,19 @@ class Stopwatch:
         return {name: _without_call(found) for name, found in outcomes.items()}
 
     def _warm(self, contender: Contender, longest: float) -> Outcome:
-        """Checked and called; its memory is that of the last call, which sets nothing up."""
+        """Called and checked; its memory is that of the last call, which sets nothing up."""
         try:
             if not self.scale.tiny and (why := self._foreseen(contender, longest)):
                 return LeftOut(why)
-            if contender.check:
-                contender.check()
             if self.scale.tiny:
+                _checked(contender)
                 contender.call()
                 return Timed([], None, contender)
             seconds, memory = _called(contender.call)
             slow = self._too_long(seconds / COLD, longest, "half the first")
             if slow and seconds > longest:
                 return LeftOut(slow)
+            _checked(contender)
             if slow or seconds < LONG:
                 seconds, memory = _called(contender.call)
                 if why := self._too_long(seconds, longest, "the second"):
@@ -119,7 +119,7 @@ class Stopwatch:
             return why
         part, parts = contender.trial
         seconds = timing.seconds_of(part)
-        if seconds < longest:  # the first call may have set something up
+        if seconds < longest < parts * seconds:  # the first call may have set something up
             seconds = timing.seconds_of(part)
         foreseen = parts * seconds
         return f"a call takes {foreseen:.0f} s, by a part of it; {self._allows(longest)}" if foreseen > longest else ""
@@ -214,6 +214,11 @@ def _without_call(found: Outcome) -> Outcome:
         if isinstance(found, Timed)
         else found
     )
+
+
+def _checked(contender: Contender) -> None:
+    if contender.check:
+        contender.check()
 
 
 def _called(call: Callable[[], Any]) -> tuple[float, int | None]:

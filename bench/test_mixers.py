@@ -76,7 +76,6 @@ def s4d_contender(stopwatch: Stopwatch, backend: str, shape: Shape, pass_: str) 
     config, device = config_of(shape, mixer="s4d"), stopwatch.scale.device
     width, length, batch = shape
     layer, u = ready(build_mixer(config.model, backend), device), noise(batch, length, width, device=device)
-    other = "chunked" if backend != "chunked" else "fft" if length <= LONGEST_BY_FFT else None
 
     def check() -> None:
         with torch.no_grad():
@@ -84,12 +83,20 @@ def s4d_contender(stopwatch: Stopwatch, backend: str, shape: Shape, pass_: str) 
         torch.testing.assert_close(found.double(), s4d_truth(shape, device), atol=1e-4, rtol=1e-4)
 
     macs = block_macs(config, batch, pass_, device, backend, "block.mixer")
-    plain = ready(build_mixer(config.model, other), device) if other else None
+    plain = ready(build_mixer(config.model, another(backend, length, device)), device)
     timed = contender(layer, [u], (batch, length, 2 * width), pass_, macs, check, plain=plain)
     part = max(1, length // PARTS)
     start = contender(layer, [u.detach()[:, :part].clone()], (batch, part, 2 * width), pass_, None)
     longest = stopwatch.scale.longest / 4 if backend == "reference" else None  # which nobody takes for its speed
     return timed._replace(trial=Trial(start.call, PARTS), longest=longest)
+
+
+def another(backend: str, length: int, device: str) -> str:
+    """Backend, to compare with; the plain FFT takes too much of a CPU at long lengths."""
+    if backend != "chunked":
+        return "chunked"
+    by_fft = device != "cpu" or length <= LONGEST_BY_FFT or obstacle("compiled", device)
+    return "fft" if by_fft else "compiled"
 
 
 def other_contender(mixer: str, shape: Shape, pass_: str, device: str) -> Contender:

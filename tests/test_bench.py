@@ -257,8 +257,9 @@ class Attentive(torch.nn.Module):
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.0, 0.9, -1.0])
-def test_a_gradient_is_held_against_what_is_nearby(factor: float, stopwatch: Stopwatch) -> None:
+def test_a_gradient_is_held_against_what_is_nearby(factor: float) -> None:
     torch.manual_seed(0)
+    stopwatch = Stopwatch(scale("tiny"), lambda: KnownPeaks("cpu"))
     layer = Attentive(factor)
     before = [parameter.detach().clone() for parameter in layer.parameters()]
     found = stopwatch.in_turns({"": contender(layer, [torch.randn(8, 4)], (8, 4), BOTH, None)})[""]
