@@ -50,7 +50,7 @@ def test_first_forward(bench: Bench, backend: str) -> None:
     if why := obstacle(backend, "cpu"):
         missing(f"S4D's backend {backend}: {why}")
     if bench.scale.tiny:
-        seconds = [first_forward(backend)]
+        seconds = [first_forward(backend, check=True)]
     else:
         told = python("-m", "bench.first_forward", "--backend", backend, "--processes", str(ROUNDS + 1))
         _, *seconds = map(float, told.split())  # the first may compile what later ones find
