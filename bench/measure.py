@@ -100,14 +100,15 @@ class Stopwatch:
                 contender.call()
                 return Timed([], None, contender)
             seconds, memory = _called(contender.call)
-            slow = self._too_long(seconds / COLD, longest, "half the first")
-            if slow and seconds > longest:
-                return LeftOut(slow)
-            _checked(contender)
-            if slow or seconds < LONG:
+            if why := self._too_long(seconds / COLD, longest, "half the first"):
+                if seconds > longest:
+                    return LeftOut(why)
                 seconds, memory = _called(contender.call)
                 if why := self._too_long(seconds, longest, "the second"):
                     return LeftOut(why)
+            _checked(contender)
+            if seconds < LONG:
+                seconds, memory = _called(contender.call)
             return Timed([seconds], memory, contender)
         except Exception as wrong:
             return _let_go(wrong)
