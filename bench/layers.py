@@ -59,7 +59,8 @@ def contender(
     Beside `check`, all that the timed call gives is held against `plain`, which computes the same in another way;
     without that, gradients are held against what the layer gives for inputs and parameters nearby.
     """
-    parameters = parameters_of(layer, layers)
+    modules = [layer] if isinstance(layer, nn.Module) else layers
+    parameters = [parameter for module in modules for parameter in module.parameters()]
     read, weights = (sum(tensor.numel() for tensor in tensors) for tensors in (inputs, parameters))
     gradient = noise(*outputs, device=str(inputs[0].device), seed=2)
     call = calling(layer, inputs, parameters, gradient, pass_)
@@ -73,11 +74,6 @@ def contender(
             slope_holds(layer, [*inputs, *parameters], call(), inputs, gradient)
 
     return Contender(call, checked, macs, costs.moved(read, math.prod(outputs), weights, pass_))
-
-
-def parameters_of(layer: Callable[..., Tensor], layers: Sequence[nn.Module]) -> list[Tensor]:
-    modules = [layer] if isinstance(layer, nn.Module) else layers
-    return [parameter for module in modules for parameter in module.parameters()]
 
 
 def same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:

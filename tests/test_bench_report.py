@@ -32,6 +32,13 @@ def whole(page: Page | None) -> Page:
     return page
 
 
+def test_what_computes_in_no_precision_adds_none_to_the_small_line(tmp_path: Path) -> None:
+    plan = known.benchmark("planning", "plans", "plan", 0.1, dtype="")
+    run = run_of(plan, known.benchmark("data", "batches", "batch", 0.1), folder=tmp_path)
+    assert ", , " not in run.about(run.timings)
+    assert "float32" in run.about(run.timings)
+
+
 LENGTHS = np.array([256, 1024, 4096])
 
 

@@ -44,7 +44,7 @@ class Run:
         machine, date = self.content["machine_info"], str(self.content["datetime"])[:10]
         gpu = machine["gpu"] if self.device == "cuda" else None
         threads = ", ".join(f"{count}" for count in timings.threads.dropna().unique())
-        dtypes = ", ".join(timings["dtype"].dropna().unique())
+        dtypes = ", ".join(dtype for dtype in timings["dtype"].dropna().unique() if dtype)
         said = [gpu, machine["processor"], f"{threads} threads", f"torch {machine['torch']}", dtypes, date]
         return ", ".join(part for part in said if part)
 
