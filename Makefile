@@ -62,15 +62,15 @@ example:
 docs:
 	mkdir -p docs
 	$(BIN)/python -m diffussm.cost.audit > docs/cost_audit.csv.part && mv docs/cost_audit.csv.part docs/cost_audit.csv
-	$(BIN)/python -m reports.cost_page
+	$(BIN)/python -m reports.docs.cost
 
 # What every field of a record and every column of a table is.
 dictionary:
-	$(BIN)/python -m reports.dictionary
+	$(BIN)/python -m reports.docs.dictionary
 
 # For editors of grid files.
 schema:
-	$(BIN)/python -m ablations.grid_schema > ablations/grid.schema.json
+	$(BIN)/python -m ablations.grid.json_schema > ablations/grid.schema.json
 
 # Pinned for every platform and Python, with hashes; needs uv.
 lock:

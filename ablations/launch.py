@@ -12,10 +12,10 @@ from ablations.options import RUNS, no_match, positive, seeds
 from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
-    from ablations.estimate import Estimates
-    from ablations.plan import Planned
-    from ablations.prepare import Asked
-    from ablations.submit import Submitting
+    from ablations.plan.estimate import Estimates
+    from ablations.plan.plan import Planned
+    from ablations.plan.request import Asked
+    from ablations.slurm.launch import Submitting
 
 EXECUTORS = ("local", "debug", "slurm")
 DESCRIPTION = "Train and evaluate every run of a grid. What is done is skipped, what was interrupted goes on."
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("--print-sbatch: goes with --dry-run, and not with --json or --csv")
     if on_cluster and options.jobs:
         raise UserError("--jobs: goes with --executor local; on a cluster --set-slurm throttle=K")
-    from ablations.prepare import Asked, selection
+    from ablations.plan.request import Asked, selection
     from diffussm.config import parse_settings
 
     asked = Asked.of(options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs)
@@ -86,10 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.ask(planned, whole, options.replay):
         print("Other settings than at the last launch: reports on this grid now show these runs only.")
     if on_cluster:
-        from ablations.submit import submit
+        from ablations.slurm.launch import submit
 
         return submit(options.runs, _submitting(options, asked, planned))
-    from ablations.work_here import work
+    from ablations.local.launch import work
 
     return work(options, asked, planned, _slots(options, planned), _estimates(options, planned))
 
@@ -98,7 +98,7 @@ def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
     for p in planned:
         if p.arm.lacks:
             raise UserError(p.arm.lacks)
-    from ablations.calibrate import calibrate  # imports torch
+    from ablations.plan.calibrate import calibrate  # imports torch
 
     console, threads = _console(), _threads(_slots(options, planned))
     console.print(f"Measured: {calibrate(planned, options.runs, threads, console.print)}")
@@ -106,20 +106,20 @@ def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
 
 
 def _submitting(options: argparse.Namespace, asked: "Asked", planned: "list[Planned]") -> "Submitting":
-    from ablations.cluster import profile
-    from ablations.submit import PROFILE, Submitting
+    from ablations.slurm import profile
+    from ablations.slurm.launch import PROFILE, Submitting
 
     return Submitting.of(asked, planned, profile.load(options.profile or PROFILE, options.set_slurm))
 
 
 def _estimates(options: argparse.Namespace, planned: "list[Planned]") -> "Estimates":
-    from ablations.estimate import Estimates, calibration_path
+    from ablations.plan.estimate import Estimates, calibration_path
 
     return Estimates.load(calibration_path(options.runs), _threads(_slots(options, planned)))
 
 
 def _slots(options: argparse.Namespace, planned: "list[Planned]") -> int:
-    from diffussm.machine import gpus, usable_cores
+    from diffussm.host.machine import gpus, usable_cores
 
     if options.executor == "debug":
         return 1
@@ -129,13 +129,15 @@ def _slots(options: argparse.Namespace, planned: "list[Planned]") -> int:
 
 def _threads(slots: int) -> int:
     """What a slot has of the cores."""
-    from diffussm.machine import usable_cores
+    from diffussm.host.machine import usable_cores
 
     return max(1, usable_cores() // slots)
 
 
 def _print_plan(options: argparse.Namespace, asked: "Asked", planned: "list[Planned]", whole: "list[Planned]") -> None:
-    from ablations import plan, plan_table, table
+    from ablations import table
+    from ablations.plan import plan
+    from ablations.plan import table as plan_table
 
     if options.executor == "slurm":
         submitting = _submitting(options, asked, planned)

@@ -15,8 +15,8 @@ from ablations.options import RUNS, no_match, positive
 from diffussm.errors import Parser, UserError, exit_code
 
 if TYPE_CHECKING:
-    from ablations.liveness import Liveness
-    from ablations.overview import Row
+    from ablations.status.overview import Row
+    from diffussm.run.heartbeat import Liveness
 
 DESCRIPTION = "See and steer the runs of launched grids, from any shell, also after the launching one died."
 
@@ -73,9 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _rows(options: argparse.Namespace, liveness: "Liveness | None" = None) -> "list[Row]":
-    from ablations.cluster.scheduler import Slurm
-    from ablations.liveness import Liveness
-    from ablations.overview import overview
+    from ablations.slurm.scheduler import Slurm
+    from ablations.status.overview import overview
+    from diffussm.run.heartbeat import Liveness
 
     liveness = liveness or Liveness(by_mtime=True)
     rows = overview(options.runs, options.grid, options.base, options.only, liveness, Slurm(options.runs))
@@ -85,7 +85,8 @@ def _rows(options: argparse.Namespace, liveness: "Liveness | None" = None) -> "l
 
 
 def _status(options: argparse.Namespace) -> int:
-    from ablations import overview, table
+    from ablations import table
+    from ablations.status import overview
 
     rows = _rows(options)
     if options.json:
@@ -97,8 +98,9 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from ablations import overview, table
-    from ablations.liveness import Liveness
+    from ablations import table
+    from ablations.status import overview
+    from diffussm.run.heartbeat import Liveness
 
     liveness, shown = Liveness(by_mtime=True), ""
     lively = sys.stdout.isatty() and not options.json
@@ -121,7 +123,7 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from ablations import logs, overview
+    from ablations.status import logs, overview
 
     run = overview.find(_rows(options), options.run)
     if options.json:
@@ -140,7 +142,7 @@ def _cancel(options: argparse.Namespace) -> int:
     rows = {row.run.path: row for row in _rows(options) if row.state.name not in ("done", "cancelled")}
     for row in rows.values():
         row.run.order("cancel")
-    from ablations.cluster.scheduler import Slurm
+    from ablations.slurm.scheduler import Slurm
 
     if complaint := Slurm(options.runs).cancel_waiting([row.run.run_id for row in rows.values()]):
         print(f"warning: {complaint}", file=sys.stderr)
@@ -148,7 +150,7 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _retry(options: argparse.Namespace) -> int:
-    from ablations.work import failures
+    from diffussm.run.tasks import failures
 
     if not (options.failed or options.cancelled):
         raise UserError("retry: say which: --failed, --cancelled or both")
@@ -160,8 +162,8 @@ def _retry(options: argparse.Namespace) -> int:
 
 
 def _extend(options: argparse.Namespace) -> int:
-    from ablations import manifest
-    from ablations.prepare import extension
+    from ablations.plan import manifest
+    from ablations.plan.request import extension
 
     found = manifest.read(options.runs, options.grid, options.base)
     extensions = [extension(content, options.runs, options.only, options.steps) for content in found]
@@ -179,7 +181,8 @@ def _extend(options: argparse.Namespace) -> int:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from ablations import garbage, table
+    from ablations import table
+    from ablations.plan import garbage
 
     everything = not (options.grid or options.base or options.only)
     found = garbage.find(options.runs, _rows(options), options.unlisted, code=everything)
@@ -197,14 +200,15 @@ def _gc(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ablations import doctor, table
+    from ablations import table
+    from ablations.status import doctor
 
     checks = iter(doctor.examine(options.runs, options.grid, options.base))
     if options.set_slurm and not options.profile:
         raise UserError("--set-slurm: goes with --profile")
     if options.profile:
-        from ablations.cluster import checks as cluster
-        from ablations.cluster import profile
+        from ablations.slurm import doctor as cluster
+        from ablations.slurm import profile
 
         checks = chain(checks, cluster.examine(options.runs, profile.load(options.profile, options.set_slurm)))
     found = []

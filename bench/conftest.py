@@ -13,7 +13,7 @@ from bench.measure import MISSING, SKIPPED, Bench, Stopwatch
 from bench.peaks import Peaks
 from bench.scale import scale
 from diffussm import timing
-from diffussm.machine import keep_freed_memory, usable_cores
+from diffussm.host.machine import keep_freed_memory, usable_cores
 
 STORE = Path(__file__).parents[1] / "runs" / "bench"
 SCALES = ("small", "paper")

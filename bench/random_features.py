@@ -22,8 +22,8 @@ import torch
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from diffussm.data.pixels import write_npz
-from diffussm.metrics.catalogue import ExtractorFacts
-from diffussm.metrics.weights_file import WeightsFile
+from diffussm.metrics.features.registry import ExtractorFacts
+from diffussm.metrics.features.weights_file import WeightsFile
 
 SIZES = {"features": 2048, "spatial": 2023, "logits": 1008}
 SIDE = 8

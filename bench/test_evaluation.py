@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
 from bench.measure import Bench, Contender, Outcome, Stopwatch
-from diffussm.metrics.frechet import FrechetDistance, Statistics
-from diffussm.metrics.manifold import precision_recall
+from diffussm.metrics.statistics.frechet import FrechetDistance, Statistics
+from diffussm.metrics.statistics.precision_recall import precision_recall
 
 SECONDS = 30.0  # that the rounds may take on two cores
 COUNT = 2000  # features of a set

@@ -13,7 +13,7 @@ from bench.costs import block_macs, config_of
 from bench.layers import contender, noise, ready
 from bench.measure import BOTH, PASSES, Bench, Contender, Outcome, Stopwatch, Trial, left_out, missing
 from bench.scale import Shape
-from diffussm.machine import memory_gb
+from diffussm.host.machine import memory_gb
 from diffussm.models.layers import SelfAttention
 from diffussm.models.mixers import build_mixer
 from diffussm.ssm.parameters import S4DParameters

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.prepare import Asked
+from ablations.plan.request import Asked
 from bench.measure import Bench, Contender
 
 LARGE = """

@@ -33,8 +33,8 @@ def sample(
 ) -> None:
     """Samples from a run's kept weights: sheets of the same noise for every class and scale, or, by one process or many
     (torchrun, srun), an .npz."""
-    from diffussm.metrics.sheets import write_sheets
-    from diffussm.rundir import RunDir
+    from diffussm.commands.sample_sheets import write_sheets
+    from diffussm.store.rundir import RunDir
 
     if (npz is None) != (samples is None):
         raise UserError("--npz FILE and --samples N: give both, or neither")
@@ -45,7 +45,7 @@ def sample(
         overrides["sampler_steps"] = sampler_steps
     if npz is not None and samples is not None:
         from diffussm.commands.sample import write_samples
-        from diffussm.processes import of_environment
+        from diffussm.distributed.group import of_environment
 
         if len(labels) > 1:
             raise UserError("--classes: one at most with --npz")
@@ -141,7 +141,7 @@ def compare(a: Path, b: Path) -> None:
 @app.command()
 def check_mixer(name: Annotated[str, typer.Argument(help="package.module:Class")]) -> None:
     """Check a mixer from outside: shape, gradients, direction, cost, initial values."""
-    from diffussm.check_mixer import MixerFault, check_mixer
+    from diffussm.commands.check_mixer import MixerFault, check_mixer
 
     try:
         for sentence in check_mixer(name):
@@ -161,7 +161,7 @@ def convert(
     """A model as a folder that `from_pretrained` reads; what does not fit is named."""
     from diffussm.metrics.milestones import kept_step, load_network
     from diffussm.models.pretrained import from_pretrained, save_pretrained
-    from diffussm.rundir import RunDir
+    from diffussm.store.rundir import RunDir
 
     if weights not in ("ema", "raw"):
         raise unknown("--weights", weights, ["ema", "raw"])
@@ -207,7 +207,7 @@ def tune(
     """Measure the ways to compute S4D on this machine, a minute or two: what `training.backend = auto` then goes by."""
     import torch
 
-    from diffussm.machine import keep_freed_memory
+    from diffussm.host.machine import keep_freed_memory
     from diffussm.ssm import selection
     from diffussm.ssm.tune import measure, write
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from diffussm.provenance import describe
+from diffussm.host.provenance import describe
 
 FEWEST = 6  # rounds that have a 95 % interval of the median
 CONFIDENCE = 0.95

@@ -7,9 +7,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
 from diffussm.errors import Parser, UserError, exit_code
-from reports import grid_report, paper
 from reports.bench.report import report as report_benchmarks
-from reports.runs import load, manifests
+from reports.grid import report as grid_report
+from reports.grid.results import load, manifests
+from reports.paper import figure_3 as paper
 
 OUT = Path(__file__).parent / "out"
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-pytest_plugins = ["tests.evaluating"]
+pytest_plugins = ["tests.support.evaluating"]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -5,19 +5,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffussm import provenance, records
+from diffussm.commands.record_table import OF_SAMPLING, shown
 from diffussm.data.pixels import open_pixels
+from diffussm.distributed.group import Processes, device_here, of_environment
 from diffussm.errors import NotFinite, UserError
-from diffussm.metrics.catalogue import config_lacks, evaluation_key
+from diffussm.host import provenance
 from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.external import evaluate_outside, key_of
+from diffussm.metrics.features.registry import config_lacks, evaluation_key
 from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step, tidy
-from diffussm.metrics.outside import evaluate_outside, key_of
-from diffussm.metrics.shown import OF_SAMPLING, shown
-from diffussm.processes import Processes, device_here, of_environment
 from diffussm.progress import Progress
-from diffussm.records import common_key
-from diffussm.rundir import RunDir
-from diffussm.training.settle import settle
+from diffussm.run.execution import settle
+from diffussm.store import records
+from diffussm.store.records import common_key
+from diffussm.store.rundir import RunDir
 
 
 def evaluate_paths(

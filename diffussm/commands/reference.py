@@ -12,13 +12,13 @@ from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.folder import CentreCropped
 from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays, write_npz
+from diffussm.distributed.group import device_here
 from diffussm.errors import UserError
-from diffussm.metrics.catalogue import extractor_facts, refuse_shape
-from diffussm.metrics.extractors import Extractor
-from diffussm.metrics.frechet import Moments, Statistics, frechet_distance
-from diffussm.metrics.outside import default_extractor
-from diffussm.metrics.reference_file import STATED, STATISTICS, ReferenceFile, is_file
-from diffussm.processes import device_here
+from diffussm.metrics.external import default_extractor
+from diffussm.metrics.features.extractor import Extractor
+from diffussm.metrics.features.registry import extractor_facts, refuse_shape
+from diffussm.metrics.reference.file import STATED, STATISTICS, ReferenceFile, is_file
+from diffussm.metrics.statistics.frechet import Moments, Statistics, frechet_distance
 from diffussm.progress import Progress
 from diffussm.rng import Stream, words
 

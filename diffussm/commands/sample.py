@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffussm.commands.sample_sheets import check_label
 from diffussm.config import digest
 from diffussm.data.pixels import write_npz
+from diffussm.distributed.group import Processes, device_here
 from diffussm.errors import NotFinite, UserError
-from diffussm.hashes import file_sha256
 from diffussm.metrics.milestones import asked_of, kept_step, load_network
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.metrics.shards import Arrays, Shards
-from diffussm.metrics.sheets import check_label
-from diffussm.processes import Processes, device_here
 from diffussm.progress import Progress
-from diffussm.rundir import RunDir
-from diffussm.training.settle import settle
+from diffussm.run.execution import settle
+from diffussm.store.hashes import file_sha256
+from diffussm.store.rundir import RunDir
 
 
 def write_samples(

@@ -1,8 +1,8 @@
 """`diffussm weights`: files that extractors need, where they come from, where to put them, whether they are right."""
 
 from diffussm.errors import UserError, unknown
-from diffussm.metrics.catalogue import EXTRACTORS
-from diffussm.metrics.weights_file import CLEAN_FID, ENVIRONMENT, WeightsFile
+from diffussm.metrics.features.registry import EXTRACTORS
+from diffussm.metrics.features.weights_file import CLEAN_FID, ENVIRONMENT, WeightsFile
 
 
 def files() -> dict[str, WeightsFile]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from diffussm.config import Config, bases, changed, resolve, validate
 from diffussm.errors import UserError, unknown
-from diffussm.rundir import RunDir
+from diffussm.store.rundir import RunDir
 
 BASE = "imagenet256"
 LATENT_FACTOR, LATENT_CHANNELS, PIXEL_CHANNELS = 8, 4, 3

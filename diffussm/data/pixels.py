@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from diffussm.errors import UserError
-from diffussm.hashes import file_sha256
+from diffussm.store.hashes import file_sha256
 
 Shape = tuple[int, int, int]  # (C, H, W)
 Source = TypeVar("Source")

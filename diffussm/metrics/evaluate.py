@@ -8,11 +8,11 @@ import torch
 
 from diffussm.config import Config
 from diffussm.diffusion.sampling import Network
-from diffussm.metrics.catalogue import evaluation_key
+from diffussm.distributed.group import ALONE, Processes
+from diffussm.metrics.features.registry import evaluation_key
 from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Arrays, Shards, ignore, never
-from diffussm.metrics.yardstick import Yardstick, yardstick
-from diffussm.processes import ALONE, Processes
+from diffussm.metrics.suite import Yardstick, yardstick
 
 
 class Evaluation(NamedTuple):

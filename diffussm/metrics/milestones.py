@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load
 
-from diffussm import records
 from diffussm.config import Config, validate
+from diffussm.distributed.group import ALONE, Processes
 from diffussm.errors import UserError
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.sampling import Samples
@@ -23,9 +23,9 @@ from diffussm.models.build import build_model
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.weights import load_weights
-from diffussm.processes import ALONE, Processes
-from diffussm.rundir import RunDir
-from diffussm.workdir import WorkDir, write_whole
+from diffussm.store import records
+from diffussm.store.rundir import RunDir
+from diffussm.store.workdir import WorkDir, write_whole
 
 SHARDS = "shards"  # folder of an evaluation that is under way
 SHEET_PIXELS = 512  # least width of a sheet

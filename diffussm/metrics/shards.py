@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from diffussm.distributed.group import ALONE, Processes
 from diffussm.errors import Stopped
-from diffussm.processes import ALONE, Processes
-from diffussm.workdir import write_whole
+from diffussm.store.workdir import write_whole
 
 Arrays = dict[str, NDArray[Any]]
 Merged = TypeVar("Merged")

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from diffussm.machine import processor, user_cache
+from diffussm.host.machine import processor, user_cache
 from diffussm.ssm.choice import BACKEND_NAMES, PORTABLE
 from diffussm.ssm.compiled import convolution
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from diffussm.machine import processor
+from diffussm.host.machine import processor
 from diffussm.ssm.s4d import BACKENDS, S4D
 from diffussm.ssm.selection import Measured, obstacle
+from diffussm.store.workdir import write_whole
 from diffussm.timing import in_turns, summarise
-from diffussm.workdir import write_whole
 
 WIDTHS, LENGTHS, TOKENS = (64, 384, 1152), (16, 64, 256, 1024, 4096), 4096
 ROUNDS = 9

@@ -13,11 +13,11 @@ from diffussm.config import Config
 from diffussm.data.load import training_data
 from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
 from diffussm.diffusion.sampling import training_schedule
+from diffussm.distributed.group import ALONE, Processes
 from diffussm.errors import Stopped
 from diffussm.models.build import build_model
-from diffussm.processes import ALONE, Processes
 from diffussm.rng import Stream, integers, normal, uniform
-from diffussm.rundir import RunDir
+from diffussm.store.rundir import RunDir
 from diffussm.training.parallel import Share, apart, averaged, shares_of
 from diffussm.training.state import TrainingState
 

@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from diffussm.distributed.group import Processes
 from diffussm.errors import UserError
-from diffussm.processes import Processes
 
 _OF_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # whether all get those of the first: new name, old name
 Share = tuple[int, int]  # first sample of the batch, and how many

@@ -8,13 +8,13 @@ from safetensors.torch import load, save
 from torch import nn
 
 from diffussm.config import TrainingConfig
+from diffussm.distributed.group import ALONE, Processes
 from diffussm.models.build import parameter_groups
 from diffussm.models.weights import load_weights, same_weights
-from diffussm.processes import ALONE, Processes
-from diffussm.rundir import RunDir
+from diffussm.store.rundir import RunDir
+from diffussm.store.workdir import write_whole
 from diffussm.training.adamw import AdamW
 from diffussm.training.ema import EMA
-from diffussm.workdir import write_whole
 
 KEPT_CHECKPOINTS = 2  # the newest, and one to go back to by hand
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import figures
+from reports.grid import figures
 
 
 @dataclass(frozen=True)

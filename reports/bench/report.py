@@ -5,7 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from reports import markdown as md
-from reports.bench import copies, lead, lengths, parts, roofline, suites, timing
+from reports.bench import lengths, parts, roofline, suites, timing
+from reports.bench import overhead as copies
+from reports.bench import speedup as lead
 from reports.bench.page import Page
 from reports.bench.stored import Run, read
 

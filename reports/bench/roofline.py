@@ -1,7 +1,7 @@
 """How close each benchmark comes to what the machine was measured to do."""
 
 from reports import markdown as md
-from reports.bench import words
+from reports.bench import text as words
 from reports.bench.page import Page
 from reports.bench.stored import Run
 

@@ -3,7 +3,9 @@
 import pandas as pd
 
 from reports import markdown as md
-from reports.bench import drawing, missing, words
+from reports.bench import figures as drawing
+from reports.bench import missing
+from reports.bench import text as words
 from reports.bench.page import Page
 from reports.bench.rows import TIMED
 from reports.bench.stored import Run

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ablations.cell import Cell
-from ablations.work import is_done
-from diffussm import records
-from diffussm.rundir import RunDir
-from tests import tiny
+from diffussm.run.runner import Cell
+from diffussm.run.tasks import is_done
+from diffussm.store import records
+from diffussm.store.rundir import RunDir
 from tests.slurm.cluster import Cluster
+from tests.support import tiny
 
 ROOT = Path(__file__).parents[2]
 ARM = "M = 2, P = 1"  # of `one`

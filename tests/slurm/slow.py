@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.slurm.cluster import Cluster
+from tests.slurm.faults import trouble, until
 from tests.slurm.launching import Runs, results_of, undisturbed
-from tests.slurm.trouble import trouble, until
 
 STEPS: dict[str, Any] = {"training__steps": 120, "training__milestones": [8, 120]}
 ONE = ("--only", "M = 2*")

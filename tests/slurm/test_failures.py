@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.slurm.cluster import Cluster
+from tests.slurm.faults import trouble, until
 from tests.slurm.launching import BRIEF, Runs
-from tests.slurm.trouble import trouble, until
 
 FAILING, OTHER = "M = 1, P = 1", "M = 2, P = 1"
 TWO_TASKS = ["--set-slurm", "ntasks-per-node=2"]

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import tiny
 from tests.slurm.cluster import Cluster
 from tests.slurm.launching import ROOT
+from tests.support import tiny
 
 README = (ROOT / "slurm/README.md").read_text()
 ROOMS = ("ablations", "reports", "slurm")

@@ -15,7 +15,7 @@ from typing import Any
 
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
-from diffussm.machine import user_cache
+from diffussm.host.machine import user_cache
 
 
 @cache

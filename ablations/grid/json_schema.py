@@ -1,0 +1,91 @@
+"""The JSON Schema of grid files, for editors: `python -m ablations.grid.json_schema > ablations/grid.schema.json`.
+
+A grid file names it in its first line: `#:schema path/to/grid.schema.json`.
+"""
+
+import json
+from typing import Any
+
+from ablations.grid.checks import AXIS_NAME
+from ablations.grid.schema import GridFile, Resources
+from diffussm.config import MIXERS, Config, bases, keys
+
+ABOUT = {
+    "claim": "what the grid tests, in a sentence",
+    "source": "where the claim comes from",
+    "expected": "what is expected, said before it is run",
+    "cost": "what a run of it costs, as measured",
+    "command": "the command that runs it",
+    "base": "the recipe that the levels vary, or several",
+    "seeds": "how many seeds, from 0; or which",
+    "matched": "what is equal across arms; checked",
+    "axes": "each axis a table of named levels, each level a table of overrides (and resources)",
+    "combine": "product: every combination; one-at-a-time: the control, and it with one axis moved",
+    "zip": "groups of axes that go in step, as one",
+    "when": "axis = { other axis = level or levels }: where the axis applies; elsewhere it is left out",
+    "include": "combinations of levels to add",
+    "exclude": "combinations of levels to leave out; a list of levels means any of them",
+    "arms": "named arms, each a table of overrides (and resources)",
+    "control": "the arm to start from (one-at-a-time) or to match (budget): its name, or axis = level",
+    "budget": "what every arm's training is matched in: steps, or total training MACs",
+    "max_runs": "refuse to plan more runs than this",
+}
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a grid file, with every key that a level may set."""
+    out = GridFile.model_json_schema()
+    config = Config.model_json_schema()
+    sections = {name: config["$defs"][part["$ref"].split("/")[-1]] for name, part in _sections(config).items()}
+    for part in (*out["properties"].values(), *(p for s in sections.values() for p in s["properties"].values())):
+        part.pop("title", None)
+    for section in sections.values():
+        section.pop("required", None)
+    sections["model"]["properties"]["mixer"] = {
+        "anyOf": [{"enum": list(MIXERS)}, {"type": "string", "pattern": ":"}],
+        "description": "a mixer of the package, or package.module:Class",
+    }
+    overrides = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "size": {"type": "string", "description": "a named size of the base"},
+            "resources": Resources.model_json_schema(),
+            **sections,
+            **{key: _field(sections, key) for key in keys() if "." in key},
+        },
+    }
+    properties = out["properties"]
+    for name, words in ABOUT.items():
+        properties[name]["description"] = words
+    reference = {"$ref": "#/$defs/Overrides"}
+    properties["axes"]["additionalProperties"]["additionalProperties"] = reference
+    properties["axes"]["propertyNames"] = {"pattern": f"^{AXIS_NAME}$"}
+    properties["arms"]["additionalProperties"] = reference
+    properties["base"] = {
+        "anyOf": [{"enum": bases()}, {"type": "array", "items": {"enum": bases()}, "minItems": 1}],
+        "description": ABOUT["base"],
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A grid of ablations",
+        **{name: part for name, part in out.items() if name not in ("title", "$defs", "description")},
+        "$defs": {"Overrides": overrides},
+    }
+
+
+def text() -> str:
+    return json.dumps(schema(), indent=1, sort_keys=True) + "\n"
+
+
+def _sections(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in config["properties"].items() if "$ref" in part}
+
+
+def _field(sections: dict[str, Any], key: str) -> dict[str, Any]:
+    section, _, field = key.partition(".")
+    return sections[section]["properties"][field]
+
+
+if __name__ == "__main__":
+    print(text(), end="")

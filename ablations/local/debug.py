@@ -1,0 +1,41 @@
+"""Runs one after the other in this process: breakpoints work; the first failure ends the launch with its traceback."""
+
+from pathlib import Path
+
+from ablations.local.pool import Listener
+from ablations.plan.job import Job
+from diffussm.run.heartbeat import Liveness
+from diffussm.run.outcome import Outcome
+from diffussm.run.tasks import left
+from diffussm.store.rundir import RunDir
+
+
+def execute(jobs: list[Job], listener: Listener, debugger: bool) -> dict[Path, Outcome]:
+    """Every run in turn; with `debugger`, a failure opens pdb where it happened."""
+    outcomes = {}
+    for job in jobs:
+        try:
+            outcomes[job.run.path] = _work(job.run)
+        except Exception:
+            if debugger:
+                import pdb
+
+                pdb.post_mortem()
+            raise
+        listener.ended(job, outcomes[job.run.path])
+    return outcomes
+
+
+def _work(run: RunDir) -> Outcome:
+    """All that is left of the run, but for what another launch works on."""
+    from diffussm.run.runner import Cell  # imports torch
+
+    while works := left(run):
+        if run.cancelled:
+            return Outcome("cancelled", "by manage.py cancel")
+        folder = works[0].folder
+        owner = folder.owner()
+        if Liveness(by_mtime=True).alive(folder) or (number := folder.claim(after=owner)) is None:
+            return Outcome("superseded", "another launch works on it")
+        Cell(run.path).do(works[0], number)
+    return Outcome("done")

@@ -1,0 +1,104 @@
+"""How a launch shows what its workers do: a line for each on a terminal, plain lines elsewhere. Reads states only."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from ablations.plan.job import Job
+from diffussm.run.outcome import Outcome
+from diffussm.run.tasks import Work
+
+LINE_SECONDS = 15.0
+LAST_LINES = 5  # of a failed run's log
+ROWS_LEFT = 4  # of a terminal, for what scrolls above
+
+
+def describe(state: Mapping[str, Any]) -> tuple[str, float]:
+    """A state in words, and the fraction of its phase that is done."""
+    match state.get("phase"):
+        case "train":
+            again = "again to " if state["lane"] == "replay" else ""
+            return f"{again}step {state['step']}/{state['steps']}, loss {state['loss']:.4f}", (
+                state["step"] / state["steps"]
+            )
+        case "evaluate":
+            share = state["sample"] / state["samples"]
+            return f"evaluating step {state['milestone']}, sample {state['sample']}/{state['samples']}", share
+    return "starting", 0.0
+
+
+class Display:
+    """Progress of a launch; `names` says what each run folder is called, `workers` how many there are."""
+
+    def __init__(self, names: Mapping[Path, str], workers: int, console: Console):
+        self.names, self.console = names, console
+        self.began = time.monotonic()
+        self._ended: set[Path] = set()
+        self._lines: dict[Path, float] = {}
+        self._bars: Progress | None = None
+        self._tasks: dict[int, TaskID] = {}  # slot -> its line
+        self._lively = console.is_terminal and workers <= console.height - ROWS_LEFT
+
+    def __enter__(self) -> "Display":
+        if self._lively:
+            columns = (
+                TextColumn("{task.fields[name]}", markup=False),
+                BarColumn(),
+                TextColumn("{task.description}", markup=False),
+                TimeElapsedColumn(),
+            )
+            self._bars = Progress(*columns, console=self.console, transient=True)
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def working(self, at_work: Sequence[tuple[int, Work]]) -> None:
+        for slot, work in at_work:
+            said = work.folder.state()
+            name = self.names[work.run]
+            if self._bars:
+                text, fraction = describe(said)
+                if slot not in self._tasks:
+                    self._tasks[slot] = self._bars.add_task(text, total=1.0, name=name)
+                self._bars.update(self._tasks[slot], description=text, completed=fraction, name=name)
+            elif work.task == "train" and self._is_time(work.run):
+                self.line(f"{name}: {describe(said)[0]}")
+        if self._bars:
+            for slot in self._tasks.keys() - {slot for slot, _ in at_work}:
+                self._bars.remove_task(self._tasks.pop(slot))
+
+    def again(self, work: Work, reason: str) -> None:
+        self.line(f"{self.names[work.run]}: {work}: {reason}; tried once more")
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        path = job.run.path
+        self._ended.add(path)
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        self.line(f"{self.names[path]}: {outcome.kind}{reason} ({len(self._ended)} of {len(self.names)})")
+        if outcome.kind == "failed" and outcome.log:
+            for text in last_lines(Path(outcome.log), LAST_LINES):
+                self.line(f"    {text}")
+            self.line(f"    log: {outcome.log}")
+
+    def line(self, text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
+        self.console.print(f"[{minutes:02d}:{seconds:02d}] {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def _is_time(self, run: Path) -> bool:
+        due = time.monotonic() - self._lines.setdefault(run, time.monotonic()) > LINE_SECONDS
+        if due:
+            self._lines[run] = time.monotonic()
+        return due
+
+
+def last_lines(log: Path, count: int) -> list[str]:
+    if not log.exists():
+        return []
+    return log.read_text(errors="replace").rstrip().splitlines()[-count:]

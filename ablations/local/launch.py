@@ -1,0 +1,88 @@
+"""A launch on this machine: workers that are shown while they work, and what came of it."""
+
+import argparse
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ablations.local import pool as local
+from ablations.local.display import Display
+from ablations.options import RUNS
+from ablations.plan import snapshot
+from ablations.plan.estimate import Estimates
+from ablations.plan.job import Job
+from ablations.plan.plan import Planned
+from ablations.plan.request import Asked
+from diffussm.config import is_outside
+from diffussm.run.outcome import Outcome
+
+
+def work(options: argparse.Namespace, asked: Asked, planned: list[Planned], slots: int, estimates: Estimates) -> int:
+    """Until every run is done or cannot be; returns the exit code."""
+    console, on = Console(highlight=False, soft_wrap=True, markup=False), ", ".join(asked.bases)
+    todo: dict[Path, list[Planned]] = {}
+    for p in planned:
+        if not p.done:
+            todo.setdefault(p.folder.path, []).append(p)
+    runs = len({p.folder.path for p in planned})
+    if not todo:
+        console.print(f"Nothing left to train: all {runs} runs of {asked.name} on {on} are done.")
+        return 0
+    console.print(f"{asked.name} on {on}: {runs} runs, {runs - len(todo)} done before.")
+
+    names = {path: f"{_arms(ps, asked)}, seed {ps[0].run.config.seed}" for path, ps in todo.items()}
+    with Display(names, slots, console) as display:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers are stopped in order
+        try:
+            outcomes = _execute(options, todo, slots, display, estimates)
+        except KeyboardInterrupt:
+            display.line("Interrupted. The same command goes on from the last checkpoints.")
+            return 130
+    return _sum_up(options, asked, outcomes, runs)
+
+
+def _execute(
+    options: argparse.Namespace, todo: dict[Path, list[Planned]], slots: int, display: Any, estimates: Estimates
+) -> dict[Path, Outcome]:
+    jobs = []
+    for arms in todo.values():
+        longest = max(estimates.of(p).seconds or float("inf") for p in arms)
+        jobs.append(Job(arms[0].folder, longest, arms[0].run.arm.resources))
+    if options.executor == "debug":
+        from ablations.local import debug
+
+        return debug.execute(jobs, display, options.pdb)
+    mixers = {p.run.config.model.mixer for ps in todo.values() for p in ps}
+    with snapshot.taken(options.runs, filter(is_outside, mixers)) as code:
+        return local.Pool(jobs, local.Machine(slots, estimates.threads), code, display).work()
+
+
+def _sum_up(options: argparse.Namespace, asked: Asked, outcomes: dict[Path, Outcome], runs: int) -> int:
+    where = "" if options.runs == RUNS else f" --runs {shlex.quote(str(options.runs))}"
+    bad = {folder: outcome for folder, outcome in outcomes.items() if outcome.kind != "done"}
+    for folder, outcome in bad.items():
+        log = f" (log: {outcome.log})" if outcome.log else ""
+        print(f"{folder.name}: {outcome.kind}: {outcome.reason}{log}", file=sys.stderr)
+    if not bad:
+        Console(highlight=False, soft_wrap=True, markup=False).print(
+            f"All {runs} runs are done. Next: python reports/make_figures.py --grid {asked.name}{where}"
+        )
+        return 0
+    retry = f"python ablations/manage.py retry --%s --grid {asked.name}{where}"
+    if any(outcome.kind == "failed" for outcome in bad.values()):
+        words = "What was killed is tried again by the next launch; the rest when the code has changed, or after"
+        print(f"{words}: {retry % 'failed'}", file=sys.stderr)
+    if any(outcome.kind == "cancelled" for outcome in bad.values()):
+        print(f"Cancelled runs start again after: {retry % 'cancelled'}", file=sys.stderr)
+    return 1
+
+
+def _arms(planned: list[Planned], asked: Asked) -> str:
+    """The arms that share a run: the first, and how many more."""
+    more = f" and {len(planned) - 1} more" if len(planned) > 1 else ""
+    on = f"{planned[0].base}: " if len(asked.bases) > 1 else ""
+    return on + planned[0].run.arm.name + more

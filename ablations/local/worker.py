@@ -1,0 +1,104 @@
+"""A worker process of the local pool: does one piece of work after another, as its launcher hands them over.
+
+A line of JSON on stdin is a piece of work and the attempt that it follows; a line on stdout says how it ended. What the
+work itself prints goes to the log in its folder. A worker whose launcher is gone stops after a checkpoint.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+from diffussm.errors import UserError
+from diffussm.host import source
+from diffussm.run.outcome import Outcome
+from diffussm.run.runner import CHECKPOINT_SECONDS, Cell
+from diffussm.run.tasks import Work
+from diffussm.training.loop import Preempted, Superseded
+
+
+class Worker:
+    """`launcher` is the process that started this one and must live."""
+
+    def __init__(self, answers: TextIO, launcher: int, threads: int, checkpoint_seconds: float):
+        self.answers, self.launcher = answers, launcher
+        self.threads, self.checkpoint_seconds = threads, checkpoint_seconds
+        self.leaving = ""
+        self._cell: Cell | None = None
+
+    def serve(self) -> None:
+        """Until stdin ends or a signal comes."""
+        for line in sys.stdin:
+            asked = json.loads(line)
+            after = asked.pop("after")
+            outcome = self._do(Work(**{**asked, "run": Path(asked["run"])}), after)
+            self.answers.write(json.dumps(outcome.__dict__) + "\n")
+            self.answers.flush()
+            if self.leaving:
+                return
+
+    def leave(self, number: int, _: Any) -> None:
+        """Stop what is being done, after a checkpoint, and go (a signal handler)."""
+        self.leaving = signal.Signals(number).name
+        if self._cell is None:
+            raise SystemExit(0)
+        self._cell.stop(self.leaving)
+
+    def _do(self, work: Work, after: int) -> Outcome:
+        try:
+            cell = Cell(work.run, self.checkpoint_seconds, self._reason_to_stop, self.threads, to_logs=True)
+        except UserError as error:
+            return Outcome("failed", str(error))
+        number = work.folder.claim(after)
+        if number is None:
+            return Outcome("superseded", "another was first")
+        log = work.folder.output(number)
+        try:
+            self._cell = cell
+            cell.do(work, number)
+        except Superseded as superseded:
+            return Outcome("superseded", str(superseded))
+        except Preempted as preempted:
+            return Outcome("cancelled" if cell.run.cancelled else "stopped", str(preempted))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return Outcome("failed", str(error), str(log))
+        except Exception as error:
+            traceback.print_exc()
+            sys.stderr.flush()
+            if work.folder.owner() != number:
+                return Outcome("superseded", f"{type(error).__name__}: {error}")
+            said = work.folder.state()
+            reason = said.get("reason", f"{type(error).__name__}: {error}")
+            return Outcome("failed", reason, str(log), bool(said.get("can_pass")))
+        finally:
+            self._cell = None
+            sys.stdout.flush()
+        return Outcome("done")
+
+    def _reason_to_stop(self) -> str:
+        return "" if os.getppid() == self.launcher else "the launcher is gone"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Work for a launcher; see the module's docstring.")
+    parser.add_argument("--launcher", type=int, required=True, metavar="PID")
+    parser.add_argument("--code", type=Path, required=True, metavar="DIR", help="the copy of the code that must run")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
+    options = parser.parse_args()
+    if options.code.resolve() != source.ROOT.resolve():
+        raise SystemExit(f"{options.code}: the copy of the code is gone; this is {source.ROOT}")
+    worker = Worker(os.fdopen(os.dup(1), "w"), options.launcher, options.threads, options.checkpoint_seconds)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, worker.leave)
+    worker.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

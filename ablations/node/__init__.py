@@ -1,1 +1,0 @@
-"""What jobs of a cluster do, on its nodes."""

@@ -1,0 +1,84 @@
+"""Measure on this machine what a training step, a sampler's call and an evaluation take, for every shape of a plan."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablations.plan.estimate import calibration_path, machine, shape_digest
+from ablations.plan.plan import Planned
+from diffussm.config import Config
+from diffussm.host.machine import keep_freed_memory
+from diffussm.host.provenance import describe
+from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.sampling import Samples
+from diffussm.models.build import build_model
+from diffussm.ssm.selection import select
+from diffussm.store.workdir import to_json, write_whole
+from diffussm.timing import clock, in_turns
+from diffussm.training.loop import Trainer
+
+ROUNDS = 7
+LEAST_SECONDS = 1.0  # of all rounds together
+
+
+def calibrate(planned: Iterable[Planned], runs: Path, threads: int, told: Callable[[str], None]) -> Path:
+    """Measure each shape of the plan anew and write it to this machine's calibration file; returns its path.
+
+    `threads` are those of a slot, for runs that leave their number to the machine.
+    """
+    path = calibration_path(runs)
+    entries: dict[str, Any] = json.loads(path.read_text())["entries"] if path.exists() else {}
+    keep_freed_memory()
+    shapes = {shape_digest(p.run.config, threads): p for p in planned}
+    for number, (shape, p) in enumerate(shapes.items(), start=1):
+        measured = measure(p.run.config, threads)
+        entries[shape] = {"macs_per_step": p.macs_per_step, "macs_per_call": p.arm.macs.total, **measured}
+        content = {"machine": machine(), "provenance": describe(), "entries": entries}
+        write_whole(path, to_json(content))
+        told(
+            f"{number} of {len(shapes)}: {p.run.arm.name}: {measured['seconds_per_step']:.4f} s a step, "
+            f"{1e3 * measured['seconds_per_image_and_call']:.3f} ms an image and call, "
+            f"{measured['evaluation_seconds']:.2f} s more an evaluation"
+        )
+    return path
+
+
+def measure(config: Config, threads: int) -> dict[str, float]:
+    """Medians in seconds, with the threads and the device that a run would have."""
+    torch.set_num_threads(config.training.threads or threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    backend = select(config.training.backend, device, config.model.width, config.model.length)
+    trainer = Trainer(config, backend, device)
+    network = build_model(config, backend).to(device).eval()
+    m, batch = config.model, min(config.evaluation.batch, config.evaluation.samples)
+    x = torch.zeros(batch, m.channels, m.image_size, m.image_size, device=device)
+    t, y = torch.zeros(batch, dtype=torch.long, device=device), torch.zeros(batch, dtype=torch.long, device=device)
+
+    @torch.no_grad()
+    def call() -> None:
+        network(x, t, y)
+
+    seconds = {}
+    for name, function in (("step", trainer.step), ("call", call)):
+        once = in_turns({name: function}, 1)[name][0]
+        rounds = max(ROUNDS, min(200, round(LEAST_SECONDS / once)))
+        seconds[name] = statistics.median(in_turns({name: function}, rounds, warmup=0)[name])
+    return {
+        "seconds_per_step": seconds["step"],
+        "seconds_per_image_and_call": seconds["call"] / batch,
+        "evaluation_seconds": _measuring(config, device),
+    }
+
+
+def _measuring(config: Config, device: str) -> float:
+    """What an evaluation takes beyond sampling: features and distances, of images of noise."""
+    evaluator, m, n = Evaluator(config, device), config.model, config.evaluation.samples
+    pixels = np.random.default_rng(0).integers(0, 256, (n, m.channels, m.image_size, m.image_size), dtype=np.uint8)
+    began = clock()
+    evaluator.measure(Samples(pixels, np.zeros(n, dtype=np.int64)))
+    return clock() - began

@@ -1,0 +1,65 @@
+"""What lies among run folders and is needed by no run any more."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablations.plan import manifest, snapshot
+from ablations.slurm import submissions
+from ablations.status.overview import Row
+from diffussm.run.heartbeat import Liveness
+from diffussm.store.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Garbage:
+    path: Path
+    what: str
+    size: int  # bytes
+
+    def delete(self) -> None:
+        if self.path.is_file():
+            self.path.unlink(missing_ok=True)
+        elif self.what.startswith("code"):
+            snapshot.remove(self.path)
+        else:
+            shutil.rmtree(self.path)
+
+
+def find(runs: Path, rows: Sequence[Row], unlisted: bool, code: bool) -> list[Garbage]:
+    """Of the runs of `rows` at which nobody works: half-written files, checkpoints before the newest, a replay's. With
+    `unlisted`, run folders that no manifest names; with `code`, copies of the code that no launch uses."""
+    liveness = Liveness(by_mtime=True)
+    meant = {row.run.path: row.run for row in rows}
+    at_rest = [run for run in meant.values() if not _is_worked_on(run, liveness)]
+    found = [Garbage(path, what, path.stat().st_size) for run in at_rest for path, what in _in_run(run)]
+    if unlisted:
+        listed = {runs / e["run_id"] for content in manifest.read(runs, None, None) for e in content["runs"]}
+        for config in sorted(runs.glob("*/config.json")):
+            run = RunDir(config.parent)
+            if run.path not in listed and not _is_worked_on(run, liveness):
+                found.append(Garbage(run.path, "run of no launched grid", _size(run.path)))
+    if code:
+        found += [
+            Garbage(path, "code that no launch uses", _size(path))
+            for path in snapshot.unused(runs, submissions.code_in_use(runs))
+        ]
+    return found
+
+
+def _in_run(run: RunDir) -> Iterator[tuple[Path, str]]:
+    for path in sorted(run.path.rglob(".*.tmp")):
+        yield path, "half-written file"
+    for path in run.checkpoints()[1:]:
+        yield path, "checkpoint before the newest"
+    for path in run.replay.checkpoints():
+        yield path, "checkpoint of a replay"
+
+
+def _is_worked_on(run: RunDir, liveness: Liveness) -> bool:
+    return any(liveness.alive(folder) for folder in (run, *run.evaluations()))
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,114 @@
+"""A read-only copy of the code for one launch, so that editing the source during it changes nothing.
+
+`runs/code/<digest>/` holds the packages that a worker runs, mixers from outside, `origin.json` (digest, commit, dirty
+flag) and `changes.diff` (what the checkout had on top of its commit). Equal code is copied once. A mark beside the
+copy, `<digest>.<pid>.<random>.json`, says that a launch uses it.
+"""
+
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from diffussm.host import source
+from diffussm.host.machine import place, process_start
+from diffussm.store.workdir import read_json, to_json, write_whole
+
+FOLDER = "code"
+
+
+@contextlib.contextmanager
+def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
+    """The copy's folder, for as long as the launch lives; `mixers` are those from outside (`package.module:Class`) that
+    it uses."""
+    content = _content(mixers)
+    digest = source.digest(content)
+    copy = (runs / FOLDER / digest).absolute()
+    mark = copy.with_name(f"{digest}.{os.getpid()}.{os.urandom(4).hex()}.json")
+    write_whole(mark, to_json({"place": place(), "pid": os.getpid(), "started": process_start(os.getpid())}))
+    try:
+        if not copy.exists():
+            origin = {"code": digest, **source.commit()}
+            extra = {source.ORIGIN: to_json(origin), "changes.diff": (source.git("diff", "HEAD") or "").encode()}
+            _write(copy, content | extra)
+        yield copy
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def where(runs: Path, mixers: Iterable[str]) -> Path:
+    """Where the copy lies, or will lie."""
+    return (runs / FOLDER / source.digest(_content(mixers))).absolute()
+
+
+def unused(runs: Path, in_use: Collection[str] = ()) -> list[Path]:
+    """Copies that no launch uses, but for those of the digests `in_use`; a launch on another machine counts as alive
+    until its mark is gone."""
+    copies = [path for path in sorted((runs / FOLDER).glob("*")) if path.is_dir() and path.name not in in_use]
+    return [copy for copy in copies if not any(map(_lives, copy.parent.glob(f"{copy.name}.*.json")))]
+
+
+def _content(mixers: Iterable[str]) -> dict[str, bytes]:
+    """The code, and modules from outside: paths in the copy, and what they hold."""
+    content = source.files(source.ROOT)
+    for module in sorted({mixer.partition(":")[0] for mixer in mixers}):
+        content |= _outside(module)
+    return content
+
+
+def _lives(mark: Path) -> bool:
+    launch = read_json(mark)
+    return launch["place"] != place() or process_start(launch["pid"]) == launch["started"]
+
+
+def _write(copy: Path, content: dict[str, bytes]) -> None:
+    temporary = copy.with_name(f".{copy.name}.{os.urandom(4).hex()}.tmp")
+    for name, data in content.items():
+        path = temporary / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    try:
+        temporary.rename(copy)
+    except OSError:  # another launch made it meanwhile
+        shutil.rmtree(temporary)
+        return
+    for path in (*copy.rglob("*"), copy):
+        path.chmod(path.stat().st_mode & ~0o222)
+
+
+def remove(copy: Path) -> None:
+    """Delete a copy, read-only as it is."""
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o200)
+    shutil.rmtree(copy)
+
+
+def _outside(module: str) -> dict[str, bytes]:
+    """The files of a module from outside and of what it imports, as far as neither is installed or a part of Python:
+    of packages all files, of others the modules that are loaded."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    importlib.import_module(module)
+    out: dict[str, bytes] = {}
+    for name, loaded in sorted(sys.modules.items()):
+        file = getattr(loaded, "__file__", None)
+        if file and not name.startswith("__") and _is_own(Path(file)):
+            path = Path(name.replace(".", "/"))
+            if Path(file).stem != "__init__":
+                out[f"{path}.py"] = Path(file).read_bytes()
+                continue
+            inside = (part for part in Path(file).parent.rglob("*") if part.is_file() and part.suffix != ".pyc")
+            out |= {(path / part.relative_to(Path(file).parent)).as_posix(): part.read_bytes() for part in inside}
+    return out
+
+
+def _is_own(file: Path) -> bool:
+    """Whether a module's file is the user's: not installed, not Python's, not of this project."""
+    foreign = [Path(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib", "platstdlib")]
+    foreign += [source.ROOT / room for room in (*source.ROOMS, "reports", "bench", "tests")]
+    there = file.suffix == ".py" and file.is_absolute() and file.is_file()  # torch names files that are not
+    return there and not any(file.resolve().is_relative_to(part.resolve()) for part in foreign)

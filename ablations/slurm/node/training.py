@@ -1,0 +1,57 @@
+"""The job that trains a run, on all of its tasks together."""
+
+import time
+from functools import partial
+from pathlib import Path
+
+from ablations.slurm.node.interruption import Interruption, job_here
+from ablations.slurm.node.task import How, cell_here, do
+from diffussm.distributed.group import of_environment
+from diffussm.run.heartbeat import STALE_SECONDS, Liveness
+from diffussm.run.tasks import Work, left
+from diffussm.store.rundir import RunDir
+from diffussm.store.workdir import WorkDir
+
+WATCH_SECONDS = 1.0  # between looks at a heartbeat
+
+
+def train(path: Path, interruption: Interruption) -> None:
+    """As far as its requests ask, unless another does it. Ends by SystemExit where it fails or is cut off."""
+    with of_environment() as processes:
+        interruption.learn(processes.from_first(interruption.seconds_left()))
+        run = RunDir(path)
+        cell, how = cell_here(path, interruption, processes), How.DONE
+        while how is How.DONE and (claimed := processes.of_first(partial(_claimed, run))):
+            how = do(cell, *claimed, interruption, processes)
+        if how is How.FAILED:
+            raise SystemExit(1)  # at once: the others may wait for this one
+    if how is How.LEFT:
+        raise SystemExit(0)  # returning would tell submitit that all is done
+
+
+def _claimed(run: RunDir) -> tuple[Work, int] | None:
+    """The training, if it is left to do and nobody else does it, and the number of the attempt."""
+    owner = run.owner()
+    if _is_at_work(run, owner):
+        print(f"attempt {owner} works on {run.path}: it is left to that", flush=True)
+        return None
+    training = next((work for work in left(run) if work.task == "train"), None)  # asked after others were waited for
+    if training is None or run.cancelled:
+        return None
+    number = run.claim(owner, job_here())
+    if number is None:
+        print(f"another was first at {run.path}", flush=True)
+        return None
+    return training, number
+
+
+def _is_at_work(folder: WorkDir, owner: int) -> bool:
+    """Whether another than an earlier start of this very job works there: its heart is waited for."""
+    if owner and folder.owner_process(owner).get("job") == job_here():
+        return False
+    liveness, deadline, said = Liveness(), time.monotonic() + STALE_SECONDS, folder.state()
+    while liveness.alive(folder) and time.monotonic() < deadline:
+        if folder.state() != said:
+            return True
+        time.sleep(WATCH_SECONDS)
+    return False

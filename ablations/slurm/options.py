@@ -1,0 +1,64 @@
+"""What options of sbatch mean in numbers, and how a grid's resources are said in them."""
+
+import math
+import re
+from collections.abc import Mapping
+
+from ablations.grid.schema import Resources
+from diffussm.errors import UserError
+
+Value = str | int | float | bool
+OF_GPUS = ("gpus", "gpus_per_node", "gpus_per_task", "gres")
+
+
+def count(options: Mapping[str, Value], name: str) -> int:
+    """The value of an option that is a count; 0 where it is unset."""
+    return int(options.get(name) or 0)
+
+
+def gpus_of(name: str, options: Mapping[str, Value]) -> int:
+    """GPUs of an option such as 8, a100, a100:8 or (gres) gpu:a100:8,nvme:1; 0 where it asks for none."""
+    asked = str(options.get(name) or "")
+    if name == "gres":
+        asked = next((part for part in asked.split(",") if part.startswith("gpu")), "")
+    if not asked:
+        return 0
+    last = asked.rpartition(":")[2]
+    return int(last) if last.isdigit() else 1
+
+
+def of_resources(needs: Resources, options: Mapping[str, Value]) -> dict[str, Value]:
+    """What a level of a grid asks for, in the options that the profile uses: `gpus` GPUs with a task for each, on as
+    many nodes as they fill; `cpus` and `memory_gb` of all tasks together; `hours` until the job is cut off. UserError
+    for GPUs where the profile has none, or none that can be shared out evenly."""
+    out: dict[str, Value] = {}
+    nodes, tasks = count(options, "nodes") or 1, count(options, "ntasks_per_node") or 1
+    if needs.gpus:
+        used = next((name for name in ("gpus_per_node", "gres", "gpus_per_task") if gpus_of(name, options)), None)
+        if used is None:
+            raise UserError(f"resources.gpus = {needs.gpus}: the profile asks for no GPUs per node or task")
+        whole = tasks if used == "gpus_per_task" else gpus_of(used, options)
+        nodes = math.ceil(needs.gpus / whole)
+        if needs.gpus % nodes:
+            raise UserError(f"resources.gpus = {needs.gpus}: cannot be shared out evenly over {nodes} nodes of {whole}")
+        tasks = needs.gpus // nodes
+        out |= {"nodes": nodes, "ntasks_per_node": tasks}
+        if used != "gpus_per_task":
+            out[used] = _with_gpus(str(options[used]), tasks)
+    if needs.cpus:
+        out["cpus_per_task"] = math.ceil(needs.cpus / (nodes * tasks))
+    if needs.memory_gb:
+        out["mem"] = f"{math.ceil(needs.memory_gb / nodes * 1024)}M"
+    if needs.hours:
+        minutes = math.ceil(needs.hours * 60)
+        out["time"] = f"{minutes // 60}:{minutes % 60:02d}:00"
+    return out
+
+
+def _with_gpus(asked: str, gpus: int) -> str:
+    """The same option with another number of GPUs."""
+    parts = asked.split(",")
+    which = next((i for i, part in enumerate(parts) if part.startswith("gpu")), 0)
+    kind = re.sub(r"(^|:)\d+$", "", parts[which])
+    parts[which] = f"{kind}:{gpus}" if kind else str(gpus)
+    return ",".join(parts)

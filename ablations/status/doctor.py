@@ -1,0 +1,112 @@
+"""Whether grids can be run here, found out before a night is lost."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+from ablations.plan import manifest
+from ablations.status.check import Check
+from diffussm.data.catalogue import CATALOGUE
+from diffussm.host import source
+from diffussm.host.machine import gpus, memory_gb, processor, usable_cores
+from diffussm.metrics.features.registry import EXTRACTORS
+
+LEAST_FREE_GB = 5.0
+
+
+def examine(runs: Path, grid: str | None, base: str | None) -> list[Check]:
+    """Folder, disk, versions, weights and data; of `grid` only what its runs need, if it was launched."""
+    return [*_folder(runs), _disk(runs), *_versions(), _code(), *_weights(), *_data(runs, grid, base), _machine()]
+
+
+def _folder(runs: Path) -> Iterator[Check]:
+    there = _nearest(runs)
+    probe, linked = there / f".probe-{os.getpid()}", there / f".probe-{os.getpid()}-linked"
+    try:
+        probe.write_bytes(b"x")
+    except OSError as error:
+        yield Check("fail", "folder", f"{there} cannot be written: {error.strerror}")
+        return
+    yield Check("ok", "folder", f"{there.absolute()} can be written")
+    try:
+        os.link(probe, linked)
+        yield Check("ok", "hard links", "there are: two launches cannot take the same run")
+    except OSError as error:
+        yield Check("fail", "hard links", f"{there.absolute()} has none ({error.strerror}); ownership needs them")
+    finally:
+        linked.unlink(missing_ok=True)
+        probe.unlink()
+
+
+def _disk(runs: Path) -> Check:
+    free = shutil.disk_usage(_nearest(runs)).free / 1e9
+    return Check("ok" if free > LEAST_FREE_GB else "warning", "disk", f"{free:.0f} GB free")
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the first of those above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+
+
+def _versions() -> Iterator[Check]:
+    good = (3, 11) <= sys.version_info[:2] < (3, 15)
+    yield Check("ok" if good else "fail", "python", f"{platform.python_version()}; 3.11 to 3.14 will do")
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = [Requirement(text) for text in requires("diffussm") or []]
+    except PackageNotFoundError:
+        yield Check("warning", "packages", "diffussm is not installed, so what it needs is not known: make .venv")
+        return
+    wrong = []
+    for need in wanted:
+        if need.marker is None or need.marker.evaluate():
+            try:
+                if not need.specifier.contains(found := version(need.name), prereleases=True):
+                    wrong.append(f"{need.name} {found}, needs {need.specifier}")
+            except PackageNotFoundError:
+                wrong.append(f"{need.name} is missing")
+    torch = version("torch") if not any(text.startswith("torch ") for text in wrong) else "wrong"
+    yield Check("fail" if wrong else "ok", "packages", "; ".join(wrong) or f"all {len(wanted)} there (torch {torch})")
+
+
+def _code() -> Check:
+    origin = source.origin()
+    if origin["commit"] is None:
+        return Check("warning", "code", f"{origin['code']}, of no commit: git or the checkout is missing")
+    changed = ", with changes on top" if origin["dirty"] else ""
+    return Check("ok", "code", f"{origin['code']}, commit {origin['commit'][:12]}{changed}")
+
+
+def _weights() -> Iterator[Check]:
+    for name, extractor in EXTRACTORS.items():
+        weights = extractor.weights
+        if lacks := weights.lacks():
+            yield Check("fail" if weights.shipped else "warning", "weights", f"{name}: needs {lacks}")
+        else:
+            yield Check("ok", "weights", f"{name}: {weights.path()}")
+
+
+def _data(runs: Path, grid: str | None, base: str | None) -> Iterator[Check]:
+    names = list(CATALOGUE)
+    if grid:
+        entries = [(runs / e["run_id"] / "config.json", e) for m in manifest.read(runs, grid, base) for e in m["runs"]]
+        from diffussm.store.rundir import RunDir
+
+        names = sorted({RunDir(path.parent).config().data.name for path, _ in entries if path.exists()})
+    for name in names:
+        lacks = CATALOGUE[name].lacks
+        verdict: Literal["ok", "warning", "fail"] = "ok" if not lacks else "fail" if grid else "warning"
+        yield Check(
+            verdict, "data", f"{name}: needs {lacks}" if lacks else f"{name}: {CATALOGUE[name].images:,} images"
+        )
+
+
+def _machine() -> Check:
+    cards = f"{len(gpus())} GPUs" if gpus() else "no GPU"
+    return Check("ok", "machine", f"{processor()}, {usable_cores()} cores, {memory_gb():.0f} GB, {cards}")

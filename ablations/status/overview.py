@@ -1,0 +1,123 @@
+"""Every run of launched grids with its state, read from manifests and run folders."""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations import table
+from ablations.plan import manifest
+from ablations.plan.request import selection
+from ablations.slurm.scheduler import NOBODY, Scheduler
+from ablations.status.states import STATES, RunState, state_of
+from diffussm.errors import UserError, unknown
+from diffussm.run.heartbeat import Liveness
+from diffussm.store.rundir import RunDir
+
+LEFT = ("base", "arm", "run", "state", "reason")
+LONGEST_REASON = 60
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run of a grid."""
+
+    grid: str
+    base: str
+    arm: str
+    seed: int
+    run: RunDir
+    state: RunState
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "grid": self.grid,
+            "base": self.base,
+            "arm": self.arm,
+            "seed": self.seed,
+            "run": self.run.run_id,
+            **self.state.as_dict(),
+        }
+
+
+def overview(
+    runs: Path,
+    grid: str | None,
+    base: str | None,
+    only: Sequence[str],
+    liveness: Liveness,
+    scheduler: Scheduler = NOBODY,
+) -> list[Row]:
+    """A row for each run of the launched grids that are meant."""
+    meant = selection(only)
+    rows = []
+    for content in manifest.read(runs, grid, base):
+        for entry in content["runs"]:
+            if meant(entry["arm"], entry["levels"], entry["run_id"]):
+                run = RunDir(runs / entry["run_id"])
+                state = state_of(run, entry["steps"], entry["milestones"], entry["key"], liveness, scheduler)
+                rows.append(Row(content["grid"], content["base"], entry["arm"], entry["seed"], run, state))
+    return rows
+
+
+def counts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """For each grid on each base, how many runs are in which state."""
+    grids: dict[tuple[str, str], Counter[str]] = {}
+    for row in rows:
+        grids.setdefault((row.grid, row.base), Counter())[row.state.name] += 1
+    return [
+        {"grid": grid, "base": base, "runs": count.total(), **{state: count[state] for state in STATES}}
+        for (grid, base), count in grids.items()
+    ]
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """A line for each grid."""
+    return "\n".join(
+        f"{c['grid']} on {c['base']}: {c['runs']} runs: "
+        + ", ".join(f"{c[state]} {state}" for state in STATES if c[state])
+        for c in counts(rows)
+    )
+
+
+def text(rows: Sequence[Row]) -> str:
+    """A table for each grid."""
+    parts = []
+    for c in counts(rows):
+        own = [row for row in rows if (row.grid, row.base) == (c["grid"], c["base"])]
+        parts.append(table.text([_shown(row) for row in own], LEFT))
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    s = row.state
+    reason = s.reason if len(s.reason) <= LONGEST_REASON else f"{s.reason[: LONGEST_REASON - 3]}..."
+    return {
+        "arm": row.arm,
+        "seed": row.seed,
+        "run": row.run.run_id,
+        "state": s.name,
+        "step": f"{s.step}/{s.steps}",
+        "evaluated": f"{s.evaluated}/{s.evaluations}",
+        "loss": "" if s.loss is None else f"{s.loss:.4f}",
+        "FID": "" if s.fid is None else f"{s.fid:.2f}",
+        "steps/s": "" if s.steps_per_second is None else f"{s.steps_per_second:.3g}",
+        "ETA": "" if s.eta_seconds is None else table.duration(s.eta_seconds),
+        "attempts": s.attempts,
+        "reason": reason,
+    }
+
+
+def find(rows: Sequence[Row], name: str) -> RunDir:
+    """The one run that `name` means: an id, its beginning, or a pattern on id or arm; UserError for none or several."""
+    runs = {row.run.run_id: row for row in rows}
+    meant = [row for run_id, row in runs.items() if run_id == name]
+    meant = meant or [row for run_id, row in runs.items() if run_id.startswith(name)]
+    meant = meant or [r for i, r in runs.items() if fnmatch.fnmatchcase(i, name) or fnmatch.fnmatchcase(r.arm, name)]
+    if not meant:
+        raise unknown("run", name, runs)
+    if len(meant) > 1:
+        raise UserError(f"run {name!r}: {len(meant)} runs match: {', '.join(row.run.run_id for row in meant)}")
+    return meant[0].run

@@ -1,0 +1,60 @@
+"""Records as text: what was measured, with its intervals, and how."""
+
+from collections.abc import Mapping, Sequence
+
+from diffussm.metric_table import MEASURES
+from diffussm.store.records import EvaluationKey, Record, common_key
+
+# How samples were made, and what their model was trained on: unknown of those from elsewhere.
+OF_SAMPLING = ("sampler", "sampler_steps", "guidance", "guidance_channels", "clip", "weights", "transform")
+
+
+def shown(records: Mapping[str, Record]) -> str:
+    """A table of named records, one below the other, under the one key that they must share but for how the samples
+    were made; UserError naming the fields otherwise."""
+    key = common_key((record.key for record in records.values()), "samples", OF_SAMPLING)
+    assert key is not None
+    rows = [("samples", "metric", "value", "95 % over samples", "noise floor", "at n = inf")]
+    for name, record in records.items():
+        rows += [(name if i == 0 else "", *row) for i, row in enumerate(_metrics(record))]
+    return f"{_table(rows)}\n\n{how_measured(key)}"
+
+
+def _metrics(record: Record) -> list[tuple[str, str, str, str, str]]:
+    out = []
+    for name, measure in MEASURES.items():
+        if name in record.metrics:
+
+            def number(suffix: str, name: str = name, digits: int = measure.digits) -> str:
+                value = record.metrics.get(f"{name}_{suffix}" if suffix else name)
+                return "" if value is None else f"{value:.{digits}f}"
+
+            low, high = number("samples_low"), number("samples_high")
+            interval = f"{low} to {high}" if low else ""
+            out.append((measure.title, number(""), interval, number("floor"), number("infinity")))
+    return out
+
+
+def how_measured(key: EvaluationKey) -> str:
+    """The key in a few lines."""
+    against = f"{key.reference_samples:,} images" if key.reference_samples else "no images"
+    frechet = "the statistics in its file" if key.reference_kind == "statistics" else "its images"
+    lines = (
+        f"n = {key.samples:,}; extractor {key.extractor} (sha256 {key.extractor_sha256[:12]})",
+        f"reference {key.reference} (sha256 {key.reference_sha256[:12]}): {against}",
+        f"Frechet distances to {frechet}; transform {key.transform}",
+    )
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned; the first two to the left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in rows)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [
+        cell.ljust(width) if i < 2 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]

@@ -1,0 +1,42 @@
+"""Where a result came from: code, packages, hardware."""
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from diffussm.host.machine import processor, usable_cores
+from diffussm.host.source import origin
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "einops", "numba", "llvmlite")
+
+
+def describe() -> dict[str, Any]:
+    """The code's digest, its commit and dirty flag (None outside a checkout), versions, and the machine."""
+    return {
+        "command": sys.argv,
+        **origin(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "machine": hardware(),
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, usable cores, operating system and GPU."""
+    return {
+        "host": platform.node(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": processor(),
+        "cores": usable_cores(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,117 @@
+"""Samples from elsewhere: a folder of PNG files or an .npz, measured as a run's are."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffussm.config import digest
+from diffussm.data.pixels import Pixels
+from diffussm.distributed.group import ALONE, Processes
+from diffussm.errors import UserError
+from diffussm.metrics.features.registry import (
+    EXTRACTORS,
+    cannot,
+    extractor_facts,
+    instrument_lacks,
+    outside_key,
+    reference_facts,
+)
+from diffussm.metrics.reference import cache
+from diffussm.metrics.reference.file import ReferenceFile, is_file
+from diffussm.metrics.shards import Arrays, Shards, ignore
+from diffussm.metrics.suite import yardstick
+from diffussm.store import records
+
+BATCH = 250
+OF_IMAGES = ("fid", "sfid", "inception_score", "kid", "precision", "recall")  # need no labels nor weights of their own
+
+
+def default_extractor(reference: str) -> str:
+    """The one that its statistics are of, the one that was made for the reference's data, or Inception."""
+    if is_file(reference) and (stated := ReferenceFile(Path(reference)).stated.get("extractor")) in EXTRACTORS:
+        return str(stated)
+    return next((name for name, known in EXTRACTORS.items() if known.data == reference), "inception-v3-compat")
+
+
+def default_metrics(extractor: str, reference: str) -> tuple[str, ...]:
+    """All that the extractor and the reference give of images alone."""
+    lacks = cannot(extractor_facts(extractor), reference_facts(reference), sys.maxsize)
+    return tuple(metric for metric in OF_IMAGES if metric not in lacks)
+
+
+def key_of(pixels: Pixels, reference: str, extractor: str, metrics: tuple[str, ...]) -> records.EvaluationKey:
+    """How `pixels` are measured, with the defaults above; UserError for what does not fit."""
+    extractor = extractor or default_extractor(reference)
+    metrics = metrics or default_metrics(extractor, reference)
+    channels, height, width = pixels.shape
+    if height != width:
+        raise UserError(f"samples: images of {height} by {width} pixels; needed are squares")
+    return outside_key(extractor, reference, metrics, pixels.count, (channels, height))
+
+
+def evaluate_outside(
+    pixels: Pixels,
+    reference: str,
+    extractor: str = "",
+    metrics: tuple[str, ...] = (),
+    weights: str = "",
+    device: torch.device | str = "cpu",
+    processes: Processes = ALONE,
+    progress: Callable[[int], object] = ignore,
+) -> records.Record | None:
+    """The record of `pixels` against `reference`, in the first of the processes; None in the others.
+
+    What they are measured with is the reference's own where it is not given. Features are kept as shards in the cache
+    until the record is made, so that a kill costs a batch.
+    """
+    key = key_of(pixels, reference, extractor, metrics)
+    if lacks := instrument_lacks(key.extractor, reference, key.metrics, weights):
+        raise UserError(lacks)
+    by = yardstick(key, reference, weights, str(device))
+    content = processes.from_first(pixels.sha256 if processes.is_first else None)
+    if processes.is_first:
+        by.load_reference()
+
+    def make(start: int, count: int) -> Arrays:
+        return by.extract(np.concatenate(list(pixels.batches(count, start, start + count))))
+
+    name = digest({"samples": content, "key": key.digest, "batch": BATCH})
+    with _folder(name, processes) as folder:
+        shards = Shards(folder, pixels.count, BATCH, by.layers)
+        found = shards.merged(make, lambda: by.measure(shards.whole, None), processes, progress)
+        if found is None:
+            return None
+        shards.remove()
+    return records.Record(
+        run_id=f"outside-{content[:12]}",
+        step=0,
+        key=key,
+        metrics=found,
+        timing={},
+        provenance={"samples_sha256": content},
+    )
+
+
+@contextmanager
+def _folder(name: str, processes: Processes) -> Iterator[Path]:
+    """For shards: in the cache, or, where that cannot be written to, one that is gone afterwards."""
+    folder, lasts = cache.folder() / "shards" / name, True
+    if processes.is_first:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lasts = os.access(folder, os.W_OK)
+        except OSError:
+            lasts = False
+        folder = folder if lasts else Path(tempfile.mkdtemp(prefix="diffussm-"))
+    try:
+        yield Path(processes.from_first(str(folder)))
+    finally:
+        if not lasts:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,71 @@
+"""clean-fid's own numbers, as a second opinion (Parmar et al. 2022): its resize, its network, its distance.
+
+Its weights are read where the user has them, their hash checked; nothing is downloaded, and nothing written.
+"""
+
+import io
+from collections.abc import Collection
+
+import numpy as np
+import torch
+from cleanfid.fid import frechet_distance
+from cleanfid.inception_torchscript import InceptionV3W
+from cleanfid.resize import build_resizer
+from numpy.typing import NDArray
+from torchvision.transforms.functional import to_tensor
+
+from diffussm.metrics.features.weights_file import CLEAN_FID
+
+MODES = {"clean_fid": "clean", "clean_fid_legacy": "legacy_tensorflow"}
+BATCH = 50
+
+
+class _Verified(InceptionV3W):
+    """clean-fid's wrapper round weights that were read already."""
+
+    def __init__(self, content: bytes, resize_inside: bool):
+        torch.nn.Module.__init__(self)
+        self.base = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
+        self.layers = self.base.layers
+        self.resize_inside = resize_inside
+
+
+class CleanFid:
+    """The metrics `clean_fid`, `clean_fid_legacy`, or one of them."""
+
+    def __init__(self, metrics: Collection[str], weights: str = "", device: torch.device | str = "cpu"):
+        self.device = device
+        content = CLEAN_FID.read(weights)
+        self.networks = {
+            metric: _Verified(content, resize_inside=mode != "clean").to(device)
+            for metric, mode in MODES.items()
+            if metric in metrics
+        }
+
+    @torch.no_grad()
+    def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """pixels (N, C, H, W) in 0 .. 255, C = 1 or 3 -> features (N, 2048) of each metric."""
+        out: dict[str, NDArray[np.float32]] = {}
+        for metric, network in self.networks.items():
+            resize = build_resizer(MODES[metric])
+            parts = []
+            for start in range(0, len(pixels), BATCH):
+                images = (_resized(image, resize) for image in pixels[start : start + BATCH])
+                with torch.backends.cudnn.flags(allow_tf32=False):
+                    parts.append(network(torch.stack(list(images)).to(self.device)).cpu().numpy())
+            out[metric] = np.concatenate(parts)
+        return out
+
+    @staticmethod
+    def distance(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+        """Of features (n, 2048) and (m, 2048)."""
+        a, b = ((features.mean(0), np.cov(features, rowvar=False)) for features in (samples, reference))
+        return float(frechet_distance(*a, *b))
+
+
+def _resized(image: NDArray[np.uint8], resize) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """As clean-fid's data set has it: (C, H, W) -> float (3, H', W') in 0 .. 255."""
+    if len(image) == 1:
+        image = image.repeat(3, 0)
+    resized = resize(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    return to_tensor(resized) * 255 if resized.dtype == np.uint8 else to_tensor(resized)

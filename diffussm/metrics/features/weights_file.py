@@ -1,0 +1,69 @@
+"""Weights files by published name: where they come from, where they are looked for, whether they are the right ones.
+
+Nothing is ever downloaded. No torch.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffussm.errors import UserError
+from diffussm.store.hashes import file_sha256
+
+ENVIRONMENT = "DIFFUSSM_WEIGHTS"  # a file, or a folder of files under their published names
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights by its published name; `shipped` where this package brings it."""
+
+    name: str
+    sha256: str
+    origin: str
+    shipped: Path | None = None
+
+    def path(self, given: str = "") -> Path | None:
+        """Where it lies: shipped, at `given` (a file or a folder), or where the environment says; None if nowhere."""
+        if self.shipped:
+            return self.shipped
+        for place in filter(None, (given, os.environ.get(ENVIRONMENT, ""))):
+            path = Path(place).expanduser()
+            candidates = (path.with_name(self.name), path) if path.is_file() else (path / self.name,)
+            for candidate in candidates:
+                if candidate.is_file():
+                    return candidate
+        return None
+
+    def lacks(self, given: str = "") -> str:
+        """What is wrong, in words; empty where the right file is there."""
+        path = self.path(given)
+        if path is None or not path.is_file():
+            where = " or ".join(filter(None, (given, os.environ.get(ENVIRONMENT, ""))))
+            looked = f" (not in {where})" if where else ""
+            return f"weights file {self.name}{looked}; `diffussm weights` says where it comes from and where to put it"
+        if (found := file_sha256(path)) != self.sha256:
+            return f"{path} with sha256 {self.sha256[:12]}..., not {found[:12]}...: another or a damaged file"
+        return ""
+
+    def read(self, given: str = "") -> bytes:
+        """The file's bytes, hash checked on what was read; UserError if they are not there or not the right ones."""
+        path = self.path(given)
+        if path is None:
+            raise UserError(f"needs {self.lacks(given)}")
+        content = path.read_bytes()
+        if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
+            raise UserError(f"{path}: weights have sha256 {found}, expected {self.sha256}")
+        return content
+
+
+CLEAN_FID = WeightsFile(
+    "inception-2015-12-05.pt",
+    "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+    "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+)
+INCEPTION = WeightsFile(
+    "weights-inception-2015-12-05-6726825d.pth",
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+)

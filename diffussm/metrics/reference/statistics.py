@@ -1,0 +1,99 @@
+"""What samples are held against: features of a reference, and their Gaussians, made once and kept by content."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffussm.data.load import reference_images
+from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays
+from diffussm.errors import UserError
+from diffussm.metric_table import CLEAN_FID
+from diffussm.metrics.features.extractor import NEEDS, Extractor, Layers
+from diffussm.metrics.reference import cache
+from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_file
+from diffussm.metrics.statistics.fid import noise_floor
+from diffussm.metrics.statistics.frechet import FrechetDistance, Statistics
+from diffussm.store.records import EvaluationKey
+
+BATCH = 500
+
+
+class Reference:
+    """The reference named `reference` (a data set, or an .npz file) as an evaluation of `key` sees it.
+
+    Features are of its images; Frechet distances are to the statistics that its file states, else to the images' own.
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        key: EvaluationKey,
+        extractor: Extractor,
+        also: Callable[[NDArray[np.uint8]], Layers] | None = None,  # other networks' layers of the images
+    ):
+        self.reference, self.key, self.extractor, self.also = reference, key, extractor, also
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """Its images; UserError if it has none."""
+        if not is_file(self.reference):
+            return ArrayPixels(reference_images(self.reference).pixels)
+        return NpzPixels(Path(self.reference))
+
+    @cached_property
+    def layers(self) -> Layers:
+        """Of its images: (m, size of the layer) each; computed once for this content and this extractor."""
+        kind = torch.device(self.extractor.device).type
+        made_by = {"layers": [*self.extractor.layers], "device": kind, "torch": torch.__version__}
+        theirs = [metric for metric in CLEAN_FID if metric in self.key.metrics]
+        also = {"clean_fid": self.key.clean_fid_sha256, "modes": theirs} if theirs else {}
+        return cache.arrays({**self._content, **made_by, **also}, self._extract)
+
+    def _extract(self) -> Layers:
+        parts = [
+            self.extractor(batch) | (self.also(batch) if self.also else {}) for batch in self.pixels.batches(BATCH)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "logits"}
+
+    def distance(self, metric: str) -> FrechetDistance:
+        """Frechet distances to it, of what `metric` (fid | sfid) is computed from."""
+        return FrechetDistance(self.statistics(NEEDS[metric]))
+
+    def statistics(self, layer: str) -> Statistics:
+        if self.key.reference_kind == "images":
+            return Statistics.of(self.layers[layer])
+        names = STATISTICS[layer]
+        arrays = read_arrays(Path(self.reference), names)
+        if missing := [name for name in names if name not in arrays]:
+            raise UserError(f"evaluation.reference = {self.reference}: has no {' and no '.join(missing)}")
+        return Statistics(*(np.asarray(arrays[name], dtype=np.float64) for name in names))
+
+    def stated_size(self, layer: str) -> int | None:
+        """How many features its file's statistics of the layer are of; None where there are none."""
+        if not is_file(self.reference) or layer not in STATISTICS:
+            return None
+        header = ReferenceFile(Path(self.reference)).headers.get(STATISTICS[layer][0])
+        return header.shape[0] if header else None
+
+    def floor(self, metric: str) -> float | None:
+        """What its own images score at the key's n; None where it has too few images to tell."""
+        if self.key.reference_samples < 2:
+            return None
+        layer = NEEDS[metric]
+        content = {**self._content, "floor": layer, "samples": self.key.samples}
+        return cache.number(content, lambda: noise_floor(self.layers[layer], self.key.samples))
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        return {
+            "reference": self.key.reference_sha256,
+            "extractor": self.key.extractor,
+            "weights": self.key.extractor_sha256,
+            "network": self.extractor.facts.network,
+            "of_network": self.extractor.layers,
+        }

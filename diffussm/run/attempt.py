@@ -1,0 +1,150 @@
+"""One attempt at the work of a folder: it owns the folder, says how far it is, and hears when to stop."""
+
+import contextlib
+import errno
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from diffussm.distributed.group import ALONE, Processes
+from diffussm.errors import UserError
+from diffussm.host.source import origin
+from diffussm.store.workdir import ACTIVE, FAILED, WorkDir
+from diffussm.training.loop import Diverged, Preempted, Superseded
+
+SAY_SECONDS = 0.5  # no oftener: nobody reads faster
+BEAT_SECONDS = 10.0
+LISTEN_SECONDS = 1.0
+
+
+PHASES = {"cancelled": "cancelled", "SIGUSR2": "preempted"}  # that reasons to stop lead to; others to "stopped"
+
+
+class Attempt:
+    """The attempt `number` at `work`, as a context: a state is written when it begins, when it ends and in between.
+
+    `reason_to_stop` is asked once a second; what it answers, or what is given to `stop`, is in `stopping`, and the
+    work that sees it there ends with it. Of many processes the first writes the state and watches who owns the folder;
+    what any of them fails with is the state that it ends with.
+    """
+
+    def __init__(self, work: WorkDir, number: int, reason_to_stop: Callable[[], str], processes: Processes = ALONE):
+        self.folder, self.number, self.processes = work, number, processes
+        self.stopping: Preempted | None = None
+        self._reason_to_stop = reason_to_stop
+        self._state: dict[str, Any] = {}
+        self._said = 0.0
+        self._beat = 0
+        self._writing = threading.Lock()
+        self._ended = threading.Event()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+
+    def stop(self, reason: str, phase: str = "") -> None:
+        """End with a state of that phase; a reason given before holds."""
+        self.stopping = self.stopping or Preempted(reason, phase or PHASES.get(reason, "stopped"))
+
+    def check(self) -> None:
+        """Raise Preempted where the attempt was asked to stop, Superseded where another owns the folder."""
+        if self.stopping:
+            raise self.stopping
+        self._still_owner()
+
+    def say(self, **state: Any) -> None:
+        """Write the state: at once when the phase changes, else no oftener than is worth reading.
+
+        Raises Superseded, and writes nothing, where the folder belongs to another attempt.
+        """
+        is_new = state["phase"] != self._state.get("phase")
+        self._state = state
+        if is_new or time.monotonic() - self._said > SAY_SECONDS:
+            self._still_owner()
+            self._write()
+
+    def __enter__(self) -> "Attempt":
+        self.processes.of_first(lambda: self.say(phase="start"))
+        self._listener.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self._listener.join()
+        if isinstance(error, Superseded):
+            return  # the state belongs to another attempt now
+        self._state = self._how_it_ended(error)
+        if self.processes.count > 1 and self._state["phase"] in FAILED:
+            with contextlib.suppress(OSError):
+                self._state = self.folder.fail(self.number, {**self._state, "attempt": self.number})
+        if self.processes.is_first and self.folder.owner() == self.number:
+            self._write()
+
+    def _how_it_ended(self, error: BaseException | None) -> dict[str, Any]:
+        so_far = {name: value for name, value in self._state.items() if name != "phase"}
+        if error is None:
+            return {**so_far, "phase": "done"}
+        if isinstance(error, Preempted):
+            return {**so_far, "phase": error.phase, "reason": error.reason}
+        if isinstance(error, KeyboardInterrupt):
+            return {**so_far, "phase": "stopped", "reason": "interrupted"}
+        began = any(name in self._state for name in ("step", "sample"))
+        passes = is_of_the_disk(error) or is_of_another_process(error) or (is_out_of_memory(error) and not began)
+        return {
+            **so_far,
+            "phase": "diverged" if isinstance(error, Diverged) else "failed",
+            "reason": " ".join(self._told(error).split()),
+            "can_pass": passes,
+            "code": origin()["code"],
+        }
+
+    def _told(self, error: BaseException) -> str:
+        if isinstance(error, UserError | Diverged):
+            return str(error)
+        where = f"rank {self.processes.rank}: " if self.processes.count > 1 else ""
+        return f"{where}{type(error).__name__}: {error}"
+
+    def _listen(self) -> None:
+        last = time.monotonic()
+        while not self._ended.wait(LISTEN_SECONDS):
+            with contextlib.suppress(OSError):  # a disk may be full or away for a while
+                if reason := self._reason_to_stop():
+                    self.stop(reason)
+                if not self.processes.is_first:
+                    continue
+                if self.folder.owner() != self.number:
+                    self.stop("superseded")
+                elif time.monotonic() - max(last, self._said) > BEAT_SECONDS:
+                    last = time.monotonic()
+                    if self._state["phase"] in ACTIVE:
+                        self._write()
+
+    def _still_owner(self) -> None:
+        if self.processes.is_first and (owner := self.folder.owner()) != self.number:
+            raise Superseded(f"attempt {owner} owns the folder")
+
+    def _write(self) -> None:
+        with self._writing:
+            self._beat += 1
+            self._said = time.monotonic()
+            if self.processes.is_first:
+                self.folder.write_state({**self._state, "attempt": self.number, "heartbeat": self._beat})
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Full, or gone for a while: it may have room, or be back, when the work is tried again."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+
+
+def is_of_another_process(error: BaseException) -> bool:
+    """Of those that share the work one is gone, and did not say why: it was killed."""
+    return isinstance(error, RuntimeError) and any(f"{how} by peer" in str(error) for how in ("closed", "reset"))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """At the start of work, something else may have held the memory."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )

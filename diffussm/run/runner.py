@@ -1,0 +1,249 @@
+"""What one job does with one run folder: train it as far as its requests ask, evaluate what is missing.
+
+    python -m diffussm.run.runner RUNDIR
+    torchrun --nproc-per-node 8 -m diffussm.run.runner RUNDIR
+
+It is handed the folder and nothing else. One process does it, or the many that torchrun or srun started: each trains on
+its part of the batch and makes its part of the samples, and the first decides what is done and writes what comes out.
+Exit code 0: all done; 1: failed, the reason in a state.json; 2: a user's mistake; 3: stopped by SIGTERM, SIGINT or
+SIGUSR2 after a checkpoint, to be started again.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from diffussm.config import Config, Request
+from diffussm.distributed.group import ALONE, Processes, device_of, of_environment
+from diffussm.errors import UserError
+from diffussm.host import provenance
+from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.features.registry import config_lacks
+from diffussm.metrics.milestones import evaluate_milestone
+from diffussm.run.attempt import Attempt
+from diffussm.run.execution import settle
+from diffussm.run.output import redirect_output
+from diffussm.run.tasks import Task, Work, left, replays
+from diffussm.store import records
+from diffussm.store.rundir import RunDir, step_of
+from diffussm.training.loop import Preempted, Trainer, train
+
+CHECKPOINT_SECONDS = 60.0
+
+
+def nothing() -> str:
+    """No reason to stop."""
+    return ""
+
+
+class Cell:
+    """Work on one run in this process, or in many, each with a cell of its own.
+
+    `threads` are for runs whose config leaves their number to the machine. With `to_logs` each process prints to the
+    log that is its own in the folder of what it works on.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        reason_to_stop: Callable[[], str] = nothing,
+        threads: int = 0,
+        processes: Processes = ALONE,
+        to_logs: bool = False,
+    ):
+        self.run = RunDir(path)
+        self.config = self.run.config()
+        self.checkpoint_seconds = checkpoint_seconds
+        self.threads, self.processes, self.to_logs = threads, processes, to_logs
+        self._asked_to_stop = ("", "")
+        self._reason_to_stop = reason_to_stop
+        self._attempt: Attempt | None = None
+
+    def work(self, tasks: Collection[Task] = ("train", "evaluate")) -> None:
+        """Everything of those tasks that is left, one thing after the other. Raises what went wrong."""
+        while claimed := self.processes.of_first(lambda: self._claimed(tasks)):
+            self.do(*claimed)
+
+    def do(self, work: Work, number: int) -> None:
+        """One training or evaluation, as the attempt `number` that owns its folder; the state there tells how it went.
+
+        Raises what went wrong.
+        """
+        if self.to_logs:
+            redirect_output(work.folder.output(number, self.processes.rank))
+            print(f"{work}: {self.run.run_id}, process {os.getpid()}", flush=True)
+        self._attempt = Attempt(work.folder, number, self._reason, self.processes)
+        try:
+            with self._attempt as attempt:
+                self.stop(*self._asked_to_stop)
+                if work.task == "train":
+                    self._train(attempt)
+                else:
+                    self._evaluate(attempt, work)
+        finally:
+            self._attempt = None
+
+    def stop(self, reason: str, phase: str = "") -> None:
+        """Ask for a checkpoint and an end, with a state of that phase (a signal handler may)."""
+        if not reason:
+            return
+        self._asked_to_stop = (reason, phase)
+        if self._attempt:
+            self._attempt.stop(reason, phase)
+
+    def _reason(self) -> str:
+        return "cancelled" if self.run.cancelled else self._reason_to_stop()
+
+    def _claimed(self, tasks: Collection[Task]) -> tuple[Work, int] | None:
+        """What is next, and the number of the attempt at it; None where nothing is left."""
+        for work in left(self.run):
+            if work.task in tasks:
+                number = work.folder.claim()
+                assert number is not None
+                return work, number
+        return None
+
+    def _train(self, attempt: Attempt) -> None:
+        self.processes.of_first(self._prepare)
+        machine = self._settle()
+
+        def begin() -> dict[int, set[str]]:
+            self.run.write_provenance(attempt.number, self._provenance(attempt, machine))
+            return replays(self.run, self.run.requests())
+
+        if lost := self.processes.of_first(begin):
+            self._replay(lost, attempt, machine)
+        while targets := self.processes.of_first(self._milestones_ahead):  # more may be asked meanwhile
+            self._train_to(self.run, targets, attempt, machine)
+
+    def _prepare(self) -> None:
+        for asked in self.run.requests():  # what its evaluations need must be there before it starts
+            _refuse_lacking(self.config.model_copy(update={"evaluation": asked.evaluation}))
+        self.run.remove_temporaries()
+
+    def _settle(self) -> dict[str, Any]:
+        return settle(self.run, self.config, self.threads, self.processes.count)
+
+    def _provenance(self, attempt: Attempt, machine: dict[str, Any]) -> dict[str, Any]:
+        by = {"attempt": attempt.number, "processes": self.processes.count}
+        return {**provenance.describe(), **by, **machine}
+
+    def _replay(self, lost: dict[int, set[str]], attempt: Attempt, machine: dict[str, Any]) -> None:
+        """Train to lost milestones again, and see on the way that the weights kept before them come out the same."""
+        replay = self.run.replay
+
+        def begin() -> dict[int, set[str]]:
+            for checkpoint in replay.checkpoints():
+                if step_of(checkpoint) >= min(lost):
+                    checkpoint.unlink()
+            passed = {
+                step: {kind for kind in ("ema", "raw") if self.run.weights(step, kind).exists()}
+                for step in {*self.run.kept_milestones("ema"), *self.run.kept_milestones("raw")}
+                if step <= max(lost)
+            }
+            return {step: lost.get(step, set()) | passed.get(step, set()) for step in sorted({*lost, *passed})}
+
+        self._train_to(replay, self.processes.of_first(begin), attempt, machine)
+        if self.processes.is_first:
+            for checkpoint in replay.checkpoints():
+                checkpoint.unlink()
+
+    def _milestones_ahead(self) -> dict[int, set[str]]:
+        """Milestones beyond the newest checkpoint, with the kinds of weights to keep at each."""
+        out: dict[int, set[str]] = {}
+        for asked in self.run.requests():
+            for step in asked.milestones:
+                if step > self.run.trained_steps():
+                    out.setdefault(step, set()).add(asked.evaluation.weights)
+        return out
+
+    def _train_to(self, run: RunDir, milestones: dict[int, set[str]], attempt: Attempt, machine: Any) -> None:
+        device, steps = device_of(machine["device"]), max(milestones)
+        trainer = Trainer(self.config, machine["backend"], device, self.processes, machine["shares"])
+
+        def on_step(step: int, loss: float, seconds: float) -> None:
+            attempt.say(phase="train", lane=run.lane, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
+
+        train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, on_step, lambda: attempt.stopping)
+
+    def _evaluate(self, attempt: Attempt, work: Work) -> None:
+        asked = self.processes.of_first(lambda: self._asked(work))
+        if asked is None:
+            return  # another was faster
+        config = self.config.model_copy(update={"evaluation": asked.evaluation})
+        _refuse_lacking(config)
+        machine = self._settle()
+        samples = asked.evaluation.samples
+
+        def progress(done: int) -> None:
+            attempt.say(phase="evaluate", milestone=work.step, sample=done, samples=samples)
+
+        def watched(_: nn.Module, __: tuple[Tensor, ...]) -> None:
+            attempt.check()
+
+        evaluate_milestone(
+            self.run,
+            config,
+            work.step,
+            Evaluator(config, device_of(machine["device"])),
+            machine["backend"],
+            self._provenance(attempt, machine),
+            progress,
+            watched,
+            self.processes,
+        )
+
+    def _asked(self, work: Work) -> Request | None:
+        """What the evaluation is to be like; None where its record is there."""
+        if records.read(self.run.record(work.step, work.key)):
+            return None
+        work.folder.remove_temporaries()
+        (asked,) = (request for request in self.run.requests() if request.digest == work.request)
+        return asked
+
+
+def _refuse_lacking(config: Config) -> None:
+    if lacks := config_lacks(config):
+        raise UserError(lacks)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Work on one run folder: train it, evaluate its milestones.")
+    parser.add_argument("rundir", type=Path)
+    parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
+    parser.add_argument("--to-logs", action="store_true", help="print to logs in the run's folder")
+    arguments = parser.parse_args()
+    try:
+        with of_environment() as processes:
+            cell = Cell(arguments.rundir, arguments.checkpoint_seconds, processes=processes, to_logs=arguments.to_logs)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+                signal.signal(number, lambda number, _: cell.stop(signal.Signals(number).name))
+            print(f"{cell.run.run_id}: process {os.getpid()}", flush=True)
+            return _worked(cell)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _worked(cell: Cell) -> int:
+    try:
+        cell.work()
+    except Preempted as preempted:
+        print(f"stopped: {preempted}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""One row of results: (run, step, evaluation key) -> metrics. Records are immutable JSON files. No torch."""
+
+import math
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from diffussm.config import digest, without_new_defaults
+from diffussm.errors import UserError
+from diffussm.metric_table import CLEAN_FID, MEASURES
+from diffussm.store.workdir import link_first, write_whole
+
+RECORD_VERSION = 1
+DDPM_VERSION = 2  # before, it visited other timesteps at some numbers of steps
+
+
+class EvaluationKey(BaseModel):
+    """Everything that could change a metric, other than the run and the step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    extractor: str = Field(description="network whose features are compared")
+    extractor_sha256: str = Field(description="of its weights file")
+    reference: str = Field(description="what samples are held against: a data set, or a reference file's name")
+    reference_sha256: str = Field(description="of the data set's pixels and labels, or of the file")
+    reference_samples: int = Field(description="images of the reference")
+    reference_kind: str = Field(
+        "images", description="of what Frechet distances are: its images, or the statistics that its file states"
+    )
+    samples: int = Field(description="n: samples measured")
+    sampler: str = Field(description="ddim, ddpm, dpm-solver++, unipc; outside: the samples came from elsewhere")
+    sampler_steps: int = Field(description="network calls of the sampler; 0: unknown")
+    guidance: float = Field(description="scale of classifier-free guidance; 1: none")
+    guidance_channels: int = Field(0, description="only the first channels of the noise are guided; 0: all")
+    clip: bool = Field(description="predicted images clamped to the data's range at each step")
+    weights: str = Field(description="ema: moving average, raw: as trained; outside: unknown")
+    metrics: tuple[str, ...] = Field(description="what was measured")
+    transform: str = Field(description="what was done to the data's images before training and in the reference")
+    extractor_layers: str = Field("", description="network and layers of an extractor from outside this package")
+    clean_fid_sha256: str = Field("", description="of clean-fid's own weights file, where it was asked")
+
+    @property
+    def digest(self) -> str:
+        version = DDPM_VERSION if self.sampler == "ddpm" else RECORD_VERSION
+        return digest({"version": version, **without_new_defaults(self.model_dump(mode="json"))})
+
+    @property
+    def setting(self) -> str:
+        """The two things without which a number means nothing."""
+        of = {"inception-v3-compat": "Inception"}.get(self.extractor, self.extractor.replace("-cnn", " CNN"))
+        return f"{of}, n = {self.samples}"
+
+    def name_of(self, metric: str) -> str:
+        setting = f"its own Inception, n = {self.samples}" if metric in CLEAN_FID else self.setting
+        return f"{MEASURES[metric].title} ({setting})"
+
+
+class Record(BaseModel):
+    """Metrics of one run at one step, under one key. `timing` and `provenance` may differ between equal records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    run_id: str = Field(description="the run, or `outside-` and the digest of samples from elsewhere")
+    step: int = Field(description="training steps of the weights; 0 of samples from elsewhere")
+    key: EvaluationKey = Field(description="how it was measured")
+    metrics: dict[str, float] = Field(description="name (and suffix) to value, see below")
+    timing: dict[str, float] = Field(description="seconds_per_step of training, evaluation_seconds")
+    provenance: dict[str, Any] = Field(description="code, packages, hardware, time")
+
+    @model_validator(mode="after")
+    def _finite(self) -> "Record":
+        bad = [name for name, value in self.metrics.items() if not math.isfinite(value)]
+        if bad:
+            raise ValueError(f"metrics: not finite: {', '.join(bad)}")
+        return self
+
+
+WITH_REFERENCE = ("reference_sha256", "reference_samples", "reference_kind", "transform")  # follow from it
+NEVER_VARIED = frozenset({"samples", "extractor"})  # not even by a grid: other numbers altogether
+
+
+def common_key(keys: Iterable[EvaluationKey], what: str, varied: Collection[str] = ()) -> EvaluationKey | None:
+    """The one key of records that are to share a column or an axis; None of none.
+
+    UserError that names the fields in which they differ, but for those that are `varied` by what is compared; two n or
+    two extractors never share one.
+    """
+    of_reference = WITH_REFERENCE if "reference" in varied else ()
+    dumped = [key.model_dump() for key in dict.fromkeys(keys)]
+    fields = dumped[0].keys() - ({*varied, *of_reference} - NEVER_VARIED) if dumped else set()
+    if differ := sorted(name for name in fields if any(d[name] != dumped[0][name] for d in dumped)):
+        raise UserError(f"{what}: records differ in how they were measured ({', '.join(differ)}): not comparable")
+    return EvaluationKey(**dumped[0]) if dumped else None
+
+
+def write(record: Record, path: Path) -> None:
+    """Write the record whole or not at all; a valid one that is already there wins."""
+    content = record.model_dump_json(indent=1).encode()
+    if not link_first(path, content) and read(path) is None:
+        write_whole(path, content)
+
+
+def read(path: Path) -> Record | None:
+    """The record at `path`, or None if there is no valid one."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None

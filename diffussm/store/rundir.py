@@ -1,0 +1,211 @@
+"""The folder of one run: its paths, and what is asked of it. Knows no grids and loads no torch.
+
+config.json                       what the run id digests, plus paths and machine settings; written once
+requests/<digest>.json            what is asked of the run; immutable
+replays/<digest>.json             that request may have its lost milestones from a replay of the training
+orders/<n>.json                   cancel or retry; the last one holds
+machine.json                      what the machine decided at the first start; used again on resume
+owner-<attempt>.json, state.json, failure-<attempt>.json, log-<attempt>.txt     of the training (see `workdir`)
+provenance-<attempt>.json         code, packages and hardware of that attempt
+train-<attempt>.jsonl             the loss log of that attempt
+checkpoints/<step>-<attempt>.pt   training state
+milestones/<step>/                ema.safetensors, raw.safetensors
+milestones/<step>/<key>/          an evaluation: record.json, samples, and owner, state and log of its own
+"""
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from diffussm.config import SCHEMA_VERSION, Config, Request, run_id
+from diffussm.errors import UserError
+from diffussm.store.workdir import WorkDir, link_first, read_json, to_json, write_whole
+
+_NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
+
+
+class RunDir(WorkDir):
+    """Paths and small files of the run folder `path`.
+
+    `lane` is "train" for the training itself and "replay" for a repetition of it, whose checkpoints and loss log lie
+    apart.
+    """
+
+    def __init__(self, path: Path, lane: Literal["train", "replay"] = "train"):
+        super().__init__(path)
+        self.lane = lane
+
+    @classmethod
+    def create(cls, runs: Path, config: Config) -> "RunDir":
+        """The folder of the config's run below `runs`, made if it is not there."""
+        run = cls(runs / run_id(config))
+        stored = {"schema": SCHEMA_VERSION, "config": config.model_dump(mode="json", exclude=_NOT_STORED)}
+        link_first(run.path / "config.json", to_json(stored))
+        return run
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    def config(self) -> Config:
+        """The run's config; steps, milestones and evaluation are those of its requests, not of this."""
+        path = self.path / "config.json"
+        try:
+            stored = json.loads(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{self.path}: not a run folder (no config.json)") from None
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            stored = None
+        if not isinstance(stored, dict) or not {"schema", "config"} <= stored.keys():
+            raise UserError(f"{path}: not a run's config")
+        if stored["schema"] != SCHEMA_VERSION:
+            raise UserError(f"{path}: made with config schema {stored['schema']}, this is {SCHEMA_VERSION}")
+        config = Config.model_validate_json(json.dumps(stored["config"]))
+        if run_id(config) != self.run_id:
+            raise UserError(f"{path}: describes run {run_id(config)}, not the folder it lies in")
+        return config
+
+    def add_request(self, request: Request) -> None:
+        link_first(self.path / "requests" / f"{request.digest}.json", request.model_dump_json(indent=1).encode())
+
+    def requests(self) -> list[Request]:
+        paths = sorted((self.path / "requests").glob("[!.]*.json"))
+        return [_request(path) for path in paths]
+
+    def latest_request(self) -> Request:
+        """What was asked last; UserError if nothing ever was."""
+        paths = sorted((self.path / "requests").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
+        if not paths:
+            raise UserError(f"{self.path}: nothing was asked of this run")
+        return _request(paths[-1])
+
+    def allow_replay(self, request: Request) -> None:
+        """Let the request have milestones whose weights were not kept, by training to them again."""
+        link_first(self.path / "replays" / f"{request.digest}.json", b"{}")
+
+    def may_replay(self, request: Request) -> bool:
+        return (self.path / "replays" / f"{request.digest}.json").exists()
+
+    @property
+    def replay(self) -> "RunDir":
+        return RunDir(self.path, "replay")
+
+    def order(self, order: Literal["cancel", "retry"], failed: Collection[WorkDir] = ()) -> None:
+        """Cancel the run, or let it be tried again: then the last attempts at `failed` count no more."""
+        forgiven = {str(work.path.relative_to(self.path)): work.owner() for work in failed}
+        while not link_first(
+            self.path / "orders" / f"{self._orders() + 1}.json", to_json({"order": order, "forgiven": forgiven})
+        ):
+            pass
+
+    def ordered(self) -> dict[str, Any]:
+        """The last order: its `number` (0: there was none), `order` (cancel, retry or none), and `forgiven`."""
+        if last := self._orders():
+            return {"number": last, **read_json(self.path / "orders" / f"{last}.json")}
+        return {"number": 0, "order": "none", "forgiven": {}}
+
+    @property
+    def cancelled(self) -> bool:
+        return self.ordered()["order"] == "cancel"
+
+    def _orders(self) -> int:
+        try:
+            names = os.listdir(self.path / "orders")
+        except FileNotFoundError:
+            return 0
+        return max((int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))), default=0)
+
+    def machine(self, proposed: dict[str, Any]) -> dict[str, Any]:
+        """What the machine decided at the run's first start; `proposed` if this is it."""
+        path = self.path / "machine.json"
+        link_first(path, to_json(proposed))
+        return json.loads(path.read_text())
+
+    def write_provenance(self, attempt: int, provenance: dict[str, Any]) -> None:
+        write_whole(self.path / f"provenance-{attempt}.json", to_json(provenance))
+
+    def checkpoint(self, step: int, attempt: int) -> Path:
+        return self._checkpoints / f"{step:09d}-{attempt}.pt"
+
+    def checkpoints(self) -> list[Path]:
+        """All whole checkpoints, the newest first."""
+        return sorted(self._checkpoints.glob("[0-9]*.pt"), key=_step_and_attempt, reverse=True)
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.path / ("checkpoints" if self.lane == "train" else "replay")
+
+    def trained_steps(self) -> int:
+        """Steps of the newest checkpoint; 0 without one."""
+        newest = self.checkpoints()[:1]
+        return step_of(newest[0]) if newest else 0
+
+    def milestone(self, step: int) -> Path:
+        return self.path / "milestones" / str(step)
+
+    def weights(self, step: int, kind: str) -> Path:
+        """The kept weights (ema | raw) of a milestone."""
+        return self.milestone(step) / f"{kind}.safetensors"
+
+    def kept_milestones(self, kind: str) -> list[int]:
+        """Steps whose weights (ema | raw) are kept, in order."""
+        return sorted(int(path.parent.name) for path in (self.path / "milestones").glob(f"*/{kind}.safetensors"))
+
+    def lost_milestones(self, request: Request) -> list[int]:
+        """Milestones that training has passed without keeping the weights that the request evaluates."""
+        trained, kind = self.trained_steps(), request.evaluation.weights
+        return [step for step in request.milestones if step <= trained and not self.weights(step, kind).exists()]
+
+    def evaluation(self, step: int, key_digest: str) -> WorkDir:
+        return WorkDir(self.milestone(step) / key_digest)
+
+    def evaluations(self) -> list[WorkDir]:
+        """All that were ever begun."""
+        return [WorkDir(path) for path in sorted(self.path.glob("milestones/*/*/"))]
+
+    def record(self, step: int, key_digest: str) -> Path:
+        return self.milestone(step) / key_digest / "record.json"
+
+    def log(self, attempt: int) -> Path:
+        return self.path / f"{self.lane}-{attempt}.jsonl"
+
+    def loss_rows(self) -> list[dict[str, float]]:
+        """The loss log by step: where attempts overlap the last one's row, torn lines left out."""
+        rows: dict[float, dict[str, float]] = {}
+        logs = sorted(self.path.glob("train-*.jsonl"), key=lambda path: int(path.stem.removeprefix("train-")))
+        for path in logs:
+            for row in _whole_rows(path):
+                rows[row["step"]] = row
+        return [rows[step] for step in sorted(rows)]
+
+    def remove_temporaries(self) -> None:
+        """Delete what a killed owner of the training left half-written; evaluations look after their own."""
+        for folder in (self._checkpoints, *self.path.glob("milestones/*/")):
+            WorkDir(folder).remove_temporaries()
+
+
+def _request(path: Path) -> Request:
+    try:
+        return Request.model_validate_json(path.read_bytes())
+    except ValidationError:
+        raise UserError(f"{path}: is damaged (no request)") from None
+
+
+def _whole_rows(path: Path) -> Iterator[dict[str, float]]:
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            yield json.loads(line)
+
+
+def step_of(checkpoint: Path) -> int:
+    return _step_and_attempt(checkpoint)[0]
+
+
+def _step_and_attempt(path: Path) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)-(\d+)", path.stem)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

@@ -1,0 +1,127 @@
+"""The page of what every number is, in records and in CSV tables: docs/data_dictionary.md, by `make dictionary`."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from diffussm.metric_table import FRECHET, MEASURES, SUFFIXES
+from diffussm.store.records import EvaluationKey, Record
+from reports import markdown as md
+from reports.docs.columns import STEPS, TABLES, Column
+
+PAGE = Path(__file__).parents[2] / "docs" / "data_dictionary.md"
+
+HEAD = """# Data dictionary
+
+Written by `make dictionary`. Two intervals are told apart everywhere: `seeds` is over runs that differ in their seed
+(Student t, 95 %), `samples` over the samples of one run (95 %: delete-a-group jackknife, Wilson's for precision and
+label accuracy; KID's is over the reference too).
+
+"""
+
+TABLES_HEAD = """## Tables
+
+Below `reports/out`, but for that of `docs`. Columns of `<metric>` are there for each metric that the records hold, and
+have the unit of `metrics.<metric>` above; `<n>` is a number, `<scale>` small or paper, `<device>` cpu or cuda.
+"""
+
+OF_RECORD = {  # unit, source; meanings are those of the fields in diffussm/store/records.py
+    "run_id": ("-", "words and digest of the config"),
+    "step": (STEPS, "the run's milestones"),
+    "key": ("see key.*", "config and catalogues"),
+    "metrics": ("see metrics.*", "diffussm/metrics"),
+    "timing": ("see timing.*", "the machine's clock"),
+    "provenance": ("see provenance.*", "diffussm/host/provenance.py"),
+}
+
+OF_KEY = {
+    "extractor": ("-", "evaluation.extractor"),
+    "extractor_sha256": ("hexadecimal", "diffussm/metrics/features/registry.py"),
+    "reference": ("-", "evaluation.reference"),
+    "reference_sha256": ("hexadecimal", "diffussm/data/catalogue.py, or the file"),
+    "reference_samples": ("images", "diffussm/data/catalogue.py, or the file"),
+    "reference_kind": ("-", "the reference"),
+    "samples": ("images", "evaluation.samples"),
+    "sampler": ("-", "evaluation.sampler"),
+    "sampler_steps": ("network calls", "evaluation.sampler_steps"),
+    "guidance": ("factor", "evaluation.guidance"),
+    "guidance_channels": ("channels", "evaluation.guidance_channels"),
+    "clip": ("true or false", "evaluation.clip"),
+    "weights": ("-", "evaluation.weights"),
+    "metrics": ("names", "evaluation.metrics"),
+    "transform": ("-", "data.transform"),
+    "extractor_layers": ("-", "the extractor"),
+    "clean_fid_sha256": ("hexadecimal", "clean-fid's weights file"),
+}
+
+TIMING = (
+    Column("seconds_per_step", "median time of a training step up to `step`", "s", "the run's loss log"),
+    Column("evaluation_seconds", "time of sampling and measuring", "s", "diffussm/metrics/milestones.py"),
+)
+
+MACHINE, SOURCE = "diffussm/host/machine.py", "diffussm/host/source.py"
+PROVENANCE = (
+    Column("command", "of the process that measured", "words", "sys.argv"),
+    Column("code", "digest of the package's files", "12 hexadecimal digits", SOURCE),
+    Column("commit", "of the checkout; null outside one", "hexadecimal", SOURCE),
+    Column("dirty", "whether tracked files were changed; null outside a checkout", "true or false", SOURCE),
+    Column("python", "version", "-", "platform"),
+    Column("packages.*", "version of each package that computes", "-", "its metadata"),
+    Column("machine.host", "the machine's name", "-", "platform"),
+    Column("machine.system", "operating system and release", "-", "platform"),
+    Column("machine.processor", "its model", "-", MACHINE),
+    Column("machine.cores", "cores that the process may use", "cores", MACHINE),
+    Column("machine.gpu", "name of the GPU; null without one", "-", "torch"),
+    Column("attempt", "which attempt at this evaluation it was", "-", "diffussm/run/runner.py"),
+    Column("backend", "that computed S4D", "-", "the run's machine.json"),
+    Column("threads", "of torch on the CPU", "threads", "the run's machine.json"),
+    Column("device", "cpu or cuda", "-", "the run's machine.json"),
+    Column("shares", "of the training batch: processes that began the run", "shares", "the run's machine.json"),
+    Column("processes", "that measured together", "processes", "diffussm/distributed/group.py"),
+    Column("samples_sha256", "of samples from elsewhere, which have nothing else here", "hexadecimal", "their pixels"),
+)
+
+
+def record_fields() -> list[Column]:
+    """Every field of a record, those of a part named part.field."""
+    fields = [Column(name, field.description or "", *OF_RECORD[name]) for name, field in Record.model_fields.items()]
+    for name, field in EvaluationKey.model_fields.items():
+        fields.append(Column(f"key.{name}", field.description or "", *OF_KEY[name]))
+    fields += metrics()
+    fields += (column._replace(name=f"timing.{column.name}") for column in TIMING)
+    fields += (column._replace(name=f"provenance.{column.name}") for column in PROVENANCE)
+    return fields
+
+
+def metrics() -> list[Column]:
+    """Every metric, and beside it what the record may hold of it."""
+    columns = []
+    for name, m in MEASURES.items():
+        columns.append(Column(f"metrics.{name}", f"{m.title}, {m.better} is better: {m.meaning}", m.unit, m.source))
+        for suffix, meaning in SUFFIXES.items():
+            if m.has_interval if suffix.startswith("samples_") else name in FRECHET:
+                columns.append(Column(f"metrics.{name}_{suffix}", f"{m.title}: {meaning}", m.unit, "diffussm/metrics"))
+    return columns
+
+
+def page() -> str:
+    text = HEAD + f"## A record\n\n`record.json` beside each milestone's samples.\n\n{_table(record_fields())}\n"
+    text += TABLES_HEAD
+    for table in TABLES:
+        text += f"\n### `{table.path}`\n\nA row: {table.rows}.\n\n{_table(table.columns)}"
+    return text
+
+
+def _table(columns: Iterable[Column]) -> str:
+    return md.table(pd.DataFrame([column._replace(name=f"`{column.name}`") for column in columns]))
+
+
+def main() -> int:
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Figures by seaborn. Each function draws given tables and returns the figure; nothing is computed here."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MultipleLocator
+from numpy.typing import NDArray
+
+from diffussm.metric_table import MEASURES
+
+sns.set_theme(context="paper", style="whitegrid", palette="colorblind", rc={"figure.dpi": 160, "axes.titlesize": 9})
+
+
+def fid_over_steps(
+    curve: pd.DataFrame,
+    arms: list[str],
+    name: str,
+    floor: float | None,
+    title: str,
+    steps: str,
+    published: pd.DataFrame | None,
+) -> Figure:
+    """FID over training steps, log y, one line per arm with its intervals; published curves in a panel of their own.
+
+    curve: as `tables.curves`; floor: FID of real images at the same n; published: curve, step, fid, and the arm of ours
+    whose colour the curve takes; steps: what is counted from left to right.
+    """
+    panels = 1 if published is None else 2
+    figure, axes = plt.subplots(1, panels, figsize=(4.2 * panels, 3.8), layout="constrained")
+    ours: Axes = np.ravel(axes)[0]
+    colours = _colours(arms)
+    _lines(curve, colours, ours, bottom=curve["mean"].min() / 4)
+    if floor is not None:
+        ours.axhline(floor, color="0.35", linestyle="--", linewidth=1)
+        note = f"noise floor {floor:.2f} (real images)"
+        ours.text(curve.step.max(), floor * 1.04, note, ha="right", va="bottom", fontsize=7, color="0.35")
+    _log_axis(ours, title, name)
+    ours.set_xlabel(steps)
+    if published is not None:
+        theirs: Axes = axes[1]
+        their_colours = {row.curve: colours.get(str(row.arm), "0.5") for row in published.itertuples()}
+        sns.lineplot(published, x="step", y="fid", hue="curve", palette=their_colours, marker="s", ax=theirs)
+        _log_axis(theirs, "reported by the paper (ImageNet 256)", "FID-50K")
+        theirs.xaxis.set_major_locator(MultipleLocator(100_000))
+        theirs.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:.0f} k")
+    figure.supxlabel(_legend_of_intervals(curve), fontsize=7, color="0.35")
+    return figure
+
+
+def metrics_over_steps(curve: pd.DataFrame, arms: list[str], names: dict[str, str], title: str, steps: str) -> Figure:
+    """A small panel for each metric, one line per arm with its intervals.
+
+    curve: as `tables.all_curves`; names: each metric's name in full, panel by panel.
+    """
+    columns = min(len(names), 3)
+    rows = math.ceil(len(names) / columns)
+    size = (max(2.6 * columns, 4.2), 2.1 * rows + 0.9)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    colours = _colours(arms)
+    for axis, (metric, name) in zip(axes.flat, names.items(), strict=False):
+        drawn = curve[curve.metric == metric]
+        _lines(drawn, colours, axis)
+        handles, labels = axis.get_legend_handles_labels()
+        axis.get_legend().remove()
+        axis.set(title=f"{MEASURES[metric].better} is better", xlabel="", xlim=(0, None))
+        axis.set_ylabel(name.replace(" (", "\n("), fontsize=8)
+        if MEASURES[metric].better == "lower" and _spans_a_decade(drawn):
+            _log_y(axis)
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+    for column in range(columns):
+        axes[(len(names) - 1 - column) // columns, column].set_xlabel(steps)
+    small: dict[str, Any] = {"fontsize": 7, "title_fontsize": 7, "ncols": 3, "frameon": False}
+    figure.legend(handles, labels, loc="outside lower center", title=_legend_of_intervals(curve), **small)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def sample_rows(samples: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64] | None, title: str) -> Figure:
+    """A named row of images (N, H, W, C) each; equal columns share noise, and label where there are labels (N,)."""
+    count = len(next(iter(samples.values())))
+    size = (0.48 * count + 1.1, 0.52 * len(samples) + 0.45)
+    figure, axes = plt.subplots(len(samples), count, figsize=size, squeeze=False)
+    for row, (name, images) in zip(axes, samples.items(), strict=True):
+        for axis, image in zip(row, images, strict=True):
+            axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    if labels is not None:
+        for axis, label in zip(axes[0], labels, strict=True):
+            axis.set_title(str(label), fontsize=8, pad=2)
+    figure.suptitle(title, fontsize=8)
+    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.97))
+    return figure
+
+
+def macs_over_resolution(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
+    """The paper's Figure 3: G MACs of a call on one image against pixels a side, tokens above; both axes log.
+
+    costs: model, resolution, tokens, macs_per_call; reported: name, resolution, macs_per_call.
+    """
+    figure, axis = plt.subplots(figsize=(5.5, 3.8))
+    shown = costs.assign(gmacs=costs.macs_per_call / 1e9)
+    sns.lineplot(shown, x="resolution", y="gmacs", hue="model", style="model", marker="o", ax=axis)
+    for marker, (name, points) in zip("x+", reported.groupby("name"), strict=True):
+        axis.scatter(points.resolution, points.macs_per_call / 1e9, marker=marker, color="black", zorder=5, label=name)
+    ticks = sorted(shown.resolution.unique())
+    axis.set(xscale="log", yscale="log", xlabel="pixels a side", ylabel="G MACs per image and call")
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+    above = axis.secondary_xaxis("top")
+    above.set_xlabel("L, latent tokens at patch 1")
+    above.set_xticks(ticks, [f"{shown[shown.resolution == tick].tokens.max():,}" for tick in ticks])
+    above.minorticks_off()
+    axis.legend(title=None, fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _colours(arms: list[str]) -> dict[str, Any]:
+    return dict(zip(arms, sns.color_palette(n_colors=len(arms)), strict=True))
+
+
+def _lines(curve: pd.DataFrame, colours: dict[str, Any], axis: Axes, bottom: float = -math.inf) -> None:
+    """A line for each arm, its band over seeds and its bars over samples, neither of them below `bottom`."""
+    sns.lineplot(curve, x="step", y="mean", hue="arm", hue_order=list(colours), palette=colours, marker="o", ax=axis)
+    for arm, group in curve.groupby("arm"):
+        colour = colours[str(arm)]
+        axis.fill_between(
+            group.step, group.seeds_low.clip(lower=bottom), group.seeds_high, color=colour, alpha=0.15, linewidth=0
+        )
+        axis.vlines(group.step, group.samples_low.clip(lower=bottom), group.samples_high, color=colour, linewidth=0.9)
+
+
+def _legend_of_intervals(curve: pd.DataFrame) -> str:
+    """What bands and bars are, of those that are drawn."""
+    bands = "bands: 95 % over seeds" if curve.seeds_low.notna().any() else "one seed"
+    bars = "; bars: 95 % over the samples of one run" if curve.samples_low.notna().any() else ""
+    return bands + bars
+
+
+def _spans_a_decade(curve: pd.DataFrame) -> bool:
+    """And nothing that is drawn is 0 or less."""
+    lowest = curve[["mean", "seeds_low", "samples_low"]].min().min()
+    return bool(lowest > 0 and curve["mean"].max() > 10 * curve["mean"].min())
+
+
+def _log_axis(axis: Axes, title: str, ylabel: str) -> None:
+    axis.set(title=title, xlabel="training steps", ylabel=ylabel, xlim=(0, None))
+    _log_y(axis)
+    axis.legend(title=None, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
+
+
+def _log_y(axis: Axes) -> None:
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.minorticks_off()

@@ -1,0 +1,145 @@
+"""What was asked of a grid and what came of it, as one table: a row for every run and milestone, missing ones too."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from diffussm.metric_table import MEASURES
+from diffussm.store import records
+from diffussm.store.manifests import newest
+from diffussm.store.rundir import RunDir
+from diffussm.store.workdir import WorkDir, read_json
+
+COPIED = ("arm", "seed", "run_id", "key", "steps", "parameters", "macs_per_call")  # from the manifest's entries
+OF_RECORD = ("run_id", "step", "key")  # which record a row is of
+
+
+def frame(found: Iterable[records.Record], varied: Collection[str] = (), what: str = "records") -> pd.DataFrame:
+    """One row per record: run_id, step, key (its digest), the key's fields that are `varied`, metrics, timing.
+
+    UserError that names the fields of the key in which records differ though they are not varied.
+    """
+    found = list(found)
+    records.common_key((record.key for record in found), what, varied)
+    fields = [name for name in records.EvaluationKey.model_fields if name in varied]
+    rows = [
+        {"run_id": record.run_id, "step": record.step, "key": record.key.digest}
+        | {name: getattr(record.key, name) for name in fields}
+        | record.metrics
+        | record.timing
+        for record in found
+    ]
+    return pd.DataFrame(rows, columns=None if rows else list(OF_RECORD))
+
+
+@dataclass(frozen=True)
+class GridResults:
+    """One grid on one base; cannot be made of records that do not share one evaluation key.
+
+    `table` has a row per (arm, seed, milestone): arm, seed, run_id, step, steps, at, state (done | missing | failed |
+    diverged | cancelled), reason, parameters, macs_per_call, and where done what `frame` has of the record. `at` is
+    where a milestone is compared: its step, or where arms are matched in training MACs, the `control`'s step.
+    """
+
+    grid: str
+    base: str
+    claim: str
+    source: str
+    levels: dict[str, dict[str, str]]  # arm -> axis -> level
+    matched: list[str]  # what the grid says is equal across arms
+    control: str | None  # the arm whose training MACs all others have; None where steps are equal
+    varied: frozenset[str]  # fields of the key that the grid itself varies
+    folders: dict[str, RunDir]  # run id -> folder
+    manifest: Path
+    asked: pd.DataFrame  # the table, but for what records hold
+    found: Mapping[int, records.Record]  # row of `asked` -> what was measured
+    key: records.EvaluationKey | None = field(init=False)  # of one record, None where nothing was measured yet
+    table: pd.DataFrame = field(init=False)
+
+    def __post_init__(self) -> None:
+        measured = frame(self.found.values(), self.varied, str(self.manifest))
+        measured = measured.drop(columns=list(OF_RECORD)).set_axis(list(self.found))
+        object.__setattr__(self, "table", self.asked.join(measured))
+        object.__setattr__(self, "key", next((record.key for record in self.found.values()), None))
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.levels)
+
+    @property
+    def measures(self) -> list[str]:
+        """Which of MEASURES the records hold, in its order."""
+        return [name for name in MEASURES if self.holds(name)]
+
+    def holds(self, column: str) -> bool:
+        """Whether any record has it."""
+        return column in self.table and bool(self.table[column].notna().any())
+
+    @property
+    def has_fid(self) -> bool:
+        return "fid" in self.measures
+
+    @property
+    def run_ids(self) -> list[str]:
+        return list(self.table.run_id.unique())
+
+    @property
+    def done(self) -> pd.DataFrame:
+        return self.table[self.table.state == "done"]
+
+    def floor(self, metric: str) -> float | None:
+        """What real images score at this n; None where that was not measured."""
+        floors = self.done.get(f"{metric}_floor", pd.Series(dtype=float)).dropna()
+        return None if floors.empty else float(floors.iloc[0])
+
+
+def manifests(runs: Path, grid: str | None, base: str | None) -> list[Path]:
+    """The manifests below `runs` that match."""
+    contents = {path: read_json(path) for path in newest(runs)}
+    return [p for p, c in contents.items() if grid in (None, c["grid"]) and base in (None, c["base"])]
+
+
+def load(manifest: Path, runs: Path) -> GridResults:
+    """All rows of a manifest; UserError where its records do not share one evaluation key."""
+    asked = read_json(manifest)
+    rows: list[dict[str, Any]] = []
+    found: dict[int, records.Record] = {}
+    of_control = next((e["milestones"] for e in asked["runs"] if e["arm"] == asked["control"]), None)
+    for entry in asked["runs"]:
+        folder = RunDir(runs / entry["run_id"])
+        for at, step in zip(of_control or entry["milestones"], entry["milestones"], strict=True):
+            record = records.read(folder.record(step, entry["key"]))
+            row = {name: entry[name] for name in COPIED}
+            row |= {"step": step, "at": at, **_state(folder, folder.evaluation(step, entry["key"]), record)}
+            if record is not None:
+                found[len(rows)] = record
+            rows.append(row)
+    varied = frozenset(
+        key.removeprefix("evaluation.") for entry in asked["runs"] for key in entry["overrides"] if "evaluation." in key
+    )
+    return GridResults(
+        grid=asked["grid"],
+        base=asked["base"],
+        claim=asked["claim"],
+        source=asked["source"],
+        matched=asked["matched"],
+        control=asked["control"],
+        levels={entry["arm"]: entry["levels"] for entry in asked["runs"]},
+        varied=varied,
+        folders={entry["run_id"]: RunDir(runs / entry["run_id"]) for entry in asked["runs"]},
+        manifest=manifest,
+        asked=pd.DataFrame(rows),
+        found=found,
+    )
+
+
+def _state(run: RunDir, evaluation: WorkDir, record: records.Record | None) -> dict[str, str]:
+    if record is not None:
+        return {"state": "done", "reason": ""}
+    for said in (run.state(), evaluation.state()):
+        if said.get("phase") in ("failed", "diverged"):
+            return {"state": said["phase"], "reason": said["reason"]}
+    return {"state": "cancelled" if run.cancelled else "missing", "reason": ""}

@@ -1,0 +1,152 @@
+"""From a grid's rows to tables of numbers, as the CSVs have them; `words` puts them in words.
+
+Two intervals are told apart by name: `seeds`, Student t over runs that differ in their seed, and `samples`, over the
+samples of one run, as its record has it.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from diffussm.metric_table import SUFFIXES
+from reports.grid.results import GridResults
+from reports.grid.stats import Interval, paired_difference, t_interval
+
+SECONDS = "seconds_per_step"
+CURVE = ["arm", "step", "mean", "seeds_low", "seeds_high", "n", "samples_low", "samples_high"]
+
+
+def curves(results: GridResults, metric: str) -> pd.DataFrame:
+    """One row per (arm, step), step as `at` of the rows: mean over seeds with its interval and n; the ends of the
+    interval over samples lie as far from that mean as those of a run do from its value, averaged over runs."""
+    rows = []
+    for (arm, step), group in results.done.dropna(subset=[metric]).groupby(["arm", "at"], sort=False):
+        mean, low, high, n = t_interval(group[metric])
+        below, above = (float(offset.mean()) for offset in _sample_offsets(group, metric))
+        rows.append((arm, step, mean, low, high, n, mean + below, mean + above))
+    return pd.DataFrame(rows, columns=CURVE).sort_values(["arm", "step"], key=_arm_order(results), ignore_index=True)
+
+
+def all_curves(results: GridResults, metrics: Iterable[str]) -> pd.DataFrame:
+    """The curves of several metrics, one below the other; `metric` names them."""
+    named = [curves(results, name).assign(metric=name) for name in metrics]
+    return pd.concat(named, ignore_index=True)[["metric", *CURVE]]
+
+
+def results_table(results: GridResults) -> pd.DataFrame:
+    """One row per arm at its last step: how many runs it has, its cost, metrics and seconds per step with intervals."""
+    rows = []
+    for arm, group in results.table.groupby("arm", sort=False):
+        last = group[group.step == group.steps]
+        row = {
+            "arm": arm,
+            "step": int(group.steps.max()),
+            "runs": _count_states(last),
+            "n": int((last.state == "done").sum()),
+            "parameters": group.parameters.iloc[0],
+            "macs_per_call": group.macs_per_call.iloc[0],
+        }
+        for column in [*values(results), *seconds(results)]:
+            interval = over_seeds(last, column)
+            row |= {column: interval.mean, f"{column}_seeds_low": interval.low, f"{column}_seeds_high": interval.high}
+            if results.holds(f"{column}_samples_low"):
+                row[f"{column}_samples_half_width"] = half_width_over_samples(last, column)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def values(results: GridResults) -> dict[str, str]:
+    """Columns of values that records hold, and the metric each is of: every metric, its extrapolation beside it."""
+    both = {name + suffix: name for name in results.measures for suffix in ("", "_infinity")}
+    return {column: name for column, name in both.items() if results.holds(column)}
+
+
+def seconds(results: GridResults) -> list[str]:
+    return [SECONDS] if results.holds(SECONDS) else []
+
+
+def over_seeds(runs: pd.DataFrame, column: str) -> Interval:
+    return t_interval(runs[column].dropna())
+
+
+def half_width_over_samples(runs: pd.DataFrame, metric: str) -> float:
+    """Averaged over runs; NaN where none has an interval."""
+    low, high = _sample_offsets(runs, metric)
+    return float(((high - low) / 2).mean())
+
+
+def _sample_offsets(runs: pd.DataFrame, metric: str) -> list["pd.Series[float]"]:
+    """How far the ends of the interval over samples, low and high, lie from each value; NaN where there is none."""
+    none = pd.Series(np.nan, index=runs.index)
+    return [runs.get(f"{metric}_samples_{end}", none) - runs[metric] for end in ("low", "high")]
+
+
+def run_table(results: GridResults) -> pd.DataFrame:
+    """One row per run, whatever became of it: its state, its cost, and what was measured where it was last."""
+    names = [name for metric in results.measures for name in (metric, *(f"{metric}_{end}" for end in SUFFIXES))]
+    rows = []
+    for (arm, seed), group in results.table.groupby(["arm", "seed"], sort=False):
+        worst = group[group.state != "done"]
+        measured = group[group.state == "done"].sort_values("step")
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "run_id": group.run_id.iloc[0],
+                "state": "done" if worst.empty else worst.state.iloc[0],
+                "reason": "" if worst.empty else worst.reason.iloc[0],
+                "last_measured_step": None if measured.empty else int(measured.step.iloc[-1]),
+                "asked_steps": int(group.steps.iloc[0]),
+                "parameters": group.parameters.iloc[0],
+                "macs_per_call": group.macs_per_call.iloc[0],
+                **{n: np.nan if measured.empty else measured[n].iloc[-1] for n in names if results.holds(n)},
+            }
+        )
+    return pd.DataFrame(rows).astype({"last_measured_step": "Int64"})
+
+
+def differences(results: GridResults, metric: str) -> pd.DataFrame:
+    """Paired differences of every two arms that differ in one axis, at every step: mean over shared seeds, 95 %
+    interval, does it exclude 0."""
+    rows = []
+    for step, at_step in results.done.groupby("at"):
+        by_seed = at_step.pivot_table(index="seed", columns="arm", values=metric)
+        for a, b in itertools.combinations([arm for arm in results.arms if arm in by_seed], 2):
+            if not _one_axis_apart(results.levels[a], results.levels[b]):
+                continue
+            shared = by_seed[[a, b]].dropna()
+            interval = paired_difference(shared[a], shared[b])
+            separates = interval.n > 1 and not interval.low <= 0 <= interval.high
+            rows.append({"step": step, "arm": a, "other": b, **interval._asdict(), "separates": separates})
+    columns = ["step", "arm", "other", *Interval._fields, "separates"]
+    cost = costs(results).drop(columns="steps")
+    table = pd.DataFrame(rows, columns=columns).merge(cost, on="arm")
+    return table.merge(cost.rename(columns={"arm": "other"}), on="other", suffixes=("", "_of_other"))
+
+
+def _one_axis_apart(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """Whether two arms differ in the level of one of the axes that both have; a named arm is compared with all."""
+    shared = a.keys() & b.keys()
+    return not shared or sum(a[axis] != b[axis] for axis in shared) == 1
+
+
+def costs(results: GridResults) -> pd.DataFrame:
+    """arm, steps, parameters, macs_per_call (missing where a mixer from outside states none)."""
+    columns = ["arm", "steps", "parameters", "macs_per_call"]
+    return results.table[columns].drop_duplicates("arm").reset_index(drop=True)
+
+
+def _count_states(last: pd.DataFrame) -> str:
+    counts = last.state.value_counts()
+    return ", ".join(
+        f"{counts[state]} {state}"
+        for state in ("done", "missing", "failed", "diverged", "cancelled")
+        if state in counts
+    )
+
+
+def _arm_order(results: GridResults):  # type: ignore[no-untyped-def]
+    position = {arm: i for i, arm in enumerate(results.arms)}
+    return lambda column: column.map(position) if column.name == "arm" else column

@@ -1,0 +1,172 @@
+"""A grid's tables as they are read: Markdown and sentences, made from the numbers of `tables`."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from diffussm.metric_table import MEASURES
+from reports import markdown as md
+from reports.grid import tables
+from reports.grid.results import GridResults
+from reports.grid.stats import Interval
+
+OVER_SEEDS = "± is the half-width of the 95 % Student-t interval over seeds, runs trained anew."
+OVER_SAMPLES = (
+    "95 % interval over the samples of one run (delete-a-group jackknife, Wilson's for precision and label accuracy, "
+    "KID's over the reference too): what other samples of the same weights would change. "
+    "It is another thing than ±, the interval over seeds."
+)
+EXTRAPOLATED = "n = ∞: extrapolated (Chong and Forsyth 2020)."
+
+
+def step_name(results: GridResults) -> str:
+    """What is counted along a curve."""
+    return f"steps of {results.control} (equal training MACs)" if results.control else "step"
+
+
+def title(column: str, metric: str) -> str:
+    """The head of a column of values: the metric, whether of infinitely many samples, which way is better."""
+    m = MEASURES[metric]
+    extrapolated = "" if column == metric else " at n = ∞"
+    return f"{m.title}{extrapolated} {'↓' if m.better == 'lower' else '↑'}"
+
+
+def costs_markdown(results: GridResults) -> str:
+    """Arms down: runs, costs, FID, seconds per step."""
+    rows = []
+    table = tables.results_table(results)
+    for row, last in zip(table.to_dict("records"), _last_of_arms(results), strict=True):
+        shown = {
+            "arm": row["arm"],
+            "runs": row["runs"],
+            "parameters": f"{row['parameters']:,}",
+            "MACs per image and call": _macs(row["macs_per_call"]),
+        }
+        if results.has_fid:
+            assert results.key is not None
+            shown[results.key.name_of("fid")] = _mean(last, "fid", MEASURES["fid"].digits)
+        for column in tables.seconds(results):
+            shown["seconds per step"] = _mean(last, column, 4)
+        rows.append(shown)
+    return md.table(pd.DataFrame(rows))
+
+
+def metrics_markdown(results: GridResults) -> str:
+    """Arms down, every metric across, with its interval over seeds; empty where FID is all there is."""
+    columns = tables.values(results)
+    if list(columns) in ([], ["fid"]):
+        return ""
+    rows = [
+        {title(column, name): _mean(last, column, MEASURES[name].digits) for column, name in columns.items()}
+        for last in _last_of_arms(results)
+    ]
+    return md.table(_named(results, rows))
+
+
+def samples_markdown(results: GridResults) -> str:
+    """Arms down, metrics across: the interval over samples of a run, averaged over runs; empty where there is none."""
+    columns = [name for name in results.measures if results.holds(f"{name}_samples_low")]
+    rows = [
+        {title(name, name): _half_width(tables.half_width_over_samples(last, name), name) for name in columns}
+        for last in _last_of_arms(results)
+    ]
+    return md.table(_named(results, rows)) if columns else ""
+
+
+def runs_markdown(runs: pd.DataFrame) -> str:
+    """What became of each run, and its cost."""
+    return md.table(runs.loc[:, :"macs_per_call"])
+
+
+def run_metrics_markdown(results: GridResults, runs: pd.DataFrame) -> str:
+    """What was measured of each run last, with the interval over its samples; empty where nothing was."""
+    columns = tables.values(results)
+    rows = [
+        {
+            "arm": run["arm"],
+            "seed": run["seed"],
+            "step": run["last_measured_step"],
+            **{title(column, name): _value(run, column, MEASURES[name].digits) for column, name in columns.items()},
+        }
+        for run in runs[runs.last_measured_step.notna()].to_dict("records")
+    ]
+    return md.table(pd.DataFrame(rows)) if rows else ""
+
+
+def curve_markdown(results: GridResults, curve: pd.DataFrame) -> str:
+    """Steps down, arms across, mean and half-width of the interval over seeds; first what each arm costs."""
+    columns = zip(curve["mean"], curve.seeds_low, curve.seeds_high, curve.n, strict=True)
+    shown = curve.assign(shown=[_interval(Interval(*values), 2) for values in columns])
+    arms = [arm for arm in results.arms if arm in set(curve.arm)]
+    wide = shown.pivot(index="step", columns="arm", values="shown")[arms].fillna("missing")
+    cost = tables.costs(results).set_index("arm")
+    wide.loc["parameters"] = [f"{cost.parameters[arm]:,}" for arm in arms]
+    wide.loc["MACs per image and call"] = [_macs(cost.macs_per_call[arm]) for arm in arms]
+    return md.table(wide.iloc[[-2, -1, *range(len(wide) - 2)]].reset_index())
+
+
+def findings(table: pd.DataFrame, name: str) -> list[str]:
+    """What the intervals of `differences` say of every two arms, a sentence each."""
+    sentences = []
+    for (arm, other), pair in table.groupby(["arm", "other"], sort=False):
+        *earlier, last = pair.sort_values("step").to_dict("records")
+        apart = [row for row in earlier if row["separates"]]
+        history = f" Before that: {'; '.join(_lower(row) for row in apart)}." if apart else ""
+        if last["n"] < 2:
+            sentences.append(f"{arm} and {other}: {last['n']} shared seed at step {last['step']}, so no conclusion.")
+            continue
+        interval = (
+            f"difference {last['mean']:.2f}, 95 % interval {last['low']:.2f} to {last['high']:.2f} "
+            f"over {last['n']} paired seeds"
+        )
+        if last["separates"]:
+            lower, higher = (arm, other) if last["mean"] < 0 else (other, arm)
+            sentences.append(f"At step {last['step']} {lower} has a lower {name} than {higher} ({interval}).{history}")
+        else:
+            apart_or_not = f"{arm} and {other} do not separate beyond the seeds' spread"
+            sentences.append(f"At step {last['step']} {apart_or_not} ({interval}).{history}")
+    return sentences
+
+
+def _last_of_arms(results: GridResults) -> list[pd.DataFrame]:
+    """The rows of each arm at its last step, in the order of the results' table."""
+    return [group[group.step == group.steps] for _, group in results.table.groupby("arm", sort=False)]
+
+
+def _named(results: GridResults, rows: list[dict[str, str]]) -> pd.DataFrame:
+    return pd.DataFrame([{"arm": arm, **row} for arm, row in zip(results.table.arm.unique(), rows, strict=True)])
+
+
+def _mean(runs: pd.DataFrame, column: str, digits: int) -> str:
+    return _interval(tables.over_seeds(runs, column), digits)
+
+
+def _interval(interval: Interval, digits: int) -> str:
+    if interval.n == 0 or math.isnan(interval.mean):
+        return "missing"
+    if interval.n == 1:
+        return f"{interval.mean:.{digits}f} (one seed)"
+    return f"{interval.mean:.{digits}f} ± {interval.half_width:.{digits}f}"
+
+
+def _half_width(half: float, metric: str) -> str:
+    return "missing" if math.isnan(half) else f"{half:.{MEASURES[metric].digits}f}"
+
+
+def _value(run: Mapping[Any, Any], column: str, digits: int) -> str:
+    """A run's value, and in brackets its interval over samples."""
+    value, low, high = (run.get(f"{column}{end}", math.nan) for end in ("", "_samples_low", "_samples_high"))
+    if math.isnan(value):
+        return "missing"
+    return f"{value:.{digits}f}" + ("" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})")
+
+
+def _macs(macs: Any) -> str:
+    return "unknown" if pd.isna(macs) else f"{macs / 1e6:.2f} M"
+
+
+def _lower(row: Mapping[Any, Any]) -> str:
+    lower = row["arm"] if row["mean"] < 0 else row["other"]
+    return f"{lower} lower by {abs(row['mean']):.2f} at step {row['step']}"

@@ -1,0 +1,89 @@
+"""The command `diffussm`, as a user types it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tests.support.tiny as tiny
+from diffussm import cli
+from diffussm.run.runner import Cell
+from diffussm.store.rundir import RunDir
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    run = tiny.run_folder(tmp_path_factory.mktemp("runs"))
+    Cell(run.path).work()
+    return run
+
+
+def diffussm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["diffussm", *arguments])
+    return cli.main()
+
+
+def test_a_sheet_for_each_class(
+    trained: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [
+        "sample",
+        str(trained.path),
+        "--classes",
+        "3,7",
+        "--guidance",
+        "1.5",
+        "--grid",
+        "2x4",
+        "--out",
+        str(tmp_path),
+    ]
+    assert diffussm(monkeypatch, *given) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.split()]
+    assert [path.name for path in paths] == [f"class-{label}-step-24-ddim-2-guidance-1.5.png" for label in (3, 7)]
+    sheets = [np.asarray(Image.open(path)) for path in paths]
+    scale = sheets[0].shape[1] // (4 * 9)
+    assert sheets[0].shape == (2 * 9 * scale, 4 * 9 * scale, 3)
+    assert (sheets[0] != sheets[1]).any()
+
+
+def test_an_earlier_milestone_and_all_classes(trained: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert diffussm(monkeypatch, "sample", str(trained.path), "--grid", "1x3", "--step", "8") == 0
+    assert (trained.path / "sheets" / "all-step-8-ddim-2-guidance-1.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--classes", "10"], "--classes 10: this run has 0 to 9"),
+        (["--classes", "three"], "--classes 'three': a class is a number from 0"),
+        (["--grid", "8"], "--grid 8: give it as rows x columns"),
+        (["--step", "7"], "--step 7: weights are kept of steps 8, 16, 24"),
+        (["--sampler-steps", "7"], "evaluation.sampler_steps: 7 does not divide"),
+        (["--guidance", "much"], "Invalid value for '--guidance'"),
+        (["--guidnce", "2"], "No such option: --guidnce"),
+    ],
+)
+def test_mistakes_are_one_line(
+    trained: RunDir,
+    given: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert diffussm(monkeypatch, "sample", str(trained.path), *given) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+
+
+def test_unconditional_runs_have_no_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny.run_folder(tmp_path, model__classes=0, evaluation__metrics=["fid"])
+    assert diffussm(monkeypatch, "sample", str(run.path)) == 2
+    assert "no ema weights are kept yet" in capsys.readouterr().err
+    assert diffussm(monkeypatch, "sample", str(run.path), "--classes", "1") == 2
+    assert "the model is unconditional" in capsys.readouterr().err

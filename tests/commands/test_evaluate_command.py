@@ -1,0 +1,324 @@
+"""`diffussm evaluate`: the same record whoever makes it and however often it is killed; samples from elsewhere."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffussm.commands.evaluate import evaluate_files, evaluate_run
+from diffussm.data.load import reference_images
+from diffussm.distributed.group import ALONE, Processes
+from diffussm.metrics import milestones
+from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.reference import cache
+from diffussm.store import records
+from diffussm.store.rundir import RunDir
+from tests.metrics.test_shards import in_threads
+from tests.support.evaluating import DIGITS, ROOT, Run, holds_what_it_should, parsed, refused, result
+from tests.support.processes import children
+
+# The same record
+
+
+def test_as_the_pool_makes_it(run: RunDir, evaluated: RunDir, diffussm: Run) -> None:
+    for step in (8, 24):
+        code, out, err = diffussm("evaluate", run.path, *(["--step", step] if step == 8 else []))
+        assert code == 0
+        assert out.count("FID") == 2  # and sFID
+        assert err.count("\n") == 1  # progress, once
+        assert result(run, step) == result(evaluated, step)
+        holds_what_it_should(run, step)
+
+
+def test_a_record_that_is_there_is_shown(run: RunDir, diffussm: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, first, _ = diffussm("evaluate", run.path, "--json")
+    assert code == 0
+    (record,) = parsed(first).values()
+    assert record == records.read(run.record(24, record.key.digest))
+    monkeypatch.setattr(Evaluator, "__init__", lambda *_: pytest.fail("it is there"))
+    code, again, err = diffussm("evaluate", run.path, "--json")
+    assert (code, again, err) == (0, first, "")
+    for file in ("ema.safetensors", "../../train-1.jsonl"):  # nothing is read again
+        (run.milestone(24) / file).write_bytes(b"")
+    assert diffussm("evaluate", run.path, "--json")[1] == first
+
+
+def test_killed_after_the_record(run: RunDir, diffussm: Run) -> None:
+    """Between the record and the end: what is left is removed by whoever looks at it again."""
+    assert diffussm("evaluate", run.path)[0] == 0
+    (folder,) = run.milestone(24).glob("*/")
+    (folder / "shards").mkdir()
+    (folder / "shards" / "000000000-000000005.npz").touch()
+    (folder / ".samples.npz.0a0b0c0d.tmp").touch()
+    assert diffussm("evaluate", run.path)[0] == 0
+    holds_what_it_should(run)
+
+
+def test_what_a_killed_one_left_is_used_or_made_anew(
+    run: RunDir, evaluated: RunDir, diffussm: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards, one of them torn; shards of another batch; half-written files."""
+    (done,) = evaluated.milestone(24).glob("*/")
+    folder = run.milestone(24) / done.name
+    config = milestones.asked_of(run, {})
+    network = milestones.load_network(run, config, "ema", 24, run.machine({})["backend"])
+    for batch in (3, 5):
+        asked = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch": batch})})
+        Evaluator(asked)(network, folder / "shards")
+    shards = sorted((folder / "shards").iterdir())
+    assert len(shards) == 4 + 3
+    torn, kept = folder / "shards" / "000000005-000000010.npz", folder / "shards" / "000000000-000000005.npz"
+    torn.write_bytes(torn.read_bytes()[:-7])
+    (folder / ".samples.npz.0a0b0c0d.tmp").touch()
+    (folder / "shards" / ".x.npz.0a0b0c0d.tmp").touch()
+    usual, began = milestones.Evaluator.__call__, []
+    monkeypatch.setattr(
+        milestones.Evaluator, "__call__", lambda *a: began.append((kept.exists(), torn.exists())) or usual(*a)
+    )
+    code, _, err = diffussm("evaluate", run.path)
+    assert code == 0
+    assert began == [(True, True)]
+    assert "samples 12 of 12" in err
+    assert result(run) == result(evaluated)
+    holds_what_it_should(run)
+
+
+def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir) -> None:
+    """It begins and ends while this one is at it, and takes the shards away."""
+    machine, config = run.machine({}), milestones.asked_of(run, {})
+
+    def evaluate(progress: Callable[[int], None]) -> None:
+        milestones.evaluate_milestone(run, config, 24, Evaluator(config), machine["backend"], {}, progress)
+
+    met = []
+
+    def then_the_other(done: int) -> None:
+        if done == 5:
+            met.append(done)
+            evaluate(lambda _: None)
+
+    evaluate(then_the_other)
+    assert met == [5]
+    assert result(run) == result(evaluated)
+    holds_what_it_should(run)
+
+
+@pytest.mark.parametrize("place", ["_write_samples", "measure"])
+def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other is done while this one merges the shards, or writes what came out."""
+    machine, config = run.machine({}), milestones.asked_of(run, {})
+    owner: Any = milestones if place == "_write_samples" else milestones.Evaluator
+    if place == "measure":
+        from diffussm.metrics import suite as yardstick
+
+        owner = yardstick.Yardstick
+    usual, calls = getattr(owner, place), iter(range(10))
+
+    def evaluate() -> None:
+        milestones.evaluate_milestone(run, config, 24, Evaluator(config), machine["backend"], {}, lambda _: None)
+
+    def meets_the_other(*arguments: Any) -> Any:
+        if next(calls) == 0:
+            evaluate()
+            if place == "_write_samples":
+                raise FileNotFoundError("its temporary file is gone")
+        return usual(*arguments)
+
+    monkeypatch.setattr(owner, place, meets_the_other)
+    evaluate()
+    assert next(calls) >= 2
+    assert result(run) == result(evaluated)
+    holds_what_it_should(run)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_shared_among_threads(
+    count: int, run: RunDir, evaluated: RunDir, npz: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As among the processes of torchrun, which is slow to start."""
+    alone = evaluate_files(npz, "digits", "", ("fid",), "", ALONE)
+
+    def both(processes: Processes) -> list[records.Record | None]:
+        return [
+            evaluate_run(run, None, {}, processes),
+            evaluate_files(npz, "digits", "", ("fid",), "", processes),
+        ]
+
+    capsys.readouterr()
+    first, *others = in_threads(count, both)
+    assert others == [[None, None]] * (count - 1)
+    assert capsys.readouterr().err.count("12 of 12") == 2
+    assert first[0].provenance["processes"] == count
+    assert first[1] == alone
+    assert result(run) == result(evaluated)
+    holds_what_it_should(run)
+
+
+def torchrun(count: int, *arguments: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command += ["-m", "diffussm", "evaluate", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_many_processes(count: int, run: RunDir, evaluated: RunDir, npz: Path, diffussm: Run) -> None:
+    """A run and samples from elsewhere, in one table, by the first alone."""
+    given = ("--metrics", "fid,sfid,kid,recall", *DIGITS, "--json")
+    process = torchrun(count, run.path, npz, *given)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    found = parsed(out)  # once, or it is no JSON
+    assert [line.split(":")[0].split("/")[-1] for line in err.splitlines() if "samples 1" in line] == [
+        f"{run.run_id}, step 24",
+        "samples.npz",
+    ]
+    assert found[str(run.path)].provenance["processes"] == count
+    holds_what_it_should(run)
+    (folder,) = run.milestone(24).glob("*/")
+    many = result(run)
+    shutil.rmtree(folder)
+    alone = parsed(diffussm("evaluate", run.path, npz, *given)[1])
+    assert result(run) == many
+    assert alone[str(npz)] == found[str(npz)]
+    of_cell = result(evaluated)["metrics"]
+    assert alone[str(run.path)].metrics == {name: of_cell[name] for name in alone[str(run.path)].metrics}
+
+
+LONG = ("--set", "evaluation.samples=600", "--set", "evaluation.batch=5", "--set", "evaluation.sampler_steps=50")
+
+
+@pytest.mark.slow
+def test_killed_at_random_and_gone_on_with_by_other_numbers(run: RunDir, diffussm: Run, tmp_path: Path) -> None:
+    expected = RunDir(tmp_path / "calm" / run.run_id)
+    shutil.copytree(run.path, expected.path)
+    assert diffussm("evaluate", expected.path, *LONG)[0] == 0
+    (name,) = (path.name for path in expected.milestone(24).glob("*/"))
+    shards, chance = run.milestone(24) / name / "shards", random.Random(0)
+    left = 0
+    for count, everyone in ((2, False), (3, True), (1, True), (2, True)):
+        process = torchrun(count, run.path, *LONG)
+        deadline = time.monotonic() + 60
+        while len(list(shards.glob("[0-9]*.npz"))) <= left and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, 0.5))
+        workers = children(process.pid)
+        if process.poll() is None:
+            for pid in (*workers, process.pid) if everyone else [chance.choice(workers)]:
+                os.kill(pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        left = len(list(shards.glob("[0-9]*.npz")))
+        assert 0 < left < 120
+    process = torchrun(3, run.path, *LONG)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert result(run) == result(expected)
+    holds_what_it_should(run)
+
+
+@pytest.mark.slow
+def test_three_at_once(run: RunDir) -> None:
+    command = [sys.executable, "-m", "diffussm", "evaluate", str(run.path), "--json", *LONG[2:]]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(3)]  # type: ignore[call-overload]
+    said = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    assert len({out for out, _ in said}) == 1
+    holds_what_it_should(run)
+
+
+# Samples from elsewhere
+
+
+def test_an_npz_and_a_folder_measure_the_same(npz: Path, pixels: np.ndarray, tmp_path: Path, diffussm: Run) -> None:
+    folder = tmp_path / "png"
+    folder.mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image[0]).save(folder / f"{i}.png")
+    code, out, _ = diffussm("evaluate", npz, folder, "--reference", "digits", "--json")
+    assert code == 0
+    found = parsed(out)
+    assert list(found) == [str(npz), str(folder)]
+    assert found[str(npz)].metrics == found[str(folder)].metrics
+    assert {"fid", "sfid", "inception_score", "kid", "precision", "recall"} <= found[str(npz)].metrics.keys()
+    assert found[str(npz)].key == found[str(folder)].key
+    assert found[str(npz)].key.extractor == "digits-cnn"
+    code, out, _ = diffussm("evaluate", npz, folder, *DIGITS, "--metrics", "fid")
+    assert code == 0
+    assert out.count("FID") == 2
+    assert out.count("n = 12") == 1
+    assert not list((cache.folder() / "shards").iterdir())
+
+
+def test_colours(tmp_path: Path, diffussm: Run) -> None:
+    colour = reference_images("photos").pixels[:12]
+    folder, path = tmp_path / "png", tmp_path / "colour.npz"
+    folder.mkdir()
+    np.savez_compressed(path, arr_0=colour.transpose(0, 2, 3, 1))
+    for i, image in enumerate(colour):
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{i:03d}.png")
+    given = ("--reference", "photos", "--metrics", "fid", "--json")
+    found = parsed(diffussm("evaluate", path, folder, *given)[1])
+    assert found[str(path)].metrics == found[str(folder)].metrics
+    assert found[str(path)].key.extractor == "photos-cnn"
+    np.savez(path, arr_0=colour[:, :1].transpose(0, 2, 3, 1))
+    refused(diffussm("evaluate", path, *given), "reference = photos: for 3 channels of 32 pixels a side, not 1 of 32")
+
+
+def test_a_run_s_own_samples_measure_as_the_run(run: RunDir, diffussm: Run) -> None:
+    """All of its 12 are kept."""
+    given = ("--metrics", "fid,recall", *DIGITS, "--json")
+    code, out, _ = diffussm("evaluate", run.path, *given)
+    assert code == 0
+    (folder,) = run.milestone(24).glob("*/")
+    (of_run,) = parsed(out).values()
+    (of_file,) = parsed(diffussm("evaluate", folder / "samples.npz", *given)[1]).values()
+    for name, value in of_run.metrics.items():
+        assert of_file.metrics[name] == pytest.approx(value, rel=1e-6), name  # in other batches
+    assert of_file.run_id.startswith("outside-")
+
+
+def test_other_numbers_of_samples_share_no_table(npz: Path, pixels: np.ndarray, tmp_path: Path, diffussm: Run) -> None:
+    fewer = tmp_path / "fewer.npz"
+    np.savez(fewer, arr_0=pixels[:8].transpose(0, 2, 3, 1))
+    said = diffussm("evaluate", npz, fewer, *DIGITS, "--metrics", "fid")
+    refused(said, "records differ in how they were measured (samples)")  # and nothing was measured
+
+
+def test_a_run_beside_samples_from_elsewhere(
+    run: RunDir, npz: Path, pixels: np.ndarray, tmp_path: Path, diffussm: Run
+) -> None:
+    """In one table, also against a file that says nothing of its transform."""
+    plain = tmp_path / "plain.npz"
+    np.savez(plain, arr_0=pixels.transpose(0, 2, 3, 1))
+    count = ("--set", f"evaluation.samples={len(pixels)}")
+    code, out, err = diffussm("evaluate", run.path, npz, "--reference", plain, *DIGITS[2:], "--metrics", "fid", *count)
+    assert code == 0, err
+    assert out.count("FID") == 2
+
+
+def test_a_cache_that_cannot_be_written_to(npz: Path, tmp_path: Path, diffussm: Run, monkeypatch: Any) -> None:
+    given = ("evaluate", npz, *DIGITS, "--metrics", "fid", "--json")
+    expected = diffussm(*given)[1]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    for place in (npz, "/proc/diffussm"):
+        monkeypatch.setenv("DIFFUSSM_CACHE", str(place))
+        code, out, _ = diffussm(*given)
+        assert (code, out) == (0, expected)
+        assert list(temporary.iterdir()) == []

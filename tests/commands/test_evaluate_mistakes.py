@@ -1,0 +1,249 @@
+"""Mistakes with `diffussm evaluate`, grids and cells: one line, and nothing half-written."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import tests.support.tiny as tiny
+from ablations import launch
+from diffussm.config import request
+from diffussm.errors import UserError
+from diffussm.metrics import milestones
+from diffussm.metrics.features.registry import evaluation_key
+from diffussm.run import runner as cell
+from diffussm.store import records
+from diffussm.store.rundir import RunDir
+from tests.support.evaluating import DIGITS, Run, listed, refused
+
+
+def jpegs(path: Path) -> None:
+    path.mkdir()
+    Image.new("L", (8, 8)).save(path / "1.jpg")
+
+
+def of(array: Any, **more: Any) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, arr_0=array, **more)
+
+    return write
+
+
+def truncated(path: Path) -> None:
+    of(np.zeros((9, 8, 8, 1), dtype=np.uint8))(path)
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda _: None, "no such file or folder"),
+        (lambda path: path.mkdir(), "holds no PNG files"),
+        (jpegs, "holds JPEG files"),
+        (truncated, "is damaged"),
+        (lambda path: path.write_bytes(b""), "is damaged"),
+        (of(np.array([None])), "holds Python objects"),
+        (of(np.zeros((9, 8, 8, 1))), "is float64; allowed: uint8"),
+        (of(np.zeros((9, 1, 8, 8), dtype=np.uint8)), "allowed: (N, H, W, C)"),
+        (of(np.zeros((0, 8, 8, 1), dtype=np.uint8)), "holds no images"),
+        (of(np.zeros((9, 16, 16, 1), dtype=np.uint8)), "for 1 channels of 8 pixels a side, not 1 of 16"),
+        (of(np.zeros((9, 8, 8, 3), dtype=np.uint8)), "for 1 channels of 8 pixels a side, not 3 of 8"),
+        (of(np.zeros((9, 8, 16, 1), dtype=np.uint8)), "8 by 16 pixels; needed are squares"),
+        (of(np.zeros((3, 8, 8, 1), dtype=np.uint8)), "kid needs more than 3 samples, not 3"),
+        (of(np.zeros((1, 8, 8, 1), dtype=np.uint8)), "fid needs more than one sample, not 1"),
+    ],
+)
+def test_samples_that_are_refused(
+    make: Callable[[Path], Any], words: str, tmp_path: Path, diffussm: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFUSSM_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "samples"
+    make(path)
+    before = listed(tmp_path)
+    refused(diffussm("evaluate", path, *DIGITS), words)
+    assert listed(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([], "say what to hold it against: --reference"),
+        (["--reference", "digit"], "evaluation.reference: unknown name 'digit'; did you mean 'digits'?"),
+        (["--reference", "nowhere.npz"], "nowhere.npz: no such file"),
+        ([*DIGITS[:2], "--extractor", "digit-cnn"], "evaluation.extractor: unknown name 'digit-cnn'; did you mean"),
+        ([*DIGITS, "--metrics", "fid,fod"], "evaluation.metrics: unknown name 'fod'; did you mean 'fid'?"),
+        ([*DIGITS, "--metrics", "fid,label_accuracy"], "label_accuracy needs labels"),
+        ([*DIGITS, "--metrics", "clean_fid"], "clean_fid needs an extractor of natural images, digits-cnn is none"),
+        ([*DIGITS[:2], "--extractor", "inception-v3-compat"], "needs weights file weights-inception-2015"),
+        ([*DIGITS[:2], "--extractor", "photos-cnn"], "for 3 channels of 32 pixels a side, not 1 of 8"),
+        ([*DIGITS, "--step", "8"], "--set and --step are for runs"),
+        ([*DIGITS, "--set", "evaluation.samples=5"], "--set and --step are for runs"),
+        ([*DIGITS, "--set", "model.width=3"], "--set model.width: only evaluation.<field>"),
+        ([*DIGITS[:2], "--extractor", "no_such_module:FACTS"], "no_such_module:FACTS: ModuleNotFoundError"),
+        ([*DIGITS[:2], "--extractor", "broken_module:FACTS"], "broken_module:FACTS: ZeroDivisionError"),
+        ([*DIGITS[:2], "--extractor", "torn_module:FACTS"], "torn_module:FACTS: SyntaxError"),
+        ([*DIGITS[:2], "--extractor", "good_module:NONE"], "good_module:NONE: AttributeError"),
+        ([*DIGITS[:2], "--extractor", "good_module:FACTS"], "good_module:FACTS: is no ExtractorFacts"),
+        ([*DIGITS[:2], "--extractor", ":FACTS"], "evaluation.extractor = :FACTS"),
+    ],
+)
+def test_mistakes_with_samples(
+    given: list[str], words: str, npz: Path, tmp_path: Path, diffussm: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "broken_module.py").write_text("1 / 0\n")
+    (modules / "torn_module.py").write_text("def\n")
+    (modules / "good_module.py").write_text("FACTS = 3\n")
+    monkeypatch.syspath_prepend(modules)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("DIFFUSSM_CACHE", str(tmp_path / "cache"))
+    before = listed(tmp_path)
+    refused(diffussm("evaluate", npz, *given), words)
+    assert listed(tmp_path) == before
+
+
+def test_clean_fid_without_its_weights(npz: Path, diffussm: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before Inception is loaded, whose weights are there."""
+    from diffussm.metrics.features import registry as catalogue
+    from diffussm.metrics.features.weights_file import WeightsFile
+
+    monkeypatch.setattr(WeightsFile, "lacks", lambda self, _="": "" if self != catalogue.CLEAN_FID else "X")
+    given = (*DIGITS[:2], "--extractor", "inception-v3-compat", "--metrics", "fid,clean_fid")
+    refused(diffussm("evaluate", npz, *given), "evaluation.metrics: clean-fid needs X")
+
+
+STATISTICS = {"mu": np.zeros(64), "sigma": np.eye(64)}
+ZEROS = np.zeros((9, 8, 8, 1), dtype=np.uint8)
+
+
+def stated(**said: Any) -> np.ndarray:
+    content = {"channels": 1, "image_size": 8, **said}
+    return np.frombuffer(json.dumps(content).encode(), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "metrics", "words"),
+    [
+        ({"arr_0": np.zeros((9, 16, 16, 1), dtype=np.uint8)}, "fid", "for 1 channels of 16 pixels a side, not 1 of 8"),
+        ({"arr_0": np.zeros((9, 8, 16, 1), dtype=np.uint8)}, "fid", "squares with 1 or 3 channels"),
+        ({"arr_0": np.zeros((9, 1, 8, 8), dtype=np.uint8)}, "fid", "squares with 1 or 3 channels"),
+        ({"arr_0": np.zeros((0, 8, 8, 1), dtype=np.uint8)}, "fid", "squares with 1 or 3 channels"),
+        ({"arr_0": np.zeros((9, 8, 8, 1))}, "fid", "not uint8 (N, H, W, C)"),
+        ({"arr_0": np.array([None])}, "fid", "objects are not read"),
+        ({"arr_0": ZEROS[:1]}, "fid", "fid needs more than one image of the reference"),
+        ({"x": ZEROS}, "fid", "has neither arr_0 nor mu, but x"),
+        (STATISTICS, "fid,precision", "precision needs more than 3 images of the reference, reference has 0"),
+        ({**STATISTICS, "arr_0": ZEROS}, "fid,sfid", "sfid needs mu_s and sigma_s beside mu and sigma"),
+        ({"mu": np.zeros(64)}, "fid", "mu without a sigma of its size"),
+        ({"mu": np.float64(0), "sigma": np.float64(1)}, "fid", "mu of shape (), not of one axis"),
+        ({"mu": np.zeros(7), "sigma": np.eye(7)}, "fid", "statistics are of 7 features, digits-cnn gives 64"),
+        ({**STATISTICS, "diffussm": stated(extractor_sha256="0" * 64)}, "fid", "are of a network with sha256 0000"),
+        ({**STATISTICS, "diffussm": stated(image_size=16)}, "fid", "for 1 channels of 16 pixels a side, not 1 of 8"),
+    ],
+)
+def test_references_that_are_refused_before_anything_starts(
+    arrays: dict[str, Any], metrics: str, words: str, run: RunDir, npz: Path, tmp_path: Path, diffussm: Run
+) -> None:
+    reference = tmp_path / "reference.npz"
+    np.savez(reference, **arrays)
+    before = listed(tmp_path)
+    for samples in (run.path, npz):
+        refused(diffussm("evaluate", samples, "--reference", reference, *DIGITS[2:], "--metrics", metrics), words)
+    assert listed(tmp_path) == before
+
+
+def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path: Path, diffussm: Run) -> None:
+    reference = tmp_path / "reference.npz"
+    given = ("evaluate", run.path, "--reference", reference, "--metrics", "fid")
+    np.savez(reference, **STATISTICS, diffussm=stated(transform="centre-crop 8"))
+    before = listed(tmp_path)
+    refused(diffussm(*given), "made with transform 'centre-crop 8', the data with 'none'")
+    np.savez(reference, mu=np.full(64, np.nan), sigma=np.eye(64))
+    refused(diffussm(*given), "reference.npz: mu: holds numbers that are not finite")
+    np.savez(reference, **STATISTICS)
+    assert listed(tmp_path) == before
+    assert diffussm(*given)[0] == 0  # one that says nothing fits
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--step", "7"], "--step 7: weights are kept of steps 8, 16, 24"),
+        (["--set", "model.width=3"], "--set model.width: only evaluation.<field>"),
+        (["--set", "evaluation.sample=3"], "did you mean 'evaluation.samples'?"),
+        (["--set", "evaluation.samples=1"], "evaluation.samples"),
+        (["--set", "evaluation.samples=3", "--metrics", "kid"], "kid needs more than 3 samples, not 3"),
+        (["--set", "evaluation.weights=raw"], "no raw weights are kept yet"),
+        (["--metrics", "fod"], "evaluation.metrics"),
+        (["--metrics", "clean_fid"], "clean_fid needs an extractor of natural images"),
+        (["--extractor", "digit-cnn"], "did you mean 'digits-cnn'?"),
+        (["--extractor", "digits16-cnn"], "for 1 channels of 16 pixels a side, not 1 of 8"),
+        (["--extractor", "inception-v3-compat", "--metrics", "fid"], "needs weights file weights-inception-2015"),
+        (["--reference", "digits16"], "for 1 channels of 16 pixels a side, not 1 of 8"),
+        (["--reference", "nowhere.npz"], "nowhere.npz: no such file"),
+    ],
+)
+def test_mistakes_with_runs(given: list[str], words: str, run: RunDir, diffussm: Run) -> None:
+    before = listed(run.path)
+    refused(diffussm("evaluate", run.path, *given), words)
+    assert listed(run.path) == before
+
+
+def test_outputs_that_are_not_finite(run: RunDir, diffussm: Run) -> None:
+    path = run.weights(24, "ema")
+    weights = load_file(path)
+    weights[next(iter(weights))].view(-1)[0] = float("nan")
+    save_file(weights, path)
+    before = listed(run.path)
+    refused(diffussm("evaluate", run.path), f"{run.run_id}, step 24: sample 0 is not finite")
+    assert listed(run.path) == before
+
+
+def test_weights_that_are_gone(run: RunDir, diffussm: Run) -> None:
+    """A record by an extractor whose weights are not here is shown; one cannot be made."""
+    given = ("--extractor", "inception-v3-compat", "--metrics", "fid")
+    config = milestones.asked_of(run, {"extractor": "inception-v3-compat", "metrics": ["fid"]})
+    key = evaluation_key(config)
+    record = records.Record(run_id=run.run_id, step=24, key=key, metrics={"fid": 1.0}, timing={}, provenance={})
+    records.write(record, run.record(24, key.digest))
+    code, out, _ = diffussm("evaluate", run.path, *given)
+    assert code == 0
+    assert "FID      1.00" in out
+    refused(diffussm("evaluate", run.path, *given, "--step", "8"), "needs weights file")
+
+
+# Grids and cells
+
+
+def test_a_grid_that_lacks_weights_writes_nothing(tmp_path: Path) -> None:
+    given = ["--grid", "hourglass_vs_patch", "--runs", str(tmp_path / "runs")]
+    given += ["--set", "evaluation.extractor=inception-v3-compat", "--set", 'evaluation.metrics=["fid"]']
+    with pytest.raises(UserError, match="inception-v3-compat: needs weights file weights-inception") as told:
+        launch.main(given)
+    assert "\n" not in str(told.value)
+    assert listed(tmp_path) == []
+
+
+def test_a_cell_whose_weights_are_gone_refuses_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny.config(evaluation__extractor="inception-v3-compat", evaluation__metrics=["fid"])
+    run = RunDir.create(tmp_path, config)
+    run.add_request(request(config))
+    monkeypatch.setattr("sys.argv", ["cell", str(run.path)])
+    assert cell.main() == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: evaluation.extractor = inception-v3-compat: needs weights file")
+    assert err.count("\n") == 1
+    assert run.checkpoints() == []
+    assert not (run.path / "train-1.jsonl").exists()
+    assert not run.kept_milestones("ema")
+    assert run.state()["phase"] == "failed"

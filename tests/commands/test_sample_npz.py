@@ -1,0 +1,135 @@
+"""`diffussm sample --npz`: the same samples as a run is evaluated on, whoever makes them and whatever was killed."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tests.support.tiny as tiny
+from diffussm.commands import sample
+from diffussm.distributed.group import Processes
+from diffussm.metrics.milestones import asked_of, load_network
+from diffussm.metrics.sampling import SampleMaker, generate
+from diffussm.run.runner import Cell
+from diffussm.store.rundir import RunDir
+from tests.commands.test_cli import diffussm
+
+COUNT = 23  # in batches of 5
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    run = tiny.run_folder(tmp_path_factory.mktemp("runs"))
+    Cell(run.path).work()
+    return run
+
+
+def write(run: RunDir, out: Path, processes: Processes | None = None, label: int | None = None) -> None:
+    sample.write_samples(run, COUNT, out, label, {}, None, processes or Processes())
+
+
+def test_samples_are_those_of_the_evaluation(trained: RunDir, tmp_path: Path) -> None:
+    write(trained, tmp_path / "samples.npz")
+    config = asked_of(trained, {})
+    expected = generate(config, load_network(trained, config, "ema", 24, "auto"), COUNT)
+    with np.load(tmp_path / "samples.npz") as file:
+        np.testing.assert_array_equal(file["arr_0"], expected.pixels.transpose(0, 2, 3, 1))
+        np.testing.assert_array_equal(file["arr_1"], expected.labels)
+    assert os.listdir(tmp_path) == ["samples.npz"]
+
+
+def test_a_kill_costs_a_batch_and_changes_nothing(
+    trained: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(trained, tmp_path / "whole.npz")
+    made: list[int] = []
+    call = SampleMaker.__call__
+
+    def killed_at_the_third(self: SampleMaker, start: int, count: int):  # type: ignore[no-untyped-def]
+        if len(made) == 2:
+            made.clear()
+            raise KeyboardInterrupt
+        made.append(start)
+        return call(self, start, count)
+
+    monkeypatch.setattr(SampleMaker, "__call__", killed_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        write(trained, tmp_path / "killed.npz")
+    assert not (tmp_path / "killed.npz").exists()
+    monkeypatch.setattr(SampleMaker, "__call__", lambda self, start, n: made.append(start) or call(self, start, n))
+    write(trained, tmp_path / "killed.npz")
+    assert made == [10, 15, 20]
+    assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["killed.npz", "whole.npz"]
+
+
+class Together(Processes):
+    """Processes that are threads of this one."""
+
+    barrier = threading.Barrier(3)
+    said: object = None
+
+    def from_first(self, value: object) -> object:
+        if self.is_first:
+            Together.said = value
+        self.wait()
+        value = Together.said
+        self.wait()
+        return value
+
+    def agreed(self, said: object) -> object:
+        assert not said
+        self.wait()
+        return said
+
+    def wait(self) -> None:
+        self.barrier.wait(60)
+
+
+def test_the_number_of_processes_changes_nothing(trained: RunDir, tmp_path: Path) -> None:
+    write(trained, tmp_path / "alone.npz")
+    ranks = [threading.Thread(target=write, args=(trained, tmp_path / "3.npz", Together(r, 3))) for r in range(3)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert (tmp_path / "3.npz").read_bytes() == (tmp_path / "alone.npz").read_bytes()
+
+
+def test_one_class(trained: RunDir, tmp_path: Path) -> None:
+    write(trained, tmp_path / "all.npz")
+    write(trained, tmp_path / "threes.npz", label=3)
+    with np.load(tmp_path / "threes.npz") as threes, np.load(tmp_path / "all.npz") as of_all:
+        assert set(threes["arr_1"]) == {3}
+        assert (threes["arr_0"] != of_all["arr_0"]).any()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--npz", "OUT"], "--npz FILE and --samples N: give both, or neither"),
+        (["--samples", "4"], "--npz FILE and --samples N: give both, or neither"),
+        (["--npz", "OUT", "--samples", "0"], "--samples"),
+        (["--npz", "OUT", "--samples", "4", "--classes", "1,2"], "--classes: one at most with --npz"),
+        (["--npz", "OUT", "--samples", "4", "--classes", "10"], "--classes 10: this run has 0 to 9"),
+        (["--npz", "OUT", "--samples", "4", "--step", "9"], "--step 9: weights are kept of steps 8, 16, 24"),
+        (["--npz", "THERE", "--samples", "4"], "is there already"),
+    ],
+)
+def test_mistakes(
+    given: list[str],
+    words: str,
+    trained: RunDir,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "there.npz").touch()
+    paths = {"OUT": str(tmp_path / "out.npz"), "THERE": str(tmp_path / "there.npz")}
+    assert diffussm(monkeypatch, "sample", str(trained.path), *(paths.get(word, word) for word in given)) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert os.listdir(tmp_path) == ["there.npz"]

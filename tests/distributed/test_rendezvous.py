@@ -1,0 +1,112 @@
+"""Tasks of a step find each other at ports that other programs may have."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+import diffussm.distributed.rendezvous as meeting
+from diffussm.distributed.launch_environment import Placement
+from diffussm.errors import UserError
+from tests.support.processes import free_port
+
+PATIENCE = timedelta(seconds=30)
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Placement:
+    monkeypatch.setattr(meeting, "ANSWER", 0.5)
+    return Placement(0, 3, "127.0.0.1", tuple(free_port() for _ in range(3)), "local/1/0")
+
+
+@contextmanager
+def silent(port: int) -> Iterator[None]:
+    """A program that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", port)):
+        yield
+
+
+def tell_each_other(place: Placement) -> list[bytes]:
+    """The last task begins to look before there is anything; each says its rank to all."""
+
+    def one(rank: int) -> bytes:
+        store = meeting.store_of(replace(place, rank=rank), PATIENCE)
+        store.set(f"rank {rank}", str(rank))
+        said = b"".join(store.get(f"rank {other}") for other in range(place.count))
+        if store.add("done", 1) == place.count:
+            store.set("all done", "")
+        store.wait(["all done"])
+        return said
+
+    with ThreadPoolExecutor(place.count) as tasks:
+        return list(tasks.map(one, reversed(range(place.count))))
+
+
+def test_at_the_first_port(place: Placement) -> None:
+    assert tell_each_other(place) == [b"012"] * 3
+
+
+def test_past_another_program_and_another_step(place: Placement) -> None:
+    other = replace(place, step="local/2/0", ports=place.ports[1:])
+    with silent(place.ports[0]), meeting._announced(other, 7):
+        assert tell_each_other(place) == [b"012"] * 3
+
+
+def test_no_port_is_free(place: Placement) -> None:
+    with ExitStack() as stack:
+        for port in place.ports:
+            stack.enter_context(silent(port))
+        with pytest.raises(UserError, match=r"ports \d+, \d+, \d+: Address already in use; MASTER_PORT may"):
+            meeting.store_of(place, PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("rank", "told"),
+    [
+        (2, r"task 0 was not at 127\.0\.0\.1, ports .*, within 0\.01 minutes"),
+        (0, r"task 1, task 2 did not come to 127\.0\.0\.1 within 0\.01 minutes"),
+    ],
+)
+def test_who_does_not_come(
+    rank: int, told: str, place: Placement, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(meeting, "ARRIVAL", 0.6)
+    monkeypatch.setattr(meeting, "REMARK", 0.1)
+    with pytest.raises(UserError, match=told):
+        meeting.store_of(replace(place, rank=rank), PATIENCE)
+    assert f"task {rank}: waits for task {1 if rank == 0 else 0}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["local/1/0 12", "local/1/0 twelve\n", "local/1/0 \n", "\n", "local/2/0 12\n"])
+def test_what_is_no_announcement(line: str, place: Placement, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "ARRIVAL", 0.1)
+    monkeypatch.setattr(meeting, "_said", lambda *_: line)
+    with pytest.raises(UserError, match="task 0 was not at"):
+        meeting.store_of(replace(place, rank=1), PATIENCE)
+
+
+def test_a_store_out_of_reach(place: Placement, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "REACH", 0.5)
+    with meeting._announced(place, free_port()), pytest.raises(UserError, match="cannot be reached"):
+        meeting.store_of(replace(place, rank=1), PATIENCE)
+
+
+def test_a_program_that_never_ends_its_line(place: Placement) -> None:
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            while True:
+                connection.send(b".")
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", place.ports[0])) as server:
+        threading.Thread(target=drip, args=(server,), daemon=True).start()
+        began = time.monotonic()
+        assert set(meeting._said("127.0.0.1", place.ports[0])) == {"."}
+        assert time.monotonic() - began < 2

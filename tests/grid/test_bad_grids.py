@@ -1,0 +1,139 @@
+"""Every mistake in a grid file is one line that names file and key and says what is allowed; nothing is written.
+
+Each file of tests/bad_grids makes one mistake. Its first line, `# error: these words | and these`, says what the error
+line must hold.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations import launch
+from diffussm.errors import exit_code
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "tests" / "bad_grids").glob("*.toml"))
+PRODUCT = "product_of_three_axes_of_a_thousand_levels"
+GOOD = (ROOT / "ablations" / "grids" / "direction.toml").read_text()
+
+
+def words(path: Path) -> list[str]:
+    """What the file's first line says that its error line holds."""
+    first = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")[0].decode("ascii")
+    return first.removeprefix("# error: ").split(" | ")
+
+
+def error_line(stderr: str) -> str:
+    """The one line on stderr, which shows nothing but printable characters."""
+    assert stderr.startswith("error: ")
+    assert stderr.endswith("\n")
+    line = stderr[:-1]
+    assert line.isprintable(), line
+    return line
+
+
+def refused(grid: str, runs: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    """The line by which the launcher refuses the grid, having written nothing."""
+    assert exit_code(lambda: launch.main(["--grid", grid, "--runs", str(runs), *options])) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert not runs.exists()
+    return error_line(err)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_mistake_is_one_line(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same line whether the grid is planned or launched."""
+    line = refused(str(path), tmp_path / "runs", capsys, "--dry-run")
+    assert line.startswith(f"error: {path.name}: ")
+    for part in words(path):
+        assert part in line
+    assert refused(str(path), tmp_path / "runs", capsys) == line
+
+
+def test_there_are_many() -> None:
+    """Each says what its error holds, and has a name of plain letters."""
+    assert len(FILES) >= 60
+    assert all(path.read_bytes().removeprefix(b"\xef\xbb\xbf").startswith(b"# error: ") for path in FILES)
+    assert all(all(words(path)) for path in FILES)
+    assert all(re.fullmatch(r"[a-z0-9_-]+", path.stem) for path in FILES)
+
+
+def assert_command_refuses(name: str, runs: Path) -> None:
+    """In one line that holds the file's words, as a user meets it."""
+    path = ROOT / "tests" / "bad_grids" / f"{name}.toml"
+    done = subprocess.run(
+        [sys.executable, "ablations/launch.py", "--grid", str(path), "--runs", str(runs), "--dry-run"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert not runs.exists()
+    line = error_line(done.stderr)
+    assert all(part in line for part in [path.name, *words(path)])
+
+
+@pytest.mark.parametrize(
+    "name", ["axis_name_with_an_escape_sequence", "file_is_not_utf_8", "key_is_there_twice", "seeds_are_negative"]
+)
+def test_a_mistake_is_one_line_of_the_command(name: str, tmp_path: Path) -> None:
+    assert_command_refuses(name, tmp_path / "runs")
+
+
+def test_a_thousand_million_combinations_are_refused_soon(tmp_path: Path) -> None:
+    """The best of three counts: other tests run beside."""
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert_command_refuses(PRODUCT, tmp_path / "runs")
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("two words.toml", "'two words.toml'"),
+        ("two\nlines.toml", r"'two\nlines.toml'"),
+        ("two\ttabs.toml", r"'two\ttabs.toml'"),
+        ("\x1b[31mred.toml", r"'\x1b[31mred.toml'"),
+        ("lam\u202eot.toml", r"'lam\u202eot.toml'"),
+        ("zero\u200bwidth.toml", r"'zero\u200bwidth.toml'"),
+        ("größe.toml", r"'gr\xf6\xdfe.toml'"),
+        ("a..b.toml", "'a..b.toml'"),
+        ("...toml", "'...toml'"),
+        ("-rf.toml", "'-rf.toml'"),
+        ("it's.toml", '"it\'s.toml"'),
+        ('a"b.toml', "'a\"b.toml'"),
+        ("a|b.toml", "'a|b.toml'"),
+        ("a\\b.toml", r"'a\\b.toml'"),
+        (f"{'w' * 200}.toml", f"'{'w' * 80}...'"),
+    ],
+    ids=ascii,
+)
+def test_a_file_name_that_cannot_name_a_folder(
+    name: str, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though what is in it is good."""
+    (tmp_path / name).write_text(GOOD)
+    line = refused(str(tmp_path / name), tmp_path / "runs", capsys, "--dry-run")
+    assert line.startswith(f"error: {shown}: a grid's file name has 1 to 80 letters, digits and _ - . only")
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "no\x1b[31m\nsuch.toml", f"{'w' * 300}.toml", "folder.toml", ".toml"])
+def test_a_path_without_a_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    path = str(tmp_path / name)
+    said = "it is a folder" if name == "folder.toml" else "there is no such file"
+    line = refused(path, tmp_path / "runs", capsys, "--dry-run")
+    assert line == f"error: --grid {path!r}: {said}; allowed: the path of a .toml file, or a grid's name"
+
+
+@pytest.mark.parametrize("name", ["directon", "", "..", "direc\ntion"])
+def test_a_name_of_no_grid(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(name, tmp_path / "runs", capsys, "--dry-run")
+    assert line.startswith(f"error: grid: unknown name {name!r}; ")
+    assert "direction, equal_macs, hourglass_vs_patch" in line

@@ -1,0 +1,311 @@
+"""The local pool as a user meets it: real launchers and workers, faults that a mixer from outside commits."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tests.support.tiny as tiny
+from diffussm.store.rundir import RunDir
+from tests.local.test_chaos import workers
+from tests.support.waiting import wait_for
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {key: value for key, value in tiny.SETTINGS.items() if key != "model.state"}
+HEADER = "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
+MIXER = """
+import os, signal
+from pathlib import Path
+from torch import nn
+
+
+class Mixer(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.project = nn.Linear(config.width, 2 * config.width)
+
+    def forward(self, u):
+        {fault}
+        return self.project(u)
+
+    @staticmethod
+    def macs(config):
+        return 2 * config.length * config.width**2
+"""
+ONCE = "first = not Path('{mark}').exists(); Path('{mark}').touch()\n        if first: "
+
+
+class Folder:
+    """A user's folder with a grid of runs of one mixer from outside."""
+
+    def __init__(self, path: Path, root: Path = ROOT, **settings: object):
+        self.path, self.root, self.runs = path, root, path / "runs"
+        self.settings = [f"--set={key}={value}" for key, value in {**SETTINGS, **settings}.items()]
+
+    def mixer(self, fault: str = "pass") -> None:
+        fault = fault.replace("ONCE ", ONCE.format(mark=self.path / "mark"))
+        (self.path / "my.py").write_text(MIXER.format(fault=fault))
+
+    def grid(self, levels: str, name: str = "mine") -> None:
+        (self.path / f"{name}.toml").write_text(f'{HEADER}base = "digits"\nseeds = 1\n[axes.level]\n{levels}\n')
+
+    def command(self, *more: str, grid: str = "mine") -> list[str]:
+        script = str(self.root / "ablations" / "launch.py")
+        return [sys.executable, script, "--grid", f"{grid}.toml", *self.settings, *more]
+
+    def launch(self, *more: str, grid: str = "mine") -> subprocess.CompletedProcess[str]:
+        command = self.command(*more, grid=grid)
+        return subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
+
+    def start(self, *more: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.command(*more), cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def manage(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, str(self.root / "ablations" / "manage.py"), *words],
+            cwd=self.path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def all(self) -> list[RunDir]:
+        return [RunDir(path.parent) for path in sorted(self.runs.glob("*/config.json"))]
+
+    def one(self) -> RunDir:
+        (run,) = self.all()
+        return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path)
+    made.mixer()
+    made.grid('one = { model.mixer = "my:Mixer" }')
+    return made
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Folder:
+    """With a grid of one run of what ships: its launches are spared what a mixer from outside must be asked."""
+    made = Folder(tmp_path)
+    made.grid('one = { model.scan = "serpentine" }')
+    return made
+
+
+def training(folder: Folder) -> bool:
+    return any(run.state().get("phase") == "train" for run in folder.all())
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("ONCE os.kill(os.getpid(), signal.SIGKILL)", "training: killed by SIGKILL; tried once more"),
+        ("ONCE raise MemoryError('none left')", "training: MemoryError: none left; tried once more"),
+    ],
+)
+def test_what_can_pass_is_tried_once_more(fault: str, words: str, folder: Folder) -> None:
+    folder.mixer(fault)
+    done = folder.launch("--jobs", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert words in done.stdout
+    assert folder.one().owner() == 2
+
+
+def test_the_codes_fault_is_not_tried_again(folder: Folder) -> None:
+    folder.mixer("raise ValueError('not like this')")
+    done = folder.launch("--jobs", "1")
+    assert done.returncode == 1
+    run = folder.one()
+    assert "failed: training: ValueError: not like this" in done.stdout
+    assert "    ValueError: not like this" in done.stdout  # the last lines of its log
+    assert f"log: {run.output(1).relative_to(folder.path)}" in done.stdout
+    assert "once more" not in done.stdout
+    assert run.owner() == 1
+
+    again = folder.launch("--jobs", "1")
+    assert again.returncode == 1
+    assert "failed: training: ValueError: not like this" in again.stderr
+    assert "manage.py retry --failed" in again.stderr
+    assert run.owner() == 1  # nobody tried
+
+
+@pytest.mark.slow
+def test_the_codes_fault_is_tried_again_when_somebody_says_so_or_the_code_is_another(folder: Folder) -> None:
+    folder.mixer("raise ValueError('not like this')")
+    assert folder.launch("--jobs", "1").returncode == 1
+    run = folder.one()
+    assert "1 runs to be tried again" in folder.manage("retry", "--failed")
+    assert folder.launch("--jobs", "1").returncode == 1
+    assert run.owner() == 2
+    folder.mixer()
+    assert folder.launch("--jobs", "1").returncode == 0
+    assert run.owner() == 3
+
+
+def test_a_worker_that_is_told_to_go_fails_nothing(embedded: Folder) -> None:
+    embedded.settings[embedded.settings.index("--set=training.steps=24")] = "--set=training.steps=600"
+    launcher = embedded.start("--jobs", "1")
+    wait_for(lambda: training(embedded))
+    (worker,) = workers({launcher.pid})
+    os.kill(worker, signal.SIGTERM)
+    output, _ = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, output
+    assert embedded.one().owner() == 2
+
+
+def test_debug_leaves_alone_what_another_launch_works_on(embedded: Folder) -> None:
+    embedded.settings[embedded.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
+    launcher = embedded.start("--jobs", "1")
+    wait_for(lambda: training(embedded))
+    done = embedded.launch("--executor", "debug")
+    assert done.returncode == 1
+    assert "superseded: another launch works on it" in done.stdout
+    assert embedded.one().owner() == 1
+    launcher.send_signal(signal.SIGINT)
+    launcher.communicate(timeout=40)
+
+
+def test_what_a_mixer_imports_is_copied_too(folder: Folder) -> None:
+    """A sibling, a package with its data, a package without __init__: edited in the launch, they change nothing."""
+    for name in ("sibling.py", "parts/__init__.py", "bare/inner.py"):
+        (folder.path / name).parent.mkdir(exist_ok=True)
+        (folder.path / name).write_text("fine = True\n")
+    (folder.path / "parts" / "table.txt").write_text("1")
+    folder.mixer()
+    mine = folder.path / "my.py"
+    mine.write_text("import sibling, parts, bare.inner\n" + mine.read_text())
+    folder.grid("\n".join(f'r{n} = {{ model.mixer = "my:Mixer", training.lr = {1e-3 * n} }}' for n in (1, 2)))
+    launcher = folder.start("--jobs", "1")
+    wait_for(lambda: any(folder.runs.glob("code/*/origin.json")))
+    for name in ("my.py", "sibling.py", "parts/__init__.py", "bare/inner.py"):
+        (folder.path / name).write_text("raise SystemExit('edited')")
+    output, _ = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, output
+    (copy,) = (path for path in (folder.runs / "code").iterdir() if path.is_dir())
+    copied = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.parts[-2] not in ("diffussm",)}
+    assert {"my.py", "sibling.py", "parts/__init__.py", "parts/table.txt", "bare/inner.py"} <= copied
+
+
+def test_killed_twice_is_a_failure(folder: Folder) -> None:
+    folder.mixer("os.kill(os.getpid(), signal.SIGKILL)")
+    done = folder.launch("--jobs", "1")
+    assert done.returncode == 1
+    assert "failed: training: killed by SIGKILL" in done.stderr
+    assert folder.one().owner() == 2
+    assert "1 failed" in folder.manage("status")
+    assert "killed by SIGKILL" in folder.manage("status")
+    assert "1 runs to be tried again" in folder.manage("retry", "--failed")
+
+
+def test_evaluation_does_not_wait_for_training(tmp_path: Path) -> None:
+    """Of one run on two slots the first milestone is measured before the training ends."""
+    folder = Folder(tmp_path, **{"training.steps": 3000, "training.milestones": [10]})
+    folder.grid("one = { model.scan = 'serpentine' }")
+    launcher = folder.start("--jobs", "2")
+    wait_for(lambda: any(folder.runs.glob("*/milestones/10/*/record.json")))
+    assert folder.one().state()["phase"] == "train"
+    launcher.send_signal(signal.SIGINT)
+    launcher.communicate(timeout=40)
+
+
+def test_workers_of_a_killed_launcher_stop_within_ten_seconds(embedded: Folder) -> None:
+    embedded.settings[embedded.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
+    launcher = embedded.start("--jobs", "1")
+    wait_for(lambda: training(embedded))
+    launcher.kill()
+    launcher.communicate()
+    began = time.monotonic()
+    wait_for(lambda: not workers({launcher.pid}), 10)
+    run = embedded.one()
+    assert time.monotonic() - began < 10
+    assert run.state()["phase"] == "stopped"
+    assert run.state()["reason"] == "the launcher is gone"
+    assert run.trained_steps() >= run.state()["step"]  # the checkpoint is newer than the last word before it
+
+
+def test_two_launches_start_each_run_once(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.grid("\n".join(f"rate-{n} = {{ training.lr = {1e-3 * n} }}" for n in range(1, 5)))
+    both = [folder.start("--jobs", "1"), folder.start("--jobs", "1")]
+    told = [launcher.communicate(timeout=120)[0] for launcher in both]
+    assert [launcher.returncode for launcher in both] == [0, 0], told
+    assert len(folder.all()) == 4
+    for run in folder.all():
+        assert run.owner() == 1
+        assert [evaluation.owner() for evaluation in run.evaluations()] == [1, 1, 1]
+
+
+def test_an_edited_source_changes_nothing_in_a_launch(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    for room in ("diffussm", "ablations"):
+        shutil.copytree(ROOT / room, clone / room, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = Folder(tmp_path, root=clone)
+    folder.grid("\n".join(f"rate-{n} = {{ training.lr = {1e-3 * n} }}" for n in range(1, 4)))
+    launcher = folder.start("--jobs", "1")
+    wait_for(lambda: any(folder.runs.glob("code/*/origin.json")))
+    for path in ("diffussm/run/runner.py", "ablations/local/worker.py", "diffussm/training/loop.py"):
+        (clone / path).write_text("raise SystemExit('edited')")
+    output, _ = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, output
+    (copy,) = (path for path in (folder.runs / "code").iterdir() if path.is_dir())
+    origin = json.loads((copy / "origin.json").read_text())
+    assert origin["code"] == copy.name
+    assert not os.stat(copy / "ablations" / "cell.py").st_mode & 0o222
+    records = list(folder.runs.glob("*/milestones/*/*/record.json"))
+    assert len(records) == 9
+    assert {json.loads(path.read_text())["provenance"]["code"] for path in records} == {copy.name}
+
+
+@pytest.mark.slow
+def test_orders_reach_a_launch_that_goes_on(folder: Folder) -> None:
+    """Cancelled, a run stops after a checkpoint; retried, it goes on; extended, it goes on further: in one launch."""
+    folder.settings[folder.settings.index("--set=training.steps=24")] = "--set=training.steps=1500"
+    folder.grid('one = { model.mixer = "my:Mixer" }\ntwo = { training.lr = 1e-3 }')
+    launcher = folder.start("--jobs", "2")
+    wait_for(lambda: len(folder.all()) == 2 and all(run.state().get("phase") == "train" for run in folder.all()))
+    assert "1 runs cancelled" in folder.manage("cancel", "--only", "one")
+    (one,) = (run for run in folder.all() if "mixer" in run.run_id)
+    wait_for(lambda: one.state()["phase"] == "cancelled", 15)
+    assert 0 < one.trained_steps() < 1500
+    assert "1 cancelled" in folder.manage("status")
+    folder.manage("retry", "--cancelled")
+    told = folder.manage("extend", "--steps", "1600", "--only", "one")
+    assert "--set training.steps=1600" in told
+    output, _ = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, output
+    assert "one, seed 0: cancelled" in output
+    assert one.trained_steps() == 1600
+    assert sorted(int(path.name) for path in (one.path / "milestones").iterdir()) == [8, 16, 24, 1500, 1600]
+    assert one.owner() == 2
+
+
+def test_a_cancelled_run_is_not_started(embedded: Folder) -> None:
+    assert embedded.launch("--jobs", "1").returncode == 0
+    embedded.manage("extend", "--steps", "32")
+    embedded.manage("cancel")
+    done = embedded.launch("--jobs", "1", "--set=training.steps=32")
+    assert done.returncode == 2  # the setting is given twice
+    embedded.settings.remove("--set=training.steps=24")
+    done = embedded.launch("--jobs", "1", "--set=training.steps=32")
+    assert done.returncode == 1
+    assert "cancelled: by manage.py cancel" in done.stderr
+    assert embedded.one().trained_steps() == 24
+
+
+def test_what_a_grid_on_several_bases_makes(embedded: Folder, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(path.read_text().replace('base = "digits"', 'base = ["digits", "digits16"]'))
+    done = embedded.launch("--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "digits16: one, seed 0: done" in done.stdout
+    assert {path.stem for path in (embedded.runs / "grids").iterdir()} == {"mine-digits.1", "mine-digits16.1"}
+    summary = embedded.manage("status", "--grid", "mine").splitlines()[-2:]
+    assert summary == ["mine on digits: 1 runs: 1 done", "mine on digits16: 1 runs: 1 done"]

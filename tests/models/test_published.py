@@ -1,0 +1,360 @@
+"""DiT is the published one: Diffusers' model and the official files, the same weights, the same outputs."""
+
+import argparse
+import json
+import pickle
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DiTTransformer2DModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from diffussm.config import Config
+from diffussm.cost.named import named as named_with
+from diffussm.errors import UserError
+from diffussm.models.build import construct, initialise
+from diffussm.models.published import _position_embedding, load_diffusers_dit, load_official_dit
+from tests.support.accuracy import assert_as_accurate
+
+BLOCK, TABLE = "transformer_blocks", "norm1.emb.class_embedder.embedding_table.weight"
+HEADS = {"num_attention_heads": 2, "attention_head_dim": 8}
+SMALL = {**HEADS, "num_layers": 2, "sample_size": 8, "num_embeds_ada_norm": 10}
+S_2 = {"num_attention_heads": 6, "attention_head_dim": 64, "num_layers": 12}
+XL_2 = {"num_attention_heads": 16, "attention_head_dim": 72, "num_layers": 2}
+
+
+def named(name: str, **model: Any) -> Config:
+    return named_with(name, {f"model.{key}": value for key, value in model.items()})
+
+
+def theirs(**changes: Any) -> DiTTransformer2DModel:
+    """Diffusers' DiT with weights at random, one embedder for all blocks, and the official code's two constants."""
+    torch.manual_seed(0)
+    model = DiTTransformer2DModel(out_channels=8, patch_size=2, norm_eps=1e-6, **changes).eval()
+    embedder = model.transformer_blocks[0].norm1.emb
+    for block in model.transformer_blocks:
+        block.norm1.emb.load_state_dict(embedder.state_dict())
+        block.norm1.emb.time_proj.downscale_freq_shift = 0
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    theirs(**SMALL).save_pretrained(tmp_path / "dit")
+    return tmp_path / "dit"
+
+
+def batch(classes: int, side: int = 32) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, timesteps from both ends, classes of which the last is none."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 4, side, side, generator=generator)
+    return x, torch.tensor([0, 421, 999]), torch.tensor([3, 7, classes])
+
+
+def call(model: DiTTransformer2DModel, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    return model(x, timestep=t, class_labels=y).sample
+
+
+@pytest.mark.parametrize("shape", [S_2, XL_2], ids=["S/2", "XL/2 of two layers"])
+@torch.no_grad()
+def test_outputs_are_those_of_diffusers(shape: dict[str, int], tmp_path: Path) -> None:
+    """To the rounding of float32: no further from Diffusers' in float64 than twice its own float32 is."""
+    model = theirs(**shape)
+    model.save_pretrained(tmp_path)
+    ours, inputs = load_diffusers_dit(tmp_path), batch(1000)
+    exact = call(deepcopy(model).double(), inputs[0].double(), *inputs[1:])
+    assert_as_accurate(ours(*inputs), call(model, *inputs), exact)
+
+
+@torch.no_grad()
+def test_where_diffusers_differs_from_the_official_code(folder: Path) -> None:
+    """Its frequencies end at exactly 1/10000, the official ones a step before; at timestep 0 all angles are 0."""
+    ours, model = load_diffusers_dit(folder), theirs(**SMALL)
+    for block in model.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = (
+            DiTTransformer2DModel(**SMALL).transformer_blocks[0].norm1.emb.time_proj.downscale_freq_shift
+        )
+    x, t, y = batch(10, 8)
+    away = (ours(x, t, y) - call(model, x, t, y)).abs().flatten(1).amax(1)
+    assert away[0] < 1e-5
+    assert away[1] > 1e-3
+
+
+@torch.no_grad()
+def test_dropped_classes_are_those_of_diffusers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training Diffusers drops labels by a draw below 0.1, here the same in every block."""
+    ours, model = load_diffusers_dit(folder), theirs(**SMALL).train()
+    draws = torch.tensor([0.05, 0.5, 0.9])
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: draws)
+    x, t, _ = batch(10, 8)
+    labels = torch.tensor([3, 7, 9])
+    dropped, exact = call(model, x, t, labels), call(deepcopy(model).double(), x.double(), t, labels)
+    assert_as_accurate(ours(x, t, torch.tensor([10, 7, 9])), dropped, exact)
+    assert not torch.allclose(ours(x, t, labels)[0], dropped[0], atol=1e-3)
+
+
+def test_a_pipelines_folder_and_other_files_of_weights(folder: Path, tmp_path: Path) -> None:
+    expected = load_diffusers_dit(folder)
+    pipeline = tmp_path / "pipeline" / "transformer"
+    pipeline.mkdir(parents=True)
+    (pipeline / "config.json").write_text((folder / "config.json").read_text())
+    weights = load_file(folder / "diffusion_pytorch_model.safetensors")
+    torch.save(weights, pipeline / "diffusion_pytorch_model.bin")
+    assert same(load_diffusers_dit(pipeline.parent), expected)
+
+
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.safetensors", "config.json"])
+def test_files_that_are_cut_off_are_named(name: str, folder: Path) -> None:
+    (folder / name).write_bytes((folder / name).read_bytes()[:100])
+    with pytest.raises(UserError, match=re.escape(str(folder / name))):
+        load_diffusers_dit(folder)
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    one, two = a.state_dict(), b.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def edit(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    path = folder / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path)
+
+
+def other_embedder(weights: dict[str, Tensor]) -> None:
+    weights["transformer_blocks.1.norm1.emb.class_embedder.embedding_table.weight"][3, 4] += 1e-6
+
+
+def without_a_copy(weights: dict[str, Tensor]) -> None:
+    del weights[f"{BLOCK}.1.{TABLE}"]
+
+
+def with_a_published_name(weights: dict[str, Tensor]) -> None:
+    weights["blocks.0.attn.qkv.bias"] = torch.zeros(48)
+
+
+def with_another_query(weights: dict[str, Tensor]) -> None:
+    name = f"{BLOCK}.0.attn1.to_%s.weight"
+    weights[name % "q"], weights[name % "k"] = torch.zeros(17, 16), torch.zeros(15, 16)
+
+
+def with_a_block_more(weights: dict[str, Tensor]) -> None:
+    weights[f"{BLOCK}.99999999.ff.net.2.bias"] = torch.zeros(16)
+
+
+def with_whole_numbers(weights: dict[str, Tensor]) -> None:
+    weights["proj_out_2.bias"] = torch.zeros(32, dtype=torch.long)
+
+
+def without_a_bias(weights: dict[str, Tensor]) -> None:
+    del weights["transformer_blocks.1.ff.net.2.bias"]
+
+
+def with_a_norm(weights: dict[str, Tensor]) -> None:
+    weights["transformer_blocks.0.attn1.norm_q.weight"] = torch.ones(8)
+
+
+def wider(weights: dict[str, Tensor]) -> None:
+    weights["proj_out_2.weight"] = torch.zeros(32, 18)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (other_embedder, f"{BLOCK}.1.{TABLE} is not that of block 0; a DiT has one for all"),
+        (without_a_copy, f"{BLOCK}.1.{TABLE} is missing"),
+        (without_a_bias, f"{BLOCK}.1.ff.net.2.bias is missing"),
+        (with_a_norm, f"{BLOCK}.0.attn1.norm_q.weight is unknown"),
+        (with_a_published_name, "blocks.0.attn.qkv.bias is unknown"),
+        (with_another_query, "to_v.weight are of different shapes"),
+        (with_a_block_more, "3 blocks, where config.json has num_layers = 2"),
+        (with_whole_numbers, "proj_out_2.bias is torch.int64"),
+        (wider, "final_layer.linear.weight has shape 32 x 18, not 32 x 16"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change: Callable[[Any], None], words: str, folder: Path) -> None:
+    edit(folder, change)
+    with pytest.raises(UserError, match=words.replace(".", r"\.")):
+        load_diffusers_dit(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("norm_type", "layer_norm", "norm_type = 'layer_norm': a DiT has 'ada_norm_zero'"),
+        ("attention_bias", False, "attention_bias = False: a DiT has True"),
+        ("sample_size", 9, "patch: 2 does not divide image_size = 9"),
+        ("num_layers", None, "num_layers = None: a whole number from 1"),
+        ("patch_size", "2", "patch_size = '2': a whole number from 1"),
+        ("patch_size", 0, "patch_size = 0: a whole number from 1"),
+        ("out_channels", 7, "7 outputs; allowed: the 4 channels, or twice as many"),
+        ("norm_eps", 1e-2, "norm_eps = 0.01: a DiT has 1e-05 or 1e-06"),
+        ("_class_name", "UNet2DModel", "a DiT has 'DiTTransformer2DModel' or"),
+        ("patch_size", ..., "patch_size is missing"),
+    ],
+)
+def test_configs_that_are_no_dits_are_refused(field: str, value: Any, words: str, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config[field] = value
+    if value is ...:
+        del config[field]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=words):
+        load_diffusers_dit(folder)
+
+
+# The official files
+
+
+@pytest.fixture
+def official(folder: Path) -> dict[str, Tensor]:
+    """Weights under the names, and in the shapes, of the official files."""
+    return load_diffusers_dit(folder).state_dict()
+
+
+def test_names_and_shapes_are_the_official_ones() -> None:
+    """Of DiT-XL/2 at 256 pixels, as published; written here from the paper's sizes."""
+    d, hidden = 1152, 4 * 1152
+    expected: dict[str, tuple[int, ...]] = {
+        "pos_embed": (1, 256, d),
+        "x_embedder.proj.weight": (d, 4, 2, 2),
+        "x_embedder.proj.bias": (d,),
+        "t_embedder.mlp.0.weight": (d, 256),
+        "t_embedder.mlp.0.bias": (d,),
+        "t_embedder.mlp.2.weight": (d, d),
+        "t_embedder.mlp.2.bias": (d,),
+        "y_embedder.embedding_table.weight": (1001, d),
+        "final_layer.linear.weight": (32, d),
+        "final_layer.linear.bias": (32,),
+        "final_layer.adaLN_modulation.1.weight": (2 * d, d),
+        "final_layer.adaLN_modulation.1.bias": (2 * d,),
+    }
+    for i in range(28):
+        for name, shape in {
+            "attn.qkv": (3 * d, d),
+            "attn.proj": (d, d),
+            "mlp.fc1": (hidden, d),
+            "mlp.fc2": (d, hidden),
+            "adaLN_modulation.1": (6 * d, d),
+        }.items():
+            expected[f"blocks.{i}.{name}.weight"] = shape
+            expected[f"blocks.{i}.{name}.bias"] = shape[:1]
+    c = named("DiT-XL/2")
+    with torch.device("meta"):
+        model = construct(c.model, c.outputs)
+    assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == expected
+
+
+@pytest.mark.parametrize("form", ["bare", "training state", "distributed"])
+def test_an_official_file_loads(form: str, official: dict[str, Tensor], tmp_path: Path) -> None:
+    content: dict[str, Any] = dict(official)
+    if form == "training state":
+        noise = {name: torch.zeros_like(value) for name, value in official.items()}
+        content = {"model": noise, "ema": official, "opt": {"state": {}}, "args": argparse.Namespace(image_size=256)}
+    if form == "distributed":
+        content = {f"module.{name}": value for name, value in official.items()}
+    torch.save(content, tmp_path / "dit.pt")
+    loaded = load_official_dit(tmp_path / "dit.pt", heads=2)
+    assert all(torch.equal(value, official[name]) for name, value in loaded.state_dict().items())
+    m = loaded.config
+    assert (m.depth, m.width, m.heads, m.patch, m.image_size, m.channels, m.classes) == (2, 16, 2, 2, 8, 4, 10)
+
+
+def test_heads_follow_from_a_published_width(tmp_path: Path) -> None:
+    c = named("DiT-S/8", depth=1)
+    torch.save(construct(c.model, c.outputs).state_dict(), tmp_path / "s.pt")
+    assert load_official_dit(tmp_path / "s.pt").config.heads == 6
+
+
+def test_heads_of_another_width_must_be_given(official: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(official, tmp_path / "dit.pt")
+    with pytest.raises(UserError, match="width 16 is of no published size; say how many heads"):
+        load_official_dit(tmp_path / "dit.pt")
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+def test_an_official_file_in_another_precision_loads(
+    precision: torch.dtype, official: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save({name: value.to(precision) for name, value in official.items()}, tmp_path / "dit.pt")
+    loaded = load_official_dit(tmp_path / "dit.pt", heads=2)
+    assert torch.equal(loaded.blocks[1].mlp.fc1.weight, official["blocks.1.mlp.fc1.weight"].to(precision).float())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("pos_embed", torch.zeros(16), "pos_embed has 1 dimensions, not 3"),
+        ("x_embedder.proj.weight", torch.zeros(16, 4), "x_embedder.proj.weight has 2 dimensions, not 4"),
+        ("x_embedder.proj.weight", torch.zeros(16, 4, 0, 0), "model.patch = 0"),
+        ("final_layer.linear.weight", torch.zeros(20, 16), "5 outputs; allowed: the 4 channels"),
+        ("y_embedder.embedding_table.weight", torch.zeros(()), "has 0 dimensions, not 2"),
+        ("blocks.99999999.mlp.fc1.bias", torch.zeros(64), "blocks.2.attn.qkv.weight is missing"),
+        ("pos_embed", torch.zeros(1, 16, 16, device="meta"), "pos_embed"),
+        ("pos_embed", torch.zeros(1, 16, 16, dtype=torch.complex64), "pos_embed is torch.complex64"),
+    ],
+)
+def test_official_files_of_other_shapes_are_refused(
+    name: str, value: Tensor, words: str, official: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save({**official, name: value}, tmp_path / "dit.pt")
+    with pytest.raises(UserError, match=re.escape(words)):
+        load_official_dit(tmp_path / "dit.pt", heads=2)
+
+
+class Harmful:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))])
+def test_a_pickle_that_would_run_something_is_refused(write: Callable[[Any, Path], None], tmp_path: Path) -> None:
+    """And is not run."""
+    write({"x_embedder.proj.weight": Harmful(tmp_path / "ran")}, tmp_path / "harmful.pt")
+    with pytest.raises(UserError, match="not weights alone, so not loaded") as error:
+        load_official_dit(tmp_path / "harmful.pt")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"a": 1}, "holds no weights by name"),
+        ([1], "holds no weights by name"),
+        ({"a": torch.zeros(1)}, "no weights of a DiT"),
+    ],
+)
+def test_other_files_are_refused(content: Any, words: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(UserError, match=words):
+        load_official_dit(tmp_path / "other.pt")
+    with pytest.raises(UserError, match="No such file"):
+        load_official_dit(tmp_path / "missing.pt")
+    (tmp_path / "text.pt").write_text("no weights")
+    with pytest.raises(UserError, match="not weights alone"):
+        load_official_dit(tmp_path / "text.pt")
+
+
+def test_another_position_embedding_does_not_fit(official: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(official | {"pos_embed": official["pos_embed"].roll(1, 1)}, tmp_path / "dit.pt")
+    with pytest.raises(UserError, match="pos_embed is another one"):
+        load_official_dit(tmp_path / "dit.pt", heads=2)
+
+
+def test_a_fresh_model_has_the_official_position_embedding(official: dict[str, Tensor]) -> None:
+    """Made in single precision, theirs in double and then rounded."""
+    c = named("DiT-XL/2", depth=1)
+    model = construct(c.model, c.outputs)
+    initialise(model, 0)
+    torch.testing.assert_close(model.pos_embed, _position_embedding(16, 1152), rtol=0, atol=5e-6)

@@ -1,0 +1,111 @@
+"""The data dictionary is the generated page; it has every field and column that is written, and no other."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import tests.support.known_bench as known_bench
+import tests.support.known_records as known
+import tests.support.tiny as tiny
+from ablations import launch
+from diffussm.data.load import reference_images
+from diffussm.data.pixels import ArrayPixels
+from diffussm.metrics.external import evaluate_outside
+from reports import make_figures
+from reports.docs import cost as cost_page
+from reports.docs import dictionary
+from reports.docs.columns import TABLES, Column, Table, stands_for
+
+
+def test_the_page_is_the_generated_one() -> None:
+    assert dictionary.PAGE.read_text() == dictionary.page()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [dictionary.record_fields(), *(list(table.columns) for table in TABLES)],
+    ids=["record", *(t.path for t in TABLES)],
+)
+def test_every_description_is_whole(columns: list[Column]) -> None:
+    assert all(all(column) for column in columns)
+    assert len({column.name for column in columns}) == len(columns)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Path as the dictionary has it -> columns, of every CSV that a whole report writes, and of the audit."""
+    folder = tmp_path_factory.mktemp("written")
+    known.write(folder / "runs", known.all_metrics)
+    known_bench.write(folder / "runs" / "bench", known_bench.every_suite())
+    assert make_figures.main(["--runs", str(folder / "runs"), "--out", str(folder / "out")]) == 0
+    paths = {path.relative_to(folder / "out").as_posix(): path for path in (folder / "out").rglob("*.csv")}
+    named = {as_described(name): path for name, path in paths.items()}
+    return {name: list(pd.read_csv(path)) for name, path in {**named, "docs/cost_audit.csv": cost_page.AUDIT}.items()}
+
+
+def as_described(name: str) -> str:
+    """A path with the words that the dictionary has in place of names."""
+    patterns = {
+        "hourglass_vs_patch/digits": "<grid>/<base>",
+        "small-cpu": "<scale>-<device>",
+        r"time_\w+": "time_<suite>",
+    }
+    for pattern, words in patterns.items():
+        name = re.sub(pattern, words, name)
+    return name
+
+
+def test_every_table_is_described(written: dict[str, list[str]]) -> None:
+    assert {table.path for table in TABLES} == set(written)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.path)
+def test_every_column_is_described_and_occurs(table: Table, written: dict[str, list[str]]) -> None:
+    """In the order of the table."""
+    described = []
+    for column in written[table.path]:
+        (name,) = [described.name for described in table.columns if stands_for(described.name, column)]
+        described.append(name)
+    assert list(dict.fromkeys(described)) == [column.name for column in table.columns]
+
+
+def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in content.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+
+
+def test_records_have_the_fields_that_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, but for metrics that were not asked: the record of a run, and that of samples from elsewhere."""
+    monkeypatch.setenv("DIFFUSSM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "one.toml").write_text(
+        "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
+        + 'base = "digits"\nseeds = 1\n[arms.A]\n'
+    )
+    settings = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items()]
+    where = ["--grid", str(tmp_path / "one.toml"), "--runs", str(tmp_path / "runs"), "--executor", "debug"]
+    assert launch.main([*where, *settings]) == 0
+    record, *_ = (tmp_path / "runs").rglob("record.json")
+    outside = evaluate_outside(ArrayPixels(reference_images("digits").pixels[:12]), "digits")
+    assert outside is not None
+    held = {
+        re.sub(r"^provenance\.packages\..*", "provenance.packages.*", name)
+        for content in (json.loads(record.read_text()), outside.model_dump())
+        for name in leaves(content)
+        if name not in ("provenance.packages", "provenance.machine")
+    }
+    described = {column.name for column in dictionary.record_fields()}
+    assert held <= described
+    assert not [name for name in described - held if not name.startswith("metrics.")]
+
+
+def test_made_up_records_hold_all_metrics_that_are_described() -> None:
+    assert {f"metrics.{name}" for name in known.all_metrics("A", 0, 8)} == {
+        column.name for column in dictionary.metrics()
+    }

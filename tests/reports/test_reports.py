@@ -1,0 +1,411 @@
+"""Tables and figures from records: right numbers, nothing left out, nothing mixed."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+import tests.support.known_records as known
+import tests.support.tiny as tiny
+from ablations import launch
+from ablations.grid.arms import arms
+from ablations.grid.schema import load as load_grid
+from diffussm.config import resolve
+from diffussm.cost.closed_form import attention_products, forward_macs
+from diffussm.errors import UserError
+from diffussm.metric_table import MEASURES
+from diffussm.metrics.features.registry import evaluation_key
+from diffussm.store import records
+from diffussm.store.rundir import RunDir
+from reports import make_figures
+from reports.grid import figures, tables
+from reports.grid import report as grid_report
+from reports.grid import text as words
+from reports.grid.results import GridResults, frame, load
+from reports.grid.stats import paired_difference, t_interval
+from reports.paper import figure_3 as paper
+from reports.paper import published as reported
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Three arms, three seeds and known records; the last seed of C failed, its second was never started."""
+    known.write(tmp_path / "runs", known.first_metrics)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> GridResults:
+    """The same runs with every metric that there is."""
+    return load(known.write(tmp_path / "full", known.all_metrics), tmp_path / "full")
+
+
+def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_figures.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    folder = tmp_path / "out" / "hourglass_vs_patch" / "digits"
+    printed = capsys.readouterr().out.split()
+    assert all(Path(path).exists() for path in printed)
+    for name in (
+        "runs",
+        "results",
+        "fid_over_steps",
+        "samples",
+        "samples_over_steps",
+        "differences",
+        "metrics_over_steps",
+    ):
+        ids = json.loads((folder / f"{name}.runs.json").read_text())
+        assert ids
+        assert all((runs / run_id).is_dir() for run_id in ids)
+        assert len(pd.read_csv(folder / f"{name}.csv"))
+    assert {path.name for path in folder.glob("*.png")} == {
+        "fid_over_steps.png",
+        "samples.png",
+        "samples_over_steps.png",
+        "metrics_over_steps.png",
+    }
+    text = (folder / "results.md").read_text()
+    assert "FID (digits CNN, n = 12)" in text
+    assert "2.00 ± 2.48" in text  # t(0.975, 2) / sqrt(3) of a standard deviation of 1
+    assert "1 done, 1 missing, 1 diverged" in text
+    assert re.search(r"Across arms: steps equal, parameters up to 1\.\d\d times apart, MACs up to", text)
+    assert "A has a lower FID (digits CNN, n = 12) than B" in text
+    assert "A and C: 1 shared seed at step 24, so no conclusion." in text
+
+
+def test_missing_and_failed_runs_are_rows(runs: Path) -> None:
+    table = tables.run_table(load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs))
+    assert len(table) == 9
+    rows = {(row["arm"], row["seed"]): row for row in table.to_dict("records")}
+    assert rows["C", 1]["state"] == "missing"
+    assert rows["C", 2]["state"] == "diverged"
+    assert rows["C", 2]["reason"] == "loss is nan at step 8"
+    assert rows["A", 0]["last_measured_step"] == 24
+
+
+def test_numbers(runs: Path) -> None:
+    results = load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs)
+    curve = tables.curves(results, "fid").set_index(["arm", "step"])
+    assert curve.loc[("A", 24), "mean"] == pytest.approx(2.0)
+    assert curve.loc[("A", 8), "mean"] == pytest.approx(6.0)
+    assert curve.loc[("C", 24), "n"] == 1
+    assert np.isnan(curve.loc[("C", 24), "seeds_low"])
+    gaps = tables.differences(results, "fid").set_index(["step", "arm", "other"])
+    assert gaps.loc[(24, "A", "B"), "mean"] == pytest.approx(-4.1)
+    assert gaps.loc[(24, "A", "B"), "separates"]
+
+
+def test_every_metric_is_in_the_table_with_both_intervals(full: GridResults) -> None:
+    table = tables.results_table(full).set_index("arm")
+    assert [name for name in table if name in MEASURES] == list(MEASURES)
+    half = scipy_stats.t.ppf(0.975, 2) / 3**0.5
+    assert (table.fid_seeds_low["A"], table.fid_seeds_high["A"]) == (pytest.approx(2 - half), pytest.approx(2 + half))
+    assert table.fid_samples_half_width["A"] == pytest.approx(0.2)  # a tenth of 1, 2 and 3, averaged
+    assert table.fid_samples_half_width["C"] == pytest.approx(0.21)  # one run has one, too
+    assert table.fid_infinity["A"] == pytest.approx(1.6)
+    assert not {"clean_fid_samples_half_width", "kid_infinity"} & set(table)
+
+
+def test_the_two_intervals_are_told_apart_in_words(full: GridResults, tmp_path: Path) -> None:
+    text = grid_report.results_page(full, tmp_path / "results").read_text()
+    costs, metrics, samples = (lines.split("\n\n")[0] for lines in text.split("| arm ")[1:])
+    assert "| FID (digits CNN, n = 12) |" in costs
+    assert "2.00 ± 2.48" in costs
+    titles = ["FID ↓", "FID at n = ∞ ↓", "sFID ↓", "sFID at n = ∞ ↓", "IS ↑", "KID ↓", "precision ↑", "recall ↑"]
+    assert metrics.startswith(f"| {' | '.join(titles)} | label accuracy ↑ | clean-fid ↓ | clean-fid, legacy ↓ |\n")
+    assert "| A | 2.00 ± 2.48 | 1.60 ± 1.99 | 4.00 ± 4.97 |" in metrics
+    assert "| A | 0.20 | 0.40 |" in samples
+    assert "clean-fid" not in samples
+    assert words.OVER_SEEDS in text
+    assert f"Half-width, averaged over runs, of the {words.OVER_SAMPLES}" in text
+    assert text.count("digits CNN, n = 12") == 4  # not in every column: costs, what ± is of, the heading, a finding
+
+
+def test_runs_have_what_was_measured_last(full: GridResults, tmp_path: Path) -> None:
+    run = tables.run_table(full).set_index(["arm", "seed"]).loc["A", 1]
+    assert run.fid == 2.0
+    assert (run.fid_samples_low, run.fid_samples_high) == (pytest.approx(1.8), pytest.approx(2.2))
+    assert (run.fid_infinity, run.fid_floor) == (pytest.approx(1.6), 0.2)
+    missing = tables.run_table(full).set_index(["arm", "seed"]).loc["C", 1]
+    assert pd.isna(missing.fid)
+    text = grid_report.runs_page(full, tmp_path / "runs").read_text()
+    assert "| A | 1 | 24 | 2.00 (1.80 to 2.20) | 1.60 | 4.00 (3.60 to 4.40) | 3.20 | 8.60 (7.74 to 9.46) |" in text
+    assert words.OVER_SAMPLES in text
+
+
+def test_curves_have_both_intervals(full: GridResults) -> None:
+    curve = tables.curves(full, "fid").set_index(["arm", "step"]).loc[("A", 8)]
+    assert (curve["mean"], curve.samples_low, curve.samples_high) == (6, pytest.approx(5.4), pytest.approx(6.6))
+    assert curve.seeds_high - curve.seeds_low == pytest.approx(6 * scipy_stats.t.ppf(0.975, 2) / 3**0.5)
+    both = tables.all_curves(full, ["sfid", "clean_fid"])
+    assert list(both.metric.unique()) == ["sfid", "clean_fid"]
+    assert both[both.metric == "clean_fid"].samples_low.isna().all()
+
+
+def test_figures_have_the_intervals_that_there_are(full: GridResults) -> None:
+    metrics = ["sfid", "kid", "recall", "clean_fid"]
+    curve = tables.all_curves(full, metrics)
+    assert full.key is not None
+    names = {name: full.key.name_of(name) for name in metrics}
+    figure = figures.metrics_over_steps(curve, full.arms, names, "a title", "step")
+    sfid, *_, clean_fid = figure.axes
+    assert sfid.get_ylabel() == "sFID\n(digits CNN, n = 12)"
+    assert clean_fid.get_ylabel() == "clean-fid\n(its own Inception, n = 12)"
+    assert [axis.get_title().split()[0] for axis in figure.axes] == ["lower", "lower", "higher", "lower"]
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "bands: 95 % over seeds; bars: 95 % over the samples of one run"
+    assert [text.get_text() for text in legend.get_texts()] == ["A", "B", "C"]
+    figures.plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"), [((0.02, 0.001), "log"), ((0.02, 0.0), "linear"), ((0.02, 0.01), "linear")]
+)
+def test_a_log_axis_where_all_is_positive_over_a_decade(values: tuple[float, float], scale: str) -> None:
+    rows = [("kid", "A", step, v, np.nan, np.nan, 1, v, v) for step, v in enumerate(values, 1)]
+    curve = pd.DataFrame(rows, columns=["metric", *tables.CURVE])
+    figure = figures.metrics_over_steps(curve, ["A"], {"kid": "KID (x, n = 1)"}, "a title", "step")
+    assert figure.axes[0].get_yscale() == scale
+    figures.plt.close(figure)
+
+
+def test_one_seed_of_one_arm(tmp_path: Path) -> None:
+    results = load(known.write(tmp_path / "runs", known.all_metrics, {"A": known.ARMS["A"]}, 1), tmp_path / "runs")
+    assert len(grid_report.report(results, tmp_path)) == 7
+    text = (tmp_path / "hourglass_vs_patch" / "digits" / "results.md").read_text()
+    assert "| A | 1.00 (one seed) | 0.80 (one seed) |" in text
+    assert "| A | 0.10 | 0.20 |" in text
+
+
+def test_first_records_have_no_intervals_over_samples(runs: Path, tmp_path: Path) -> None:
+    results = load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs)
+    text = grid_report.results_page(results, tmp_path / "results").read_text()
+    assert "| C | 2.10 (one seed) | 0.500 (one seed) |" in text
+    assert "ver samples" not in text
+    assert "∞" not in text
+    assert tables.curves(results, "fid").samples_low.isna().all()
+    assert list(tables.run_table(results))[-3:] == ["fid", "fid_floor", "label_accuracy"]
+
+
+def test_some_records_may_lack_what_others_have(tmp_path: Path) -> None:
+    def metrics(arm: str, seed: int, step: int) -> dict[str, float]:
+        return (known.all_metrics if seed else known.first_metrics)(arm, seed, step)
+
+    results = load(known.write(tmp_path / "runs", metrics), tmp_path / "runs")
+    table = tables.results_table(results).set_index("arm")
+    assert table.sfid["A"] == pytest.approx(5)  # of seeds 1 and 2
+    assert table.fid_samples_half_width["A"] == pytest.approx(0.25)
+    curve = tables.curves(results, "fid").set_index(["arm", "step"]).loc[("A", 24)]
+    assert (curve["mean"], curve.samples_low) == (2, pytest.approx(1.75))
+    text = grid_report.results_page(results, tmp_path / "results").read_text()
+    assert "| C | 2.10 (one seed) | missing |" in text
+
+
+def launched(tmp_path: Path, grid: str) -> Path:
+    """The figures' folder of a grid in a file, launched with two seeds."""
+    (tmp_path / "mine.toml").write_text(grid)
+    settings = [f"--set={k}={v}" for k, v in tiny.SETTINGS.items() if k not in ("model.hourglass", "model.state")]
+    where = ["--runs", str(tmp_path / "runs")]
+    given = ["--grid", str(tmp_path / "mine.toml"), "--seeds", "2", *where, "--executor", "debug"]
+    assert launch.main([*given, *settings]) == 0
+    assert make_figures.main([*where, "--out", str(tmp_path / "out")]) == 0
+    return tmp_path / "out" / "mine" / "digits"
+
+
+HEADER = "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
+
+
+def test_equal_macs_are_compared_at_the_controls_steps(tmp_path: Path) -> None:
+    arms = '[arms.S4D]\n[arms.attention]\nmodel.mixer = "attention"\n'
+    folder = launched(tmp_path, f'{HEADER}base = "digits"\nseeds = 1\nbudget = "macs"\ncontrol = "S4D"\n{arms}')
+    manifest = json.loads((tmp_path / "runs" / "grids" / "mine-digits.1.json").read_text())
+    own = {entry["arm"]: entry["milestones"] for entry in manifest["runs"]}
+    assert own["S4D"] == [8, 16, 24]
+    assert own["attention"] != own["S4D"]
+    gaps = pd.read_csv(folder / "differences.csv")
+    assert list(zip(gaps.step, gaps.arm, gaps.other, strict=True)) == [
+        (step, "S4D", "attention") for step in own["S4D"]
+    ]
+    runs = pd.read_csv(folder / "runs.csv").set_index("arm")
+    assert set(runs.loc["attention"].last_measured_step) == {own["attention"][-1]}
+    text = (folder / "results.md").read_text()
+    assert "training MACs equal to those of S4D, whose steps are named for all" in text
+
+
+def test_arms_of_different_axes_are_compared_on_those_that_they_share(tmp_path: Path) -> None:
+    axes = (
+        '[axes.mixer]\ns4d = { model.mixer = "s4d" }\nattention = { model.mixer = "attention" }\n'
+        '[axes.heads]\n"1 head" = { model.heads = 1 }\n"2 heads" = { model.heads = 2 }\n'
+        '[when]\nheads = { mixer = "attention" }\n'
+    )
+    folder = launched(tmp_path, f'{HEADER}base = "digits"\nseeds = 1\n{axes}')
+    gaps = pd.read_csv(folder / "differences.csv")
+    assert set(zip(gaps.arm, gaps.other, strict=True)) == {
+        ("s4d", "attention, 1 head"),
+        ("s4d", "attention, 2 heads"),
+        ("attention, 1 head", "attention, 2 heads"),
+    }
+
+
+def test_a_grid_without_fid_is_a_table(tmp_path: Path) -> None:
+    settings = [
+        f"--set={k}={v}" for k, v in tiny.SETTINGS.items() if k not in ("model.hourglass", "evaluation.metrics")
+    ]
+    given = ["--grid", "hourglass_vs_patch", "--seeds", "1", "--runs", str(tmp_path / "runs"), "--executor", "debug"]
+    assert launch.main([*given, *settings, '--set=evaluation.metrics=["label_accuracy"]']) == 0
+    assert make_figures.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "hourglass_vs_patch" / "digits" / "results.md").read_text()
+    assert "label accuracy" in text
+    assert "FID (" not in text
+
+
+def test_only_arms_that_differ_in_one_axis_are_compared(runs: Path) -> None:
+    results = load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs)
+    levels = {"A": ("1", "x"), "B": ("2", "x"), "C": ("2", "y")}
+    two_axes = replace(results, levels={arm: dict(zip(("one", "two"), v, strict=True)) for arm, v in levels.items()})
+    gaps = tables.differences(two_axes, "fid")
+    assert set(zip(gaps.arm, gaps.other, strict=True)) == {("A", "B"), ("B", "C")}
+
+
+def test_no_measurement_yet_is_a_table_of_missing_runs(runs: Path, tmp_path: Path) -> None:
+    for path in runs.glob("*/milestones"):
+        shutil.rmtree(path)
+    assert make_figures.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "hourglass_vs_patch" / "digits" / "results.md").read_text()
+    assert text.count("3 missing") == 2
+    assert "2 missing, 1 diverged" in text
+
+
+def test_records_of_different_keys_are_not_mixed(runs: Path) -> None:
+    path = runs / "grids" / "hourglass_vs_patch-digits.1.json"
+    content = json.loads(path.read_text())
+    entry = content["runs"][0]
+    folder = RunDir(runs / entry["run_id"])
+    for step in entry["milestones"]:
+        record = records.read(folder.record(step, entry["key"]))
+        assert record is not None
+        other = record.model_copy(update={"key": record.key.model_copy(update={"guidance": 2.0})})
+        records.write(other, folder.record(step, other.key.digest))
+    entry["key"] = other.key.digest
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"differ in how they were measured \(guidance\)"):
+        load(path, runs)
+    for each in content["runs"]:
+        each["overrides"]["evaluation.guidance"] = 1.0  # now the grid itself varies it
+    path.write_text(json.dumps(content))
+    assert load(path, runs).varied == {"guidance"}
+
+
+def record(**key: object) -> records.Record:
+    plain = evaluation_key(resolve("digits"))
+    changed = plain.model_copy(update=key)
+    return records.Record(run_id="a-run", step=5, key=changed, metrics={"fid": 1.0}, timing={}, provenance={})
+
+
+def test_a_frame_of_records_is_of_one_key() -> None:
+    table = frame([record(), record()])
+    assert list(table) == ["run_id", "step", "key", "fid"]
+    with pytest.raises(UserError, match=r"differ in how they were measured \(clip, guidance\): not comparable"):
+        frame([record(), record(guidance=2.0, clip=False)])
+    with pytest.raises(UserError, match=r"\(clip\)"):
+        frame([record(), record(guidance=2.0, clip=False)], varied={"guidance"})
+    assert list(frame([record(), record(guidance=2.0)], varied={"guidance"}).guidance) == [1.0, 2.0]
+    with pytest.raises(UserError, match=r"\(samples\)"):
+        frame([record(), record(samples=50)], varied={"samples"})
+    assert list(frame([])) == ["run_id", "step", "key"]
+
+
+def test_no_results_of_mixed_records_can_be_made(full: GridResults) -> None:
+    """Tables and figures take results, and results look at their records however they are made."""
+    one = full.found[0]
+    other = one.model_copy(update={"key": one.key.model_copy(update={"extractor": "another"})})
+    with pytest.raises(UserError, match=r"digits\.1\.json: records differ in how they were measured \(extractor\)"):
+        replace(full, found={**full.found, 0: other})
+    with pytest.raises(UserError, match=r"\(extractor\)"):
+        replace(full, found={**full.found, 0: other}, varied=frozenset({"extractor"}))
+    with pytest.raises((TypeError, ValueError), match="init=False"):  # from Python 3.13 on a TypeError
+        replace(full, table=full.table)
+
+
+def test_no_runs_says_which_command_makes_them(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "reports/make_figures.py", "--runs", str(tmp_path), "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        f"make them with: python ablations/launch.py --grid hourglass_vs_patch --runs {tmp_path}\n"
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_t_interval_against_scipy() -> None:
+    values = [3.0, 4.5, 2.2, 3.9]
+    low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
+    found = t_interval(values)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.half_width == pytest.approx((high - low) / 2)
+    assert paired_difference(values, values).mean == 0
+
+
+def test_t_interval_covers() -> None:
+    draws = np.random.default_rng(0).normal(5, 2, size=(2000, 3))
+    intervals = [t_interval(row) for row in draws]
+    assert np.mean([i.low <= 5 <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_the_papers_curves_and_where_they_disagree() -> None:
+    right = reported.curves("hourglass_vs_patch")
+    assert right is not None
+    assert set(right.arm) == {"M = 2, P = 1", "M = 1, P = 2"}
+    notes = reported.notes("hourglass_vs_patch")
+    assert "reads 75.5 in the left panel and 81.0 in the right one" in notes[0]
+    assert "2.2, 6.9, 7.4, 3.0, 4.2: not steadily" in notes[1]
+    left = reported.curves("model_scale")
+    assert left is not None
+    assert set(left.arm) == {"S", "L", "XL"}
+    assert len(reported.notes("model_scale")) == 1
+    assert reported.curves("direction") is None
+
+
+def test_arms_of_reported_curves_are_the_grids_own() -> None:
+    for name, (_, arms_of_curves) in reported.CURVES.items():
+        assert set(arms_of_curves.values()) <= {arm.name for arm in arms(load_grid(name))}
+
+
+def test_figure_3(tmp_path: Path) -> None:
+    """XL at 256 px: DiT's own 118.64 G; 295.6 G of dense products and 4.1 G of S4D. Attention is quadratic in L."""
+    paths = paper.report(tmp_path)
+    assert [path.name for path in paths] == ["figure_3.md", "figure_3.png"]
+    costs = paper.figure_3().set_index(["model", "resolution"])
+    assert costs.loc[("DiT-XL/2", 256), "macs_per_call"] / 1e9 == pytest.approx(118.64, rel=0.002)
+    assert costs.loc[("DiffuSSM-XL, M = 2", 256), "mixer"] / 1e9 == pytest.approx(4.1, abs=0.05)
+    assert costs.loc[("DiffuSSM-XL with attention, M = 2", 256), "attention_products"] == 29 * 2 * 1152 * 1024**2
+    reported_macs = paper.reported_macs().set_index(["name", "resolution"]).macs_per_call / 1e9
+    assert reported_macs["DiffuSSM-XL, reported total / images", 256] == pytest.approx(280.3, abs=0.1)
+    assert reported_macs["DiffuSSM-XL, reported total / images", 512] == pytest.approx(1066.2, abs=0.1)
+
+
+def test_growth_with_length() -> None:
+    """Fitted exponents in L over 256 .. 16384: attention's products 2, S4D a little over 1 for its logarithm."""
+    lengths = [2**k for k in range(8, 15)]
+    configs = [resolve("imagenet256", {"model.image_size": round(n**0.5)}) for n in lengths if round(n**0.5) ** 2 == n]
+    tokens = np.log([c.model.length for c in configs])
+    assert np.polyfit(tokens, np.log([attention_products(c.model) for c in configs]), 1)[0] == pytest.approx(
+        2, abs=1e-9
+    )
+    mixer = [forward_macs(c).mixer for c in configs]
+    assert np.polyfit(tokens, np.log(np.asarray(mixer, dtype=float)), 1)[0] == pytest.approx(1.11, abs=0.02)

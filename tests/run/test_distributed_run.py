@@ -1,0 +1,215 @@
+"""Cells of many processes: killed and taken up, stopped, failed, and what they leave behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tests.support.tiny as tiny
+from diffussm.distributed.group import Processes
+from diffussm.errors import UserError
+from diffussm.run.attempt import Attempt
+from diffussm.run.runner import Cell
+from diffussm.run.tasks import failure
+from diffussm.store.rundir import RunDir
+from diffussm.training.loop import Preempted, Superseded, Trainer
+from tests.support.evaluating import ROOT
+from tests.support.processes import children, ended, started
+from tests.support.waiting import wait_for
+from tests.training.test_resume import NEVER, assert_same, at_call, outcome
+
+DONE, FAILED, MISTAKEN, STOPPED, SUPERSEDED = range(5)
+Happening = Callable[[Cell], Any]
+
+
+def nothing(_: Cell) -> None:
+    pass
+
+
+def dies(_: Cell) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fails(_: Cell) -> None:
+    raise ValueError("odd")
+
+
+def hears_sigusr2(cell: Cell) -> None:
+    cell.stop("SIGUSR2")
+
+
+def is_cancelled(cell: Cell) -> None:
+    cell.run.order("cancel")
+    time.sleep(1.5)  # until it is heard
+
+
+def is_superseded(cell: Cell) -> None:
+    cell.run.claim()
+
+
+def work(processes: Processes, folder: Path, what: Happening, rank: int, step: int, call: int, seconds: float) -> None:
+    cell = Cell(folder, seconds, processes=processes, to_logs=True)
+    if processes.rank == rank:
+        for owner, name, count in ((Trainer, "step", step), (Attempt, "check", call)):
+            usual = getattr(owner, name)
+            setattr(owner, name, at_call(count, lambda self, usual=usual: what(cell) or usual(self), usual))
+    try:
+        cell.work()
+    except Preempted as preempted:
+        print(f"stopped: {preempted}", flush=True)
+        sys.exit(STOPPED)
+    except Superseded:
+        sys.exit(SUPERSEDED)
+    except UserError as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(MISTAKEN)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(FAILED)
+
+
+def cells(
+    count: int,
+    run: RunDir,
+    what: Happening = nothing,
+    rank: int = 0,
+    step: int = 0,
+    call: int = 0,
+    checkpoint_seconds: float = NEVER,
+) -> list[int | None]:
+    """Exit codes of `count` processes, in one of which something happens before its `step`-th step of training, or its
+    `call`-th call of the network in an evaluation."""
+    return ended(started(count, work, run.path, what, rank, step, call, checkpoint_seconds))
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """Made by two, undisturbed."""
+    run = tiny.run_folder(tmp_path_factory.mktemp("calm"))
+    assert cells(2, run) == [DONE, DONE]
+    return run
+
+
+def test_what_two_leave_behind(calm: RunDir) -> None:
+    assert calm.state()["phase"] == "done"
+    assert calm.machine({})["shares"] == 2
+    assert len(list(calm.path.glob("milestones/*/*/record.json"))) == 3
+    assert [path.name for path in calm.outputs()] == ["log-1.txt", "log-1-1.txt"]
+    assert calm.output(1, 1).read_text().startswith(f"training: {calm.run_id}, process ")
+    assert len(list(calm.path.glob("train-*.jsonl"))) == 1
+    assert not list(calm.path.rglob("*.tmp"))
+    assert not list(calm.path.rglob("failure-*"))
+
+
+def test_records_do_not_depend_on_who_evaluates(calm: RunDir, tmp_path: Path) -> None:
+    alone = RunDir(tmp_path / calm.run_id)
+    shutil.copytree(calm.path, alone.path)
+    for folder in alone.path.glob("milestones/*/*/"):
+        shutil.rmtree(folder)
+    Cell(alone.path).work()
+    assert alone.owner() == 1  # nothing was trained
+    assert_same(outcome(alone), outcome(calm))
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_killed_and_taken_up_by_as_many(count: int, calm: RunDir, tmp_path: Path) -> None:
+    expected, run = calm, tiny.run_folder(tmp_path / "killed")
+    if count != 2:
+        expected = tiny.run_folder(tmp_path / "calm")
+        assert cells(count, expected) == [DONE] * count
+    codes = cells(count, run, dies, rank=1, step=13)
+    assert codes.pop(1) == -signal.SIGKILL
+    assert codes == [FAILED] * (count - 1)
+    assert run.trained_steps() == 8
+    said = failure(run, run)
+    assert said
+    assert said["can_pass"]
+    assert cells(count, run) == [DONE] * count
+    assert_same(outcome(run), outcome(expected))
+
+
+def test_one_is_told_to_stop_and_one_alone_goes_on(calm: RunDir, tmp_path: Path) -> None:
+    """In two shares, one after the other."""
+    run = tiny.run_folder(tmp_path)
+    assert cells(2, run, hears_sigusr2, rank=1, step=11) == [STOPPED, STOPPED]
+    said = run.state()
+    assert (said["phase"], said["reason"]) == ("preempted", "SIGUSR2")
+    assert run.trained_steps() == 11
+    assert not list(run.path.glob("failure-*"))
+    Cell(run.path).work()
+    for found, expected in zip(run.loss_rows(), calm.loss_rows(), strict=True):
+        names = ("step", "total", "mse", "bound")
+        np.testing.assert_allclose([found[n] for n in names], [expected[n] for n in names], rtol=1e-5)
+
+
+def test_one_is_told_to_stop_while_it_samples(calm: RunDir, tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path)
+    assert cells(2, run, hears_sigusr2, rank=1, call=2) == [STOPPED, STOPPED]
+    (folder,) = run.evaluations()
+    assert folder.state()["phase"] == "preempted"
+    assert cells(2, run) == [DONE, DONE]
+    assert_same(outcome(run), outcome(calm))
+
+
+def test_a_cancel_is_heard_by_all(tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path)
+    assert cells(2, run, is_cancelled, rank=1, step=5) == [STOPPED, STOPPED]
+    assert run.state()["phase"] == "cancelled"
+
+
+def test_all_are_superseded_at_once(tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path)
+    assert cells(2, run, is_superseded, step=5, checkpoint_seconds=0.0) == [SUPERSEDED, SUPERSEDED]
+    assert run.trained_steps() == 4
+    assert not list(run.path.glob("failure-*"))
+
+
+def test_the_failure_of_one_is_that_of_the_attempt(tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path)
+    assert cells(2, run, fails, rank=1, step=12) == [FAILED, FAILED]
+    said = failure(run, run)
+    assert said
+    assert (said["phase"], said["reason"], said["can_pass"], said["step"]) == (
+        "failed",
+        "rank 1: ValueError: odd",
+        False,
+        10,
+    )
+    assert 'raise ValueError("odd")' in run.output(1, 1).read_text()
+    assert "odd" not in run.output(1).read_text()
+
+
+def test_a_mistake_is_told_to_all(tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path, training__batch=1)
+    assert cells(2, run) == [MISTAKEN, MISTAKEN]
+    assert run.state()["reason"] == "training.batch = 1: has no sample for each of the 2 processes"
+
+
+def torchrun(run: RunDir) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "diffussm.run.runner", str(run.path), "--to-logs"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.slow
+def test_torchrun(tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path, training__steps=400, training__milestones=[200, 400])
+    process = torchrun(run)
+    wait_for(lambda: run.state().get("phase") == "train" or process.poll() is not None)
+    os.kill(children(process.pid)[1], signal.SIGUSR2)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert run.state()["phase"] == "preempted"
+    process = torchrun(run)
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, out
+    assert len(list(run.path.glob("milestones/*/*/record.json"))) == 2

@@ -1,0 +1,266 @@
+"""Who owns a folder and who is alive: no locks, no trust in clocks."""
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from diffussm.host import machine
+from diffussm.run.attempt import Attempt
+from diffussm.run.heartbeat import STALE_SECONDS, Liveness
+from diffussm.store.workdir import WorkDir, to_json, write_whole
+from diffussm.training.loop import Preempted, Superseded
+from tests.support.waiting import wait_for
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> WorkDir:
+    folder = WorkDir(tmp_path / "work")
+    folder.path.mkdir()
+    return folder
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def owned_elsewhere(work: WorkDir, attempt: int) -> None:
+    """As if a process on another machine had claimed it."""
+    write_whole(work.path / f"owner-{attempt}.json", to_json({"place": "far", "pid": 1, "started": "1"}))
+
+
+def test_of_many_claims_after_one_attempt_one_is_first(work: WorkDir) -> None:
+    for attempt in range(5):
+        with ThreadPoolExecutor(16) as pool:
+            won = list(pool.map(lambda _, attempt=attempt: work.claim(after=attempt), range(16)))
+        assert [number for number in won if number] == [attempt + 1]
+    assert work.owner() == 5
+    assert work.claim(after=3) is None
+
+
+def test_nobody_is_alive_where_nobody_was(work: WorkDir) -> None:
+    assert not Liveness().alive(work)
+    assert not Liveness().alive(WorkDir(work.path / "not there"))
+
+
+def test_a_heart_that_beats_is_alive_and_one_that_stops_is_stale(work: WorkDir) -> None:
+    owned_elsewhere(work, 1)
+    seen = Liveness(clock=(clock := Clock()))
+    assert seen.alive(work)  # claimed, and has not said a word yet
+    for beat in range(5):
+        work.write_state({"phase": "train", "attempt": 1, "heartbeat": beat})
+        clock.now += STALE_SECONDS - 1
+        assert seen.alive(work)
+    clock.now += STALE_SECONDS
+    assert not seen.alive(work)
+    work.write_state({"phase": "train", "attempt": 1, "heartbeat": 9})  # it was asleep
+    assert seen.alive(work)
+
+
+def test_a_new_claim_over_a_stale_one_is_alive(work: WorkDir) -> None:
+    owned_elsewhere(work, 1)
+    work.write_state({"phase": "train", "attempt": 1, "heartbeat": 3})
+    seen = Liveness(clock=(clock := Clock()))
+    assert seen.alive(work)
+    clock.now += STALE_SECONDS
+    assert not seen.alive(work)
+    owned_elsewhere(work, 2)
+    assert seen.alive(work)
+    work.write_state({"phase": "stopped", "attempt": 2, "heartbeat": 1})
+    assert not seen.alive(work)
+
+
+def test_whoever_looks_once_goes_by_the_files_time(work: WorkDir) -> None:
+    owned_elsewhere(work, 1)
+    work.write_state({"phase": "train", "attempt": 1, "heartbeat": 3})
+    assert Liveness(by_mtime=True).alive(work)
+    then = time.time() - STALE_SECONDS - 5
+    os.utime(work.path / "state.json", (then, then))
+    assert not Liveness(by_mtime=True).alive(work)
+    assert Liveness().alive(work)  # who takes over waits and sees
+
+
+def test_a_process_that_is_gone_from_here_is_dead_at_once(work: WorkDir) -> None:
+    code = (
+        "import sys; from pathlib import Path; from diffussm.store.workdir import WorkDir\n"
+        "w = WorkDir(Path(sys.argv[1])); n = w.claim()\n"
+        "w.write_state({'phase': 'train', 'attempt': n, 'heartbeat': 1})\n"
+        "print(n, flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(work.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    assert Liveness().alive(work)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped
+    assert not Liveness().alive(work)
+    process.communicate()
+    assert not Liveness().alive(work)
+
+
+def test_another_process_of_the_same_number_is_not_it(work: WorkDir) -> None:
+    claim = {"place": machine.place(), "pid": os.getpid(), "started": "long ago"}
+    write_whole(work.path / "owner-1.json", to_json(claim))
+    assert not Liveness().alive(work)
+
+
+def silent() -> str:
+    return ""
+
+
+def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
+    number = work.claim()
+    assert number == 1
+    with Attempt(work, number, silent) as attempt:
+        assert work.state()["phase"] == "start"
+        attempt.say(phase="train", step=3)
+    assert work.state()["phase"] == "done"
+    assert work.state()["step"] == 3
+    assert work.state()["heartbeat"] == 3
+    number = work.claim()
+    assert number == 2
+    with pytest.raises(ValueError, match="odd"), Attempt(work, number, silent):
+        raise ValueError("odd\nthing")
+    said = work.state()
+    assert (said["phase"], said["reason"], said["can_pass"], said["attempt"]) == (
+        "failed",
+        "ValueError: odd thing",
+        False,
+        2,
+    )
+
+
+@pytest.mark.parametrize(("begun", "can_pass"), [(False, True), (True, False)])
+def test_out_of_memory_can_pass_at_the_start_only(begun: bool, can_pass: bool, work: WorkDir) -> None:
+    number = work.claim()
+    assert number
+    with pytest.raises(RuntimeError), Attempt(work, number, silent) as attempt:
+        if begun:
+            attempt.say(phase="train", step=10)
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate memory")
+    assert work.state()["can_pass"] is can_pass
+
+
+def test_a_superseded_attempt_is_silent(work: WorkDir) -> None:
+    number = work.claim()
+    assert number
+    with pytest.raises(Superseded), Attempt(work, number, silent) as attempt:
+        assert work.claim(after=number) == 2
+        work.write_state({"phase": "start", "attempt": 2, "heartbeat": 1})
+        attempt.say(phase="train", step=1)
+    assert work.state()["attempt"] == 2
+
+
+def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heart goes on when the disk has room again, and so does the listening."""
+    monkeypatch.setattr("diffussm.run.attempt.LISTEN_SECONDS", 0.01)
+    monkeypatch.setattr("diffussm.run.attempt.BEAT_SECONDS", 0.02)
+    number = work.claim()
+    assert number
+    write, full = work.write_state, [False]
+
+    def write_if_there_is_room(state: dict[str, object]) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(state)
+
+    monkeypatch.setattr(work, "write_state", write_if_there_is_room)
+    reasons: list[str] = []
+    with Attempt(work, number, lambda: "".join(reasons)) as attempt:
+        full[0] = True
+        time.sleep(0.3)
+        full[0] = False
+        beat = work.state()["heartbeat"]
+        wait_for(lambda: work.state()["heartbeat"] > beat, 20)
+        reasons.append("told")
+        wait_for(lambda: bool(attempt.stopping), 20)
+
+
+def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = work.claim()
+    assert number
+    with pytest.raises(OSError, match="No space"), Attempt(work, number, silent) as attempt:
+        attempt.say(phase="train", step=10)
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert work.state()["can_pass"] is True
+
+    def no_room(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_room)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(work.path / "file", b"x")
+    assert not list(work.path.glob(".*.tmp"))
+
+
+def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffussm.run.attempt.LISTEN_SECONDS", 0.01)
+    monkeypatch.setattr("diffussm.run.attempt.BEAT_SECONDS", 0.05)
+    reasons: list[str] = []
+    number = work.claim()
+    assert number
+    with pytest.raises(Preempted), Attempt(work, number, lambda: "".join(reasons)) as attempt:
+        wait_for(lambda: work.state()["heartbeat"] >= 4, 20)  # while the work says nothing
+        reasons.append("cancelled")
+        wait_for(lambda: bool(attempt.stopping), 20)
+        attempt.check()
+    assert work.state()["phase"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("asked", "phase"),
+    [
+        (("SIGTERM",), "stopped"),
+        (("SIGUSR2",), "preempted"),
+        (("cancelled",), "cancelled"),
+        (("SIGUSR2", "timed out"), "timed out"),
+    ],
+)
+def test_where_a_stop_leads_to(asked: tuple[str, ...], phase: str, work: WorkDir) -> None:
+    number = work.claim()
+    assert number
+    with pytest.raises(Preempted, match=asked[0]), Attempt(work, number, silent) as attempt:
+        attempt.stop(*asked)
+        attempt.stop("something later")
+        attempt.check()
+    assert (work.state()["phase"], work.state()["reason"]) == (phase, asked[0])
+
+
+def test_a_preemption_is_the_same_in_another_process() -> None:
+    told = Preempted("SIGUSR2", "timed out").at(7)
+    heard = pickle.loads(pickle.dumps(told))
+    assert (str(heard), heard.phase) == ("SIGUSR2 at step 7", "timed out")
+
+
+def test_a_failure_outlives_the_process_that_should_tell_of_it(work: WorkDir) -> None:
+    """One of many processes failed, and the first was killed for it."""
+    number = work.claim()
+    assert number == 1
+    said = {"phase": "train", "step": 9, "attempt": 1, "heartbeat": 4}
+    work.write_state(said)
+    failure = {"phase": "failed", "reason": "rank 3: odd", "can_pass": False, "code": "c", "attempt": 1}
+    assert work.fail(1, failure) == failure
+    assert work.fail(1, failure | {"reason": "rank 0: Connection closed by peer"}) == failure
+    assert work.state() == said | failure
+    assert not Liveness().alive(work)
+    work.write_state(said | {"attempt": 2})  # taken up
+    assert work.state()["phase"] == "train"
+
+
+def test_logs_are_in_the_order_of_attempts_and_ranks(work: WorkDir) -> None:
+    expected = [work.output(attempt, rank) for attempt in (1, 2, 10) for rank in (0, 1, 11)]
+    for path in reversed(expected):
+        path.touch()
+    assert work.outputs() == expected

@@ -1,0 +1,206 @@
+"""A launch on a cluster as it is planned and told; the cluster itself is in tests/slurm."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ablations import launch
+from ablations.plan import snapshot
+from ablations.slurm import submissions
+from ablations.slurm.environment import scrubbed
+from ablations.slurm.queue import Seen
+from ablations.slurm.submissions import Submission
+from ablations.status.states import state_of
+from diffussm.errors import UserError
+from diffussm.run.heartbeat import Liveness
+from diffussm.run.tasks import key_of
+from diffussm.store.rundir import RunDir
+from tests.plan.test_launch import arguments
+from tests.support import tiny
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever is installed here: no program of SLURM's is found."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def planned(capsys: pytest.CaptureFixture[str], runs: Path, *more: str) -> str:
+    capsys.readouterr()
+    assert launch.main(arguments(runs, "--executor", "slurm", "--dry-run", *more)) == 0
+    return capsys.readouterr().out
+
+
+def test_a_plan_says_what_is_submitted_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = planned(capsys, tmp_path / "runs", "--profile", "cpu", "--print-sbatch")
+    assert "Trainings: 3 in arrays of 3 (at most 1000 here), as SLURM's default has it: no cluster answers" in text
+    assert "Evaluations: one more job" in text
+    assert text.count("#!/bin/bash") == 2
+    assert "GPU-hours" not in text
+    assert not (tmp_path / "runs").exists()
+
+
+def test_gpu_hours_are_an_estimate_at_a_stated_utilisation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    four = ("--set-slurm", "ntasks_per_node=4", "--set-slurm", "gpus_per_node=4")
+    text = planned(capsys, tmp_path, *four)
+    assert "GPU-hours, estimated: " in text
+    assert "an A100 at 3.41 T MACs/s in float32, 35% of its peak" in text
+    found = json.loads(planned(capsys, tmp_path, "--json", *four))
+    assert found["gpus_per_job"] == [4]
+    macs = found["training_macs_left"]
+    assert found["training_gpu_hours"] == pytest.approx(macs / (0.35 * 9.75e12) / 3600)
+    assert found["arrays"] == [3]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"training.batch = 7: of 8 tasks"):
+        launch.main(arguments(tmp_path / "runs", "--executor", "slurm"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_throttle_is_in_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = planned(capsys, tmp_path, "--profile", "cpu", "--set-slurm", "throttle=1")
+    assert "at most 1 at a time" in text
+
+
+def test_without_a_cluster_nothing_is_submitted(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no sbatch here"):
+        launch.main(arguments(tmp_path, "--executor", "slurm", "--profile", "cpu"))
+
+
+def test_a_mistake_in_the_profile_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown name 'a10'"):
+        launch.main(arguments(tmp_path / "runs", "--executor", "slurm", "--profile", "a10"))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", [["--profile", "cpu"], ["--set-slurm", "time=5"], ["--print-sbatch", "--dry-run"]])
+def test_options_of_the_cluster_need_its_executor(tmp_path: Path, option: list[str]) -> None:
+    with pytest.raises(UserError, match="go with --executor slurm"):
+        launch.main(arguments(tmp_path, *option))
+
+
+def test_the_environment_of_jobs_is_scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    misleading = {
+        "SLURM_JOB_ID",
+        "SLURM_PROCID",
+        "WORLD_SIZE",
+        "MASTER_ADDR",
+        "CUDA_VISIBLE_DEVICES",
+        "SUBMITIT_FOLDER",
+    }
+    meant = {"SLURM_CONF", "SBATCH_ACCOUNT", "MINE"}
+    for name in misleading | meant:
+        monkeypatch.setenv(name, "1")
+    with scrubbed():
+        assert meant <= set(os.environ)
+        assert not misleading & set(os.environ)
+    assert os.environ["SLURM_JOB_ID"] == "1"
+
+
+def test_a_job_number_that_is_taken_is_refused(tmp_path: Path) -> None:
+    Submission("12", "train", ("a",), "code").write(tmp_path)
+    with pytest.raises(UserError, match="numbers began anew"):
+        Submission("12", "train", ("b",), "code").write(tmp_path)
+
+
+def test_what_was_trained_and_not_saved_is_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A heartbeat tells of steps that a kill took along."""
+    assert launch.main(arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")) == 0
+    (run,) = [RunDir(path.parent) for path in tmp_path.glob("*m2p1*/config.json")]
+    for path in (*run.path.glob("checkpoints/*"), *run.path.glob("milestones/*/*/record.json")):
+        path.unlink()
+    assert run.state()["step"] == 24
+    plan = json.loads(planned(capsys, tmp_path, "--json", "--profile", "cpu", "--only", "M = 2*"))
+    assert plan["arrays"] == [1]
+
+
+def test_a_failed_training_is_left_and_its_milestones_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert launch.main(arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")) == 0
+    (run,) = [RunDir(path.parent) for path in tmp_path.glob("*m2p1*/config.json")]
+    for path in (*run.path.glob("checkpoints/*"), run.record(8, next(run.path.glob("milestones/8/*/")).name)):
+        path.unlink()
+    code = snapshot.where(tmp_path, ()).name
+    run.write_state({**run.state(), "phase": "diverged", "reason": "loss is nan", "can_pass": False, "code": code})
+    plan = json.loads(planned(capsys, tmp_path, "--json", "--profile", "cpu", "--only", "M = 2*"))
+    assert (plan["arrays"], plan["evaluator"]) == ([], True)
+
+
+def test_a_submission_tells_the_jobs_of_runs(tmp_path: Path) -> None:
+    Submission("12", "train", ("a", "b"), "code").write(tmp_path)
+    Submission("9", "train", ("a",), "code").write(tmp_path)
+    Submission("13", "evaluate", ("a", "b"), "code").write(tmp_path)
+    assert submissions.jobs_of(submissions.read(tmp_path)) == {
+        "a": [("9", "train"), ("12_0", "train"), ("13", "evaluate")],
+        "b": [("12_1", "train"), ("13", "evaluate")],
+    }
+    assert submissions.code_in_use(tmp_path) == {"code"}  # nobody answers, so it may be
+
+
+class Says:
+    """A scheduler that knows one job."""
+
+    def __init__(self, word: str, why: str = "", kind: str = "train"):
+        self.seen, self.kind = Seen("12_1", word, why), kind
+
+    def of(self, run_id: str, kind: str) -> Seen | None:  # noqa: ARG002
+        return self.seen if kind == self.kind else None
+
+
+def told(run: RunDir, scheduler: Says) -> tuple[str, bool]:
+    (asked,) = run.requests()
+    key = key_of(run.path, asked)
+    state = state_of(run, asked.steps, asked.milestones, key, Liveness(by_mtime=True, clock=lambda: 0.0), scheduler)
+    return state.name, state.left
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "left"),
+    [
+        ("PENDING", "pending", False),
+        ("RUNNING", "running", False),
+        ("TIMEOUT", "timed out", True),
+        ("OUT_OF_MEMORY", "out of memory", True),
+        ("NODE_FAIL", "node failed", True),
+        ("PREEMPTED", "preempted", True),
+        ("FAILED", "failed", True),
+        ("CANCELLED", "pending", True),
+        ("UNKNOWN", "pending", True),
+    ],
+)
+def test_what_only_the_scheduler_knows(tmp_path: Path, word: str, name: str, left: bool) -> None:
+    assert told(tiny.run_folder(tmp_path), Says(word)) == (name, left)
+
+
+def test_a_held_job_is_told_and_left(tmp_path: Path) -> None:
+    assert told(tiny.run_folder(tmp_path), Says("PENDING", "launch failed requeued held")) == ("pending", True)
+
+
+@pytest.mark.parametrize("phase", ["preempted", "timed out"])
+def test_the_folder_comes_before_the_scheduler(tmp_path: Path, phase: str) -> None:
+    run = tiny.run_folder(tmp_path)
+    run.claim()
+    run.write_state({"phase": phase, "attempt": 1, "heartbeat": 1, "reason": "at step 3"})
+    assert told(run, Says("PENDING")) == (phase, False)
+    run.write_state({"phase": "failed", "attempt": 1, "heartbeat": 1, "reason": "x", "can_pass": False, "code": "y"})
+    assert told(run, Says("RUNNING")) == ("failed", False)
+    run.order("cancel")
+    assert told(run, Says("RUNNING")) == ("cancelled", False)
+
+
+def test_a_heart_that_stopped_is_stale_whatever_the_scheduler_believes(tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path)
+    run.claim()
+    run.write_state({"phase": "train", "lane": "train", "step": 1, "attempt": 1, "heartbeat": 1})
+    os.utime(run.path / "state.json", (1, 1))
+    owner = run.path / "owner-1.json"
+    owner.write_text(json.dumps(json.loads(owner.read_text()) | {"place": "elsewhere", "job": "12_1"}))
+    assert told(run, Says("RUNNING")) == ("stale", False)
+    assert told(run, Says("PENDING")) == ("pending", False)  # SLURM took it back to the queue
+    assert told(run, Says("NODE_FAIL")) == ("node failed", True)
+    owner.write_text(json.dumps(json.loads(owner.read_text()) | {"job": "99"}))
+    assert told(run, Says("NODE_FAIL")) == ("stale", False)  # of an older job: another works since

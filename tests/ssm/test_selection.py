@@ -1,0 +1,119 @@
+"""Which backend computes: the fastest that runs, by a measured table; and a run that says which it was."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffussm import cli
+from diffussm.run.execution import settle
+from diffussm.ssm import selection, tune
+from diffussm.ssm.compiled import convolution
+from tests.support import tiny
+
+
+def test_a_run_says_which_backend_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settled at the first start; what does not run later gives way, in what is recorded too."""
+    before = torch.get_num_threads()
+    run = tiny.run_folder(tmp_path, **{"training.backend": "compiled"})
+    try:
+        assert settle(run, run.config())["backend"] == "compiled"
+        assert settle(run, run.config(), device="cuda:1")["backend"] == "chunked"
+        assert "since compiled does not run here: computes on CPUs only, not on cuda" in capsys.readouterr().err
+        monkeypatch.setattr(convolution, "obstacle", lambda: "no numba here")
+        assert settle(run, run.config())["backend"] == "chunked"
+        assert "S4D by chunked, since compiled does not run here: no numba here" in capsys.readouterr().err
+        assert run.machine({})["backend"] == "compiled"
+    finally:
+        torch.set_num_threads(before)
+
+
+def rows(*entries: tuple[str, int, int, str, float]) -> list[selection.Measured]:
+    return [selection.Measured(d, "here", 2, width, length, 1, name, s) for d, width, length, name, s in entries]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    known = rows(
+        ("cpu", 64, 64, "fft", 1.0),
+        ("cpu", 64, 64, "chunked", 2.0),
+        ("cpu", 64, 4096, "compiled", 1.0),
+        ("cpu", 64, 4096, "fft", 3.0),
+    )
+    selection.ranked.cache_clear()
+    monkeypatch.setattr(selection, "table", lambda: known)
+    yield
+    selection.ranked.cache_clear()
+
+
+@pytest.mark.usefixtures("measured")
+def test_auto_is_the_fastest_at_the_nearest_measured_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert selection.select("auto", "cpu", 100, 100) == "fft"
+    assert selection.select("auto", "cpu", 100, 2000) == "compiled"
+    assert selection.select("auto", "cuda", 100, 2000) == "chunked"
+    monkeypatch.setattr(convolution, "obstacle", lambda: "no numba here")
+    assert selection.select("auto", "cpu", 100, 2000) == "fft"
+    assert selection.select("compiled", "cpu", 100, 2000) == "chunked"
+    assert selection.select("reference", "cpu", 100, 2000) == "reference"
+
+
+def test_the_table_that_ships_is_whole() -> None:
+    shipped = selection.read(selection.SHIPPED)
+    shapes = {(row.width, row.length) for row in shipped}
+    assert {"chunked", "compiled"} <= {row.backend for row in shipped}
+    for width, length in shapes:
+        there = [row.backend for row in shipped if (row.width, row.length) == (width, length)]
+        assert len(there) == len(set(there)) >= 2
+    assert all(row.seconds > 0 and row.device == "cpu" for row in shipped)
+
+
+def test_a_table_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tune, "WIDTHS", (8,))
+    monkeypatch.setattr(tune, "LENGTHS", (16, 40))
+    monkeypatch.setattr(tune, "TOKENS", 80)
+    monkeypatch.setattr("sys.argv", ["diffussm", "tune"])
+    assert cli.main() == 0
+    assert capsys.readouterr().out.endswith(f"{selection.tuned()}\n")
+    selection.table.cache_clear()
+    try:
+        found = selection.table()
+        assert {(row.width, row.length, row.batch) for row in found} == {(8, 16, 5), (8, 40, 2)}
+        assert {row.backend for row in found} == {"fft", "chunked", "compiled"}
+        tune.write(found, selection.tuned())
+        monkeypatch.setattr(selection, "processor", lambda: "another machine")
+        selection.table.cache_clear()
+        assert selection.table() == selection.read(selection.SHIPPED)
+    finally:
+        selection.table.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "of something else\n1\n",
+        "{header}\ncpu,here,2,0,64,1,fft,1.0\n",
+        "{header}\ncpu,here,2,64,64,-1,fft,1.0\n",
+        "{header}\ncpu,here,2,64,64,1,fft,nan\n",
+        "{header}\ncpu,here,2,64,64,1,fft,inf\n",
+        "{header}\ncpu,here,2,64,64,1,fft,-1\n",
+        "{header}\ncpu,here,2,64,64,1,fft,1.0\ncpu,here,2,64,64,1,chunked\n",
+        "{header}\ncpu,here,2,64,64,1,fft,1.0\ncpu,here,2,64\n",
+        "{header}\ncpu,here,2,64,64,1,fft," + "1" * 200_000 + "\n",
+    ],
+)
+def test_a_spoiled_table_of_ones_own_is_none(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(selection, "processor", lambda: "here")
+    selection.tuned().parent.mkdir()
+    selection.tuned().write_text(text.format(header=",".join(selection.Measured._fields)))
+    selection.table.cache_clear()
+    try:
+        assert selection.table() == selection.read(selection.SHIPPED)
+    finally:
+        selection.table.cache_clear()

@@ -1,0 +1,368 @@
+"""Grids as whoever looks after them sees them: from any shell, from run folders alone."""
+
+import dataclasses
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations import launch, manage
+from ablations.local.pool import Machine
+from ablations.plan import snapshot
+from ablations.plan.request import Asked
+from ablations.status import doctor
+from diffussm.errors import UserError
+from diffussm.store import manifests
+from diffussm.store.rundir import RunDir
+from diffussm.store.workdir import write_whole
+from tests.plan.test_launch import arguments
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("launched") / "runs"
+    assert launch.main(arguments(runs, "--executor", "debug")) == 0
+    return runs
+
+
+@pytest.fixture
+def runs(launched: Path, tmp_path: Path) -> Path:
+    shutil.copytree(launched, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def folder(runs: Path, part: str) -> RunDir:
+    return RunDir(next(runs.glob(f"*{part}*/config.json")).parent)
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert manage.main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+def status(capsys: pytest.CaptureFixture[str], runs: Path, *more: str) -> dict[str, Any]:
+    return json.loads(told(capsys, "status", "--runs", str(runs), "--json", *more))
+
+
+def test_status(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys, "status", "--runs", str(runs))
+    lines = text.splitlines()
+    headings = "arm seed run state step evaluated loss FID steps/s ETA attempts reason"
+    assert lines[0].split() == headings.split(" ")
+    assert lines[-1] == "hourglass_vs_patch on digits: 3 runs: 3 done"
+    content = status(capsys, runs)
+    assert content["grids"][0]["done"] == 3
+    for row in content["runs"]:
+        assert (row["state"], row["step"], row["steps"], row["evaluated"]) == ("done", 24, 24, 3)
+        run = RunDir(runs / row["run"])
+        assert row["loss"] == run.loss_rows()[-1]["total"]
+        last = json.loads(next(run.path.glob("milestones/24/*/record.json")).read_text())
+        assert row["fid"] == last["metrics"]["fid"]
+    only = status(capsys, runs, "--grid", "hourglass_vs_patch", "--only", "M = 2*")
+    assert [row["arm"] for row in only["runs"]] == ["M = 2, P = 1"]
+
+
+def test_every_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """pending, running, stale, failed, diverged and cancelled, each made in a run's folder and summed in one line."""
+    one, two, three = (folder(runs, part) for part in ("m2p1", "m1p2", "m1p1"))
+    for run in (one, two, three):
+        shutil.rmtree(run.path / "milestones" / "24")
+    states = status(capsys, runs)["runs"]
+    assert {row["state"] for row in states} == {"pending"}
+    for run, phase in ((one, "failed"), (two, "diverged")):
+        number = run.claim()
+        run.write_state({"phase": phase, "attempt": number, "heartbeat": 1, "reason": f"it {phase}"})
+    write_whole(three.path / "owner-2.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
+    three.write_state({"phase": "train", "lane": "train", "attempt": 2, "heartbeat": 1, "step": 20, "steps": 24,
+                       "loss": 0.5, "seconds_per_step": 0.5})  # fmt: skip
+    rows = {row["arm"]: row for row in status(capsys, runs)["runs"]}
+    assert rows["M = 2, P = 1"]["state"] == "failed"
+    assert rows["M = 2, P = 1"]["reason"] == "it failed"
+    assert rows["M = 1, P = 2"]["state"] == "diverged"
+    running = rows["M = 1, P = 1"]
+    assert (running["state"], running["eta_seconds"], running["steps_per_second"]) == ("running", 2.0, 2.0)
+    assert (
+        told(capsys, "status", "--runs", str(runs)).splitlines()[-1].endswith("3 runs: 1 running, 1 failed, 1 diverged")
+    )
+    write_whole(three.path / "owner-3.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
+    three.write_state({"phase": "train", "lane": "train", "attempt": 3, "heartbeat": 1, "step": 20, "steps": 24,
+                       "loss": 0.5, "seconds_per_step": 0.5})  # fmt: skip
+    os.utime(three.path / "state.json", (1, 1))
+    assert {row["arm"]: row["state"] for row in status(capsys, runs)["runs"]}["M = 1, P = 1"] == "stale"
+    told(capsys, "cancel", "--runs", str(runs), "--only", "M = 1, P = 1")
+    assert {row["arm"]: row["state"] for row in status(capsys, runs)["runs"]}["M = 1, P = 1"] == "cancelled"
+    assert "2 runs to be tried again" in told(capsys, "retry", "--failed", "--runs", str(runs))
+    told(capsys, "retry", "--cancelled", "--runs", str(runs))
+    states = [row["state"] for row in status(capsys, runs)["runs"]]
+    assert states == ["pending", "pending", "stale"]
+
+
+def test_a_failed_evaluation_is_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = folder(runs, "m2p1")
+    evaluation = next(work for work in run.evaluations() if work.path.parent.name == "16")
+    (evaluation.path / "record.json").unlink()
+    said = {"phase": "failed", "attempt": evaluation.owner(), "heartbeat": 9, "reason": "sample 3 is not finite"}
+    evaluation.write_state(said)
+    row = {row["arm"]: row for row in status(capsys, runs)["runs"]}["M = 2, P = 1"]
+    assert (row["state"], row["reason"], row["evaluated"]) == ("failed", "sample 3 is not finite", 2)
+    told(capsys, "retry", "--failed", "--runs", str(runs))
+    row = {row["arm"]: row for row in status(capsys, runs)["runs"]}["M = 2, P = 1"]
+    assert row["state"] == "pending"
+
+
+def test_watch_ends_when_nothing_is_left(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "watch", "--runs", str(runs)).endswith("hourglass_vs_patch on digits: 3 runs: 3 done\n")
+    assert json.loads(told(capsys, "watch", "--json", "--runs", str(runs)))[0]["done"] == 3
+
+
+def test_logs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = folder(runs, "m2p1")
+    run.output(1).write_text("first\n")
+    evaluation = run.evaluations()[0]
+    evaluation.output(1).write_text("second\n")
+    text = told(capsys, "logs", run.run_id[:-4], "--runs", str(runs))
+    where = evaluation.path.relative_to(run.path)
+    assert text == f"==> log-1.txt <==\nfirst\n==> {where}/log-1.txt <==\nsecond\n"
+    assert told(capsys, "logs", "M = 2*", "--runs", str(runs)) == text
+    assert [entry["text"] for entry in json.loads(told(capsys, "logs", "M = 2*", "--json", "--runs", str(runs)))] == [
+        "first\n",
+        "second\n",
+    ]
+    with pytest.raises(UserError, match="3 runs match"):
+        manage.main(["logs", "digits", "--runs", str(runs)])
+    with pytest.raises(UserError, match="unknown name 'digit16s'"):
+        manage.main(["logs", "digit16s", "--runs", str(runs)])
+
+
+def test_logs_are_followed(runs: Path) -> None:
+    run = folder(runs, "m2p1")
+    run.output(1).write_text("first\n")
+    command = [sys.executable, "ablations/manage.py", "logs", "-f", run.run_id, "--runs", str(runs)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["==> log-1.txt <==\n", "first\n"]
+    with run.output(1).open("a") as log:
+        log.write("second\n")
+    assert process.stdout.readline() == "second\n"
+    process.terminate()
+    process.communicate()
+
+
+def test_extend_asks_for_more(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {run: len(RunDir(runs / run).requests()) for run in (row["run"] for row in status(capsys, runs)["runs"])}
+    text = told(capsys, "extend", "--steps", "40", "--grid", "hourglass_vs_patch", "--runs", str(runs))
+    assert "--set training.steps=40 --set 'training.milestones=[8, 16, 24]'" in text
+    rows = status(capsys, runs)["runs"]
+    assert {(row["state"], row["step"], row["steps"], row["evaluated"], row["evaluations"]) for row in rows} == {
+        ("pending", 24, 40, 3, 4)
+    }
+    assert all(len(RunDir(runs / run).requests()) == count + 1 for run, count in before.items())
+    with pytest.raises(UserError, match="--steps 40: hourglass_vs_patch on digits has 40 steps; allowed: more"):
+        manage.main(["extend", "--steps", "40", "--runs", str(runs)])
+
+
+def test_gc_shows_and_deletes_only_when_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = folder(runs, "m2p1")
+    torn = run.path / "checkpoints" / ".000000024-1.pt.abcd.tmp"
+    torn.write_bytes(b"x" * 1000)
+    with snapshot.taken(runs, []) as copy:
+        assert str(copy) not in told(capsys, "gc", "--runs", str(runs))  # while a launch uses it
+    stranger = runs / "not-listed"
+    shutil.copytree(run.path, stranger)
+    text = told(capsys, "gc", "--runs", str(runs))
+    assert "half-written file" in text
+    assert "checkpoint before the newest" in text
+    assert "code that no launch uses" in text
+    assert str(copy) not in told(capsys, "gc", "--grid", "hourglass_vs_patch", "--runs", str(runs))
+    assert "would be deleted; --yes does it" in text
+    assert torn.exists()
+    assert copy.exists()
+    assert len(run.checkpoints()) == 2
+    told(capsys, "gc", "--yes", "--runs", str(runs))
+    assert not torn.exists()
+    assert not copy.exists()
+    assert len(run.checkpoints()) == 1
+    assert stranger.exists()
+    assert "run of no launched grid" in told(capsys, "gc", "--unlisted", "--yes", "--runs", str(runs))
+    assert not stranger.exists()
+    assert {row["state"] for row in status(capsys, runs)["runs"]} == {"done"}
+
+
+def test_gc_leaves_what_is_worked_on(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in runs.glob("*/config.json"):
+        RunDir(path.parent).claim()
+    with snapshot.taken(runs, []) as copy:
+        assert told(capsys, "gc", "--yes", "--unlisted", "--runs", str(runs)).startswith("0.0 MB in 0 places")
+        assert copy.exists()
+
+
+def test_gc_takes_the_code_of_a_launch_that_was_killed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with snapshot.taken(runs, []) as copy:
+        (mark,) = copy.parent.glob(f"{copy.name}.*.json")
+        content = json.loads(mark.read_text())
+        write_whole(mark, json.dumps(content | {"started": "long ago"}).encode())
+        assert str(copy) in told(capsys, "gc", "--runs", str(runs))
+        write_whole(mark, json.dumps(content | {"place": "far"}).encode())
+        assert str(copy) not in told(capsys, "gc", "--runs", str(runs))
+
+
+def test_a_damaged_file_is_one_row(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = folder(runs, "m2p1")
+    shutil.rmtree(run.path / "milestones" / "24")
+    (run.path / "state.json").write_text("{")
+    rows = {row["arm"]: row for row in status(capsys, runs)["runs"]}
+    assert rows["M = 2, P = 1"]["state"] == "failed"
+    assert "state.json: is damaged (not JSON)" in rows["M = 2, P = 1"]["reason"]
+    assert rows["M = 1, P = 2"]["state"] == "done"
+
+
+def test_extending_some_arms_leaves_the_others(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="--only 'nothing': no arm"):
+        manage.main(["extend", "--steps", "40", "--only", "nothing", "--runs", str(runs)])
+    told(capsys, "extend", "--steps", "40", "--only", "M = 2*", "--runs", str(runs))
+    assert [(row["state"], row["steps"]) for row in status(capsys, runs)["runs"]] == [
+        ("pending", 40),
+        ("done", 24),
+        ("done", 24),
+    ]
+
+
+def test_launches_at_once_lose_no_rows(tmp_path: Path) -> None:
+    """Six at once, each with a seed of its own."""
+
+    def ask(seed: int) -> None:
+        asked = Asked.of("hourglass_vs_patch", None, [seed], {}, tmp_path)
+        whole = asked.plan()
+        asked.ask(whole, whole, replay=False)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(ask, range(6)))
+    (newest,) = manifests.newest(tmp_path)
+    assert newest.name == "hourglass_vs_patch-digits.6.json"
+    seeds = [entry["seed"] for entry in json.loads(newest.read_text())["runs"]]
+    assert sorted(seeds) == sorted([*range(6)] * 3)
+
+
+def test_doctor(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checks = json.loads(told(capsys, "doctor", "--json", "--runs", str(runs)))
+    assert {check["what"] for check in checks} >= {
+        "folder",
+        "hard links",
+        "disk",
+        "python",
+        "packages",
+        "weights",
+        "data",
+    }
+    assert {check["verdict"] for check in checks} == {"ok", "warning"}  # ImageNet is not here
+    of_grid = told(capsys, "doctor", "--grid", "hourglass_vs_patch", "--runs", str(runs))
+    assert "digits: 1,797 images" in of_grid
+    assert "imagenet" not in of_grid
+
+
+def test_doctor_finds_what_is_wrong(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = next(iter(doctor.EXTRACTORS.values()))
+    damaged = runs / "damaged.safetensors"
+    damaged.write_bytes(facts.weights.read()[:100])
+    wrong = dataclasses.replace(facts.weights, shipped=damaged)
+    monkeypatch.setitem(doctor.EXTRACTORS, "digits-cnn", dataclasses.replace(facts, weights=wrong))
+    monkeypatch.setattr(doctor, "requires", lambda _: ["numpy>=99", "no-such-package"])
+    assert manage.main(["doctor", "--runs", str(runs)]) == 1
+    text = capsys.readouterr().out
+    assert "fail    weights: digits-cnn" in text
+    assert "no-such-package is missing" in text
+    assert "needs >=99" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["status", "--grid", "hourglass"], "did you mean 'hourglass_vs_patch'?"),
+        (["status", "--only", "nothing"], "--only 'nothing': no arm, level or run id matches"),
+        (["retry"], "say which: --failed, --cancelled or both"),
+        (["extend"], "required: --steps"),
+        (["extend", "--steps", "0"], "0 is not at least 1"),
+        (["sttus"], "invalid choice: 'sttus'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_mistakes(words: list[str], message: str, launched: Path) -> None:
+    command = [sys.executable, "ablations/manage.py", *words, *(["--runs", str(launched)] if words else [])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_runs_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no grid was launched here"):
+        manage.main(["status", "--runs", str(tmp_path)])
+
+
+def test_a_thousand_runs_within_two_seconds(launched: Path, tmp_path: Path) -> None:
+    manifest = json.loads((launched / "grids" / "hourglass_vs_patch-digits.1.json").read_text())
+    entry = manifest["runs"][0]
+    for number in range(1000):
+        shutil.copytree(launched / entry["run_id"], tmp_path / f"run-{number}", copy_function=_link)
+    manifest["runs"] = [{**entry, "seed": number, "run_id": f"run-{number}"} for number in range(1000)]
+    write_whole(tmp_path / "grids" / "hourglass_vs_patch-digits.1.json", json.dumps(manifest).encode())
+    seconds = []  # of a processor, whatever else runs
+    for _ in range(3):
+        began = _processor_seconds()
+        done = subprocess.run(
+            [sys.executable, "ablations/manage.py", "status", "--runs", str(tmp_path)],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        seconds.append(_processor_seconds() - began)
+    assert min(seconds) < 2
+    assert done.stdout.endswith("1000 runs: 1000 done\n")
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).hardlink_to(source)
+
+
+@pytest.mark.parametrize("script", ["launch.py", "manage.py"])
+def test_help_within_half_a_second_and_without_pydantic(script: str) -> None:
+    code = (
+        f"import runpy, sys\nsys.argv = ['{script}', '--help']\n"
+        f"try: runpy.run_path('ablations/{script}', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'numpy', 'pandas', 'pydantic', 'rich', 'subprocess'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    seconds = []
+    for _ in range(5):
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, f"ablations/{script}", "--help"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+        )
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) < 0.5
+
+
+def test_gpus_are_shared_out() -> None:
+    machine = Machine(slots=4, threads=1, gpus=("2", "5"), memory_gb=64)
+    assert [machine.devices((slot,)) for slot in range(4)] == ["2", "5", "2", "5"]
+    assert machine.devices((0, 1)) == "2,5"
+    assert machine.devices(tuple(machine.apart([0, 2, 3])[:2])) == "2,5"  # different ones first
+    assert Machine(slots=2, threads=1, gpus=(), memory_gb=64).devices((0,)) is None

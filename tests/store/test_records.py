@@ -1,0 +1,154 @@
+"""Run folders and records: whole files, first writers, states that are told apart."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+import tests.support.tiny as tiny
+from diffussm.config import request, resolve
+from diffussm.errors import UserError
+from diffussm.metrics.features.registry import evaluation_key
+from diffussm.store import records
+from diffussm.store.rundir import RunDir
+from diffussm.store.workdir import link_first, write_whole
+
+
+def record(fid: float = 1.0, **evaluation: object) -> records.Record:
+    config = resolve("digits", {f"evaluation.{name}": value for name, value in evaluation.items()})
+    return records.Record(
+        run_id="a-run", step=5, key=evaluation_key(config), metrics={"fid": fid}, timing={}, provenance={"commit": None}
+    )
+
+
+def test_a_record_is_immutable(tmp_path: Path) -> None:
+    path = tmp_path / "5" / "record.json"
+    records.write(record(1.0), path)
+    records.write(record(2.0), path)
+    assert records.read(path) == record(1.0)
+
+
+def test_an_invalid_record_counts_as_none_and_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    assert records.read(path) is None
+    path.write_text('{"run_id": "torn')
+    assert records.read(path) is None
+    records.write(record(), path)
+    assert records.read(path) == record()
+
+
+def test_metrics_must_be_finite() -> None:
+    with pytest.raises(ValueError, match="not finite: fid"):
+        record(float("nan"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples": 500},
+        {"sampler_steps": 25},
+        {"guidance": 1.5},
+        {"weights": "raw"},
+        {"clip": False},
+        {"metrics": ["fid"]},
+    ],
+)
+def test_what_changes_a_number_changes_its_key(change: dict[str, object]) -> None:
+    assert record(**change).key.digest != record().key.digest
+
+
+def test_batch_changes_no_key() -> None:
+    assert record(batch=10).key.digest == record().key.digest
+    assert request(resolve("digits", {"evaluation.batch": 10})).digest != request(resolve("digits")).digest
+
+
+def test_fid_is_named_in_full() -> None:
+    assert record().key.name_of("fid") == "FID (digits CNN, n = 1000)"
+    assert record().key.name_of("clean_fid") == "clean-fid (its own Inception, n = 1000)"
+
+
+def write_many(folder: Path, content: bytes) -> None:
+    for i in range(50):
+        link_first(folder / f"{i}", content)
+        write_whole(folder / "last", content)
+
+
+def test_one_of_two_racing_writers_wins_whole_files(tmp_path: Path) -> None:
+    contents = [b"a" * 50_000, b"b" * 50_000]
+    context = multiprocessing.get_context("forkserver")
+    writers = [context.Process(target=write_many, args=(tmp_path, content)) for content in contents]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(os.listdir(tmp_path)) == sorted(["last", *map(str, range(50))])
+    assert all(path.read_bytes() in contents for path in tmp_path.iterdir())
+
+
+def test_config_survives_the_folder(tmp_path: Path) -> None:
+    config = tiny.config(seed=3)
+    run = RunDir.create(tmp_path, config)
+    stored = run.config()
+    assert stored.model == config.model
+    assert stored.training.threads == config.training.threads
+    assert run.run_id == run.path.name
+    run.add_request(request(config))
+    run.add_request(request(config))
+    assert run.requests() == [request(config)]
+
+
+def test_a_run_of_other_timesteps_can_be_read_again(tmp_path: Path) -> None:
+    """The file holds no evaluation, and the default one need not fit."""
+    config = tiny.config(diffusion__timesteps=512, evaluation__sampler_steps=16)
+    assert RunDir.create(tmp_path, config).config().diffusion.timesteps == 512
+
+
+def test_the_latest_request(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, tiny.config())
+    with pytest.raises(UserError, match="nothing was asked of this run"):
+        run.latest_request()
+    for i, guidance in enumerate((1.0, 2.0, 3.0, 1.5)):
+        asked = request(tiny.config(evaluation__guidance=guidance))
+        run.add_request(asked)
+        os.utime(run.path / "requests" / f"{asked.digest}.json", (i, i))
+    assert run.latest_request().evaluation.guidance == 1.5
+
+
+def test_a_folder_that_is_another_runs_is_refused(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, tiny.config())
+    moved = run.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="not the folder it lies in"):
+        RunDir(moved).config()
+    with pytest.raises(UserError, match="not a run folder"):
+        RunDir(tmp_path / "nothing").config()
+
+
+def test_attempts_count_up_and_the_last_owns(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, tiny.config())
+    assert run.owner() == 0
+    assert [run.claim(), run.claim()] == [1, 2]
+    assert run.owner() == 2
+
+
+def test_the_machines_choice_is_kept(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, tiny.config())
+    assert run.machine({"backend": "fft"}) == {"backend": "fft"}
+    assert run.machine({"backend": "chunked"}) == {"backend": "fft"}
+
+
+def test_loss_rows_merge_by_step_and_torn_lines_are_left_out(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, tiny.config())
+    run.log(1).write_text('{"step": 10, "total": 1}\n{"step": 20, "total": 2}\n{"step": 30, "to')
+    run.log(10).write_text('{"step": 20, "total": 9}\n')
+    run.log(2).write_text('{"step": 20, "total": 5}\n{"step": 30, "total": 6}\n')
+    assert [(row["step"], row["total"]) for row in run.loss_rows()] == [(10, 1), (20, 9), (30, 6)]
+
+
+def test_lost_milestones(tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path)
+    asked = run.requests()[0]
+    assert run.lost_milestones(asked) == []
+    write_whole(run.checkpoint(16, 1), b"")
+    write_whole(run.weights(8, "ema"), b"")
+    assert run.lost_milestones(asked) == [16]

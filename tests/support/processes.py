@@ -1,0 +1,51 @@
+"""Real processes that share a piece of work, forked from a server that has imported torch already."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffussm.distributed.group import of_environment
+
+FORKS = multiprocessing.get_context("forkserver")
+
+
+def started(count: int, work: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
+    """One process for each rank, which does `work(processes, *arguments)`."""
+    FORKS.set_forkserver_preload(["torch._dynamo", "tests.training.test_resume"])
+    port = free_port()
+    ranks = [FORKS.Process(target=_one, args=(rank, count, port, work, arguments)) for rank in range(count)]
+    for rank in ranks:
+        rank.start()
+    return ranks
+
+
+def ended(ranks: list[BaseProcess]) -> list[int | None]:
+    """Their exit codes, in the end."""
+    for rank in ranks:
+        rank.join(60)
+    return [rank.exitcode for rank in ranks]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _one(rank: int, count: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    place = {"RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    torch.set_num_threads(1)
+    with of_environment() as processes:
+        work(processes, *arguments)
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in found.read_text().split()] if found.exists() else []
