@@ -33,7 +33,7 @@ def harmless(command: str) -> list[str]:
     """The command in a form that shows it exists and takes these arguments, but makes nothing."""
     words = shlex.split(re.sub(r"^torchrun .*-m diffussm", "diffussm", command))
     if words[0] == "torchrun":
-        return [sys.executable, "-m", "diffussm.run.runner", "--help"]
+        return [sys.executable, "-m", "ablations.cell", "--help"]
     if words[0] == "make":
         return [*words, "--dry-run"]
     if words[0] == "pytest":

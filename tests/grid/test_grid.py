@@ -10,8 +10,8 @@ from ablations.grid import schema as grids
 from ablations.grid.arms import arms
 from ablations.grid.runs import Run, expand
 from ablations.grid.schema import GridFile, load
-from ablations.plan import plan as plan_on
 from ablations.plan.plan import Planned, broken_matches
+from ablations.plan.plan import plan as plan_on
 from diffussm.config import Config, request
 from diffussm.errors import UserError
 from diffussm.metrics.features.registry import evaluation_key

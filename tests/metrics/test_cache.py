@@ -105,7 +105,7 @@ def test_several_processes_at_once(folder: Path) -> None:
     """Each finds nothing or the whole: one content, written again and again by four processes that all read it."""
     script = (
         "import numpy as np, os\n"
-        "from diffussm.metrics import cache\n"
+        "from diffussm.metrics.reference import cache\n"
         "for i in range(150):\n"
         "    x = cache.arrays({'n': i // 10}, lambda: {'x': np.full(10_000, float(i // 10))})['x']\n"
         "    assert x.shape == (10_000,) and (x == i // 10).all()\n"
