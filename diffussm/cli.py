@@ -51,7 +51,7 @@ def sample(
             raise UserError("--classes: one at most with --npz")
         with of_environment() as processes:
             write_samples(RunDir(run), samples, npz, labels[0], overrides, step, processes)
-            if processes.is_first:
+            if processes.is_rank_zero:
                 print(npz)
         return
     for path in write_sheets(RunDir(run), labels, rows, columns, overrides, step, out):

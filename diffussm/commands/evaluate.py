@@ -7,7 +7,7 @@ from typing import Any
 
 from diffussm.commands.record_table import OF_SAMPLING, shown
 from diffussm.data.pixels import open_pixels
-from diffussm.distributed.group import Processes, device_here, of_environment
+from diffussm.distributed.group import ProcessGroup, device_here, of_environment
 from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
 from diffussm.metrics.evaluate import Evaluator
@@ -82,15 +82,15 @@ def is_run(path: Path) -> bool:
 
 
 def evaluate_run(
-    run: RunDir, step: int | None, overrides: Mapping[str, Any], processes: Processes
+    run: RunDir, step: int | None, overrides: Mapping[str, Any], processes: ProcessGroup
 ) -> records.Record | None:
     """The record of a milestone (None: the last) under what was asked of the run last, changed by `overrides`; made if
     it is not there. None in all processes but the first."""
     config = asked_of(run, overrides)
     step = kept_step(run, config.evaluation.weights, step)
     path = run.record(step, evaluation_key(config).digest)
-    if processes.from_first(records.read(path) is not None):
-        if processes.is_first:
+    if processes.broadcast(records.read(path) is not None):
+        if processes.is_rank_zero:
             tidy(path.parent)
     else:
         if lacks := config_lacks(config):
@@ -104,21 +104,23 @@ def evaluate_run(
                 step,
                 Evaluator(config, device),
                 machine["backend"],
-                {**provenance.describe(), **machine, "processes": processes.count},
-                Progress(f"{run.run_id}, step {step}: samples", config.evaluation.samples if processes.is_first else 0),
+                {**provenance.describe(), **machine, "processes": processes.world_size},
+                Progress(
+                    f"{run.run_id}, step {step}: samples", config.evaluation.samples if processes.is_rank_zero else 0
+                ),
                 processes=processes,
             )
         except NotFinite as error:
             raise UserError(f"{run.path}, step {step}: {error}") from None
-    return records.read(path) if processes.is_first else None
+    return records.read(path) if processes.is_rank_zero else None
 
 
 def evaluate_files(
-    path: Path, reference: str, extractor: str, metrics: tuple[str, ...], weights: str, processes: Processes
+    path: Path, reference: str, extractor: str, metrics: tuple[str, ...], weights: str, processes: ProcessGroup
 ) -> records.Record | None:
     """The record of a folder of PNG files, or of an .npz of samples; None in all processes but the first."""
     pixels = open_pixels(path)
-    progress = Progress(f"{path}: samples", pixels.count if processes.is_first else 0)
+    progress = Progress(f"{path}: samples", pixels.count if processes.is_rank_zero else 0)
     try:
         return evaluate_outside(pixels, reference, extractor, metrics, weights, device_here(), processes, progress)
     except NotFinite as error:

@@ -7,7 +7,7 @@ from typing import Any
 from diffussm.commands.sample_sheets import check_label
 from diffussm.config import digest
 from diffussm.data.pixels import write_npz
-from diffussm.distributed.group import Processes, device_here
+from diffussm.distributed.group import ProcessGroup, device_here
 from diffussm.errors import NotFinite, UserError
 from diffussm.metrics.milestones import asked_of, kept_step, load_network
 from diffussm.metrics.sampling import SampleMaker
@@ -25,14 +25,14 @@ def write_samples(
     label: int | None,
     overrides: Mapping[str, Any],
     step: int | None,
-    processes: Processes,
+    processes: ProcessGroup,
 ) -> None:
     """Samples 0 .. count - 1 (with `label`, all of that class) in `out`: `arr_0` uint8 (N, H, W, C), `arr_1` labels.
 
     Batches lie beside `out` until it is whole: what was killed goes on with them. They never are in memory at once.
     `overrides`, `step` and errors as of `write_sheets`.
     """
-    if processes.from_first(out.exists()):
+    if processes.broadcast(out.exists()):
         raise UserError(f"{out}: is there already")
     config = asked_of(run, overrides)
     check_label(config, label)
@@ -58,10 +58,10 @@ def write_samples(
         shape = (m.channels, m.image_size, m.image_size)
         write_npz(out, shape, count, shards.parts("pixels"), arr_1=make_samples.labels(0, count))
 
-    progress = Progress(f"{run.run_id}, step {step}: samples", count if processes.is_first else 0)
+    progress = Progress(f"{run.run_id}, step {step}: samples", count if processes.is_rank_zero else 0)
     try:
         shards.merged(make, merge, processes, progress, out.exists)
     except NotFinite as error:
         raise UserError(f"{run.path}, step {step}: {error}") from None
-    if processes.is_first:
+    if processes.is_rank_zero:
         shards.remove()

@@ -1,4 +1,4 @@
-"""One process, or one of many that share a piece of work. Alone, it needs no torch."""
+"""Collective operations over the processes that share a piece of work. A single process needs no torch for them."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -8,82 +8,82 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from diffussm.distributed.launch_environment import Placement, local_rank, placement
-from diffussm.distributed.rendezvous import store_of
+from diffussm.distributed.rendezvous import open_store
 
 Item = TypeVar("Item")
 
-PATIENCE = timedelta(days=2)  # of a process that is done, with the others
+TIMEOUT = timedelta(days=2)  # of a collective operation: a process that is done waits this long for the others
 
 
 @dataclass(frozen=True)
-class Processes:
-    """Process `rank` of `count`. What many must do together goes by the CPU, whatever they compute on."""
+class ProcessGroup:
+    """A group of `world_size` processes as process `rank` sees it. Its collectives run on the CPU."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         return self.rank == 0
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This one's part of the items."""
-        return items[self.rank :: self.count]
+    def strided_shard(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return every `world_size`-th item, beginning with item `rank`."""
+        return items[self.rank :: self.world_size]
 
-    def part(self, size: int) -> tuple[int, int]:
-        """First and number of this one's neighbouring items of `size`; of parts that differ the larger come first."""
-        least, more = divmod(size, self.count)
-        return self.rank * least + min(self.rank, more), least + (self.rank < more)
+    def local_range(self, size: int) -> tuple[int, int]:
+        """Return start and length of this rank's contiguous range of `size` items; low ranks take the remainder."""
+        length, remainder = divmod(size, self.world_size)
+        return self.rank * length + min(self.rank, remainder), length + (self.rank < remainder)
 
-    def from_first(self, value: Any) -> Any:
-        """The first one's value, in all; they wait for it."""
-        return value if self.count == 1 else self._told(value, by=0)
+    def broadcast(self, value: Any) -> Any:
+        """Return rank zero's value on every rank; the others wait for it."""
+        return value if self.world_size == 1 else self._broadcast(value, source=0)
 
-    def of_first(self, make: Callable[[], Item]) -> Item:
-        """What `make` gives in the first one, in all; what it raises there is raised in all."""
+    def on_rank_zero(self, make: Callable[[], Item]) -> Item:
+        """Call `make` on rank zero alone; return its result, or raise its exception, on every rank."""
         found: Any = None
         error: Exception | None = None
-        if self.is_first:
+        if self.is_rank_zero:
             try:
                 found = make()
             except Exception as raised:
                 error = raised
-        found, error = self.from_first((found, error))
+        found, error = self.broadcast((found, error))
         if error is not None:
             raise error
         return found
 
-    def agreed(self, said: Item) -> Item:
-        """What the lowest of those says whose word is not empty, in all."""
-        if self.count == 1:
-            return said
+    def first_nonempty(self, value: Item) -> Item:
+        """Return on every rank the first value, by rank, that is not empty; an empty one if all are."""
+        if self.world_size == 1:
+            return value
         from torch import distributed
 
-        highest = self._reduced([self.count - self.rank if said else 0], distributed.ReduceOp.MAX)[0]
-        return self._told(said, by=self.count - int(highest)) if highest else said
+        highest = self._all_reduce([self.world_size - self.rank if value else 0], distributed.ReduceOp.MAX)[0]
+        return self._broadcast(value, source=self.world_size - int(highest)) if highest else value
 
-    def sums(self, values: Sequence[float]) -> Sequence[float]:
-        """Of each of the values, over all processes."""
-        if self.count == 1:
+    def all_reduce_sum(self, values: Sequence[float]) -> Sequence[float]:
+        """Return the sum of each of the values over all processes."""
+        if self.world_size == 1:
             return values
         from torch import distributed
 
-        return self._reduced(values, distributed.ReduceOp.SUM)
+        return self._all_reduce(values, distributed.ReduceOp.SUM)
 
-    def wait(self) -> None:
-        """For all to be here."""
-        self.sums([0])
+    def barrier(self) -> None:
+        """Wait until every process has come here."""
+        self.all_reduce_sum([0])
 
     @staticmethod
-    def _told(value: Any, by: int) -> Any:
+    def _broadcast(value: Any, source: int) -> Any:
         from torch import distributed
 
         values = [value]
-        distributed.broadcast_object_list(values, src=by)
+        distributed.broadcast_object_list(values, src=source)
         return values[0]
 
     @staticmethod
-    def _reduced(values: Sequence[float], operation: Any) -> list[float]:
+    def _all_reduce(values: Sequence[float], operation: Any) -> list[float]:
         import torch
 
         reduced = torch.tensor(values, dtype=torch.float64)
@@ -91,47 +91,47 @@ class Processes:
         return reduced.tolist()
 
 
-ALONE = Processes()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def of_environment() -> Iterator[Processes]:
-    """The processes that torchrun or srun started, this one among them; alone without them.
+def of_environment() -> Iterator[ProcessGroup]:
+    """Yield the group of the processes that torchrun or srun started; a group of one if neither started this one.
 
-    Left by an error, it leaves the others alone: they may wait for this one, and so might an orderly end for them.
+    The group is not destroyed after an error: that would wait for the other processes, which may wait for this one.
     """
     place = placement(os.environ)
     if place is None:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     import torch
     from torch import distributed
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(
-        backend, **_meeting(place), rank=place.rank, world_size=place.count, timeout=PATIENCE
+        backend, **_rendezvous(place), rank=place.rank, world_size=place.world_size, timeout=TIMEOUT
     )
-    yield Processes(place.rank, place.count)
+    yield ProcessGroup(place.rank, place.world_size)
     distributed.destroy_process_group()
 
 
-def _meeting(place: Placement) -> dict[str, Any]:
-    """Where they meet, as torch takes it."""
+def _rendezvous(place: Placement) -> dict[str, Any]:
+    """Return the rendezvous as arguments of `init_process_group`."""
     if place.step:
-        return {"store": store_of(place, PATIENCE)}
+        return {"store": open_store(place, TIMEOUT)}
     address = f"[{place.address}]" if ":" in place.address else place.address
     return {"init_method": f"tcp://{address}:{place.ports[0]}"}
 
 
 def device_here() -> str:
-    """The GPU of this process, or the CPU."""
+    """Return the GPU of this process, or the CPU if there is none."""
     import torch
 
     return device_of("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_of(kind: str) -> str:
-    """This process' own device of a kind (cuda | cpu). Of the GPUs that it sees, which may be one, it takes its own."""
+    """Return this process' device of a kind (cuda | cpu) and make it current. It may see one GPU or all."""
     if kind == "cpu":
         return kind
     import torch

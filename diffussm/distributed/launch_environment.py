@@ -1,4 +1,4 @@
-"""Which of how many processes this one is, told from the environment: torchrun's, or that of an srun step. No torch."""
+"""The rank and world size of this process, read from the environment of torchrun or of an srun step. No torch."""
 
 import re
 import zlib
@@ -23,61 +23,61 @@ STEP = (
 
 @dataclass(frozen=True)
 class Placement:
-    """Process `rank` of `count`, which meet on the first one's host, at the first of `ports` that is free there.
+    """The place of process `rank` of `world_size`; they meet on rank zero's host, at the first free one of `ports`.
 
     `step` names the srun step; it is empty for processes of torchrun, which has a port of its own.
     """
 
     rank: int
-    count: int
+    world_size: int
     address: str
     ports: tuple[int, ...]
     step: str = ""
 
 
 def placement(environment: Mapping[str, str]) -> Placement | None:
-    """Where this process has its place among several; None if it is alone.
+    """Return the place of this process among several; None if it is alone.
 
-    What torchrun says holds inside an srun step too. The shell of a batch job is no step: it is alone, however many
-    tasks the job may start.
+    The variables of torchrun take precedence inside an srun step. The shell of a batch job is no step: it is
+    a single process, however many tasks the job may start.
     """
-    count = int(environment.get("WORLD_SIZE") or environment.get("SLURM_STEP_NUM_TASKS") or 1)
-    if count == 1:
+    world_size = int(environment.get("WORLD_SIZE") or environment.get("SLURM_STEP_NUM_TASKS") or 1)
+    if world_size == 1:
         return None
     if "WORLD_SIZE" in environment:
         needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
         if missing := [name for name in needed if name not in environment]:
-            raise UserError(f"WORLD_SIZE = {count}: {', '.join(missing)} must be set too, as torchrun does")
+            raise UserError(f"WORLD_SIZE = {world_size}: {', '.join(missing)} must be set too, as torchrun does")
         rank, address, port = (environment[name] for name in needed)
-        return Placement(int(rank), count, address, (int(port),))
+        return Placement(int(rank), world_size, address, (int(port),))
     step = "/".join(environment.get(name, "0") for name in STEP)
-    told = environment.get("MASTER_PORT")
+    given_port = environment.get("MASTER_PORT")
     return Placement(
         int(environment["SLURM_PROCID"]),
-        count,
+        world_size,
         environment.get("MASTER_ADDR") or hosts(environment["SLURM_STEP_NODELIST"])[0],
-        (int(told),) if told else ports_of(step),
+        (int(given_port),) if given_port else ports_of(step),
         step,
     )
 
 
 def ports_of(step: str) -> tuple[int, ...]:
-    """Ports that are the same for all tasks of a step and, likely, others for other steps."""
+    """Return ports that are the same for all tasks of a step and most likely differ between steps."""
     return tuple(FIRST_PORT + zlib.crc32(f"{step}/{k}".encode()) % PORTS for k in range(TRIES))
 
 
 def local_rank(environment: Mapping[str, str]) -> int:
-    """Among the processes of this host."""
+    """Return the rank of this process among those of its host."""
     return int(environment.get("LOCAL_RANK") or environment.get("SLURM_LOCALID") or 0)
 
 
-def neighbours(environment: Mapping[str, str]) -> int:
-    """How many share this host's cores, this one among them; srun gives each task cores of its own."""
+def local_world_size(environment: Mapping[str, str]) -> int:
+    """Return how many processes share this host's cores: one under srun, which gives each task its own."""
     return int(environment.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def hosts(nodelist: str) -> list[str]:
-    """The hosts of a list as SLURM writes it: `a[1-3,07],b2` is a1, a2, a3, a07, b2."""
+    """Return the hosts of a list as SLURM writes it: `a[1-3,07],b2` is a1, a2, a3, a07, b2."""
     return [host for pattern in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodelist) for host in _expanded(pattern)]
 
 

@@ -1,9 +1,9 @@
-"""Where the tasks of an srun step meet: the first one opens a store at a free port and tells the others which.
+"""Rendezvous of the tasks of an srun step: task 0 opens a store at a free port and announces which port that is.
 
-SLURM does not tell the tasks a port that is free on the first one's host, so the step's name gives a few, in order. At
-the first of them that no other program has, the first task tells whoever connects the step's name and where its store
-is. The others ask at each port until they hear their step's name, and pass by what else answers: a database, another
-step's first task, or a program that says nothing. The store is given out when all have come.
+SLURM gives the tasks no port that is free on task 0's host, so a few candidates are derived from the step's name. At
+the first free one, task 0 sends a greeting to whoever connects: the step's name and the port of its store. The other
+tasks read the greeting at each port until one has their step's name, and ignore any other program: a database, task 0
+of another step, or a program that sends nothing. The store is returned when all tasks have connected.
 """
 
 import os
@@ -23,15 +23,15 @@ from diffussm.errors import UserError
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
-ANSWER = 5.0  # seconds for what is at a port to say what it is
-ARRIVAL = 1800.0  # seconds between the first of the tasks to come and the last one
-REMARK = 60.0  # seconds after which a task says that it waits
-REACH = 60.0  # seconds to connect to a store that is known to be there
-PAUSES = (0.1, 2.0)  # seconds between rounds of questions, at first and in the end
+ANSWER = 5.0  # seconds in which a greeting must arrive
+ARRIVAL = 1800.0  # seconds that the tasks wait for the last one of them
+REMARK = 60.0  # seconds after which a task reports that it waits
+REACH = 60.0  # seconds to connect to a store that was announced
+PAUSES = (0.1, 2.0)  # seconds between rounds over the ports, at first and at most
 
 
-def store_of(place: Placement, patience: timedelta) -> "Store":
-    """The store of all tasks of the step, when all are there; with `patience` for what is asked of it later.
+def open_store(place: Placement, timeout: timedelta) -> "Store":
+    """Return the store of the step once all of its tasks have connected; later operations on it have `timeout`.
 
     Raises:
         UserError: All of the ports are taken on the first task's host; or the first one was not found there, or another
@@ -41,17 +41,17 @@ def store_of(place: Placement, patience: timedelta) -> "Store":
 
     reach = timedelta(seconds=REACH)
     if place.rank == 0:
-        store = TCPStore("localhost", 0, place.count, True, reach, wait_for_workers=False)
+        store = TCPStore("localhost", 0, place.world_size, True, reach, wait_for_workers=False)
         with _announced(place, store.port):
             _wait_for_all(place, store)
     else:
-        port = _heard(place)
+        port = find_store_port(place)
         try:
-            store = TCPStore(place.address, port, place.count, False, reach, wait_for_workers=False)
+            store = TCPStore(place.address, port, place.world_size, False, reach, wait_for_workers=False)
         except RuntimeError as error:
             raise UserError(f"task 0's store at {place.address}, port {port}, cannot be reached: {error}") from None
         _wait_for_all(place, store)
-    store.set_timeout(patience)
+    store.set_timeout(timeout)
     return store
 
 
@@ -59,7 +59,7 @@ def _wait_for_all(place: Placement, store: "Store") -> None:
     from torch.distributed import DistStoreError
 
     store.set(f"task {place.rank}", "")
-    others = [f"task {rank}" for rank in range(place.count)]
+    others = [f"task {rank}" for rank in range(place.world_size)]
     for seconds in (min(REMARK, ARRIVAL), max(ARRIVAL - REMARK, 0)):
         try:
             return store.wait(others, timedelta(seconds=seconds))
@@ -74,7 +74,7 @@ class _Announcement(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
     def handle_error(self, *_: Any) -> None:
-        """Who asked is gone; what was to be said is not missed."""
+        """Ignore a client that closed the connection before it had read the greeting."""
 
 
 @contextmanager
@@ -98,32 +98,35 @@ def _listening(place: Placement) -> socket.socket:
     for port in place.ports:
         try:
             return socket.create_server(
-                ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both, backlog=place.count
+                ("", port),
+                family=socket.AF_INET6 if both else socket.AF_INET,
+                dualstack_ipv6=both,
+                backlog=place.world_size,
             )
         except OSError as error:
             obstacle = os.strerror(error.errno or 0)
     raise UserError(f"{place.address}, ports {_list(place)}: {obstacle}; MASTER_PORT may name another")
 
 
-def _heard(place: Placement) -> int:
-    """The port of the store."""
-    began, said = time.monotonic(), False
+def find_store_port(place: Placement) -> int:
+    """Return the port of the store, as task 0 of the same step announces it."""
+    began, reported = time.monotonic(), False
     pause, longest = PAUSES
     while (waited := time.monotonic() - began) < ARRIVAL:
         for port in place.ports:
-            step, _, store = _said(place.address, port).rpartition(" ")
+            step, _, store = read_greeting(place.address, port).rpartition(" ")
             if step == place.step and store.endswith("\n") and store.strip().isdecimal():
                 return int(store)
-        if waited > REMARK and not said:
+        if waited > REMARK and not reported:
             print(f"task {place.rank}: waits for task 0 at {place.address}, ports {_list(place)}", file=sys.stderr)
-            said = True
+            reported = True
         time.sleep(pause)
         pause = min(1.5 * pause, longest)
     raise UserError(f"task 0 was not at {place.address}, ports {_list(place)}, within {ARRIVAL / 60:g} minutes")
 
 
-def _said(address: str, port: int) -> str:
-    """The line with which a program greets, or what of it comes in time."""
+def read_greeting(address: str, port: int) -> str:
+    """Return the line that a program sends on connection, or as much of it as arrives in time."""
     greeting, deadline = b"", time.monotonic() + ANSWER
     try:
         with socket.create_connection((address, port), ANSWER) as connection:

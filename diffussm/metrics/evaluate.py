@@ -8,7 +8,7 @@ import torch
 
 from diffussm.config import Config
 from diffussm.diffusion.sampling import Network
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.metrics.features.registry import evaluation_key
 from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Arrays, Shards, ignore, never
@@ -35,7 +35,7 @@ class Evaluator:
         self,
         network: Network,
         folder: Path,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
         progress: Callable[[int], object] = ignore,
         is_done: Callable[[], bool] = never,
     ) -> Evaluation | None:
@@ -45,7 +45,7 @@ class Evaluator:
         Samples are made and looked at batch by batch, as shards in `folder`: those that are there already are not made
         again. `progress` is told how many there are.
         """
-        if processes.is_first:
+        if processes.is_rank_zero:
             self.yardstick.load_reference()
         make_samples = SampleMaker(self.config, network, self.device)
 

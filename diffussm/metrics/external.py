@@ -13,7 +13,7 @@ import torch
 
 from diffussm.config import digest
 from diffussm.data.pixels import Pixels
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
 from diffussm.metrics.features.registry import (
     EXTRACTORS,
@@ -63,7 +63,7 @@ def evaluate_outside(
     metrics: tuple[str, ...] = (),
     weights: str = "",
     device: torch.device | str = "cpu",
-    processes: Processes = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
     progress: Callable[[int], object] = ignore,
 ) -> records.Record | None:
     """The record of `pixels` against `reference`, in the first of the processes; None in the others.
@@ -75,8 +75,8 @@ def evaluate_outside(
     if lacks := instrument_lacks(key.extractor, reference, key.metrics, weights):
         raise UserError(lacks)
     by = yardstick(key, reference, weights, str(device))
-    content = processes.from_first(pixels.sha256 if processes.is_first else None)
-    if processes.is_first:
+    content = processes.broadcast(pixels.sha256 if processes.is_rank_zero else None)
+    if processes.is_rank_zero:
         by.load_reference()
 
     def make(start: int, count: int) -> Arrays:
@@ -100,10 +100,10 @@ def evaluate_outside(
 
 
 @contextmanager
-def _folder(name: str, processes: Processes) -> Iterator[Path]:
+def _folder(name: str, processes: ProcessGroup) -> Iterator[Path]:
     """For shards: in the cache, or, where that cannot be written to, one that is gone afterwards."""
     folder, lasts = cache.folder() / "shards" / name, True
-    if processes.is_first:
+    if processes.is_rank_zero:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lasts = os.access(folder, os.W_OK)
@@ -111,7 +111,7 @@ def _folder(name: str, processes: Processes) -> Iterator[Path]:
             lasts = False
         folder = folder if lasts else Path(tempfile.mkdtemp(prefix="diffussm-"))
     try:
-        yield Path(processes.from_first(str(folder)))
+        yield Path(processes.broadcast(str(folder)))
     finally:
         if not lasts:
             shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load
 
 from diffussm.config import Config, validate
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.sampling import Samples
@@ -40,7 +40,7 @@ def evaluate_milestone(
     provenance: Mapping[str, Any],
     progress: Callable[[int], None],
     before_call: Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None] | None = None,
-    processes: Processes = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record.
 
@@ -55,7 +55,7 @@ def evaluate_milestone(
     began = time.monotonic()
     found = evaluator(network, path.parent / SHARDS, processes, progress, lambda: records.read(path) is not None)
     if found is None:
-        if processes.is_first:
+        if processes.is_rank_zero:
             tidy(path.parent)
         return
     seconds = time.monotonic() - began

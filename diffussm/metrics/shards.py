@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import Stopped
 from diffussm.store.workdir import write_whole
 
@@ -62,7 +62,7 @@ class Shards:
         self,
         make: Callable[[int, int], Arrays],
         merge: Callable[[], Merged],
-        processes: Processes = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
         progress: Callable[[int], object] = ignore,
         is_done: Callable[[], bool] = never,
     ) -> Merged | None:
@@ -74,21 +74,21 @@ class Shards:
         for last in (*[False] * (ROUNDS - 1), True):
             self.make(make, processes, progress, is_done)
             found, finished = None, True
-            if processes.is_first and not is_done():
+            if processes.is_rank_zero and not is_done():
                 try:
                     found = merge()
                 except FileNotFoundError:
                     finished = is_done()
                     if last and not finished:
                         raise
-            if processes.from_first(finished):
+            if processes.broadcast(finished):
                 return found
         raise AssertionError
 
     def make(
         self,
         make: Callable[[int, int], Arrays],
-        processes: Processes = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
         progress: Callable[[int], object] = ignore,
         is_done: Callable[[], bool] = never,
     ) -> None:
@@ -98,22 +98,22 @@ class Shards:
         when they are not needed any more. Where `make` or `progress` raises Stopped in one of the processes, all do, as
         soon as each has made its part or has heard of a reason to stop itself.
         """
-        missing = processes.of_first(self.missing)
+        missing = processes.on_rank_zero(self.missing)
         done = self.count - sum(stop - start for start, stop in missing)
         leaving: Stopped | None = None
         try:
             progress(done)
-            for start, stop in processes.share(missing):
+            for start, stop in processes.strided_shard(missing):
                 if is_done():
                     break
                 content = io.BytesIO()
                 np.savez(content, **make(start, stop - start))  # type: ignore[arg-type]
                 self._write(self.path(start, stop), content.getbuffer())
-                done += stop - start if processes.count == 1 else (stop - start) * processes.count
+                done += stop - start if processes.world_size == 1 else (stop - start) * processes.world_size
                 progress(min(done, self.count))
         except Stopped as stopped:
             leaving = stopped
-        if leaving := processes.agreed(leaving):
+        if leaving := processes.first_nonempty(leaving):
             raise leaving
 
     def parts(self, name: str) -> Iterator[NDArray[Any]]:

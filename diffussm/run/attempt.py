@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
 from diffussm.host.source import origin
 from diffussm.store.workdir import ACTIVE, FAILED, WorkDir
@@ -32,7 +32,9 @@ class Attempt:
     what any of them fails with is the state that it ends with.
     """
 
-    def __init__(self, work: WorkDir, number: int, reason_to_stop: Callable[[], str], processes: Processes = ALONE):
+    def __init__(
+        self, work: WorkDir, number: int, reason_to_stop: Callable[[], str], processes: ProcessGroup = SINGLE_PROCESS
+    ):
         self.folder, self.number, self.processes = work, number, processes
         self.stopping: Preempted | None = None
         self._reason_to_stop = reason_to_stop
@@ -65,7 +67,7 @@ class Attempt:
             self._write()
 
     def __enter__(self) -> "Attempt":
-        self.processes.of_first(lambda: self.say(phase="start"))
+        self.processes.on_rank_zero(lambda: self.say(phase="start"))
         self._listener.start()
         return self
 
@@ -75,10 +77,10 @@ class Attempt:
         if isinstance(error, Superseded):
             return  # the state belongs to another attempt now
         self._state = self._how_it_ended(error)
-        if self.processes.count > 1 and self._state["phase"] in FAILED:
+        if self.processes.world_size > 1 and self._state["phase"] in FAILED:
             with contextlib.suppress(OSError):
                 self._state = self.folder.fail(self.number, {**self._state, "attempt": self.number})
-        if self.processes.is_first and self.folder.owner() == self.number:
+        if self.processes.is_rank_zero and self.folder.owner() == self.number:
             self._write()
 
     def _how_it_ended(self, error: BaseException | None) -> dict[str, Any]:
@@ -102,7 +104,7 @@ class Attempt:
     def _told(self, error: BaseException) -> str:
         if isinstance(error, UserError | Diverged):
             return str(error)
-        where = f"rank {self.processes.rank}: " if self.processes.count > 1 else ""
+        where = f"rank {self.processes.rank}: " if self.processes.world_size > 1 else ""
         return f"{where}{type(error).__name__}: {error}"
 
     def _listen(self) -> None:
@@ -111,7 +113,7 @@ class Attempt:
             with contextlib.suppress(OSError):  # a disk may be full or away for a while
                 if reason := self._reason_to_stop():
                     self.stop(reason)
-                if not self.processes.is_first:
+                if not self.processes.is_rank_zero:
                     continue
                 if self.folder.owner() != self.number:
                     self.stop("superseded")
@@ -121,14 +123,14 @@ class Attempt:
                         self._write()
 
     def _still_owner(self) -> None:
-        if self.processes.is_first and (owner := self.folder.owner()) != self.number:
+        if self.processes.is_rank_zero and (owner := self.folder.owner()) != self.number:
             raise Superseded(f"attempt {owner} owns the folder")
 
     def _write(self) -> None:
         with self._writing:
             self._beat += 1
             self._said = time.monotonic()
-            if self.processes.is_first:
+            if self.processes.is_rank_zero:
                 self.folder.write_state({**self._state, "attempt": self.number, "heartbeat": self._beat})
 
 

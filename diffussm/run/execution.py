@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from diffussm.config import Config
-from diffussm.distributed.launch_environment import neighbours
+from diffussm.distributed.launch_environment import local_world_size
 from diffussm.host.machine import keep_freed_memory, usable_cores
 from diffussm.ssm.choice import PORTABLE
 from diffussm.ssm.selection import obstacle, select
@@ -25,7 +25,7 @@ def settle(run: RunDir, config: Config, threads: int = 0, processes: int = 1, de
     machine = {"shares": 1} | run.machine(
         {
             "backend": select(training.backend, here, model.width, model.length),
-            "threads": training.threads or threads or max(1, usable_cores() // neighbours(os.environ)),
+            "threads": training.threads or threads or max(1, usable_cores() // local_world_size(os.environ)),
             "device": here,
             "shares": processes,
         }

@@ -21,7 +21,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from diffussm.config import Config, Request
-from diffussm.distributed.group import ALONE, Processes, device_of, of_environment
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, device_of, of_environment
 from diffussm.errors import UserError
 from diffussm.host import provenance
 from diffussm.metrics.evaluate import Evaluator
@@ -56,7 +56,7 @@ class Cell:
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         reason_to_stop: Callable[[], str] = nothing,
         threads: int = 0,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
         to_logs: bool = False,
     ):
         self.run = RunDir(path)
@@ -69,7 +69,7 @@ class Cell:
 
     def work(self, tasks: Collection[Task] = ("train", "evaluate")) -> None:
         """Everything of those tasks that is left, one thing after the other. Raises what went wrong."""
-        while claimed := self.processes.of_first(lambda: self._claimed(tasks)):
+        while claimed := self.processes.on_rank_zero(lambda: self._claimed(tasks)):
             self.do(*claimed)
 
     def do(self, work: Work, number: int) -> None:
@@ -112,16 +112,16 @@ class Cell:
         return None
 
     def _train(self, attempt: Attempt) -> None:
-        self.processes.of_first(self._prepare)
+        self.processes.on_rank_zero(self._prepare)
         machine = self._settle()
 
         def begin() -> dict[int, set[str]]:
             self.run.write_provenance(attempt.number, self._provenance(attempt, machine))
             return replays(self.run, self.run.requests())
 
-        if lost := self.processes.of_first(begin):
+        if lost := self.processes.on_rank_zero(begin):
             self._replay(lost, attempt, machine)
-        while targets := self.processes.of_first(self._milestones_ahead):  # more may be asked meanwhile
+        while targets := self.processes.on_rank_zero(self._milestones_ahead):  # more may be asked meanwhile
             self._train_to(self.run, targets, attempt, machine)
 
     def _prepare(self) -> None:
@@ -130,10 +130,10 @@ class Cell:
         self.run.remove_temporaries()
 
     def _settle(self) -> dict[str, Any]:
-        return settle(self.run, self.config, self.threads, self.processes.count)
+        return settle(self.run, self.config, self.threads, self.processes.world_size)
 
     def _provenance(self, attempt: Attempt, machine: dict[str, Any]) -> dict[str, Any]:
-        by = {"attempt": attempt.number, "processes": self.processes.count}
+        by = {"attempt": attempt.number, "processes": self.processes.world_size}
         return {**provenance.describe(), **by, **machine}
 
     def _replay(self, lost: dict[int, set[str]], attempt: Attempt, machine: dict[str, Any]) -> None:
@@ -151,8 +151,8 @@ class Cell:
             }
             return {step: lost.get(step, set()) | passed.get(step, set()) for step in sorted({*lost, *passed})}
 
-        self._train_to(replay, self.processes.of_first(begin), attempt, machine)
-        if self.processes.is_first:
+        self._train_to(replay, self.processes.on_rank_zero(begin), attempt, machine)
+        if self.processes.is_rank_zero:
             for checkpoint in replay.checkpoints():
                 checkpoint.unlink()
 
@@ -175,7 +175,7 @@ class Cell:
         train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, on_step, lambda: attempt.stopping)
 
     def _evaluate(self, attempt: Attempt, work: Work) -> None:
-        asked = self.processes.of_first(lambda: self._asked(work))
+        asked = self.processes.on_rank_zero(lambda: self._asked(work))
         if asked is None:
             return  # another was faster
         config = self.config.model_copy(update={"evaluation": asked.evaluation})

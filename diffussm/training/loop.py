@@ -13,7 +13,7 @@ from diffussm.config import Config
 from diffussm.data.load import training_data
 from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
 from diffussm.diffusion.sampling import training_schedule
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import Stopped
 from diffussm.models.build import build_model
 from diffussm.rng import Stream, integers, normal, uniform
@@ -54,7 +54,12 @@ class Trainer:
     and all come to the same state."""
 
     def __init__(
-        self, config: Config, backend: str, device: str = "cpu", processes: Processes = ALONE, shares: int = 1
+        self,
+        config: Config,
+        backend: str,
+        device: str = "cpu",
+        processes: ProcessGroup = SINGLE_PROCESS,
+        shares: int = 1,
     ):
         self.config, self.device, self.processes = config, device, processes
         self.shares = shares_of(config.training.batch, processes, shares)
@@ -62,7 +67,7 @@ class Trainer:
         self.diffusion = GaussianDiffusion(training_schedule(config.diffusion), config.diffusion, device)
         self.state = TrainingState(build_model(config, backend).to(device), config.training)
         self.network = averaged(self.state.model, processes)
-        if processes.count > 1:
+        if processes.world_size > 1:
             self._settle_order_of_sums()
 
     def step(self) -> Losses:
@@ -106,7 +111,7 @@ class Trainer:
         losses = self.diffusion.losses(output.float(), x0, xt, index, noise)
         weight = len(x0) / self.config.training.batch
         losses = Losses(*(part.mean() * weight for part in losses))
-        (losses.total * self.processes.count).backward()
+        (losses.total * self.processes.world_size).backward()
         return Losses(*(part.detach() for part in losses))
 
     def _settle_order_of_sums(self) -> None:
@@ -138,7 +143,7 @@ def train(
     last = max(milestones)
     saved = started = time.monotonic()
     since = 0
-    with run.log(attempt).open("a") if processes.is_first else nullcontext() as log:
+    with run.log(attempt).open("a") if processes.is_rank_zero else nullcontext() as log:
         while state.step < last:
             losses = trainer.step()
             since += 1
@@ -160,8 +165,8 @@ def train(
             is_due = bool(kinds) or time.monotonic() - saved > checkpoint_seconds
             if log and is_due:
                 leaving = _superseded(run, attempt) or leaving
-            if leaving := processes.agreed(leaving):
-                leaving = processes.from_first(_superseded(run, attempt) or leaving)
+            if leaving := processes.first_nonempty(leaving):
+                leaving = processes.broadcast(_superseded(run, attempt) or leaving)
             if isinstance(leaving, Superseded):
                 raise leaving
             if log and (is_due or leaving):
@@ -172,7 +177,7 @@ def train(
                 saved = started = time.monotonic()
                 since = 0
             if leaving and state.step < last:
-                processes.wait()  # who ends first may be the end of all
+                processes.barrier()  # who ends first may be the end of all
                 raise leaving.at(state.step)
 
 
@@ -181,6 +186,6 @@ def _superseded(run: RunDir, attempt: int) -> Superseded | None:
     return None if owner == attempt else Superseded(f"attempt {owner} owns the run")
 
 
-def _means(losses: Losses, processes: Processes) -> dict[str, float]:
+def _means(losses: Losses, processes: ProcessGroup) -> dict[str, float]:
     """Over the batch, by name."""
-    return dict(zip(Losses._fields, processes.sums([value.item() for value in losses]), strict=True))
+    return dict(zip(Losses._fields, processes.all_reduce_sum([value.item() for value in losses]), strict=True))

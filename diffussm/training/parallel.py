@@ -11,25 +11,25 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from diffussm.distributed.group import Processes
+from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
 
 _OF_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # whether all get those of the first: new name, old name
 Share = tuple[int, int]  # first sample of the batch, and how many
 
 
-def shares_of(batch: int, processes: Processes, shares: int) -> list[Share]:
+def shares_of(batch: int, processes: ProcessGroup, shares: int) -> list[Share]:
     """This process' shares of a batch in `shares`, or in one for each process if those are more."""
-    if batch < processes.count:
-        raise UserError(f"training.batch = {batch}: has no sample for each of the {processes.count} processes")
-    shares = min(max(shares, processes.count), batch)
-    first, count = processes.part(shares)
-    return [Processes(number, shares).part(batch) for number in range(first, first + count)]
+    if batch < processes.world_size:
+        raise UserError(f"training.batch = {batch}: has no sample for each of the {processes.world_size} processes")
+    shares = min(max(shares, processes.world_size), batch)
+    first, count = processes.local_range(shares)
+    return [ProcessGroup(number, shares).local_range(batch) for number in range(first, first + count)]
 
 
-def averaged(model: nn.Module, processes: Processes) -> nn.Module:
+def averaged(model: nn.Module, processes: ProcessGroup) -> nn.Module:
     """The model, such that gradients of a backward pass are means over the processes."""
-    if processes.count == 1:
+    if processes.world_size == 1:
         return model
     known = signature(DistributedDataParallel).parameters
     keep_buffers: Any = {next(name for name in _OF_BUFFERS if name in known): False}

@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from diffussm.config import TrainingConfig
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.models.build import parameter_groups
 from diffussm.models.weights import load_weights, same_weights
 from diffussm.store.rundir import RunDir
@@ -49,9 +49,9 @@ class TrainingState:
         for old in run.checkpoints()[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
 
-    def load_newest(self, run: RunDir, processes: Processes = ALONE) -> None:
+    def load_newest(self, run: RunDir, processes: ProcessGroup = SINGLE_PROCESS) -> None:
         """Go on from the run's newest checkpoint, as the first process sees it; without one, stay at step 0."""
-        for path in processes.of_first(lambda: run.checkpoints()[:1]):
+        for path in processes.on_rank_zero(lambda: run.checkpoints()[:1]):
             content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
             self.step = content["step"]
             load_weights(self.model, content["model"], str(path))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from diffussm.commands.evaluate import evaluate_files, evaluate_run
 from diffussm.data.load import reference_images
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.metrics import milestones
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.reference import cache
@@ -146,9 +146,9 @@ def test_shared_among_threads(
     count: int, run: RunDir, evaluated: RunDir, npz: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As among the processes of torchrun, which is slow to start."""
-    alone = evaluate_files(npz, "digits", "", ("fid",), "", ALONE)
+    alone = evaluate_files(npz, "digits", "", ("fid",), "", SINGLE_PROCESS)
 
-    def both(processes: Processes) -> list[records.Record | None]:
+    def both(processes: ProcessGroup) -> list[records.Record | None]:
         return [
             evaluate_run(run, None, {}, processes),
             evaluate_files(npz, "digits", "", ("fid",), "", processes),

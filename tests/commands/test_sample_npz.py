@@ -9,7 +9,7 @@ import pytest
 
 import tests.support.tiny as tiny
 from diffussm.commands import sample
-from diffussm.distributed.group import Processes
+from diffussm.distributed.group import ProcessGroup
 from diffussm.metrics.milestones import asked_of, load_network
 from diffussm.metrics.sampling import SampleMaker, generate
 from diffussm.run.runner import Cell
@@ -26,8 +26,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return run
 
 
-def write(run: RunDir, out: Path, processes: Processes | None = None, label: int | None = None) -> None:
-    sample.write_samples(run, COUNT, out, label, {}, None, processes or Processes())
+def write(run: RunDir, out: Path, processes: ProcessGroup | None = None, label: int | None = None) -> None:
+    sample.write_samples(run, COUNT, out, label, {}, None, processes or ProcessGroup())
 
 
 def test_samples_are_those_of_the_evaluation(trained: RunDir, tmp_path: Path) -> None:
@@ -65,27 +65,27 @@ def test_a_kill_costs_a_batch_and_changes_nothing(
     assert sorted(os.listdir(tmp_path)) == ["killed.npz", "whole.npz"]
 
 
-class Together(Processes):
+class Together(ProcessGroup):
     """Processes that are threads of this one."""
 
-    barrier = threading.Barrier(3)
-    said: object = None
+    threads = threading.Barrier(3)
+    shared: object = None
 
-    def from_first(self, value: object) -> object:
-        if self.is_first:
-            Together.said = value
-        self.wait()
-        value = Together.said
-        self.wait()
+    def broadcast(self, value: object) -> object:
+        if self.is_rank_zero:
+            Together.shared = value
+        self.barrier()
+        value = Together.shared
+        self.barrier()
         return value
 
-    def agreed(self, said: object) -> object:
-        assert not said
-        self.wait()
-        return said
+    def first_nonempty(self, value: object) -> object:
+        assert not value
+        self.barrier()
+        return value
 
-    def wait(self) -> None:
-        self.barrier.wait(60)
+    def barrier(self) -> None:
+        self.threads.wait(60)
 
 
 def test_the_number_of_processes_changes_nothing(trained: RunDir, tmp_path: Path) -> None:

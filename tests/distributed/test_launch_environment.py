@@ -28,7 +28,7 @@ def test_alone(environment: dict[str, str]) -> None:
 def test_a_task_of_a_step() -> None:
     place = placement(STEP)
     assert place is not None
-    assert (place.rank, place.count, place.address) == (5, 8, "a100-03")
+    assert (place.rank, place.world_size, place.address) == (5, 8, "a100-03")
     assert len(set(place.ports)) == TRIES
     assert all(FIRST_PORT <= port < FIRST_PORT + PORTS for port in place.ports)
     assert local_rank(STEP) == 1

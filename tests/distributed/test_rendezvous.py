@@ -11,17 +11,17 @@ from datetime import timedelta
 
 import pytest
 
-import diffussm.distributed.rendezvous as meeting
+from diffussm.distributed import rendezvous
 from diffussm.distributed.launch_environment import Placement
 from diffussm.errors import UserError
 from tests.support.processes import free_port
 
-PATIENCE = timedelta(seconds=30)
+TIMEOUT = timedelta(seconds=30)
 
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Placement:
-    monkeypatch.setattr(meeting, "ANSWER", 0.5)
+    monkeypatch.setattr(rendezvous, "ANSWER", 0.5)
     return Placement(0, 3, "127.0.0.1", tuple(free_port() for _ in range(3)), "local/1/0")
 
 
@@ -36,16 +36,16 @@ def tell_each_other(place: Placement) -> list[bytes]:
     """The last task begins to look before there is anything; each says its rank to all."""
 
     def one(rank: int) -> bytes:
-        store = meeting.store_of(replace(place, rank=rank), PATIENCE)
+        store = rendezvous.open_store(replace(place, rank=rank), TIMEOUT)
         store.set(f"rank {rank}", str(rank))
-        said = b"".join(store.get(f"rank {other}") for other in range(place.count))
-        if store.add("done", 1) == place.count:
+        received = b"".join(store.get(f"rank {other}") for other in range(place.world_size))
+        if store.add("done", 1) == place.world_size:
             store.set("all done", "")
         store.wait(["all done"])
-        return said
+        return received
 
-    with ThreadPoolExecutor(place.count) as tasks:
-        return list(tasks.map(one, reversed(range(place.count))))
+    with ThreadPoolExecutor(place.world_size) as tasks:
+        return list(tasks.map(one, reversed(range(place.world_size))))
 
 
 def test_at_the_first_port(place: Placement) -> None:
@@ -54,7 +54,7 @@ def test_at_the_first_port(place: Placement) -> None:
 
 def test_past_another_program_and_another_step(place: Placement) -> None:
     other = replace(place, step="local/2/0", ports=place.ports[1:])
-    with silent(place.ports[0]), meeting._announced(other, 7):
+    with silent(place.ports[0]), rendezvous._announced(other, 7):
         assert tell_each_other(place) == [b"012"] * 3
 
 
@@ -63,38 +63,38 @@ def test_no_port_is_free(place: Placement) -> None:
         for port in place.ports:
             stack.enter_context(silent(port))
         with pytest.raises(UserError, match=r"ports \d+, \d+, \d+: Address already in use; MASTER_PORT may"):
-            meeting.store_of(place, PATIENCE)
+            rendezvous.open_store(place, TIMEOUT)
 
 
 @pytest.mark.parametrize(
-    ("rank", "told"),
+    ("rank", "message"),
     [
         (2, r"task 0 was not at 127\.0\.0\.1, ports .*, within 0\.01 minutes"),
         (0, r"task 1, task 2 did not come to 127\.0\.0\.1 within 0\.01 minutes"),
     ],
 )
 def test_who_does_not_come(
-    rank: int, told: str, place: Placement, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rank: int, message: str, place: Placement, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(meeting, "ARRIVAL", 0.6)
-    monkeypatch.setattr(meeting, "REMARK", 0.1)
-    with pytest.raises(UserError, match=told):
-        meeting.store_of(replace(place, rank=rank), PATIENCE)
+    monkeypatch.setattr(rendezvous, "ARRIVAL", 0.6)
+    monkeypatch.setattr(rendezvous, "REMARK", 0.1)
+    with pytest.raises(UserError, match=message):
+        rendezvous.open_store(replace(place, rank=rank), TIMEOUT)
     assert f"task {rank}: waits for task {1 if rank == 0 else 0}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", ["local/1/0 12", "local/1/0 twelve\n", "local/1/0 \n", "\n", "local/2/0 12\n"])
 def test_what_is_no_announcement(line: str, place: Placement, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "ARRIVAL", 0.1)
-    monkeypatch.setattr(meeting, "_said", lambda *_: line)
+    monkeypatch.setattr(rendezvous, "ARRIVAL", 0.1)
+    monkeypatch.setattr(rendezvous, "read_greeting", lambda *_: line)
     with pytest.raises(UserError, match="task 0 was not at"):
-        meeting.store_of(replace(place, rank=1), PATIENCE)
+        rendezvous.open_store(replace(place, rank=1), TIMEOUT)
 
 
 def test_a_store_out_of_reach(place: Placement, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "REACH", 0.5)
-    with meeting._announced(place, free_port()), pytest.raises(UserError, match="cannot be reached"):
-        meeting.store_of(replace(place, rank=1), PATIENCE)
+    monkeypatch.setattr(rendezvous, "REACH", 0.5)
+    with rendezvous._announced(place, free_port()), pytest.raises(UserError, match="cannot be reached"):
+        rendezvous.open_store(replace(place, rank=1), TIMEOUT)
 
 
 def test_a_program_that_never_ends_its_line(place: Placement) -> None:
@@ -108,5 +108,5 @@ def test_a_program_that_never_ends_its_line(place: Placement) -> None:
     with socket.create_server(("127.0.0.1", place.ports[0])) as server:
         threading.Thread(target=drip, args=(server,), daemon=True).start()
         began = time.monotonic()
-        assert set(meeting._said("127.0.0.1", place.ports[0])) == {"."}
+        assert set(rendezvous.read_greeting("127.0.0.1", place.ports[0])) == {"."}
         assert time.monotonic() - began < 2

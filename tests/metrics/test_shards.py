@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.metrics import shards as shards_module
 from diffussm.metrics.shards import Arrays, Shards
 
@@ -30,34 +30,34 @@ def never_called(start: int, count: int) -> Arrays:
 
 
 @dataclass(frozen=True)
-class InThread(Processes):
-    """Of `count` threads; what the first says lies on the board."""
+class InThread(ProcessGroup):
+    """One of `world_size` threads; rank zero writes what it broadcasts to the board."""
 
-    barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(1))
+    rendezvous: threading.Barrier = field(default_factory=lambda: threading.Barrier(1))
     board: list[Any] = field(default_factory=list)
 
-    def from_first(self, value: Any) -> Any:
-        if self.is_first:
+    def broadcast(self, value: Any) -> Any:
+        if self.is_rank_zero:
             self.board[:] = [value]
-        self.barrier.wait(20)
+        self.rendezvous.wait(20)
         found = self.board[0]
-        self.barrier.wait(20)
+        self.rendezvous.wait(20)
         return found
 
-    def agreed(self, said: Any) -> Any:
-        assert not said
-        self.wait()
-        return said
+    def first_nonempty(self, value: Any) -> Any:
+        assert not value
+        self.barrier()
+        return value
 
-    def wait(self) -> None:
-        self.barrier.wait(20)
+    def barrier(self) -> None:
+        self.rendezvous.wait(20)
 
 
-def in_threads(count: int, work: Callable[[Processes], Any]) -> list[Any]:
-    barrier, board, found = threading.Barrier(count), [], [None] * count  # type: ignore[var-annotated]
+def in_threads(count: int, work: Callable[[ProcessGroup], Any]) -> list[Any]:
+    rendezvous, board, found = threading.Barrier(count), [], [None] * count  # type: ignore[var-annotated]
 
     def one(rank: int) -> None:
-        found[rank] = work(InThread(rank, count, barrier, board))
+        found[rank] = work(InThread(rank, count, rendezvous, board))
 
     threads = [threading.Thread(target=one, args=(rank,)) for rank in range(count)]
     for thread in threads:
@@ -98,7 +98,7 @@ def test_any_number_of_processes(count: int, shards: Shards) -> None:
 def test_what_others_left_is_made_by_whoever_comes(ranks: tuple[int, ...], shards: Shards) -> None:
     """Some of three processes did their part before all were killed."""
     for rank in ranks:
-        for start, stop in Processes(rank, 3).share(shards.ranges):
+        for start, stop in ProcessGroup(rank, 3).strided_shard(shards.ranges):
             content = io.BytesIO()
             np.savez(content, **make(start, stop - start))  # type: ignore[arg-type]
             shards.folder.mkdir(exist_ok=True)
@@ -199,7 +199,7 @@ def test_a_folder_that_vanishes_while_a_shard_is_written(shards: Shards, monkeyp
         usual(path, content)
 
     monkeypatch.setattr(shards_module, "write_whole", at_first_not)
-    shards.make(make, ALONE)
+    shards.make(make, SINGLE_PROCESS)
     check(shards)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tests.support.tiny as tiny
-from diffussm.distributed.group import Processes
+from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
 from diffussm.run.attempt import Attempt
 from diffussm.run.runner import Cell
@@ -56,7 +56,9 @@ def is_superseded(cell: Cell) -> None:
     cell.run.claim()
 
 
-def work(processes: Processes, folder: Path, what: Happening, rank: int, step: int, call: int, seconds: float) -> None:
+def work(
+    processes: ProcessGroup, folder: Path, what: Happening, rank: int, step: int, call: int, seconds: float
+) -> None:
     cell = Cell(folder, seconds, processes=processes, to_logs=True)
     if processes.rank == rank:
         for owner, name, count in ((Trainer, "step", step), (Attempt, "check", call)):

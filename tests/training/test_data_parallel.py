@@ -10,7 +10,7 @@ import torch
 
 import tests.support.tiny as tiny
 from diffussm.data.load import training_data
-from diffussm.distributed.group import ALONE, Processes
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
 from diffussm.training.loop import Trainer
 from diffussm.training.parallel import shares_of
@@ -37,14 +37,14 @@ def variant(name: str) -> Any:
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
 def test_parts_are_neighbours_and_make_the_whole(count: int) -> None:
     for size in (count, count + 1, 17, 64):
-        parts = [Processes(rank, count).part(size) for rank in range(count)]
+        parts = [ProcessGroup(rank, count).local_range(size) for rank in range(count)]
         assert [i for start, number in parts for i in range(start, start + number)] == list(range(size))
         assert max(number for _, number in parts) - min(number for _, number in parts) <= 1
 
 
 @pytest.mark.parametrize(("count", "begun_by"), [(1, 1), (1, 4), (2, 4), (2, 3), (3, 3), (4, 2), (7, 1)])
 def test_shares_make_the_batch(count: int, begun_by: int) -> None:
-    shares = [shares_of(7, Processes(rank, count), begun_by) for rank in range(count)]
+    shares = [shares_of(7, ProcessGroup(rank, count), begun_by) for rank in range(count)]
     assert [i for own in shares for start, number in own for i in range(start, start + number)] == list(range(7))
     assert sum(map(len, shares)) == max(count, begun_by)
     assert all(shares)
@@ -52,7 +52,7 @@ def test_shares_make_the_batch(count: int, begun_by: int) -> None:
 
 def test_more_processes_than_samples() -> None:
     with pytest.raises(UserError, match=r"training\.batch = 7: has no sample for each of the 8 processes"):
-        shares_of(7, Processes(0, 8), 1)
+        shares_of(7, ProcessGroup(0, 8), 1)
 
 
 @pytest.mark.parametrize("name", ["digits", "digits16", "photos"])
@@ -62,7 +62,7 @@ def test_data_cut_into_parts_is_the_same(name: str, size: int) -> None:
     for step in (0, 3, 1797 // size):  # the last one ends an epoch of the digits
         whole = data.batch(1, step, size)
         for count in (2, 4, 8):
-            cut = [data.batch(1, step, size, *Processes(rank, count).part(size)) for rank in range(count)]
+            cut = [data.batch(1, step, size, *ProcessGroup(rank, count).local_range(size)) for rank in range(count)]
             for i in range(2):
                 np.testing.assert_array_equal(np.concatenate([part[i] for part in cut]), whole[i])
 
@@ -71,7 +71,7 @@ def test_data_cut_into_parts_is_the_same(name: str, size: int) -> None:
 def test_images_labels_timesteps_and_noise_are_those_of_one_process(count: int) -> None:
     trainer = Trainer(tiny.config(training__label_dropout=0.5), "auto")
     for step in (0, 11):
-        cut = [trainer.batch(step, *Processes(rank, count).part(7)) for rank in range(count)]
+        cut = [trainer.batch(step, *ProcessGroup(rank, count).local_range(7)) for rank in range(count)]
         for whole, *parts in zip(trainer.batch(step), *cut, strict=True):
             assert torch.equal(torch.cat(parts), whole)
 
@@ -79,23 +79,23 @@ def test_images_labels_timesteps_and_noise_are_those_of_one_process(count: int) 
 # Losses
 
 
-def losses(name: str, processes: Processes, shares: int = 1) -> list[list[float]]:
+def losses(name: str, processes: ProcessGroup, shares: int = 1) -> list[list[float]]:
     trainer = Trainer(variant(name), "auto", processes=processes, shares=shares)
-    return [list(processes.sums([value.item() for value in trainer.step()])) for _ in range(STEPS)]
+    return [list(processes.all_reduce_sum([value.item() for value in trainer.step()])) for _ in range(STEPS)]
 
 
-def each(processes: Processes, out: Path) -> None:
+def each(processes: ProcessGroup, out: Path) -> None:
     """What processes say to one another, and their losses."""
-    assert processes.from_first(f"from {processes.rank}") == "from 0"
-    assert processes.agreed("") == ""
-    assert processes.agreed("" if processes.rank == 0 else f"{processes.rank}") == "1"
-    assert processes.sums([1, processes.rank]) == [processes.count, sum(range(processes.count))]
+    assert processes.broadcast(f"from {processes.rank}") == "from 0"
+    assert processes.first_nonempty("") == ""
+    assert processes.first_nonempty("" if processes.rank == 0 else f"{processes.rank}") == "1"
+    assert processes.all_reduce_sum([1, processes.rank]) == [processes.world_size, sum(range(processes.world_size))]
     with pytest.raises(UserError, match="of the first"):
-        processes.of_first(lambda: mistaken("of the first"))
+        processes.on_rank_zero(lambda: mistaken("of the first"))
     found = {name: losses(name, processes) for name in VARIANTS}
-    if processes.count == 2:
+    if processes.world_size == 2:
         found["four shares"] = losses("uneven", processes, shares=4)
-    if processes.is_first:
+    if processes.is_rank_zero:
         out.write_text(json.dumps(found))
 
 
@@ -108,9 +108,9 @@ def test_losses_are_those_of_one_process(count: int, tmp_path: Path) -> None:
     assert ended(started(count, each, tmp_path / "losses.json")) == [0] * count
     found = json.loads((tmp_path / "losses.json").read_text())
     for name, of_many in found.items():
-        alone = losses("uneven" if name == "four shares" else name, ALONE)
+        alone = losses("uneven" if name == "four shares" else name, SINGLE_PROCESS)
         np.testing.assert_allclose(of_many, alone, rtol=1e-5, err_msg=name)
 
 
 def test_shares_taken_one_after_the_other() -> None:
-    np.testing.assert_allclose(losses("uneven", ALONE, shares=3), losses("uneven", ALONE), rtol=1e-5)
+    np.testing.assert_allclose(losses("uneven", SINGLE_PROCESS, shares=3), losses("uneven", SINGLE_PROCESS), rtol=1e-5)

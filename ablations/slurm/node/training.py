@@ -18,10 +18,10 @@ WATCH_SECONDS = 1.0  # between looks at a heartbeat
 def train(path: Path, interruption: Interruption) -> None:
     """As far as its requests ask, unless another does it. Ends by SystemExit where it fails or is cut off."""
     with of_environment() as processes:
-        interruption.learn(processes.from_first(interruption.seconds_left()))
+        interruption.learn(processes.broadcast(interruption.seconds_left()))
         run = RunDir(path)
         cell, how = cell_here(path, interruption, processes), How.DONE
-        while how is How.DONE and (claimed := processes.of_first(partial(_claimed, run))):
+        while how is How.DONE and (claimed := processes.on_rank_zero(partial(_claimed, run))):
             how = do(cell, *claimed, interruption, processes)
         if how is How.FAILED:
             raise SystemExit(1)  # at once: the others may wait for this one
