@@ -1,0 +1,156 @@
+"""The functions behind the public names of `diffussm`: load, save and build models, sample, measure images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffussm.config import Config, validate
+from diffussm.data.pixels import ArrayPixels
+from diffussm.errors import UserError, unknown
+from diffussm.metrics.external import evaluate_outside
+from diffussm.metrics.milestones import asked_of, kept_step, load_network
+from diffussm.metrics.sampling import SampleMaker
+from diffussm.models.build import build_model
+from diffussm.models.diffussm import DiffuSSM
+from diffussm.models.dit import DiT
+from diffussm.models.pretrained import from_pretrained, save_pretrained
+from diffussm.models.weights import load_weights, read_safetensors
+from diffussm.store.rundir import RunDir
+
+Model = DiT | DiffuSSM
+
+
+def build(config: Config) -> Model:
+    """Return the config's model with its initial values, on the CPU in float32."""
+    return build_model(config)
+
+
+def save(model: Model, folder: Path | str) -> None:
+    """Write the model's config and weights to `folder`, from which `load` reads them."""
+    save_pretrained(model, folder)
+
+
+def load(
+    path: Path | str, *, step: int | None = None, weights: str = "ema", backend: str = "auto", heads: int | None = None
+) -> Model:
+    """Return the model at `path` in eval mode, on the CPU; raise UserError for what is not one.
+
+    `path` is a run folder, a training checkpoint or a milestone's weights inside one, a folder written by `save`, a
+    Diffusers DiT's folder, or an official DiT's `.pt`. Of a run folder, `step` selects the milestone (default: the
+    last); of a run folder or training checkpoint, `weights` is ema or raw. `backend` computes S4D. `heads` is for a
+    `.pt` whose width is not a published one.
+    """
+    if weights not in ("ema", "raw"):
+        raise unknown("weights", weights, ["ema", "raw"])
+    path = Path(path).resolve()  # a run's folder must bear its id
+    if _is_run(path):
+        run = RunDir(path)
+        return load_network(run, run.config(), weights, kept_step(run, weights, step), backend)
+    if step is not None:
+        raise UserError(f"{path}: step = {step}: only a run folder has steps to select from")
+    run_folder = next((folder for folder in path.parents[:3] if _is_run(folder)), None)
+    if not path.is_file() or run_folder is None:
+        return from_pretrained(path, backend, heads)
+    state = read_safetensors(path) if path.suffix == ".safetensors" else _checkpoint_weights(path, weights)
+    model = build_model(RunDir(run_folder).config(), backend)
+    load_weights(model, state, str(path))
+    return model.eval()
+
+
+def sample(
+    model: Model,
+    config: Config | Path | str,
+    count: int,
+    *,
+    classes: int | Sequence[int] | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    seed: int | None = None,
+) -> NDArray[np.uint8]:
+    """Return `count` images, uint8 (N, C, H, W), sampled on the model's device; the model's mode is kept.
+
+    `config` is the model's config, or the run folder that holds it; its evaluation says how to sample where `steps`
+    and `guidance` do not. `classes` is one class for all images or one for each (default: drawn uniformly). Image i
+    depends on the seed and i alone, not on `count`. Raises UserError for what does not fit the model.
+    """
+    config = config if isinstance(config, Config) else asked_of(RunDir(Path(config).resolve()), {})
+    if (model.config, model.outputs) != (config.model, config.outputs):
+        raise UserError("config: describes another model than the one given")
+    if count < 1:
+        raise UserError(f"count = {count}: must be at least 1")
+    tree = config.model_dump(mode="json")
+    tree["seed"] = config.seed if seed is None else seed
+    tree["evaluation"]["sampler_steps"] = config.evaluation.sampler_steps if steps is None else steps
+    tree["evaluation"]["guidance"] = config.evaluation.guidance if guidance is None else guidance
+    config = validate(tree, "sample")
+    maker, batch = _Labelled(config, model, next(model.parameters()).device), config.evaluation.batch
+    maker.given = _labels(classes, count, config.model.classes)
+    training = model.training
+    model.eval()
+    try:
+        return np.concatenate([maker(i, min(batch, count - i)).pixels for i in range(0, count, batch)])
+    finally:
+        model.train(training)
+
+
+def evaluate(
+    images: NDArray[np.uint8],
+    reference: str,
+    *,
+    extractor: str = "",
+    metrics: Sequence[str] = (),
+    extractor_weights: Path | str = "",
+    device: torch.device | str = "cpu",
+) -> dict[str, float]:
+    """Return the metrics of `images`, uint8 (N, C, H, W), against a reference; raise UserError for what does not fit.
+
+    `reference` is a data set's name or an `.npz` in ADM's format. The extractor is by default the reference's own, the
+    metrics all that extractor and reference give of images alone; `diffussm weights` lists files that extractors need.
+    """
+    try:
+        pixels = ArrayPixels(images)
+    except ValueError as error:
+        raise UserError(f"images: {error}") from None
+    record = evaluate_outside(pixels, reference, extractor, tuple(metrics), str(extractor_weights), device)
+    assert record is not None  # this process is the only one
+    return record.metrics
+
+
+class _Labelled(SampleMaker):
+    """Samples of given labels, where there are any."""
+
+    given: NDArray[np.int64] | None = None
+
+    def labels(self, start: int, count: int) -> NDArray[np.int64]:
+        return super().labels(start, count) if self.given is None else self.given[start : start + count]
+
+
+def _labels(classes: int | Sequence[int] | None, count: int, known: int) -> NDArray[np.int64] | None:
+    """Return a label for each image, or None where they are to be drawn."""
+    if classes is None:
+        return None
+    labels = np.full(count, classes) if isinstance(classes, int) else np.asarray(classes)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise UserError(f"classes: give one class, or {count} of them, as whole numbers")
+    if wrong := [int(label) for label in labels if not 0 <= label < known]:
+        allowed = f"0 to {known - 1}" if known else "none, the model is unconditional"
+        raise UserError(f"classes: {wrong[0]}: allowed: {allowed}")
+    return labels.astype(np.int64)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "requests").is_dir() and (folder / "config.json").is_file()
+
+
+def _checkpoint_weights(path: Path, weights: str) -> dict[str, Tensor]:
+    """Return the weights (ema | raw) in a training checkpoint; raise UserError for any other file."""
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        return content["model"] | (content["ema"] if weights == "ema" else {})
+    except Exception as error:  # what an unpickler raises on damage is anything
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: not a training checkpoint: {type(error).__name__}: {reason}") from None
