@@ -13,11 +13,12 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diffussm.errors import UserError, unknown
+from diffussm.metric_table import METRICS
 
 SCHEMA_VERSION = 1  # rises when a default or a meaning changes, never for a new field
 TIMESTEP_FREQUENCIES = 256  # sinusoids of the timestep embedding
@@ -130,17 +131,10 @@ class TrainingConfig(Section):
 SOLVERS = ("dpm-solver++", "unipc")  # the samplers that Diffusers brings
 
 
-Metric = Literal[
-    "fid",
-    "sfid",
-    "inception_score",
-    "kid",
-    "precision",
-    "recall",
-    "label_accuracy",
-    "clean_fid",
-    "clean_fid_legacy",
-]  # what each means is in `measures`
+if TYPE_CHECKING:
+    MetricName = str
+else:
+    MetricName = Literal[tuple(METRICS)]
 
 
 class EvaluationConfig(Section):
@@ -154,7 +148,7 @@ class EvaluationConfig(Section):
     guidance: Annotated[float, Field(ge=0)] = 1.0  # 1: none
     guidance_channels: Count = 0  # only the first channels of the noise are guided; 0: all
     clip: bool = True  # clamp predicted images to [-1, 1] at each step: right for pixels, wrong for latents
-    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] = ("fid",)
+    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)] = ("fid",)
     weights: Literal["ema", "raw"] = "ema"
 
 
@@ -333,8 +327,9 @@ def _check_evaluation(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: evaluation.sampler_steps: {e.sampler_steps} {wrong} diffusion.timesteps = {timesteps}"
         )
-    if not config.model.classes and "label_accuracy" in e.metrics:
-        raise UserError(f"{source}: evaluation.metrics: label_accuracy needs model.classes > 0")
+    for name in e.metrics:
+        if not config.model.classes and METRICS[name].needs_labels:
+            raise UserError(f"{source}: evaluation.metrics: {name} needs model.classes > 0")
     if not config.model.classes and e.guidance != 1:
         raise UserError(f"{source}: evaluation.guidance: {e.guidance} needs model.classes > 0; 1 is none")
     if e.guidance_channels >= config.model.channels and e.guidance_channels:

@@ -1,102 +1,204 @@
-"""What can be measured of samples: names, meanings, units, sources. No torch.
+"""What can be measured of samples: every metric is one object in one table. No torch.
 
 A record's metrics have these names. Beside each lies its interval over samples, `<name>_samples_low` and
 `<name>_samples_high`, and beside a Frechet distance `<name>_floor` and `<name>_infinity`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+LAYERS = ("features", "spatial", "logits")  # of an extractor, in the order in which they are extracted
+
 ADM = "Dhariwal and Nichol 2021, their evaluator"
 PROPORTION = "share of 1"
+FEATURES_SQUARED = "squared units of the features"
+JACKKNIFE = "delete-a-group jackknife"
+WILSON = "Wilson's score interval"
 
 
 @dataclass(frozen=True)
-class Measure:
+class Metric:
+    """One metric: what it is called, how it is read, what it needs and which function computes it.
+
+    `function` is the `module:function` that takes a diffussm.metrics.statistics.protocol.MetricInputs and returns an
+    Estimate. It is imported when the metric is measured, so that this table needs nothing.
+    """
+
+    name: str  # in configs, keys, records and tables: it never changes
     title: str
     unit: str
     better: Literal["lower", "higher"]
     digits: int  # shown after the point
     meaning: str
     source: str
-    has_interval: bool = True
+    layer: str  # that it is computed from: one of LAYERS, or of a network of its own, named as the metric is
+    function: str
+    interval: str  # how its 95 % interval over samples is made; empty: it has none
+    reference: Literal["nothing", "gaussian", "images"] = "nothing"  # that it compares the samples with
+    extractor: Literal["any", "scores", "classifies", "natural images"] = "any"  # what the extractor must be
+    least_samples: int = 1
+    least_images: int = 0  # of the reference, where it is given as images
+    needs_labels: bool = False  # the classes that samples were asked for
+    by_default: bool = False  # measured of samples from elsewhere where no metrics are named
+
+    @property
+    def has_own_network(self) -> bool:
+        """Whether it is computed from a network of its own, not from the extractor."""
+        return self.layer not in LAYERS
 
 
 _FRECHET = "Frechet distance of Gaussians fitted to features of samples and of the reference"
 
-MEASURES = {
-    "fid": Measure("FID", "squared units of the features", "lower", 2, f"{_FRECHET}", f"Heusel et al. 2017; {ADM}"),
-    "sfid": Measure(
-        "sFID",
-        "squared units of the features",
-        "lower",
-        2,
-        f"{_FRECHET}: the first 7 channels of a spatial layer, flattened H, W, C",
-        f"Nash et al. 2021; {ADM}",
-    ),
-    "inception_score": Measure(
-        "IS",
-        "effective classes",
-        "higher",
-        2,
-        "exp of the mean KL divergence of class probabilities from their mean, over splits of 5,000 in order",
-        f"Salimans et al. 2016; {ADM}",
-    ),
-    "kid": Measure(
-        "KID",
-        "squared kernel distance",
-        "lower",
-        5,
-        "unbiased squared MMD of features under a cubic kernel: mean over 100 subsets of 1,000, or of half of the "
-        "smaller set where that is less",
-        "Binkowski et al. 2018; torch-fidelity",
-    ),
-    "precision": Measure(
-        "precision",
-        PROPORTION,
-        "higher",
-        4,
-        "share of samples within the reference's manifold: a ball round each image to its third neighbour",
-        f"Kynkaanniemi et al. 2019; {ADM}",
-    ),
-    "recall": Measure(
-        "recall",
-        PROPORTION,
-        "higher",
-        4,
-        "share of the reference's images within the samples' manifold",
-        f"Kynkaanniemi et al. 2019; {ADM}",
-    ),
-    "label_accuracy": Measure(
-        "label accuracy",
-        PROPORTION,
-        "higher",
-        3,
-        "share of samples that the extractor's classifier gives the class they were asked for",
-        "ours",
-    ),
-    "clean_fid": Measure(
-        "clean-fid",
-        "squared units of the features",
-        "lower",
-        2,
-        "FID by clean-fid with its own resize (mode clean): another number than FID",
-        "Parmar et al. 2022",
-        has_interval=False,
-    ),
-    "clean_fid_legacy": Measure(
-        "clean-fid, legacy",
-        "squared units of the features",
-        "lower",
-        2,
-        "FID by clean-fid in mode legacy_tensorflow: comparable with FID",
-        "Parmar et al. 2022",
-        has_interval=False,
-    ),
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            name="fid",
+            title="FID",
+            unit=FEATURES_SQUARED,
+            better="lower",
+            digits=2,
+            meaning=_FRECHET,
+            source=f"Heusel et al. 2017; {ADM}",
+            layer="features",
+            function="diffussm.metrics.statistics.fid:frechet",
+            interval=JACKKNIFE,
+            reference="gaussian",
+            least_samples=2,
+            least_images=2,
+            by_default=True,
+        ),
+        Metric(
+            name="sfid",
+            title="sFID",
+            unit=FEATURES_SQUARED,
+            better="lower",
+            digits=2,
+            meaning=f"{_FRECHET}: the first 7 channels of a spatial layer, flattened H, W, C",
+            source=f"Nash et al. 2021; {ADM}",
+            layer="spatial",
+            function="diffussm.metrics.statistics.fid:frechet",
+            interval=JACKKNIFE,
+            reference="gaussian",
+            least_samples=2,
+            least_images=2,
+            by_default=True,
+        ),
+        Metric(
+            name="inception_score",
+            title="IS",
+            unit="effective classes",
+            better="higher",
+            digits=2,
+            meaning="exp of the mean KL divergence of class probabilities from their mean, over splits of 5,000 in "
+            "order",
+            source=f"Salimans et al. 2016; {ADM}",
+            layer="logits",
+            function="diffussm.metrics.statistics.inception_score:measure",
+            interval=JACKKNIFE,
+            extractor="scores",
+            by_default=True,
+        ),
+        Metric(
+            name="kid",
+            title="KID",
+            unit="squared kernel distance",
+            better="lower",
+            digits=5,
+            meaning="unbiased squared MMD of features under a cubic kernel: mean over 100 subsets of 1,000, or of half "
+            "of the smaller set where that is less",
+            source="Binkowski et al. 2018; torch-fidelity",
+            layer="features",
+            function="diffussm.metrics.statistics.kid:measure",
+            interval=f"{JACKKNIFE}, over the reference too",
+            reference="images",
+            least_samples=4,
+            least_images=4,
+            by_default=True,
+        ),
+        Metric(
+            name="precision",
+            title="precision",
+            unit=PROPORTION,
+            better="higher",
+            digits=4,
+            meaning="share of samples within the reference's manifold: a ball round each image to its third neighbour",
+            source=f"Kynkaanniemi et al. 2019; {ADM}",
+            layer="features",
+            function="diffussm.metrics.statistics.precision_recall:precision",
+            interval=WILSON,
+            reference="images",
+            least_samples=4,
+            least_images=4,
+            by_default=True,
+        ),
+        Metric(
+            name="recall",
+            title="recall",
+            unit=PROPORTION,
+            better="higher",
+            digits=4,
+            meaning="share of the reference's images within the samples' manifold",
+            source=f"Kynkaanniemi et al. 2019; {ADM}",
+            layer="features",
+            function="diffussm.metrics.statistics.precision_recall:recall",
+            interval=JACKKNIFE,
+            reference="images",
+            least_samples=4,
+            least_images=4,
+            by_default=True,
+        ),
+        Metric(
+            name="label_accuracy",
+            title="label accuracy",
+            unit=PROPORTION,
+            better="higher",
+            digits=3,
+            meaning="share of samples that the extractor's classifier gives the class they were asked for",
+            source="ours",
+            layer="logits",
+            function="diffussm.metrics.statistics.label_accuracy:measure",
+            interval=WILSON,
+            extractor="classifies",
+            needs_labels=True,
+        ),
+        Metric(
+            name="clean_fid",
+            title="clean-fid",
+            unit=FEATURES_SQUARED,
+            better="lower",
+            digits=2,
+            meaning="FID by clean-fid with its own resize (mode clean): another number than FID",
+            source="Parmar et al. 2022",
+            layer="clean_fid",
+            function="diffussm.metrics.features.clean_fid:measure",
+            interval="",
+            reference="images",
+            extractor="natural images",
+            least_images=1,
+        ),
+        Metric(
+            name="clean_fid_legacy",
+            title="clean-fid, legacy",
+            unit=FEATURES_SQUARED,
+            better="lower",
+            digits=2,
+            meaning="FID by clean-fid in mode legacy_tensorflow: comparable with FID",
+            source="Parmar et al. 2022",
+            layer="clean_fid_legacy",
+            function="diffussm.metrics.features.clean_fid:measure",
+            interval="",
+            reference="images",
+            extractor="natural images",
+            least_images=1,
+        ),
+    )
 }
 
-FRECHET = ("fid", "sfid")  # those that have a noise floor and an extrapolation
-CLEAN_FID = ("clean_fid", "clean_fid_legacy")
+# Those that have a noise floor and an extrapolation, and those of clean-fid's own network.
+FRECHET = tuple(name for name, metric in METRICS.items() if metric.reference == "gaussian")
+CLEAN_FID = tuple(name for name, metric in METRICS.items() if metric.has_own_network)
 
 SUFFIXES = {
     "samples_low": "lower end of the 95 % interval over samples",
@@ -104,3 +206,9 @@ SUFFIXES = {
     "floor": "what real images score against the reference they are drawn from at the same n: mean of 20 draws",
     "infinity": "extrapolated to infinitely many samples (Chong and Forsyth 2020)",
 }
+
+
+def layers_of(metrics: Collection[str]) -> list[str]:
+    """The extractor's layers that the metrics are computed from."""
+    needed = {METRICS[metric].layer for metric in metrics}
+    return [layer for layer in LAYERS if layer in needed]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from diffussm.metric_table import MEASURES
+from diffussm.metric_table import METRICS
 from diffussm.store.records import EvaluationKey, Record, common_key
 
 # How samples were made, and what their model was trained on: unknown of those from elsewhere.
@@ -22,7 +22,7 @@ def shown(records: Mapping[str, Record]) -> str:
 
 def _metrics(record: Record) -> list[tuple[str, str, str, str, str]]:
     out = []
-    for name, measure in MEASURES.items():
+    for name, measure in METRICS.items():
         if name in record.metrics:
 
             def number(suffix: str, name: str = name, digits: int = measure.digits) -> str:

@@ -12,7 +12,7 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.metrics.features.registry import evaluation_key
 from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Arrays, Shards, ignore, never
-from diffussm.metrics.suite import Yardstick, yardstick
+from diffussm.metrics.suite import MetricSuite, metric_suite
 
 
 class Evaluation(NamedTuple):
@@ -29,7 +29,7 @@ class Evaluator:
         e = config.evaluation
         self.config, self.device = config, device
         self.key = evaluation_key(config)
-        self.yardstick: Yardstick = yardstick(self.key, e.reference, e.extractor_weights, str(device))
+        self.suite: MetricSuite = metric_suite(self.key, e.reference, e.extractor_weights, str(device))
 
     def __call__(
         self,
@@ -46,25 +46,25 @@ class Evaluator:
         again. `progress` is told how many there are.
         """
         if processes.is_rank_zero:
-            self.yardstick.load_reference()
+            self.suite.load_reference()
         make_samples = SampleMaker(self.config, network, self.device)
 
         def make(start: int, count: int) -> Arrays:
             pixels = make_samples(start, count).pixels
-            return {**self.yardstick.extract(pixels), "pixels": pixels[: max(self.SHOWN - start, 0)]}
+            return {**self.suite.extract(pixels), "pixels": pixels[: max(self.SHOWN - start, 0)]}
 
         count = self.key.samples
-        arrays = (*self.yardstick.layers, "pixels")
+        arrays = (*self.suite.layers, "pixels")
         shards = Shards(folder, count, min(self.config.evaluation.batch, count), arrays)
 
         def merge() -> Evaluation:
             shown = min(self.SHOWN, count)
             samples = Samples(shards.first("pixels", shown), make_samples.labels(0, shown))
-            return Evaluation(self.yardstick.measure(shards.whole, make_samples.labels(0, count)), samples)
+            return Evaluation(self.suite.measure(shards.whole, make_samples.labels(0, count)), samples)
 
         return shards.merged(make, merge, processes, progress, is_done)
 
     def measure(self, samples: Samples) -> dict[str, float]:
         """Metrics of samples in memory."""
-        layers = self.yardstick.extract(samples.pixels)
-        return self.yardstick.measure(layers.__getitem__, samples.labels)
+        layers = self.suite.extract(samples.pixels)
+        return self.suite.measure(layers.__getitem__, samples.labels)

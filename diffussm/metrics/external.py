@@ -15,22 +15,22 @@ from diffussm.config import digest
 from diffussm.data.pixels import Pixels
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
+from diffussm.metric_table import METRICS
 from diffussm.metrics.features.registry import (
     EXTRACTORS,
-    cannot,
     extractor_facts,
     instrument_lacks,
     outside_key,
     reference_facts,
+    unsupported_metrics,
 )
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference.file import ReferenceFile, is_file
 from diffussm.metrics.shards import Arrays, Shards, ignore
-from diffussm.metrics.suite import yardstick
+from diffussm.metrics.suite import metric_suite
 from diffussm.store import records
 
 BATCH = 250
-OF_IMAGES = ("fid", "sfid", "inception_score", "kid", "precision", "recall")  # need no labels nor weights of their own
 
 
 def default_extractor(reference: str) -> str:
@@ -41,9 +41,9 @@ def default_extractor(reference: str) -> str:
 
 
 def default_metrics(extractor: str, reference: str) -> tuple[str, ...]:
-    """All that the extractor and the reference give of images alone."""
-    lacks = cannot(extractor_facts(extractor), reference_facts(reference), sys.maxsize)
-    return tuple(metric for metric in OF_IMAGES if metric not in lacks)
+    """Those of the table's defaults that the extractor and the reference can give."""
+    unsupported = unsupported_metrics(extractor_facts(extractor), reference_facts(reference), sys.maxsize)
+    return tuple(name for name, metric in METRICS.items() if metric.by_default and name not in unsupported)
 
 
 def key_of(pixels: Pixels, reference: str, extractor: str, metrics: tuple[str, ...]) -> records.EvaluationKey:
@@ -74,7 +74,7 @@ def evaluate_outside(
     key = key_of(pixels, reference, extractor, metrics)
     if lacks := instrument_lacks(key.extractor, reference, key.metrics, weights):
         raise UserError(lacks)
-    by = yardstick(key, reference, weights, str(device))
+    by = metric_suite(key, reference, weights, str(device))
     content = processes.broadcast(pixels.sha256 if processes.is_rank_zero else None)
     if processes.is_rank_zero:
         by.load_reference()

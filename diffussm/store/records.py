@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from diffussm.config import digest, without_new_defaults
 from diffussm.errors import UserError
-from diffussm.metric_table import CLEAN_FID, MEASURES
+from diffussm.metric_table import METRICS
 from diffussm.store.workdir import link_first, write_whole
 
 RECORD_VERSION = 1
@@ -53,8 +53,8 @@ class EvaluationKey(BaseModel):
         return f"{of}, n = {self.samples}"
 
     def name_of(self, metric: str) -> str:
-        setting = f"its own Inception, n = {self.samples}" if metric in CLEAN_FID else self.setting
-        return f"{MEASURES[metric].title} ({setting})"
+        setting = f"its own Inception, n = {self.samples}" if METRICS[metric].has_own_network else self.setting
+        return f"{METRICS[metric].title} ({setting})"
 
 
 class Record(BaseModel):

@@ -1,13 +1,13 @@
 """Every column of every CSV table, described: the one home of each description. `dictionary` writes them down.
 
-In names `<n>` stands for a number and `<metric>` for one of MEASURES; in paths `<scale>` is small or paper, `<device>`
+In names `<n>` stands for a number and `<metric>` for one of METRICS; in paths `<scale>` is small or paper, `<device>`
 cpu or cuda, `<suite>` a suite of benchmarks.
 """
 
 import re
 from typing import NamedTuple
 
-from diffussm.metric_table import MEASURES
+from diffussm.metric_table import METRICS
 
 
 class Column(NamedTuple):
@@ -346,5 +346,5 @@ TABLES = (
 
 def stands_for(name: str, column: str) -> bool:
     """Whether the described name is that of the column, or a pattern that it fits."""
-    pattern = re.escape(name).replace("<n>", r"\d+").replace("<metric>", f"({'|'.join(MEASURES)})")
+    pattern = re.escape(name).replace("<n>", r"\d+").replace("<metric>", f"({'|'.join(METRICS)})")
     return re.fullmatch(pattern, column) is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffussm.metric_table import FRECHET, MEASURES, SUFFIXES
+from diffussm.metric_table import FRECHET, METRICS, SUFFIXES
 from diffussm.store.records import EvaluationKey, Record
 from reports import markdown as md
 from reports.docs.columns import STEPS, TABLES, Column
@@ -16,8 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "data_dictionary.md"
 HEAD = """# Data dictionary
 
 Written by `make dictionary`. Two intervals are told apart everywhere: `seeds` is over runs that differ in their seed
-(Student t, 95 %), `samples` over the samples of one run (95 %: delete-a-group jackknife, Wilson's for precision and
-label accuracy; KID's is over the reference too).
+(Student t, 95 %), `samples` over the samples of one run (95 %, by the method named beside each metric).
 
 """
 
@@ -98,11 +97,13 @@ def record_fields() -> list[Column]:
 def metrics() -> list[Column]:
     """Every metric, and beside it what the record may hold of it."""
     columns = []
-    for name, m in MEASURES.items():
+    for name, m in METRICS.items():
         columns.append(Column(f"metrics.{name}", f"{m.title}, {m.better} is better: {m.meaning}", m.unit, m.source))
         for suffix, meaning in SUFFIXES.items():
-            if m.has_interval if suffix.startswith("samples_") else name in FRECHET:
-                columns.append(Column(f"metrics.{name}_{suffix}", f"{m.title}: {meaning}", m.unit, "diffussm/metrics"))
+            of_interval = suffix.startswith("samples_")
+            if m.interval if of_interval else name in FRECHET:
+                what = f"{m.title}: {meaning}" + (f" ({m.interval})" if of_interval else "")
+                columns.append(Column(f"metrics.{name}_{suffix}", what, m.unit, "diffussm/metrics"))
     return columns
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MultipleLocator
 from numpy.typing import NDArray
 
-from diffussm.metric_table import MEASURES
+from diffussm.metric_table import METRICS
 
 sns.set_theme(context="paper", style="whitegrid", palette="colorblind", rc={"figure.dpi": 160, "axes.titlesize": 9})
 
@@ -73,9 +73,9 @@ def metrics_over_steps(curve: pd.DataFrame, arms: list[str], names: dict[str, st
         _lines(drawn, colours, axis)
         handles, labels = axis.get_legend_handles_labels()
         axis.get_legend().remove()
-        axis.set(title=f"{MEASURES[metric].better} is better", xlabel="", xlim=(0, None))
+        axis.set(title=f"{METRICS[metric].better} is better", xlabel="", xlim=(0, None))
         axis.set_ylabel(name.replace(" (", "\n("), fontsize=8)
-        if MEASURES[metric].better == "lower" and _spans_a_decade(drawn):
+        if METRICS[metric].better == "lower" and _spans_a_decade(drawn):
             _log_y(axis)
     for axis in axes.flat[len(names) :]:
         axis.remove()

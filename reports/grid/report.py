@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diffussm.metric_table import FRECHET, MEASURES
+from diffussm.metric_table import FRECHET, METRICS
 from reports.grid import figures, tables
 from reports.grid import text as words
 from reports.grid.results import GridResults
@@ -34,7 +34,8 @@ def runs_page(results: GridResults, stem: Path) -> Path:
     if measured := words.run_metrics_markdown(results, table):
         assert results.key is not None
         text += (
-            f"\nWhere each was measured last ({results.key.setting}). In brackets: {words.OVER_SAMPLES}\n\n{measured}"
+            f"\nWhere each was measured last ({results.key.setting}). In brackets: "
+            f"{words.over_samples(results.measures)}\n\n{measured}"
         )
     return _write(stem, table, text, results.run_ids)
 
@@ -58,7 +59,8 @@ def _metrics(results: GridResults) -> str:
         text += f"\n## All metrics ({results.key.setting})\n\n"
         text += f"Over seeds. ↓: lower is better, ↑: higher.{extrapolated}\n\n{metrics}"
     if over_samples := words.samples_markdown(results):
-        text += f"\n## Over samples\n\nHalf-width, averaged over runs, of the {words.OVER_SAMPLES}\n\n{over_samples}"
+        what = words.over_samples(results.measures)
+        text += f"\n## Over samples\n\nHalf-width, averaged over runs, of the {what}\n\n{over_samples}"
     return text
 
 
@@ -96,7 +98,7 @@ def _how_measured(results: GridResults) -> str:
     key = results.key
     assert key is not None
     named = f"{key.name_of('fid')}:" if results.has_fid else f"Measured with {key.setting}:"
-    floors = {MEASURES[name].title: results.floor(name) for name in FRECHET}
+    floors = {METRICS[name].title: results.floor(name) for name in FRECHET}
     said = " and ".join(f"{name} {floor:.2f}" for name, floor in floors.items() if floor is not None)
     return (
         f"{named} {_sampler(results)}, {key.weights} weights, "

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from diffussm.metric_table import MEASURES
+from diffussm.metric_table import METRICS
 from diffussm.store import records
 from diffussm.store.manifests import newest
 from diffussm.store.rundir import RunDir
@@ -71,8 +71,8 @@ class GridResults:
 
     @property
     def measures(self) -> list[str]:
-        """Which of MEASURES the records hold, in its order."""
-        return [name for name in MEASURES if self.holds(name)]
+        """Which of METRICS the records hold, in its order."""
+        return [name for name in METRICS if self.holds(name)]
 
     def holds(self, column: str) -> bool:
         """Whether any record has it."""

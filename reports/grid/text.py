@@ -1,24 +1,32 @@
 """A grid's tables as they are read: Markdown and sentences, made from the numbers of `tables`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
-from diffussm.metric_table import MEASURES
+from diffussm.metric_table import METRICS
 from reports import markdown as md
 from reports.grid import tables
 from reports.grid.results import GridResults
 from reports.grid.stats import Interval
 
 OVER_SEEDS = "± is the half-width of the 95 % Student-t interval over seeds, runs trained anew."
-OVER_SAMPLES = (
-    "95 % interval over the samples of one run (delete-a-group jackknife, Wilson's for precision and label accuracy, "
-    "KID's over the reference too): what other samples of the same weights would change. "
-    "It is another thing than ±, the interval over seeds."
-)
 EXTRAPOLATED = "n = ∞: extrapolated (Chong and Forsyth 2020)."
+
+
+def over_samples(metrics: Collection[str]) -> str:
+    """What the interval over samples is, and by which method each of the metrics has it."""
+    titles: dict[str, list[str]] = {}
+    for metric in (METRICS[name] for name in metrics):
+        if metric.interval:
+            titles.setdefault(metric.interval, []).append(metric.title)
+    methods = "; ".join(f"{', '.join(of_method)} by {method}" for method, of_method in titles.items())
+    return (
+        f"95 % interval over the samples of one run ({methods}): what other samples of the same weights would change. "
+        "It is another thing than ±, the interval over seeds."
+    )
 
 
 def step_name(results: GridResults) -> str:
@@ -28,7 +36,7 @@ def step_name(results: GridResults) -> str:
 
 def title(column: str, metric: str) -> str:
     """The head of a column of values: the metric, whether of infinitely many samples, which way is better."""
-    m = MEASURES[metric]
+    m = METRICS[metric]
     extrapolated = "" if column == metric else " at n = ∞"
     return f"{m.title}{extrapolated} {'↓' if m.better == 'lower' else '↑'}"
 
@@ -46,7 +54,7 @@ def costs_markdown(results: GridResults) -> str:
         }
         if results.has_fid:
             assert results.key is not None
-            shown[results.key.name_of("fid")] = _mean(last, "fid", MEASURES["fid"].digits)
+            shown[results.key.name_of("fid")] = _mean(last, "fid", METRICS["fid"].digits)
         for column in tables.seconds(results):
             shown["seconds per step"] = _mean(last, column, 4)
         rows.append(shown)
@@ -59,7 +67,7 @@ def metrics_markdown(results: GridResults) -> str:
     if list(columns) in ([], ["fid"]):
         return ""
     rows = [
-        {title(column, name): _mean(last, column, MEASURES[name].digits) for column, name in columns.items()}
+        {title(column, name): _mean(last, column, METRICS[name].digits) for column, name in columns.items()}
         for last in _last_of_arms(results)
     ]
     return md.table(_named(results, rows))
@@ -88,7 +96,7 @@ def run_metrics_markdown(results: GridResults, runs: pd.DataFrame) -> str:
             "arm": run["arm"],
             "seed": run["seed"],
             "step": run["last_measured_step"],
-            **{title(column, name): _value(run, column, MEASURES[name].digits) for column, name in columns.items()},
+            **{title(column, name): _value(run, column, METRICS[name].digits) for column, name in columns.items()},
         }
         for run in runs[runs.last_measured_step.notna()].to_dict("records")
     ]
@@ -152,7 +160,7 @@ def _interval(interval: Interval, digits: int) -> str:
 
 
 def _half_width(half: float, metric: str) -> str:
-    return "missing" if math.isnan(half) else f"{half:.{MEASURES[metric].digits}f}"
+    return "missing" if math.isnan(half) else f"{half:.{METRICS[metric].digits}f}"
 
 
 def _value(run: Mapping[Any, Any], column: str, digits: int) -> str:

@@ -119,9 +119,9 @@ def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, mon
     machine, config = run.machine({}), milestones.asked_of(run, {})
     owner: Any = milestones if place == "_write_samples" else milestones.Evaluator
     if place == "measure":
-        from diffussm.metrics import suite as yardstick
+        from diffussm.metrics.suite import MetricSuite
 
-        owner = yardstick.Yardstick
+        owner = MetricSuite
     usual, calls = getattr(owner, place), iter(range(10))
 
     def evaluate() -> None:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from diffussm.metrics.statistics.fid import frechet_metrics
+from diffussm.metrics.statistics.fid import frechet_estimate
 from diffussm.metrics.statistics.frechet import FrechetDistance, Moments, Statistics
 from diffussm.metrics.statistics.inception_score import inception_score
 from diffussm.metrics.statistics.jackknife import Interval, of_share
@@ -41,10 +41,6 @@ def mean_of(estimate: Callable[[np.random.Generator], float], draws: int) -> flo
     return float(np.mean([estimate(np.random.default_rng([8, draw])) for draw in range(draws)]))
 
 
-def of_metrics(name: str, metrics: dict[str, float]) -> Interval:
-    return Interval(metrics[f"{name}_samples_low"], metrics[f"{name}_samples_high"])
-
-
 # FID
 
 
@@ -55,7 +51,9 @@ def frechet_coverage(n: int, d: int, shift: float, simulations: int = 500, draws
         return distance(Moments.of(clipped(generator, n, d, shift)).statistics)
 
     def interval(generator: np.random.Generator) -> Interval:
-        return of_metrics("fid", frechet_metrics("fid", clipped(generator, n, d, shift), distance, None))
+        found = frechet_estimate(clipped(generator, n, d, shift), distance).interval
+        assert found is not None
+        return found
 
     return coverage(interval, mean_of(value, draws), simulations)
 
@@ -83,13 +81,14 @@ def test_a_bootstrap_with_replacement_is_biased() -> None:
     x = clipped(np.random.default_rng(0), n, d, 0.1)
     generator = np.random.default_rng(1)
     resampled = [distance(Statistics.of(x[generator.integers(0, n, n)])) for _ in range(200)]
-    found = frechet_metrics("fid", x, distance, None)
+    found = frechet_estimate(x, distance)
     truth = mean_of(lambda g: distance(Statistics.of(clipped(g, n, d, 0.1))), 1000)
     low, high = np.quantile(resampled, [0.025, 0.975])
     assert low > truth
-    assert low > found["fid"]
-    assert found["fid_samples_low"] <= truth <= found["fid_samples_high"]
-    assert found["fid_samples_high"] - found["fid_samples_low"] < 2 * (high - low)
+    assert low > found.value
+    assert found.interval is not None
+    assert found.interval.low <= truth <= found.interval.high
+    assert found.interval.high - found.interval.low < 2 * (high - low)
 
 
 # KID

@@ -10,7 +10,7 @@ from scipy.linalg import sqrtm
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from diffussm.metrics.statistics import kid
-from diffussm.metrics.statistics.fid import extrapolated, frechet_metrics
+from diffussm.metrics.statistics.fid import extrapolated, frechet_estimate
 from diffussm.metrics.statistics.frechet import FrechetDistance, Moments, Statistics, frechet_distance
 from diffussm.metrics.statistics.inception_score import inception_score
 from diffussm.metrics.statistics.jackknife import groups_of
@@ -34,7 +34,7 @@ def test_frechet_distance_as_adm(n: int, m: int, d: int) -> None:
     samples, reference = pooled(generator, n, d, 0.3), pooled(generator, m, d)
     distance = FrechetDistance(Statistics.of(reference))
     expected = adm.frechet(adm.statistics(samples), adm.statistics(reference))
-    assert frechet_metrics("sfid", samples, distance, None)["sfid"] == pytest.approx(expected, rel=1e-6)
+    assert frechet_estimate(samples, distance).value == pytest.approx(expected, rel=1e-6)
 
 
 def logits(n: int, classes: int, seed: int = 0) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from ablations.grid.schema import load as load_grid
 from diffussm.config import resolve
 from diffussm.cost.closed_form import attention_products, forward_macs
 from diffussm.errors import UserError
-from diffussm.metric_table import MEASURES
+from diffussm.metric_table import METRICS
 from diffussm.metrics.features.registry import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
@@ -107,7 +107,7 @@ def test_numbers(runs: Path) -> None:
 
 def test_every_metric_is_in_the_table_with_both_intervals(full: GridResults) -> None:
     table = tables.results_table(full).set_index("arm")
-    assert [name for name in table if name in MEASURES] == list(MEASURES)
+    assert [name for name in table if name in METRICS] == list(METRICS)
     half = scipy_stats.t.ppf(0.975, 2) / 3**0.5
     assert (table.fid_seeds_low["A"], table.fid_seeds_high["A"]) == (pytest.approx(2 - half), pytest.approx(2 + half))
     assert table.fid_samples_half_width["A"] == pytest.approx(0.2)  # a tenth of 1, 2 and 3, averaged
@@ -127,7 +127,7 @@ def test_the_two_intervals_are_told_apart_in_words(full: GridResults, tmp_path: 
     assert "| A | 0.20 | 0.40 |" in samples
     assert "clean-fid" not in samples
     assert words.OVER_SEEDS in text
-    assert f"Half-width, averaged over runs, of the {words.OVER_SAMPLES}" in text
+    assert f"Half-width, averaged over runs, of the {words.over_samples(full.measures)}" in text
     assert text.count("digits CNN, n = 12") == 4  # not in every column: costs, what ± is of, the heading, a finding
 
 
@@ -140,7 +140,7 @@ def test_runs_have_what_was_measured_last(full: GridResults, tmp_path: Path) -> 
     assert pd.isna(missing.fid)
     text = grid_report.runs_page(full, tmp_path / "runs").read_text()
     assert "| A | 1 | 24 | 2.00 (1.80 to 2.20) | 1.60 | 4.00 (3.60 to 4.40) | 3.20 | 8.60 (7.74 to 9.46) |" in text
-    assert words.OVER_SAMPLES in text
+    assert words.over_samples(full.measures) in text
 
 
 def test_curves_have_both_intervals(full: GridResults) -> None:

@@ -12,7 +12,7 @@ from ablations.grid.schema import GridFile
 from ablations.plan import manifest
 from ablations.plan.plan import plan
 from diffussm.config import request
-from diffussm.metric_table import FRECHET, MEASURES
+from diffussm.metric_table import FRECHET, METRICS
 from diffussm.metrics.features.registry import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
@@ -45,8 +45,8 @@ def all_metrics(arm: str, seed: int, step: int) -> dict[str, float]:
         "clean_fid": 1.1 * fid,
         "clean_fid_legacy": 0.9 * fid,
     }
-    for name, measure in MEASURES.items():
-        if measure.has_interval:
+    for name, measure in METRICS.items():
+        if measure.interval:
             tenth = abs(values[name]) / 10
             values |= {f"{name}_samples_low": values[name] - tenth, f"{name}_samples_high": values[name] + tenth}
     for name in FRECHET:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torchvision.transforms.functional import to_tensor
 
 from diffussm.metrics.features.weights_file import CLEAN_FID
+from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 
 MODES = {"clean_fid": "clean", "clean_fid_legacy": "legacy_tensorflow"}
 BATCH = 50
@@ -61,6 +62,11 @@ class CleanFid:
         """Of features (n, 2048) and (m, 2048)."""
         a, b = ((features.mean(0), np.cov(features, rowvar=False)) for features in (samples, reference))
         return float(frechet_distance(*a, *b))
+
+
+def measure(inputs: MetricInputs) -> Estimate:
+    """clean-fid's distance, in either mode; it has no interval."""
+    return Estimate(CleanFid.distance(inputs.samples, inputs.reference.features))
 
 
 def _resized(image: NDArray[np.uint8], resize) -> torch.Tensor:  # type: ignore[no-untyped-def]

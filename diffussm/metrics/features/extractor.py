@@ -13,22 +13,6 @@ from diffussm.metrics.features.registry import extractor_facts
 
 Layers = dict[str, NDArray[np.float32]]  # of features, spatial, logits: (N, size of the layer)
 
-NEEDS = {  # layers that a metric is computed from
-    "fid": "features",
-    "sfid": "spatial",
-    "inception_score": "logits",
-    "kid": "features",
-    "precision": "features",
-    "recall": "features",
-    "label_accuracy": "logits",
-}
-
-
-def layers_of(metrics: Collection[str]) -> list[str]:
-    """Layers that the metrics are computed from."""
-    needed = {NEEDS[metric] for metric in metrics if metric in NEEDS}
-    return [layer for layer in ("features", "spatial", "logits") if layer in needed]
-
 
 class Extractor:
     """The named network with its weights, giving `layers`; UserError if the weights are not there, or are others.

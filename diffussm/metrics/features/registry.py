@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 from diffussm.config import SOLVERS, Config, EvaluationConfig
 from diffussm.data.catalogue import facts, lacking
 from diffussm.errors import UserError, unknown
-from diffussm.metric_table import CLEAN_FID as CLEAN_FID_MEASURES
-from diffussm.metric_table import FRECHET, MEASURES
+from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
+from diffussm.metric_table import METRICS, Metric
 from diffussm.metrics.features.weights_file import CLEAN_FID, INCEPTION, WeightsFile
 from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_file
 from diffussm.store.records import EvaluationKey
 
 SHIPPED = Path(__file__).parents[1] / "weights"
-NEIGHBOURS = 3  # k of precision and recall
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def instrument_lacks(extractor: str, reference: str, metrics: Collection[str], w
         return lacks
     if lacks := extractor_facts(extractor).weights.lacks(weights):
         return f"evaluation.extractor = {extractor}: needs {lacks}"
-    if set(CLEAN_FID_MEASURES) & set(metrics) and (lacks := CLEAN_FID.lacks(weights)):
+    if set(CLEAN_FID_METRICS) & set(metrics) and (lacks := CLEAN_FID.lacks(weights)):
         return f"evaluation.metrics: clean-fid needs {lacks}"
     return ""
 
@@ -199,10 +198,11 @@ def outside_key(
 ) -> EvaluationKey:
     """Of samples that came from elsewhere: nothing is known of how they were made; UserError as `evaluation_key`."""
     for metric in metrics:
-        if metric not in MEASURES:
-            raise unknown("evaluation.metrics", metric, MEASURES)
-    if "label_accuracy" in metrics:
-        raise UserError("evaluation.metrics: label_accuracy needs labels, which samples from elsewhere have not")
+        if metric not in METRICS:
+            raise unknown("evaluation.metrics", metric, METRICS)
+    for metric in metrics:
+        if METRICS[metric].needs_labels:
+            raise UserError(f"evaluation.metrics: {metric} needs labels, which samples from elsewhere have not")
     return EvaluationKey(
         **instrument(extractor, reference, metrics, samples, shape, None),
         sampler="outside",
@@ -239,7 +239,7 @@ def instrument(
             f"evaluation.reference = {reference}: its statistics are of a network with sha256 "
             f"{against.extractor_sha256[:12]}..., {extractor} has {by.weights.sha256[:12]}..."
         )
-    for metric, lacks in cannot(by, against, samples).items():
+    for metric, lacks in unsupported_metrics(by, against, samples).items():
         if metric in metrics:
             raise UserError(f"evaluation.metrics: {metric} {lacks}")
     return {
@@ -251,9 +251,9 @@ def instrument(
         "reference_samples": against.images,
         "reference_kind": against.kind,
         "samples": samples,
-        "metrics": tuple(metric for metric in MEASURES if metric in metrics),
+        "metrics": tuple(metric for metric in METRICS if metric in metrics),
         "transform": transform or against.transform or "unknown",
-        "clean_fid_sha256": CLEAN_FID.sha256 if set(CLEAN_FID_MEASURES) & set(metrics) else "",
+        "clean_fid_sha256": CLEAN_FID.sha256 if set(CLEAN_FID_METRICS) & set(metrics) else "",
     }
 
 
@@ -268,29 +268,49 @@ def _misfit(field: str, takes: tuple[int, int], shape: tuple[int, int]) -> str:
     return f"{field}: for {takes[0]} channels of {takes[1]} pixels a side, not {shape[0]} of {shape[1]}"
 
 
-def cannot(by: ExtractorFacts, against: ReferenceFacts, samples: int) -> dict[str, str]:
+def unsupported_metrics(by: ExtractorFacts, against: ReferenceFacts, samples: int) -> dict[str, str]:
     """Metrics that this extractor, reference or number of samples cannot give, and why."""
-    out = {}
-    for metric, layer in zip(FRECHET, STATISTICS, strict=True):
-        if against.kind == "statistics" and layer not in against.layers:
-            out[metric] = f"needs {' and '.join(STATISTICS[layer])} beside mu and sigma, {against.name} has none"
-        elif against.kind == "images" and against.sha256 and against.images < 2:
-            out[metric] = f"needs more than one image of the reference, {against.name} has {against.images}"
-        if samples < 2:
-            out[metric] = f"needs more than one sample, not {samples}"
-    if not by.spatial:
-        out["sfid"] = f"needs a spatial layer, {by.name} has none"
-    if not by.scores:
-        out["inception_score"] = f"needs a classifier of the data, {by.name} is none"
-    if not by.classifies:
-        out["label_accuracy"] = f"needs a classifier, {by.name} is none"
-    if by.image_size:
-        out |= dict.fromkeys(CLEAN_FID_MEASURES, f"needs an extractor of natural images, {by.name} is none")
-    for metric in ("kid", "precision", "recall"):
-        if samples <= NEIGHBOURS:
-            out[metric] = f"needs more than {NEIGHBOURS} samples, not {samples}"
-        elif against.sha256 and against.images <= NEIGHBOURS:
-            out[metric] = f"needs more than {NEIGHBOURS} images of the reference, {against.name} has {against.images}"
-    if against.sha256 and not against.images:
-        out |= dict.fromkeys(CLEAN_FID_MEASURES, f"needs images of the reference, {against.name} has none")
-    return out
+    obstacles = {
+        name: _needs_of_extractor(metric, by)
+        or _needs_of_samples(metric, samples)
+        or _needs_of_reference(metric, against)
+        for name, metric in METRICS.items()
+    }
+    return {name: obstacle for name, obstacle in obstacles.items() if obstacle}
+
+
+def _needs_of_extractor(metric: Metric, by: ExtractorFacts) -> str:
+    """What the metric needs of the extractor and does not find; empty where it finds all."""
+    if metric.extractor == "scores" and not by.scores:
+        return f"needs a classifier of the data, {by.name} is none"
+    if metric.extractor == "classifies" and not by.classifies:
+        return f"needs a classifier, {by.name} is none"
+    if metric.extractor == "natural images" and by.image_size:
+        return f"needs an extractor of natural images, {by.name} is none"
+    layers = {"features": by.features, "spatial": by.spatial, "logits": by.logits}
+    if not layers.get(metric.layer, "a network of its own"):
+        return f"needs a {metric.layer} layer, {by.name} has none"
+    return ""
+
+
+def _needs_of_samples(metric: Metric, samples: int) -> str:
+    """Why there are too few samples for the metric; empty where there are enough."""
+    least = metric.least_samples
+    if samples >= least:
+        return ""
+    return f"needs more than {'one sample' if least == 2 else f'{least - 1} samples'}, not {samples}"
+
+
+def _needs_of_reference(metric: Metric, against: ReferenceFacts) -> str:
+    """What the metric needs of the reference and does not find; empty where it finds all, or nothing is known of it."""
+    if metric.reference == "gaussian" and against.kind == "statistics":
+        if metric.layer in against.layers:
+            return ""
+        return f"needs {' and '.join(STATISTICS[metric.layer])} beside mu and sigma, {against.name} has none"
+    least = metric.least_images
+    if not against.sha256 or against.images >= least:
+        return ""
+    if least == 1:
+        return f"needs images of the reference, {against.name} has none"
+    number = "one image" if least == 2 else f"{least - 1} images"
+    return f"needs more than {number} of the reference, {against.name} has {against.images}"

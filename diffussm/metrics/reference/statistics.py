@@ -13,7 +13,7 @@ from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays
 from diffussm.errors import UserError
 from diffussm.metric_table import CLEAN_FID
-from diffussm.metrics.features.extractor import NEEDS, Extractor, Layers
+from diffussm.metrics.features.extractor import Extractor, Layers
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_file
 from diffussm.metrics.statistics.fid import noise_floor
@@ -37,6 +37,7 @@ class Reference:
         also: Callable[[NDArray[np.uint8]], Layers] | None = None,  # other networks' layers of the images
     ):
         self.reference, self.key, self.extractor, self.also = reference, key, extractor, also
+        self._by_layer: dict[str, LayerOfReference] = {}
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -60,9 +61,9 @@ class Reference:
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "logits"}
 
-    def distance(self, metric: str) -> FrechetDistance:
-        """Frechet distances to it, of what `metric` (fid | sfid) is computed from."""
-        return FrechetDistance(self.statistics(NEEDS[metric]))
+    def layer(self, name: str) -> "LayerOfReference":
+        """What the metrics of one layer compare the samples with; the same object at every call."""
+        return self._by_layer.setdefault(name, LayerOfReference(self, name))
 
     def statistics(self, layer: str) -> Statistics:
         if self.key.reference_kind == "images":
@@ -80,11 +81,10 @@ class Reference:
         header = ReferenceFile(Path(self.reference)).headers.get(STATISTICS[layer][0])
         return header.shape[0] if header else None
 
-    def floor(self, metric: str) -> float | None:
-        """What its own images score at the key's n; None where it has too few images to tell."""
+    def floor(self, layer: str) -> float | None:
+        """The Frechet distance of its own images at the key's n; None where it has too few images to tell."""
         if self.key.reference_samples < 2:
             return None
-        layer = NEEDS[metric]
         content = {**self._content, "floor": layer, "samples": self.key.samples}
         return cache.number(content, lambda: noise_floor(self.layers[layer], self.key.samples))
 
@@ -97,3 +97,25 @@ class Reference:
             "network": self.extractor.facts.network,
             "of_network": self.extractor.layers,
         }
+
+
+class LayerOfReference:
+    """One layer of a reference, as metrics see it: a ReferenceLayer whose properties are computed once."""
+
+    def __init__(self, reference: Reference, name: str):
+        self._reference, self._name = reference, name
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """Of its images: (m, size of the layer)."""
+        return self._reference.layers[self._name]
+
+    @cached_property
+    def distance(self) -> FrechetDistance:
+        """Frechet distances to its Gaussian."""
+        return FrechetDistance(self._reference.statistics(self._name))
+
+    @cached_property
+    def floor(self) -> float | None:
+        """The Frechet distance of its own images at the key's n; None where it has too few images to tell."""
+        return self._reference.floor(self._name)

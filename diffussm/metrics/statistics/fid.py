@@ -7,30 +7,31 @@ from numpy.typing import NDArray
 
 from diffussm.metrics.statistics.frechet import BLOCK, FrechetDistance, Moments, Statistics
 from diffussm.metrics.statistics.jackknife import groups_of, interval, variance
+from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 from diffussm.rng import Stream, integers, words
 
 FLOOR_DRAWS = 20
 EXTRAPOLATED_FROM = 15  # numbers of samples, from half of them to all
 
 
-def frechet_metrics(
-    name: str, features: NDArray[Any], distance: FrechetDistance, floor: float | None
-) -> dict[str, float]:
-    """`name` and what lies beside it in a record, of features (n, d)."""
+def frechet(inputs: MetricInputs) -> Estimate:
+    """FID of the features, sFID of the spatial layer."""
+    return frechet_estimate(inputs.samples, inputs.reference.distance, inputs.reference.floor)
+
+
+def frechet_estimate(features: NDArray[Any], distance: FrechetDistance, floor: float | None = None) -> Estimate:
+    """The distance of features (n, d), its interval, and its extrapolation where n >= 2 d; `floor` is passed on."""
     group = groups_of(len(features))
     groups, whole = int(group.max()) + 1, Moments.of(features)
     value = distance(whole.statistics)
-    metrics = {name: value} if floor is None else {name: value, f"{name}_floor": floor}
+    found = None
     if groups > 1:  # parts one at a time: each is as large as a covariance
         without = [
             distance((whole - Moments.of(features, np.flatnonzero(group == g))).statistics) for g in range(groups)
         ]
         found = interval(value, variance(without), groups)
-        assert found is not None
-        metrics |= {f"{name}_samples_low": found.low, f"{name}_samples_high": found.high}
-    if len(features) >= 2 * features.shape[1]:
-        metrics[f"{name}_infinity"] = extrapolated(features, distance)
-    return metrics
+    infinity = extrapolated(features, distance) if len(features) >= 2 * features.shape[1] else None
+    return Estimate(value, found, floor, infinity)
 
 
 def extrapolated(features: NDArray[Any], distance: FrechetDistance) -> float:

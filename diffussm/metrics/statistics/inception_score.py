@@ -6,8 +6,14 @@ from numpy.typing import NDArray
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
 from diffussm.metrics.statistics.jackknife import Interval, groups_of, interval, variance
+from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 
 SPLIT = 5000
+
+
+def measure(inputs: MetricInputs) -> Estimate:
+    """The Inception Score of the logits, with its interval."""
+    return Estimate(*inception_score(inputs.samples))
 
 
 def inception_score(logits: NDArray[np.float32]) -> tuple[float, Interval | None]:

@@ -8,9 +8,15 @@ from numpy.typing import NDArray
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
 from diffussm.metrics.statistics.jackknife import Interval, groups_of, interval, variance
+from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 
 SUBSETS, SUBSET = 100, 1000
 BLOCK = 2000  # rows of the kernel's matrices at once
+
+
+def measure(inputs: MetricInputs) -> Estimate:
+    """KID of the features, with its interval."""
+    return Estimate(*kernel_distance(inputs.samples, inputs.reference.features))
 
 
 def kernel_distance(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, Interval | None]:

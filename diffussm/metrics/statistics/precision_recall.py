@@ -11,11 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.metric_prc import calc_cdist_part, calculate_precision_recall_part
 
-from diffussm.metrics.features.registry import NEIGHBOURS
-from diffussm.metrics.statistics.jackknife import Interval, groups_of, interval, variance
+from diffussm.metrics.statistics.jackknife import Interval, groups_of, interval, of_share, variance
+from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 
+NEIGHBOURS = 3  # k
 BLOCK = 500  # rows of distances at once
 KEPT = 16  # nearest neighbours kept, so that three are left without any one group
+
+
+def precision(inputs: MetricInputs) -> Estimate:
+    """Precision of the features, with Wilson's interval."""
+    share = inputs.shared(precision_recall)[0]
+    return Estimate(share, of_share(share, len(inputs.samples)))
+
+
+def recall(inputs: MetricInputs) -> Estimate:
+    """Recall of the features, with the jackknife's interval."""
+    share = inputs.shared(precision_recall)[1]
+    return Estimate(share, recall_interval(share, inputs.samples, inputs.reference.features))
 
 
 def precision_recall(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, float]:
@@ -24,7 +37,7 @@ def precision_recall(samples: NDArray[np.float32], reference: NDArray[np.float32
     return calculate_precision_recall_part(x, y, NEIGHBOURS, BLOCK)
 
 
-def recall_interval(recall: float, samples: NDArray[np.float32], reference: NDArray[np.float32]) -> Interval | None:
+def recall_interval(value: float, samples: NDArray[np.float32], reference: NDArray[np.float32]) -> Interval | None:
     """95 % over samples, by the jackknife: without each group some balls are gone and others are larger."""
     x, y = torch.from_numpy(samples), torch.from_numpy(reference)
     group = torch.from_numpy(groups_of(len(x)))
@@ -35,7 +48,7 @@ def recall_interval(recall: float, samples: NDArray[np.float32], reference: NDAr
         distances = calc_cdist_part(block, x, BLOCK)
         for without in range(groups):
             covered[without] += (distances <= radii[without]).any(1).sum()
-    found = interval(recall, variance((covered / len(y)).double().numpy()), groups)
+    found = interval(value, variance((covered / len(y)).double().numpy()), groups)
     return found and Interval(max(0.0, found.low), min(1.0, found.high))
 
 
