@@ -54,8 +54,6 @@ def describe(error: ValidationError, model: type[BaseModel], tree: Any, at: str 
         return (
             f"{dotted(*first['loc'])}: is missing; a grid needs {', '.join(_required(model))}, above its first [table]"
         )
-    if first["type"] == "value_error":
-        return first["msg"].removeprefix("Value error, ")
     found = [_key(e["loc"], tree) for e in errors]
     deepest = max((key for key in found if key[: len(found[0])] == found[0]), key=len)
     alternatives = [e for e, key in zip(errors, found, strict=True) if key == deepest]

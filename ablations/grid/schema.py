@@ -1,28 +1,16 @@
-"""What a grid file may hold, and the reading of one. Whatever is wrong in it becomes a line that names file and key."""
+"""The fields of a grid file, and a level's overrides as dotted keys."""
 
-import contextlib
 import json
-import math
-import os
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from ablations.grid.checks import check
-from ablations.grid.messages import LONGEST_NAME, describe, dotted, quoted, shown
+from ablations.grid.messages import describe
 from diffussm.config import Section, keys, split_key
-from diffussm.errors import UserError, unknown
+from diffussm.errors import UserError
 
-GRIDS = Path(__file__).parents[1] / "grids"
-FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
-MOST_NESTED = 10  # tables and lists in one another
 SECTIONS = {key.split(".")[0] for key in keys() if "." in key}  # of the config
-WHOLE_NUMBERS = range(-(2**63), 2**63)  # those of TOML
-WHOLE_NUMBERS_SAID = "whole numbers from -2**63 to 2**63 - 1"
 
 Overrides = dict[str, Any]  # config keys, dotted or as nested tables
 Levels = dict[str, str]  # axis -> level
@@ -68,14 +56,6 @@ class GridFile(Section):
     budget: Literal["steps", "macs"] = "steps"  # what the training of every arm is matched in
     max_runs: Positive = 20_000
 
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
-        check(self)
-        for where, overrides in _all_overrides(self):
-            with _at(where):
-                flatten(overrides)
-        return self
-
     @property
     def bases(self) -> tuple[str, ...]:
         return (self.base,) if isinstance(self.base, str) else self.base
@@ -83,72 +63,6 @@ class GridFile(Section):
     @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
-
-
-def grids() -> list[str]:
-    return sorted(path.stem for path in GRIDS.glob("*.toml"))
-
-
-def locate(name: str) -> Path:
-    """The grid `grids/<name>.toml`, or the file `name` if it ends in .toml."""
-    path = Path(name) if name.endswith(".toml") else GRIDS / f"{name}.toml"
-    if not os.path.isfile(path):
-        if not name.endswith(".toml"):
-            raise unknown("grid", name, [*grids(), "path/to/grid.toml"])
-        what = "it is a folder" if os.path.isdir(path) else "there is no such file"
-        raise UserError(f"--grid {name!r}: {what}; allowed: the path of a .toml file, or a grid's name")
-    if len(path.stem) > LONGEST_NAME or not re.fullmatch(FILE_NAME, path.stem):
-        raise UserError(
-            f"{quoted(path.name)}: a grid's file name has 1 to {LONGEST_NAME} letters, digits and _ - . only, begins "
-            "with a letter or digit and has no .., for it names folders"
-        )
-    return path
-
-
-def load(name: str) -> GridFile:
-    """The grid of that name or path; UserError naming file and key for whatever is wrong in it."""
-    path = locate(name)
-    with naming(path):
-        tree = _read(path)
-        _check_values(tree)
-        try:
-            return GridFile.model_validate_json(json.dumps(tree))
-        except ValidationError as error:
-            raise UserError(describe(error, GridFile, tree)) from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The file as TOML; UserError with the line for what is none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"byte {error.start}: not UTF-8, which TOML is") from None
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}") from None
-    if text.startswith("\N{BYTE ORDER MARK}"):
-        raise UserError("byte 0: a byte-order mark; allowed: UTF-8 without one")
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise UserError(f"nested too deeply; allowed: up to {MOST_NESTED} tables and lists in one another") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"not TOML: {error}{_line_at_fault(str(error), text)}") from None
-    except ValueError:  # Python's own, of a number with thousands of digits
-        raise UserError(f"not TOML: a number is too large; allowed: {WHOLE_NUMBERS_SAID}") from None
-
-
-def _line_at_fault(message: str, text: str) -> str:
-    found, lines = re.search(r"at line (\d+)", message), text.split("\n")
-    return f": {shown(lines[int(found[1]) - 1])}" if found else ""
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the file's name before the message of any UserError."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path.name}: {error}") from None
 
 
 def split_level(overrides: Mapping[str, Any]) -> tuple[Overrides, Resources | None]:
@@ -183,33 +97,3 @@ def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         else:
             split_key(key)
             yield key, value
-
-
-def _all_overrides(grid: GridFile) -> Iterator[tuple[str, Overrides]]:
-    for axis, levels in grid.axes.items():
-        for level, overrides in levels.items():
-            yield f"axes.{axis}.{level}", overrides
-    for arm, overrides in grid.arms.items():
-        yield f"arms.{arm}", overrides
-
-
-@contextlib.contextmanager
-def _at(where: str) -> Iterator[None]:
-    """Whatever is wrong inside becomes a ValueError of the grid that says where."""
-    try:
-        yield
-    except (UserError, TypeError) as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _check_values(value: Any, *where: str | int) -> None:
-    """TOML has dates, times, inf and nan, which no field takes; and tomllib reads more whole numbers than TOML has."""
-    if len(where) > MOST_NESTED:
-        raise UserError(f"{dotted(*where)}: nested too deeply; allowed: up to {MOST_NESTED} tables and lists")
-    if isinstance(value, dict | list):
-        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            _check_values(part, *where, key)
-    elif isinstance(value, int) and value not in WHOLE_NUMBERS:
-        raise UserError(f"{dotted(*where)}: is too large a number; allowed: {WHOLE_NUMBERS_SAID}")
-    elif not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
-        raise UserError(f"{dotted(*where)} = {value}: allowed: strings, finite numbers, true, false, lists, tables")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ablations.grid.arms import arms, find_control
+from ablations.grid.reading import GRIDS, load, locate, naming
 from ablations.grid.runs import expand
-from ablations.grid.schema import GRIDS, GridFile, load, locate, naming
+from ablations.grid.schema import GridFile
 from ablations.options import RUNS
 from ablations.plan import manifest
 from ablations.plan.plan import Planned, broken_matches, plan

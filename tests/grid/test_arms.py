@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from ablations.grid import json_schema as grid_schema
 from ablations.grid.arms import arms
+from ablations.grid.reading import grids, load
 from ablations.grid.runs import Run, expand
-from ablations.grid.schema import GridFile, grids, load
+from ablations.grid.schema import GridFile
 from diffussm.config import request
 from diffussm.cost.closed_form import forward_macs
 from diffussm.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ablations import launch
-from ablations.grid import schema as grids
+from ablations.grid import reading as grids
 from ablations.grid.arms import arms as arms_of
 from reports import make_figures
 

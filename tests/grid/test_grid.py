@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablations.grid import schema as grids
+from ablations.grid import reading as grids
 from ablations.grid.arms import arms
+from ablations.grid.reading import load
 from ablations.grid.runs import Run, expand
-from ablations.grid.schema import GridFile, load
+from ablations.grid.schema import GridFile
 from ablations.plan.plan import Planned, broken_matches
 from ablations.plan.plan import plan as plan_on
 from diffussm.config import Config, request

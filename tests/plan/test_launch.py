@@ -13,8 +13,8 @@ import pytest
 import tests.support.tiny as tiny
 from ablations import launch
 from ablations.grid.arms import Arm
+from ablations.grid.reading import load
 from ablations.grid.runs import Run, expand
-from ablations.grid.schema import load
 from ablations.plan.plan import plan
 from diffussm.errors import UserError
 from diffussm.store import manifests

@@ -17,7 +17,7 @@ import tests.support.known_records as known
 import tests.support.tiny as tiny
 from ablations import launch
 from ablations.grid.arms import arms
-from ablations.grid.schema import load as load_grid
+from ablations.grid.reading import load as load_grid
 from diffussm.config import resolve
 from diffussm.cost.closed_form import attention_products, forward_macs
 from diffussm.errors import UserError

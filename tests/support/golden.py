@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.grid.arms import arms
-from ablations.grid.schema import grids, load
+from ablations.grid.reading import grids, load
 from diffussm.config import bases, request, resolve, run_id
 from diffussm.metrics.features.registry import config_lacks, evaluation_key
 
