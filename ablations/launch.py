@@ -65,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("--print-sbatch: goes with --dry-run, and not with --json or --csv")
     if on_cluster and options.jobs:
         raise UserError("--jobs: goes with --executor local; on a cluster --set-slurm throttle=K")
-    from ablations.plan.request import Asked, selection
+    from ablations.grid.selection import selection
+    from ablations.plan.request import Asked
     from diffussm.config import parse_settings
 
     asked = Asked.of(options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs)

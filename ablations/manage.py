@@ -123,16 +123,18 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
+    from ablations.slurm import submissions
     from ablations.status import logs, overview
 
     run = overview.find(_rows(options), options.run)
     if options.json:
         from ablations import table
 
-        print(table.to_json([{"log": str(path), "text": path.read_text(errors="replace")} for path in logs.of(run)]))
+        paths = logs.of(run, submissions.logs)
+        print(table.to_json([{"log": str(path), "text": path.read_text(errors="replace")} for path in paths]))
         return 0
     try:
-        logs.show(run, options.follow)
+        logs.show(run, submissions.logs, options.follow)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -162,10 +164,10 @@ def _retry(options: argparse.Namespace) -> int:
 
 
 def _extend(options: argparse.Namespace) -> int:
-    from ablations.plan import manifest
     from ablations.plan.request import extension
+    from diffussm.store import manifests
 
-    found = manifest.read(options.runs, options.grid, options.base)
+    found = manifests.read(options.runs, options.grid, options.base)
     extensions = [extension(content, options.runs, options.only, options.steps) for content in found]
     if not any(extensions):
         raise no_match(options.only)
@@ -183,9 +185,12 @@ def _extend(options: argparse.Namespace) -> int:
 def _gc(options: argparse.Namespace) -> int:
     from ablations import table
     from ablations.plan import garbage
+    from ablations.slurm import submissions
 
     everything = not (options.grid or options.base or options.only)
-    found = garbage.find(options.runs, _rows(options), options.unlisted, code=everything)
+    rows = _rows(options)
+    code_in_use = submissions.code_in_use(options.runs) if everything else None
+    found = garbage.find(options.runs, rows, options.unlisted, code_in_use)
     if options.yes:
         for g in found:
             g.delete()

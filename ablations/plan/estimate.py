@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ablations.plan.plan import Planned
-from ablations.slurm.profile import Profile
 from diffussm.config import Config, digest
 from diffussm.host.machine import gpus, processor, usable_cores
 from diffussm.store.workdir import read_json
@@ -88,28 +87,6 @@ class Estimates:
     def _rate_words(self, p: Planned) -> str:
         precision = p.run.config.training.precision
         return gpu_words(precision) if self._has_gpu or precision == "bf16" else core_words()
-
-
-class ClusterEstimates(Estimates):
-    """The same of runs as jobs of a profile: nothing measured on this machine counts there."""
-
-    def __init__(self, profile: Profile):
-        super().__init__({}, 1)
-        self.profile = profile
-
-    def gpus(self, p: Planned) -> int:
-        """Of the run's training."""
-        return self.profile.gpus(p.run.arm.resources)
-
-    def _rates(self, p: Planned) -> tuple[float, float]:
-        needs, precision = p.run.arm.resources, p.run.config.training.precision
-        if gpus := self.gpus(p):
-            used = min(gpus, self.profile.tasks(needs))  # a task computes on one
-            return GPU_RATES[precision] * used, GPU_RATES[precision]
-        return CORE_RATE * self.profile.cpus(needs) * self.profile.tasks(needs), CORE_RATE * self.profile.cpus(needs)
-
-    def _rate_words(self, p: Planned) -> str:
-        return gpu_words(p.run.config.training.precision) if self.gpus(p) else core_words()
 
 
 def gpu_words(precision: str) -> str:

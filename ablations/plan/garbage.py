@@ -1,14 +1,14 @@
 """What lies among run folders and is needed by no run any more."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.plan import manifest, snapshot
-from ablations.slurm import submissions
+from ablations.plan import snapshot
 from ablations.status.overview import Row
 from diffussm.run.heartbeat import Liveness
+from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
 
 
@@ -27,24 +27,22 @@ class Garbage:
             shutil.rmtree(self.path)
 
 
-def find(runs: Path, rows: Sequence[Row], unlisted: bool, code: bool) -> list[Garbage]:
+def find(runs: Path, rows: Sequence[Row], unlisted: bool, code_in_use: Collection[str] | None) -> list[Garbage]:
     """Of the runs of `rows` at which nobody works: half-written files, checkpoints before the newest, a replay's. With
-    `unlisted`, run folders that no manifest names; with `code`, copies of the code that no launch uses."""
+    `unlisted`, run folders that no manifest names. With `code_in_use`, the digests of the code that submitted jobs run,
+    copies of the code that neither they nor any other launch uses."""
     liveness = Liveness(by_mtime=True)
     meant = {row.run.path: row.run for row in rows}
     at_rest = [run for run in meant.values() if not _is_worked_on(run, liveness)]
     found = [Garbage(path, what, path.stat().st_size) for run in at_rest for path, what in _in_run(run)]
     if unlisted:
-        listed = {runs / e["run_id"] for content in manifest.read(runs, None, None) for e in content["runs"]}
+        listed = {runs / e["run_id"] for content in manifests.read(runs, None, None) for e in content["runs"]}
         for config in sorted(runs.glob("*/config.json")):
             run = RunDir(config.parent)
             if run.path not in listed and not _is_worked_on(run, liveness):
                 found.append(Garbage(run.path, "run of no launched grid", _size(run.path)))
-    if code:
-        found += [
-            Garbage(path, "code that no launch uses", _size(path))
-            for path in snapshot.unused(runs, submissions.code_in_use(runs))
-        ]
+    if code_in_use is not None:
+        found += [Garbage(path, "code that no launch uses", _size(path)) for path in snapshot.unused(runs, code_in_use)]
     return found
 
 

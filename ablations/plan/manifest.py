@@ -11,21 +11,7 @@ from typing import Any
 from ablations.grid.arms import arms, find_control
 from ablations.grid.schema import GridFile
 from ablations.plan.plan import Planned
-from diffussm.errors import UserError, unknown
 from diffussm.store import manifests
-from diffussm.store.workdir import read_json
-
-
-def read(runs: Path, grid: str | None, base: str | None) -> list[dict[str, Any]]:
-    """The manifests of that grid and base (None: of any); UserError if there is none."""
-    found = [read_json(path) for path in manifests.newest(runs)]
-    kept = [m for m in found if grid in (None, m["grid"]) and base in (None, m["base"])]
-    if not kept and grid and found:
-        raise unknown(f"grids launched in {runs}", grid if base is None else f"{grid} on {base}",
-                      {m["grid"] if base is None else f"{m['grid']} on {m['base']}" for m in found})  # fmt: skip
-    if not kept:
-        raise UserError(f"{runs}: no grid was launched here; give the folder with --runs")
-    return kept
 
 
 def write(

@@ -1,9 +1,8 @@
 """From what a command says to a plan, and from a plan to what is asked of run folders: for `launch` and `manage`."""
 
-import fnmatch
 import gc
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from ablations.grid.arms import arms, find_control
 from ablations.grid.reading import GRIDS, load, locate, naming
 from ablations.grid.runs import expand
 from ablations.grid.schema import GridFile
+from ablations.grid.selection import selection
 from ablations.options import RUNS
 from ablations.plan import manifest
 from ablations.plan.plan import Planned, broken_matches, plan
@@ -156,28 +156,12 @@ def extension(content: Mapping[str, Any], runs: Path, only: Sequence[str], steps
     return Extension(asked, planned, whole, only) if planned else None
 
 
-def selection(patterns: Sequence[str]) -> Callable[[str, Mapping[str, str], str], bool]:
-    """Whether an arm (name, levels) or a run id is meant by `--only`: a pattern on arm or run id, or axis=level."""
-
-    def meant(arm: str, levels: Mapping[str, str], run_id: str) -> bool:
-        return not patterns or any(_is_meant(pattern, arm, levels, run_id) for pattern in patterns)
-
-    return meant
-
-
 def _seeds(seeds: tuple[int, ...]) -> str:
     return str(len(seeds)) if seeds == tuple(range(len(seeds))) else ",".join(map(str, seeds)) + "," * (len(seeds) == 1)
 
 
 def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _is_meant(pattern: str, arm: str, levels: Mapping[str, str], run_id: str) -> bool:
-    axis, equals, level = pattern.partition("=")
-    if equals and axis in levels and fnmatch.fnmatchcase(levels[axis], level):
-        return True
-    return any(fnmatch.fnmatchcase(name, pattern) for name in (arm, run_id))
 
 
 def _refuse_lacking(planned: list[Planned]) -> None:

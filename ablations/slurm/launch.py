@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ablations import table
 from ablations.options import RUNS
 from ablations.plan import snapshot
-from ablations.plan.estimate import ClusterEstimates, Estimate
+from ablations.plan.estimate import Estimate
 from ablations.plan.job import Job
 from ablations.plan.plan import Planned
 from ablations.slurm import commands
 from ablations.slurm.arrays import Array, arrays, chained_seconds
 from ablations.slurm.environment import allocation
+from ablations.slurm.estimate import ClusterEstimates
 from ablations.slurm.profile import Profile
 from ablations.slurm.scheduler import Slurm
 from ablations.slurm.site import Site

@@ -5,34 +5,11 @@ back to the queue NODE_FAIL for a while.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal
 
 from ablations.slurm.commands import ask, rows, user
+from ablations.status.scheduler import Seen
 
-Phase = Literal["queued", "running", "ended"]
-# A job that completes may be about to wait again: what ends with it is not known yet.
-QUEUED = ("PENDING", "COMPLETING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-RUNNING = ("RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 MOST_ASKED_SINGLY = 50  # of scontrol, which is asked for one job at a time
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A job as the scheduler sees it: `word` is SLURM's name of its state, `why` its reason or exit code."""
-
-    job: str
-    word: str
-    why: str = ""
-
-    @property
-    def is_held(self) -> bool:
-        """Whether it waits, and never starts by itself, as after a launch that failed."""
-        return self.word == "PENDING" and "held" in self.why.lower()
-
-    @property
-    def phase(self) -> Phase:
-        return "queued" if self.word in QUEUED else "running" if self.word in RUNNING else "ended"
 
 
 def in_queue() -> dict[str, Seen] | None:

@@ -2,28 +2,10 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
 
 from ablations.slurm import queue, submissions
 from ablations.slurm.commands import tell
-from ablations.slurm.queue import Seen
-
-
-class Scheduler(Protocol):
-    """Who can be asked for the newest job of a run."""
-
-    def of(self, run_id: str, kind: str) -> Seen | None:
-        """The newest job that trains (kind: train) or evaluates the run; None where there is none, or none knows."""
-
-
-class Nobody:
-    """No scheduler is asked."""
-
-    def of(self, run_id: str, kind: str) -> Seen | None:  # noqa: ARG002
-        return None
-
-
-NOBODY = Nobody()
+from ablations.status.scheduler import Seen
 
 
 class Slurm:

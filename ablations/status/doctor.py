@@ -9,12 +9,12 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
-from ablations.plan import manifest
 from ablations.status.check import Check
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.host import source
 from diffussm.host.machine import gpus, memory_gb, processor, usable_cores
 from diffussm.metrics.features.registry import EXTRACTORS
+from diffussm.store import manifests
 
 LEAST_FREE_GB = 5.0
 
@@ -95,7 +95,7 @@ def _weights() -> Iterator[Check]:
 def _data(runs: Path, grid: str | None, base: str | None) -> Iterator[Check]:
     names = list(CATALOGUE)
     if grid:
-        entries = [(runs / e["run_id"] / "config.json", e) for m in manifest.read(runs, grid, base) for e in m["runs"]]
+        entries = [(runs / e["run_id"] / "config.json", e) for m in manifests.read(runs, grid, base) for e in m["runs"]]
         from diffussm.store.rundir import RunDir
 
         names = sorted({RunDir(path.parent).config().data.name for path, _ in entries if path.exists()})

@@ -2,27 +2,28 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from ablations.slurm import submissions
 from diffussm.store.rundir import RunDir
 
 POLL_SECONDS = 0.5
 
 
-def of(run: RunDir) -> list[Path]:
-    """All logs of the run, the oldest first, with what SLURM noted of the jobs that trained it, if anything."""
+def of(run: RunDir, job_logs: Callable[[RunDir], list[Path]]) -> list[Path]:
+    """All logs of the run, the oldest first; `job_logs` are those that a scheduler wrote of the jobs that trained it,
+    left out where they are empty."""
     paths = [path for folder in (run, *run.evaluations()) for path in folder.outputs()]
-    paths += [path for path in submissions.logs(run) if path.stat().st_size]
+    paths += [path for path in job_logs(run) if path.stat().st_size]
     return sorted(paths, key=lambda path: path.stat().st_mtime)
 
 
-def show(run: RunDir, follow: bool) -> None:
+def show(run: RunDir, job_logs: Callable[[RunDir], list[Path]], follow: bool) -> None:
     """Print the logs under headings of their own; with `follow`, for ever, as more is printed."""
     printed: dict[Path, int] = {}
     last: Path | None = None
     while True:
-        for path in of(run):
+        for path in of(run, job_logs):
             text = path.read_text(errors="replace")
             new = text[printed.get(path, 0) :]
             if new or path not in printed:

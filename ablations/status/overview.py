@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ablations import table
-from ablations.plan import manifest
-from ablations.plan.request import selection
-from ablations.slurm.scheduler import NOBODY, Scheduler
+from ablations.grid.selection import selection
+from ablations.status.scheduler import NOBODY, Scheduler
 from ablations.status.states import STATES, RunState, state_of
 from diffussm.errors import UserError, unknown
 from diffussm.run.heartbeat import Liveness
+from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
 
 LEFT = ("base", "arm", "run", "state", "reason")
@@ -53,7 +53,7 @@ def overview(
     """A row for each run of the launched grids that are meant."""
     meant = selection(only)
     rows = []
-    for content in manifest.read(runs, grid, base):
+    for content in manifests.read(runs, grid, base):
         for entry in content["runs"]:
             if meant(entry["arm"], entry["levels"], entry["run_id"]):
                 run = RunDir(runs / entry["run_id"])

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from ablations.slurm.queue import Seen
-from ablations.slurm.scheduler import NOBODY, Scheduler
+from ablations.status.scheduler import NOBODY, Scheduler, Seen
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import failure

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from diffussm.errors import UserError, unknown
 from diffussm.store.workdir import link_first, read_json, to_json
 
 
@@ -19,6 +20,18 @@ def newest(runs: Path) -> list[Path]:
         if match := re.fullmatch(r"(.+)\.(\d+)\.json", path.name):
             latest[match[1]] = max(latest.get(match[1], (0, path)), (int(match[2]), path))
     return [path for _, path in latest.values()]
+
+
+def read(runs: Path, grid: str | None, base: str | None) -> list[dict[str, Any]]:
+    """The manifests of that grid and base (None: of any); UserError if there is none."""
+    found = [read_json(path) for path in newest(runs)]
+    kept = [m for m in found if grid in (None, m["grid"]) and base in (None, m["base"])]
+    if not kept and grid and found:
+        raise unknown(f"grids launched in {runs}", grid if base is None else f"{grid} on {base}",
+                      {m["grid"] if base is None else f"{m['grid']} on {m['base']}" for m in found})  # fmt: skip
+    if not kept:
+        raise UserError(f"{runs}: no grid was launched here; give the folder with --runs")
+    return kept
 
 
 def add(runs: Path, grid: str, base: str, merged: Callable[[dict[str, Any] | None], dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ablations.slurm.queue import RUNNING
+from ablations.status.scheduler import RUNNING
 from tests.slurm.cluster import Cluster
 from tests.slurm.launching import ARM, BRIEF, ROOT, Runs, local_results
 from tests.slurm.slow import Slow

@@ -10,8 +10,8 @@ from ablations import launch
 from ablations.plan import snapshot
 from ablations.slurm import submissions
 from ablations.slurm.environment import scrubbed
-from ablations.slurm.queue import Seen
 from ablations.slurm.submissions import Submission
+from ablations.status.scheduler import Seen
 from ablations.status.states import state_of
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
