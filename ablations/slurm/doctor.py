@@ -7,9 +7,8 @@ from pathlib import Path
 
 from ablations.plan import snapshot
 from ablations.slurm import queue, submissions
-from ablations.slurm.commands import ask, is_here, tell
+from ablations.slurm.commands import Site, ask, is_here, tell
 from ablations.slurm.profile import Profile
-from ablations.slurm.site import Site
 from ablations.status.check import Check
 
 WAIT_SECONDS = 180.0  # for the probe

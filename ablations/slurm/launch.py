@@ -17,11 +17,11 @@ from ablations.plan.job import Job
 from ablations.plan.plan import Planned
 from ablations.slurm import commands
 from ablations.slurm.arrays import Array, arrays, chained_seconds
+from ablations.slurm.commands import Site
 from ablations.slurm.environment import allocation
 from ablations.slurm.estimate import ClusterEstimates
 from ablations.slurm.profile import Profile
 from ablations.slurm.scheduler import Slurm
-from ablations.slurm.site import Site
 from ablations.slurm.submissions import Submission
 from diffussm.config import is_outside
 from diffussm.errors import UserError
