@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from ablations.grid.messages import dotted
-from ablations.grid.schema import GridFile, Levels, Overrides, Pattern, Resources, split_level
+from ablations.grid.schema import GridFile, Level, Levels, Overrides, Pattern, Resources
 from diffussm.errors import UserError
 
 MOST_COMBINATIONS = 100_000  # looked at, before `exclude`, where max_runs is less
@@ -23,13 +23,11 @@ def arms(grid: GridFile, most: int | None = None) -> list[Arm]:
     """All arms in file order, explicit ones last; UserError where two levels of an arm set the same key, where two arms
     have one name, or where there are more than `most`."""
     most = most or grid.max_runs
-    flat = {axis: {level: split_level(o) for level, o in levels.items()} for axis, levels in grid.axes.items()}
     out = []
     for levels in _combinations(grid, most):
-        out.append(_arm(levels, flat))
-    for name, overrides in grid.arms.items():
-        keys, resources = split_level(overrides)
-        out.append(Arm(name, {"arm": name}, keys, resources or Resources()))
+        out.append(_arm(levels, grid.parsed_axes))
+    for name, explicit in grid.parsed_arms.items():
+        out.append(Arm(name, {"arm": name}, explicit.overrides, explicit.resources))
     names: dict[str, Arm] = {}
     for arm in out:
         if arm.name in names:
@@ -48,12 +46,12 @@ def find_control(grid: GridFile, made: list[Arm]) -> Arm:
     raise UserError(f"control: no arm is {grid.control!r}; valid: {', '.join(repr(arm.name) for arm in made[:20])}")
 
 
-def _arm(levels: Levels, flat: Mapping[str, Mapping[str, tuple[Overrides, Resources | None]]]) -> Arm:
+def _arm(levels: Levels, parsed: Mapping[str, Mapping[str, Level]]) -> Arm:
     merged: Overrides = {}
     needs: dict[str, object] = {}
     for axis, level in levels.items():
-        overrides, resources = flat[axis][level]
-        for into, add in ((merged, overrides), (needs, resources.model_dump(exclude_none=True) if resources else {})):
+        own = parsed[axis][level]
+        for into, add in ((merged, own.overrides), (needs, own.resources.model_dump(exclude_none=True))):
             for key, value in add.items():
                 if key in into:
                     what = key if into is merged else f"resources.{key}"

@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from ablations.grid.messages import LONGEST_NAME, dotted, quoted
-from ablations.grid.schema import GridFile, Overrides, flatten
+from ablations.grid.schema import GridFile
 from diffussm.config import bases
 from diffussm.errors import UserError, unknown
 
@@ -149,16 +149,5 @@ def _check_control(grid: GridFile) -> None:
 
 
 def _check_overrides(grid: GridFile) -> None:
-    for where, overrides in _all_overrides(grid):
-        try:
-            flatten(overrides)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
-
-
-def _all_overrides(grid: GridFile) -> Iterator[tuple[str, Overrides]]:
-    for axis, levels in grid.axes.items():
-        for level, overrides in levels.items():
-            yield f"axes.{axis}.{level}", overrides
-    for arm, overrides in grid.arms.items():
-        yield f"arms.{arm}", overrides
+    """Every key that a level or an arm sets is one of the config: parsing them, once for all, finds out."""
+    _ = grid.parsed_axes, grid.parsed_arms

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from ablations.grid.arms import Arm, arms, find_control
-from ablations.grid.schema import GridFile, flatten
+from ablations.grid.schema import GridFile
 from diffussm.config import Config, request, resolve, run_id
 from diffussm.cost.closed_form import forward_macs
 from diffussm.data.catalogue import check_fit
@@ -61,9 +61,9 @@ def _fitting(base: str, overrides: Mapping[str, Any]) -> Config:
 def _at_fault(grid: GridFile, base: str, arm: Arm, settings: Mapping[str, Any], said: str) -> str:
     """Where an arm's mistake lies: in what all arms have, in the one level that makes it by itself, or in the arm."""
     by_itself: dict[str, Mapping[str, Any]] = {"--set": {}} if settings else {}
-    for axis, levels in grid.axes.items():
+    for axis, levels in grid.parsed_axes.items():
         if axis in arm.levels:
-            by_itself[f"axes.{axis}.{arm.levels[axis]}"] = flatten(levels[arm.levels[axis]])
+            by_itself[f"axes.{axis}.{arm.levels[axis]}"] = levels[arm.levels[axis]].overrides
     for where, overrides in by_itself.items():
         try:
             _fitting(base, {**settings, **overrides})
@@ -86,18 +86,18 @@ def _refuse_set_twice(grid: GridFile, settings: Mapping[str, Any]) -> None:
 
 
 def _keys_set(grid: GridFile) -> Iterator[tuple[str, str]]:
-    for axis, levels in grid.axes.items():
-        for level, overrides in levels.items():
-            yield from ((f"axes.{axis}.{level}", key) for key in flatten(overrides))
-    for arm, overrides in grid.arms.items():
-        yield from ((f"arms.{arm}", key) for key in flatten(overrides))
+    for axis, levels in grid.parsed_axes.items():
+        for level, parsed in levels.items():
+            yield from ((f"axes.{axis}.{level}", key) for key in parsed.overrides)
+    for arm, parsed in grid.parsed_arms.items():
+        yield from ((f"arms.{arm}", key) for key in parsed.overrides)
 
 
 def _refuse_like_levels(grid: GridFile, base: str, made: list[Arm], settings: Mapping[str, Any]) -> None:
     """Two levels of an axis that give the same config, beside the other levels of the axis's first arm."""
-    for axis, levels in grid.axes.items():
+    for axis, levels in grid.parsed_axes.items():
         first = next((arm for arm in made if axis in arm.levels), None)
-        own = {level: flatten(overrides) for level, overrides in levels.items()}
+        own = {level: parsed.overrides for level, parsed in levels.items()}
         beside = {} if first is None else {k: v for k, v in first.overrides.items() if k not in own[first.levels[axis]]}
         seen: dict[Any, str] = {}
         for level, overrides in own.items():

@@ -1,7 +1,9 @@
-"""The fields of a grid file, and a level's overrides as dotted keys."""
+"""The fields of a grid file, and its levels' overrides parsed into dotted keys."""
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -12,7 +14,7 @@ from diffussm.errors import UserError
 
 SECTIONS = {key.split(".")[0] for key in keys() if "." in key}  # of the config
 
-Overrides = dict[str, Any]  # config keys, dotted or as nested tables
+Overrides = dict[str, Any]  # config keys; in a file dotted or as nested tables, and `resources` among them
 Levels = dict[str, str]  # axis -> level
 Pattern = dict[str, str | tuple[str, ...]]  # axis -> the level, or any of the levels
 
@@ -32,6 +34,14 @@ class Resources(Section):
     def slots(self, threads: int) -> int:
         """Slots of a local pool that a run takes; each has `threads` threads, and a GPU if there are any."""
         return max(self.gpus or 1, -(-(self.cpus or 1) // threads))
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a level of an axis sets, or an arm."""
+
+    overrides: Overrides  # dotted keys, each of the config
+    resources: Resources
 
 
 class GridFile(Section):
@@ -60,26 +70,36 @@ class GridFile(Section):
     def bases(self) -> tuple[str, ...]:
         return (self.base,) if isinstance(self.base, str) else self.base
 
+    @cached_property
+    def parsed_axes(self) -> dict[str, dict[str, Level]]:
+        """Axis -> level -> what it sets; UserError for a key that is none of the config."""
+        return {
+            axis: {level: _parse_level(overrides, f"axes.{axis}.{level}") for level, overrides in levels.items()}
+            for axis, levels in self.axes.items()
+        }
+
+    @cached_property
+    def parsed_arms(self) -> dict[str, Level]:
+        """Arm -> what it sets; UserError for a key that is none of the config."""
+        return {arm: _parse_level(overrides, f"arms.{arm}") for arm, overrides in self.arms.items()}
+
     @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
-def split_level(overrides: Mapping[str, Any]) -> tuple[Overrides, Resources | None]:
-    """A level's overrides as dotted keys, and the resources it asks for."""
-    rest = dict(overrides)
-    resources = _resources(rest.pop("resources")) if "resources" in rest else None
-    flat: Overrides = {}
-    for key, value in _leaves(rest, ""):
-        if key in flat:
-            raise UserError(f"{key}: is there twice, as a dotted key and in a table; each may be there once")
-        flat[key] = value
-    return flat, resources
-
-
-def flatten(overrides: Mapping[str, Any]) -> Overrides:
-    """A level's overrides as dotted keys, each checked against the config."""
-    return split_level(overrides)[0]
+def _parse_level(overrides: Mapping[str, Any], where: str) -> Level:
+    try:
+        rest = dict(overrides)
+        resources = _resources(rest.pop("resources")) if "resources" in rest else Resources()
+        flat: Overrides = {}
+        for key, value in _leaves(rest, ""):
+            if key in flat:
+                raise UserError(f"{key}: is there twice, as a dotted key and in a table; each may be there once")
+            flat[key] = value
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return Level(flat, resources)
 
 
 def _resources(asked: Any) -> Resources:

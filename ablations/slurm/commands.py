@@ -51,7 +51,8 @@ def rows(text: str, names: Sequence[str]) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Site:
-    """What a launch must know of the cluster; `settings` are those of `scontrol show config`; empty where no cluster answers."""
+    """What a launch must know of the cluster: `settings` are those of `scontrol show config`, empty where it does not
+    answer."""
 
     settings: dict[str, str]
 

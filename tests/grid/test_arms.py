@@ -185,3 +185,13 @@ def test_the_schema_refuses(wrong: dict[str, Any]) -> None:
     jsonschema.validate(right, grid_schema.schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(json.loads(json.dumps(right | wrong)), grid_schema.schema())
+
+
+def test_overrides_are_parsed_once() -> None:
+    """Into dotted keys and resources, whichever way they are written."""
+    made = grid(axes={"size": {"wide": {"model": {"width": 64}, "training.lr": 0.1, "resources": {"cpus": 2}}}})
+    level = made.parsed_axes["size"]["wide"]
+    assert level.overrides == {"model.width": 64, "training.lr": 0.1}
+    assert level.resources.cpus == 2
+    assert made.parsed_axes is made.parsed_axes
+    assert made == made.model_copy()
