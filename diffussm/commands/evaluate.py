@@ -15,7 +15,7 @@ from diffussm.metrics.external import evaluate_outside, key_of
 from diffussm.metrics.features.registry import config_lacks, evaluation_key
 from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step, tidy
 from diffussm.progress import Progress
-from diffussm.run.execution import settle
+from diffussm.run.execution import resolve_execution
 from diffussm.store import records
 from diffussm.store.records import common_key
 from diffussm.store.rundir import RunDir
@@ -96,15 +96,15 @@ def evaluate_run(
         if lacks := config_lacks(config):
             raise UserError(lacks)
         device = device_here()
-        machine = settle(run, config, device=device)
+        execution = resolve_execution(run, config, device=device)
         try:
             evaluate_milestone(
                 run,
                 config,
                 step,
                 Evaluator(config, device),
-                machine["backend"],
-                {**provenance.describe(), **machine, "processes": processes.world_size},
+                execution.backend,
+                {**provenance.describe(), **execution.model_dump(), "processes": processes.world_size},
                 Progress(
                     f"{run.run_id}, step {step}: samples", config.evaluation.samples if processes.is_rank_zero else 0
                 ),

@@ -13,7 +13,7 @@ from diffussm.metrics.milestones import asked_of, kept_step, load_network
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.metrics.shards import Arrays, Shards
 from diffussm.progress import Progress
-from diffussm.run.execution import settle
+from diffussm.run.execution import resolve_execution
 from diffussm.store.hashes import file_sha256
 from diffussm.store.rundir import RunDir
 
@@ -38,8 +38,8 @@ def write_samples(
     check_label(config, label)
     step = kept_step(run, config.evaluation.weights, step)
     device = device_here()
-    machine = settle(run, config, device=device)
-    network = load_network(run, config, config.evaluation.weights, step, machine["backend"], device)
+    execution = resolve_execution(run, config, device=device)
+    network = load_network(run, config, config.evaluation.weights, step, execution.backend, device)
     make_samples, m = SampleMaker(config, network, device, label), config.model
 
     def make(start: int, size: int) -> Arrays:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from typing import Any
 
 import torch
 
@@ -11,31 +10,33 @@ from diffussm.distributed.launch_environment import local_world_size
 from diffussm.host.machine import keep_freed_memory, usable_cores
 from diffussm.ssm.choice import PORTABLE
 from diffussm.ssm.selection import obstacle, select
+from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir
 
 
-def settle(run: RunDir, config: Config, threads: int = 0, processes: int = 1, device: str = "") -> dict[str, Any]:
-    """Backend, threads, device and the batch's shares of the run, set for this process, which is one of `processes`;
-    `threads` where its config leaves them open, `device` where it is not to be that of the run.
+def resolve_execution(run: RunDir, config: Config, threads: int = 0, processes: int = 1, device: str = "") -> Execution:
+    """Return the run's backend, threads, device and micro-batches, set for this process, which is one of `processes`.
 
-    A backend that was asked for, or that the run started with, and that does not run here gives way to one that does.
+    `threads` are used where the config leaves them open, `device` where it is not to be the run's. A backend that was
+    asked for, or that the run started with, and that does not run here gives way to one that does.
     """
     training, model = config.training, config.model
     here = "cuda" if torch.cuda.is_available() else "cpu"
-    machine = {"shares": 1} | run.machine(
-        {
-            "backend": select(training.backend, here, model.width, model.length),
-            "threads": training.threads or threads or max(1, usable_cores() // local_world_size(os.environ)),
-            "device": here,
-            "shares": processes,
-        }
+    execution = run.decide_execution(
+        Execution(
+            backend=select(training.backend, here, model.width, model.length),
+            threads=training.threads or threads or max(1, usable_cores() // local_world_size(os.environ)),
+            device=here,
+            shares=processes,
+        )
     )
-    machine["device"] = device.partition(":")[0] or machine["device"]
-    for backend in (training.backend, machine["backend"]):
-        if lacks := obstacle(backend, machine["device"]):
-            machine["backend"] = PORTABLE
+    if device:
+        execution = execution.model_copy(update={"device": device.partition(":")[0]})
+    for backend in (training.backend, execution.backend):
+        if lacks := obstacle(backend, execution.device):
+            execution = execution.model_copy(update={"backend": PORTABLE})
             print(f"{run.run_id}: S4D by {PORTABLE}, since {backend} does not run here: {lacks}", file=sys.stderr)
             break
     keep_freed_memory()
-    torch.set_num_threads(machine["threads"])
-    return machine
+    torch.set_num_threads(execution.threads)
+    return execution

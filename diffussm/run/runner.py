@@ -28,10 +28,11 @@ from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.features.registry import config_lacks
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.run.attempt import Attempt
-from diffussm.run.execution import settle
+from diffussm.run.execution import resolve_execution
 from diffussm.run.output import redirect_output
 from diffussm.run.tasks import Task, Work, left, replays
 from diffussm.store import records
+from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir, step_of
 from diffussm.training.loop import Preempted, Trainer, train
 
@@ -113,30 +114,30 @@ class Cell:
 
     def _train(self, attempt: Attempt) -> None:
         self.processes.on_rank_zero(self._prepare)
-        machine = self._settle()
+        execution = self._execution()
 
         def begin() -> dict[int, set[str]]:
-            self.run.write_provenance(attempt.number, self._provenance(attempt, machine))
+            self.run.write_provenance(attempt.number, self._provenance(attempt, execution))
             return replays(self.run, self.run.requests())
 
         if lost := self.processes.on_rank_zero(begin):
-            self._replay(lost, attempt, machine)
+            self._replay(lost, attempt, execution)
         while targets := self.processes.on_rank_zero(self._milestones_ahead):  # more may be asked meanwhile
-            self._train_to(self.run, targets, attempt, machine)
+            self._train_to(self.run, targets, attempt, execution)
 
     def _prepare(self) -> None:
         for asked in self.run.requests():  # what its evaluations need must be there before it starts
             _refuse_lacking(self.config.model_copy(update={"evaluation": asked.evaluation}))
         self.run.remove_temporaries()
 
-    def _settle(self) -> dict[str, Any]:
-        return settle(self.run, self.config, self.threads, self.processes.world_size)
+    def _execution(self) -> Execution:
+        return resolve_execution(self.run, self.config, self.threads, self.processes.world_size)
 
-    def _provenance(self, attempt: Attempt, machine: dict[str, Any]) -> dict[str, Any]:
+    def _provenance(self, attempt: Attempt, execution: Execution) -> dict[str, Any]:
         by = {"attempt": attempt.number, "processes": self.processes.world_size}
-        return {**provenance.describe(), **by, **machine}
+        return {**provenance.describe(), **by, **execution.model_dump()}
 
-    def _replay(self, lost: dict[int, set[str]], attempt: Attempt, machine: dict[str, Any]) -> None:
+    def _replay(self, lost: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
         """Train to lost milestones again, and see on the way that the weights kept before them come out the same."""
         replay = self.run.replay
 
@@ -151,7 +152,7 @@ class Cell:
             }
             return {step: lost.get(step, set()) | passed.get(step, set()) for step in sorted({*lost, *passed})}
 
-        self._train_to(replay, self.processes.on_rank_zero(begin), attempt, machine)
+        self._train_to(replay, self.processes.on_rank_zero(begin), attempt, execution)
         if self.processes.is_rank_zero:
             for checkpoint in replay.checkpoints():
                 checkpoint.unlink()
@@ -165,9 +166,9 @@ class Cell:
                     out.setdefault(step, set()).add(asked.evaluation.weights)
         return out
 
-    def _train_to(self, run: RunDir, milestones: dict[int, set[str]], attempt: Attempt, machine: Any) -> None:
-        device, steps = device_of(machine["device"]), max(milestones)
-        trainer = Trainer(self.config, machine["backend"], device, self.processes, machine["shares"])
+    def _train_to(self, run: RunDir, milestones: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
+        device, steps = device_of(execution.device), max(milestones)
+        trainer = Trainer(self.config, execution.backend, device, self.processes, execution.shares)
 
         def on_step(step: int, loss: float, seconds: float) -> None:
             attempt.say(phase="train", lane=run.lane, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
@@ -180,7 +181,7 @@ class Cell:
             return  # another was faster
         config = self.config.model_copy(update={"evaluation": asked.evaluation})
         _refuse_lacking(config)
-        machine = self._settle()
+        execution = self._execution()
         samples = asked.evaluation.samples
 
         def progress(done: int) -> None:
@@ -193,9 +194,9 @@ class Cell:
             self.run,
             config,
             work.step,
-            Evaluator(config, device_of(machine["device"])),
-            machine["backend"],
-            self._provenance(attempt, machine),
+            Evaluator(config, device_of(execution.device)),
+            execution.backend,
+            self._provenance(attempt, execution),
             progress,
             watched,
             self.processes,

@@ -24,6 +24,8 @@ from pydantic import ValidationError
 
 from diffussm.config import SCHEMA_VERSION, Config, Request, run_id
 from diffussm.errors import UserError
+from diffussm.store.execution import Execution
+from diffussm.store.reading import read_model
 from diffussm.store.workdir import WorkDir, link_first, read_json, to_json, write_whole
 
 _NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
@@ -120,11 +122,21 @@ class RunDir(WorkDir):
             return 0
         return max((int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))), default=0)
 
-    def machine(self, proposed: dict[str, Any]) -> dict[str, Any]:
-        """What the machine decided at the run's first start; `proposed` if this is it."""
-        path = self.path / "machine.json"
-        link_first(path, to_json(proposed))
-        return json.loads(path.read_text())
+    def execution(self) -> Execution | None:
+        """Return what the machine decided at the run's first start; None before it."""
+        try:
+            return read_model(self._machine, Execution)
+        except FileNotFoundError:
+            return None
+
+    def decide_execution(self, proposed: Execution) -> Execution:
+        """Return what the machine decided at the run's first start; `proposed` if this is it."""
+        link_first(self._machine, to_json(proposed.model_dump(mode="json")))
+        return read_model(self._machine, Execution)
+
+    @property
+    def _machine(self) -> Path:
+        return self.path / "machine.json"
 
     def write_provenance(self, attempt: int, provenance: dict[str, Any]) -> None:
         write_whole(self.path / f"provenance-{attempt}.json", to_json(provenance))

@@ -71,7 +71,7 @@ def test_what_a_killed_one_left_is_used_or_made_anew(
     (done,) = evaluated.milestone(24).glob("*/")
     folder = run.milestone(24) / done.name
     config = milestones.asked_of(run, {})
-    network = milestones.load_network(run, config, "ema", 24, run.machine({})["backend"])
+    network = milestones.load_network(run, config, "ema", 24, run.execution().backend)
     for batch in (3, 5):
         asked = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch": batch})})
         Evaluator(asked)(network, folder / "shards")
@@ -95,10 +95,10 @@ def test_what_a_killed_one_left_is_used_or_made_anew(
 
 def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir) -> None:
     """It begins and ends while this one is at it, and takes the shards away."""
-    machine, config = run.machine({}), milestones.asked_of(run, {})
+    execution, config = run.execution(), milestones.asked_of(run, {})
 
     def evaluate(progress: Callable[[int], None]) -> None:
-        milestones.evaluate_milestone(run, config, 24, Evaluator(config), machine["backend"], {}, progress)
+        milestones.evaluate_milestone(run, config, 24, Evaluator(config), execution.backend, {}, progress)
 
     met = []
 
@@ -116,7 +116,7 @@ def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir
 @pytest.mark.parametrize("place", ["_write_samples", "measure"])
 def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other is done while this one merges the shards, or writes what came out."""
-    machine, config = run.machine({}), milestones.asked_of(run, {})
+    execution, config = run.execution(), milestones.asked_of(run, {})
     owner: Any = milestones if place == "_write_samples" else milestones.Evaluator
     if place == "measure":
         from diffussm.metrics.suite import MetricSuite
@@ -125,7 +125,7 @@ def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, mon
     usual, calls = getattr(owner, place), iter(range(10))
 
     def evaluate() -> None:
-        milestones.evaluate_milestone(run, config, 24, Evaluator(config), machine["backend"], {}, lambda _: None)
+        milestones.evaluate_milestone(run, config, 24, Evaluator(config), execution.backend, {}, lambda _: None)
 
     def meets_the_other(*arguments: Any) -> Any:
         if next(calls) == 0:

@@ -103,7 +103,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 def test_what_two_leave_behind(calm: RunDir) -> None:
     assert calm.state()["phase"] == "done"
-    assert calm.machine({})["shares"] == 2
+    assert calm.execution().shares == 2
     assert len(list(calm.path.glob("milestones/*/*/record.json"))) == 3
     assert [path.name for path in calm.outputs()] == ["log-1.txt", "log-1-1.txt"]
     assert calm.output(1, 1).read_text().startswith(f"training: {calm.run_id}, process ")

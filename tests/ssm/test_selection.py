@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffussm import cli
-from diffussm.run.execution import settle
+from diffussm.run.execution import resolve_execution
 from diffussm.ssm import selection, tune
 from diffussm.ssm.compiled import convolution
 from tests.support import tiny
@@ -20,13 +20,13 @@ def test_a_run_says_which_backend_computed(
     before = torch.get_num_threads()
     run = tiny.run_folder(tmp_path, **{"training.backend": "compiled"})
     try:
-        assert settle(run, run.config())["backend"] == "compiled"
-        assert settle(run, run.config(), device="cuda:1")["backend"] == "chunked"
+        assert resolve_execution(run, run.config()).backend == "compiled"
+        assert resolve_execution(run, run.config(), device="cuda:1").backend == "chunked"
         assert "since compiled does not run here: computes on CPUs only, not on cuda" in capsys.readouterr().err
         monkeypatch.setattr(convolution, "obstacle", lambda: "no numba here")
-        assert settle(run, run.config())["backend"] == "chunked"
+        assert resolve_execution(run, run.config()).backend == "chunked"
         assert "S4D by chunked, since compiled does not run here: no numba here" in capsys.readouterr().err
-        assert run.machine({})["backend"] == "compiled"
+        assert run.execution().backend == "compiled"
     finally:
         torch.set_num_threads(before)
 

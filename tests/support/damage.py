@@ -1,0 +1,36 @@
+"""Ways in which a stored file may be damaged."""
+
+import os
+import shutil
+from pathlib import Path
+
+CONTENTS = {
+    "empty": b"",
+    "torn": b'{"phase": "tr',
+    "not UTF-8": b'{"order": "\xff"}',
+    "zeros": b"\0" * 64,
+    "a list": b"[1, 2]",
+    "null": b"null",
+    "an empty object": b"{}",
+    "nested too deep": b"[" * 100_000,
+}
+EVERY_WAY = (*CONTENTS, "a folder", "a named pipe", "a link to nothing", "a link to itself")
+
+
+def spoil(path: Path, how: str) -> None:
+    """Put something in the place of the file that is damaged in the way `how`."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match how:
+        case "a folder":
+            path.mkdir()
+        case "a named pipe":
+            os.mkfifo(path)
+        case "a link to nothing":
+            path.symlink_to(path.with_name("nothing"))
+        case "a link to itself":
+            path.symlink_to(path)
+        case _:
+            path.write_bytes(CONTENTS[how])
