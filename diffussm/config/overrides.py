@@ -1,0 +1,75 @@
+"""Overrides: dotted keys of the schema and their values, as grids and `--set` give them."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from diffussm.config.schema import Config
+from diffussm.errors import UserError, unknown
+
+
+def keys() -> list[str]:
+    """Every dotted key that an override may set."""
+    out = ["size"]
+    for name, info in Config.model_fields.items():
+        part = info.annotation
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            out += [f"{name}.{field}" for field in part.model_fields]
+        else:
+            out.append(name)
+    return out
+
+
+@cache
+def split_key(key: str) -> tuple[str, str | None]:
+    """`section.field`, a top-level field or `size`, checked against the schema."""
+    section, _, field = key.partition(".")
+    if key == "size":
+        return key, None
+    if section not in Config.model_fields:
+        raise unknown("config key", key, keys())
+    part = Config.model_fields[section].annotation
+    if isinstance(part, type) and issubclass(part, BaseModel):
+        if field not in part.model_fields:
+            raise unknown("config key", key, keys())
+        return section, field
+    if field:
+        raise unknown("config key", key, keys())
+    return section, None
+
+
+def changed(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a config with dotted keys set; the tree itself stays as it is."""
+    out = {name: dict(part) if isinstance(part, dict) else part for name, part in tree.items()}
+    for key, value in overrides.items():
+        section, field = split_key(key)
+        if field is None:
+            out[section] = value
+        elif isinstance(part := out.setdefault(section, {}), dict):  # else it is refused when the config is made
+            part[field] = value
+    return out
+
+
+def parse_value(text: str) -> Any:
+    """A value given on the command line: TOML where it parses as such, else the bare string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def parse_settings(given: Sequence[str]) -> dict[str, Any]:
+    """`--set` options, `section.field=value`, as dotted keys and values; UserError for a wrong one."""
+    out: dict[str, Any] = {}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: give it as section.field=value")
+        split_key(key)
+        if key in out:
+            raise UserError(f"--set {key}: given twice")
+        out[key] = parse_value(value)
+    return out

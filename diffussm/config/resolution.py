@@ -1,0 +1,151 @@
+"""From a base and overrides to a config.
+
+A base (`diffussm/bases/<name>.toml`) is a whole recipe; overrides are dotted keys on top of it. `resolve` makes the
+frozen Config and resets the fields that the chosen parts do not use, so that equal runs have one id.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from diffussm.config.overrides import changed, keys
+from diffussm.config.schema import SOLVERS, Config, ModelConfig, is_outside
+from diffussm.errors import UserError, unknown
+from diffussm.metric_table import METRICS
+
+BASES = Path(__file__).parents[1] / "bases"
+
+
+@cache
+def load_base(name: str) -> Mapping[str, Any]:
+    """The recipe in `bases/<name>.toml` as nested dictionaries: config sections, and `size` and `sizes`."""
+    if name not in bases():
+        raise unknown("base", name, bases())
+    return tomllib.loads((BASES / f"{name}.toml").read_text())
+
+
+def bases() -> list[str]:
+    return sorted(path.stem for path in BASES.glob("*.toml"))
+
+
+def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The config of base `base` with dotted-key overrides; raises UserError naming the field.
+
+    `size` names a row of the base's table for the model's kind: depth, width and heads where no override sets them.
+    """
+    overrides = dict(overrides or {})
+    recipe = dict(load_base(base))
+    sizes = recipe.pop("sizes")
+    size = overrides.pop("size", recipe.pop("size"))
+    tree = changed(recipe, overrides)
+    model = tree["model"]
+    kind = model.get("kind", ModelConfig.model_fields["kind"].default)
+    if str(kind) in sizes:
+        if str(size) not in sizes[str(kind)]:
+            raise unknown("size", str(size), sizes[str(kind)])
+        tree["model"] = model = sizes[str(kind)][str(size)] | model
+    whole = ModelConfig().model_dump() | model
+    for name in [name for name, used in _USED_IF.items() if not used(whole)]:
+        if f"model.{name}" in overrides:
+            raise UserError(f"model.{name}: not used by {_what(whole)}")
+        model.pop(name, None)
+    evaluation = tree.get("evaluation", {})
+    if evaluation.get("guidance", 1.0) == 1:
+        if overrides.get("evaluation.guidance_channels"):
+            raise UserError("evaluation.guidance_channels: not used without guidance (evaluation.guidance = 1)")
+        evaluation.pop("guidance_channels", None)
+    return validate(tree, base)
+
+
+def _is_diffussm(m: Mapping[str, Any]) -> bool:
+    return m["kind"] == "diffussm"
+
+
+def _is_s4d(m: Mapping[str, Any]) -> bool:
+    return _is_diffussm(m) and m["mixer"] == "s4d"
+
+
+def _is_s4d_or_outside(m: Mapping[str, Any]) -> bool:
+    return _is_diffussm(m) and (m["mixer"] == "s4d" or is_outside(m["mixer"]))
+
+
+def _attends_or_is_outside(m: Mapping[str, Any]) -> bool:
+    return m["kind"] == "dit" or m["mixer"] == "attention" or is_outside(m["mixer"])
+
+
+def _has_an_order(m: Mapping[str, Any]) -> bool:
+    """Attention and a copy see a set of tokens; an order matters to them where M > 1 makes groups of it."""
+    return _is_diffussm(m) and (m["mixer"] not in ("attention", "identity") or m["hourglass"] != 1)
+
+
+# Fields of a model that only some use: elsewhere they are reset to their defaults, so that equal models have one id.
+# A mixer from outside may use any.
+_USED_IF: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "hourglass": _is_diffussm,
+    "mixer": _is_diffussm,
+    "residual": _is_diffussm,
+    "scan": _has_an_order,
+    "heads": _attends_or_is_outside,
+    "state": _is_s4d_or_outside,
+    "direction": _is_s4d_or_outside,
+    "s4d_init": _is_s4d,
+}
+
+
+def _what(m: Mapping[str, Any]) -> str:
+    if m["kind"] == "dit":
+        return "kind 'dit'"
+    return f"mixer {m['mixer']!r} of kind {m['kind']!r} at hourglass = {m['hourglass']}"
+
+
+def validate(tree: Mapping[str, Any], source: str) -> Config:
+    """The tree as a Config; the first thing wrong becomes a UserError that names field, value and what is allowed."""
+    try:
+        config = Config.model_validate_json(json.dumps(tree))
+    except (ValidationError, TypeError) as error:
+        raise UserError(_describe(error, source)) from None
+    _check_evaluation(config, source)
+    return config
+
+
+def _check_evaluation(config: Config, source: str) -> None:
+    """What is asked must fit the run; apart from the schema, for a run's own file holds no evaluation."""
+    e, timesteps = config.evaluation, config.diffusion.timesteps
+    if e.sampler in SOLVERS and e.sampler_steps >= timesteps:
+        raise UserError(
+            f"{source}: evaluation.sampler_steps: {e.sampler_steps} is not below diffusion.timesteps = {timesteps}, "
+            f"as {e.sampler} needs"
+        )
+    if e.sampler_steps > timesteps or (e.sampler == "ddim" and timesteps % e.sampler_steps):
+        wrong = "does not divide" if e.sampler == "ddim" else "is above"
+        raise UserError(
+            f"{source}: evaluation.sampler_steps: {e.sampler_steps} {wrong} diffusion.timesteps = {timesteps}"
+        )
+    for name in e.metrics:
+        if not config.model.classes and METRICS[name].needs_labels:
+            raise UserError(f"{source}: evaluation.metrics: {name} needs model.classes > 0")
+    if not config.model.classes and e.guidance != 1:
+        raise UserError(f"{source}: evaluation.guidance: {e.guidance} needs model.classes > 0; 1 is none")
+    if e.guidance_channels >= config.model.channels and e.guidance_channels:
+        raise UserError(
+            f"{source}: evaluation.guidance_channels: {e.guidance_channels} is not below "
+            f"model.channels = {config.model.channels}; 0 guides all"
+        )
+
+
+def _describe(error: ValidationError | TypeError, source: str) -> str:
+    if isinstance(error, TypeError):  # a TOML date or time, which no field takes
+        return f"{source}: {error}"
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return str(unknown(f"{source}: config key", where, set(keys()) - {"size"}))  # of bases alone
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # between fields: the message names them
+        return f"{source}: {where + '.' if where else ''}{message}"
+    return f"{source}: {where} = {first['input']!r}: {message}"
