@@ -11,6 +11,7 @@ from typing import Literal
 LAYERS = ("features", "spatial", "logits")  # of an extractor, in the order in which they are extracted
 
 ADM = "Dhariwal and Nichol 2021, their evaluator"
+NAEEM = "Naeem et al. 2020"
 PROPORTION = "share of 1"
 FEATURES_SQUARED = "squared units of the features"
 JACKKNIFE = "delete-a-group jackknife"
@@ -148,6 +149,37 @@ METRICS = {
             least_samples=4,
             least_images=4,
             by_default=True,
+        ),
+        Metric(
+            name="density",
+            title="density",
+            unit="multiple of the reference's",
+            better="higher",
+            digits=4,
+            meaning="mean over samples of the number of balls that a sample lies in, over 5: a ball round each image "
+            "of the reference to its fifth neighbour; above 1 where samples crowd together",
+            source=NAEEM,
+            layer="features",
+            function="diffussm.metrics.statistics.density_coverage:density",
+            interval="delete-one jackknife of a mean",
+            reference="images",
+            least_samples=2,
+            least_images=6,
+        ),
+        Metric(
+            name="coverage",
+            title="coverage",
+            unit=PROPORTION,
+            better="higher",
+            digits=4,
+            meaning="share of the reference's images whose ball, to the fifth neighbour, holds a sample",
+            source=NAEEM,
+            layer="features",
+            function="diffussm.metrics.statistics.density_coverage:coverage",
+            interval=f"{WILSON} with a design effect",
+            reference="images",
+            least_samples=2,
+            least_images=6,
         ),
         Metric(
             name="label_accuracy",

@@ -11,12 +11,16 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from diffussm.metrics.statistics.density_coverage import Occupancy, density, occupancy
+from diffussm.metrics.statistics.density_coverage import coverage as coverage_of
 from diffussm.metrics.statistics.fid import frechet_estimate
 from diffussm.metrics.statistics.frechet import FrechetDistance, Moments, Statistics
 from diffussm.metrics.statistics.inception_score import inception_score
 from diffussm.metrics.statistics.jackknife import Interval, of_share
 from diffussm.metrics.statistics.kid import kernel_distance
 from diffussm.metrics.statistics.precision_recall import precision_recall, recall_interval
+from diffussm.metrics.statistics.protocol import MetricInputs
+from tests.support.reference_layer import FeaturesOnly
 
 Features = NDArray[np.float32]
 
@@ -211,6 +215,48 @@ def test_precision_and_recall_s_intervals_cover(n: int, m: int, d: int) -> None:
     assert 0.92 <= held["precision"] / 300 <= 0.98
     assert held["recall"] / 300 >= 0.92
     assert ideal < np.mean(widths) < 2.2 * ideal
+
+
+# density, coverage
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "m", "d", "shift"),
+    [(200, 200, 4, 0.4), (400, 400, 16, 0.0), (400, 400, 32, 0.0), (400, 1000, 16, 0.4), (1000, 400, 16, 0.4),
+     (400, 400, 16, 1.0), (50, 1000, 8, 0.0)],
+)  # fmt: skip
+def test_density_and_coverage_s_intervals_cover(n: int, m: int, d: int, shift: float) -> None:
+    """Over samples, the reference being what it is: the truth is the mean at this n against this reference.
+
+    Coverage's interval is never too narrow, and hardly wider than it need be. Where a handful of balls is empty at most
+    it may hold the truth a little too seldom, as Wilson's of a single share may.
+    """
+    reference = clipped(np.random.default_rng(2), m, d)
+
+    def filled(seed: list[int]) -> Occupancy:
+        return occupancy(clipped(np.random.default_rng(seed), n, d, shift), reference)
+
+    drawn = [filled([8, draw]) for draw in range(1000)]
+    densities = [found.of_samples.mean() / 5 for found in drawn]
+    coverages = [(found.of_balls > 0).mean() for found in drawn]
+    held, widths = np.zeros(2), np.zeros(2)
+    for simulation in range(300):
+        inputs = MetricInputs(clipped(np.random.default_rng([7, simulation]), n, d, shift), FeaturesOnly(reference))
+        for i, (metric, truth) in enumerate(((density, np.mean(densities)), (coverage_of, np.mean(coverages)))):
+            found = metric(inputs).interval
+            assert found is not None
+            held[i] += (found.low <= truth <= found.high) / 300
+            widths[i] += (found.high - found.low) / 300
+    ideal = 2 * 1.96 * np.array([np.std(densities), np.std(coverages)])
+    print(
+        f"n {n}, m {m}, d {d}, shift {shift}: density {np.mean(densities):.3f} covered {held[0]:.3f}, coverage "
+        f"{np.mean(coverages):.3f} covered {held[1]:.3f}, widths over the ideal ones {widths / ideal}"
+    )
+    assert 0.92 <= held[0] <= 0.98
+    assert held[1] >= 0.92
+    assert 0.9 < widths[0] / ideal[0] < 1.1
+    assert 0.9 < widths[1] / ideal[1] < 1.4
 
 
 @pytest.mark.parametrize(("low", "high", "n"), [(0.4, 0.6, 200), (0.9, 1.0, 200), (0.0, 0.02, 1000), (0.99, 1.0, 1000)])

@@ -8,12 +8,14 @@ import sys
 import pytest
 
 from diffussm.config import EvaluationConfig
-from diffussm.metric_table import LAYERS, METRICS, Metric, layers_of
+from diffussm.data.load import reference_images
+from diffussm.metric_table import FRECHET, LAYERS, METRICS, Metric, layers_of
 from diffussm.metrics.external import default_metrics
-from diffussm.metrics.features.registry import extractor_facts, reference_facts, unsupported_metrics
-from diffussm.metrics.statistics import precision_recall
+from diffussm.metrics.features.registry import extractor_facts, outside_key, reference_facts, unsupported_metrics
+from diffussm.metrics.statistics import density_coverage, precision_recall
 from diffussm.metrics.statistics.jackknife import Interval
 from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
+from diffussm.metrics.suite import MetricSuite
 
 TABLE = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
@@ -45,6 +47,24 @@ def test_neighbours_need_as_many_samples_and_images() -> None:
     for name in ("precision", "recall"):
         metric = METRICS[name]
         assert metric.least_samples == metric.least_images == precision_recall.NEIGHBOURS + 1
+    for name in ("density", "coverage"):
+        assert METRICS[name].least_images == density_coverage.NEIGHBOURS + 1
+
+
+def test_a_suite_measures_what_the_table_says_of_each() -> None:
+    names = [name for name, metric in METRICS.items() if not metric.has_own_network]
+    named = tuple(name for name in names if not METRICS[name].needs_labels)
+    key = outside_key("digits-cnn", "digits", named, 60, (1, 8)).model_copy(update={"metrics": tuple(names)})
+    suite = MetricSuite(key, "digits")
+    suite.load_reference()
+    images = reference_images("digits")
+    found = suite.measure(suite.extract(images.pixels[:60]).__getitem__, images.labels[:60])
+    assert [name for name in METRICS if name in found] == names
+    for name in names:
+        assert (f"{name}_samples_low" in found) == bool(METRICS[name].interval)
+        assert (f"{name}_floor" in found) == (name in FRECHET)
+        assert found[f"{name}_samples_low"] <= found[name] + 1e-9
+        assert found[f"{name}_samples_high"] >= found[name] - 1e-9
 
 
 @pytest.mark.parametrize("samples", range(1, 6))

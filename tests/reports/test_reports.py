@@ -21,7 +21,7 @@ from ablations.grid.reading import load as load_grid
 from diffussm.config import resolve
 from diffussm.cost.closed_form import attention_products, forward_macs
 from diffussm.errors import UserError
-from diffussm.metric_table import METRICS
+from diffussm.metric_table import FRECHET, METRICS
 from diffussm.metrics.features.registry import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
@@ -121,8 +121,11 @@ def test_the_two_intervals_are_told_apart_in_words(full: GridResults, tmp_path: 
     costs, metrics, samples = (lines.split("\n\n")[0] for lines in text.split("| arm ")[1:])
     assert "| FID (digits CNN, n = 12) |" in costs
     assert "2.00 ± 2.48" in costs
-    titles = ["FID ↓", "FID at n = ∞ ↓", "sFID ↓", "sFID at n = ∞ ↓", "IS ↑", "KID ↓", "precision ↑", "recall ↑"]
-    assert metrics.startswith(f"| {' | '.join(titles)} | label accuracy ↑ | clean-fid ↓ | clean-fid, legacy ↓ |\n")
+    titles = ["FID ↓", "FID at n = ∞ ↓", "sFID ↓", "sFID at n = ∞ ↓"]
+    others = [metric for name, metric in METRICS.items() if name not in FRECHET]
+    titles += [f"{metric.title} {'↑' if metric.better == 'higher' else '↓'}" for metric in others]
+    assert {"IS ↑", "KID ↓", "precision ↑", "label accuracy ↑", "clean-fid, legacy ↓"} <= set(titles)
+    assert metrics.startswith(f"| {' | '.join(titles)} |\n")
     assert "| A | 2.00 ± 2.48 | 1.60 ± 1.99 | 4.00 ± 4.97 |" in metrics
     assert "| A | 0.20 | 0.40 |" in samples
     assert "clean-fid" not in samples

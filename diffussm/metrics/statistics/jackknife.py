@@ -46,7 +46,7 @@ def interval(value: float, squared_error: float, groups: int) -> Interval | None
     return Interval(value - half, value + half)
 
 
-def of_share(share: float, count: int) -> Interval:
+def of_share(share: float, count: float) -> Interval:
     """95 % of a share of `count` independent samples (Wilson 1927): the jackknife's, but right near 0 and 1 too."""
     z = float(ndtri((1 + LEVEL) / 2))
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
