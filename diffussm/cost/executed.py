@@ -11,7 +11,7 @@ from typing import NamedTuple
 from diffussm.config import Config
 from diffussm.cost.closed_form import forward_macs
 from diffussm.ssm.choice import chunk_length, stated
-from diffussm.ssm.compiled.plan import COLUMNS, LANES, up
+from diffussm.ssm.compiled.plan import COLUMNS, LANES, round_up
 
 
 class Executed(NamedTuple):
@@ -42,7 +42,7 @@ def s4d(backend: str, width: int, state: int, length: int) -> Executed:
         case "fft":
             return _fft(width, state, length)
         case "compiled":
-            pairs, chunk = up(state // 2, LANES), up(chunk_length(length), COLUMNS)
+            pairs, chunk = round_up(state // 2, LANES), round_up(chunk_length(length), COLUMNS)
             one = chunked(width, 2 * pairs, length, chunk, toeplitz=chunk * (chunk + COLUMNS) // 2)
             return one._replace(fixed=one.fixed + 2 * width * _discretisation(state))
         case "chunked":

@@ -1,16 +1,16 @@
-"""Facts of the backends that need no torch, so that costs and plans can be made without it."""
+"""Properties of the backends that need no torch, so that costs and plans can be computed without it."""
 
 BACKEND_NAMES = ("reference", "fft", "chunked", "compiled")
-PORTABLE = "chunked"  # in plain torch, on any device and in any precision
-ONE_CHUNK = 128  # longest sequence that is one chunk
+PORTABLE = "chunked"  # plain torch, for any device and precision
+ONE_CHUNK = 128  # length of the longest sequence that is one chunk
 CHUNK = 32
 
 
 def stated(requested: str) -> str:
-    """The backend whose cost is stated where no machine is known: for `auto` the portable one."""
+    """Return the backend whose cost is stated where no machine is known: for `auto` the portable one."""
     return PORTABLE if requested == "auto" else requested
 
 
 def chunk_length(length: int) -> int:
-    """Positions of a chunk, for a sequence of `length`."""
+    """Return the number of positions in a chunk of a sequence of `length`."""
     return length if length <= ONE_CHUNK else CHUNK

@@ -7,16 +7,16 @@ Per channel and layer, K_l = Re(sum_n c_n a_n^l) with a = exp(z), and a sequence
 
 for a layer that runs left to right. One that runs right to left is its mirror image: T transposed, the rows of V and
 the columns of W in reverse order, the state carried from the right. A sequence of at most `choice.ONE_CHUNK` positions
-is one chunk, a Toeplitz product and nothing else. Work is linear in L, and no tensor is larger than input and output
-but for the tables, 2 D C (C + N) numbers.
+is one chunk, a Toeplitz product and nothing else. Work is linear in L, and apart from the tables of 2 D C (C + N)
+numbers no tensor is larger than input and output.
 
-The backward pass is written out. The gradient of T falls on its diagonals: seen through a skewed view a diagonal is a
-column, and the gradient of the kernel one sum over rows. With E_l the gradient of c a^l (in K and W) and F_l that of
-a^l (in V and in the carry), dc = sum_l E_l conj(a^l) and dz = sum_l l (conj(c) E_l + F_l) conj(a^l).
+The backward pass is explicit. The gradient of the kernel is the sum over each diagonal of that of T: in a skewed view a
+diagonal is a column, and the gradient of the kernel one sum over rows. With E_l the gradient of c a^l (in K and W) and
+F_l that of a^l (in V and in the carry), dc = sum_l E_l conj(a^l) and dz = sum_l l (conj(c) E_l + F_l) conj(a^l).
 
-Powers of a are made by doubling from double-precision squares: one float32 rounding each. Complex tables are kept as
-real ones, real and imaginary parts side by side, so that products with real sequences are real. Channels are worked on
-in blocks, so that what one product leaves in the cache the next one finds there.
+Powers of a are computed by doubling from double-precision squares, with one float32 rounding each. Complex tables are
+stored as real ones, real and imaginary parts side by side, so that products with real sequences are real. Channels are
+processed in blocks, so that the result of one product is still in the cache for the next one.
 """
 
 from itertools import pairwise
@@ -29,13 +29,13 @@ from torch.autograd.function import once_differentiable
 from diffussm.ssm.choice import chunk_length
 from diffussm.ssm.parameters import S4DParameters, discretise, without_autocast
 
-BLOCK = 96  # channels at a time
+BLOCK = 96  # channels that are processed together
 
 
 def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
-    """y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`."""
+    """Return y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`."""
     z, c = discretise(p)
-    length = int(u.shape[1])  # traced, it would be a tensor
+    length = int(u.shape[1])  # a tensor while tracing
     chunk = chunk_length(length)
     padding = -length % chunk  # zeros at the end feed no state that any kept output sees
     if padding:
@@ -45,16 +45,16 @@ def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
 
 
 class _Tables(NamedTuple):
-    """What the products of one layer's block of channels need; in all, d is the block's channels."""
+    """The factors of the products of one layer's block of d channels."""
 
     powers: Tensor  # (d, C + 1, N): a^l
     toeplitz: Tensor  # (d, C, C): T
-    inward: Tensor  # (d, C, N): V; empty for a sequence of one chunk, as is `outward`
+    inward: Tensor  # (d, C, N): V; `inward` and `outward` are empty for a sequence of one chunk
     outward: Tensor  # (d, C, N): conj(W) transposed, so that Re(h W) is a real product
 
 
 class _Block(NamedTuple):
-    """A block of channels of both layers, as the forward pass leaves it for the backward pass."""
+    """What the forward pass saves of a block of channels of both layers for the backward pass."""
 
     channels: slice
     tables: tuple[_Tables, _Tables]
@@ -88,12 +88,12 @@ class ChunkedConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None, None]:
-        with without_autocast(dy.device.type):  # which may surround a backward pass too
+        with without_autocast(dy.device.type):  # a backward pass may run under autocast too
             return *_gradients(ctx, dy), None, None
 
 
 def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """With respect to u, z, c and skip."""
+    """Return the gradients with respect to u, z, c and skip."""
     x, c = ctx.saved_tensors
     width, _, chunk = x.shape
     g = _channels_first(dy).view(2, *x.shape)  # (2, D, B n, C)
@@ -114,9 +114,9 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
                 dw = _conjugate_(_ordered(torch.bmm(gd.mT, state), reverse))
                 dv = _ordered(torch.bmm(x[d].mT, ds), not reverse)
                 gradients += _through_state(dw, dv, (_complex(state).conj() * _complex(ds)).sum(1), table.powers)
-            of_c, moment, of_z = gradients.to(c.dtype).unbind(1)
-            dskip[layer, d], dc[layer, d] = dk[:, 0], of_c
-            dz[layer, d] = moment * c[layer, d].conj() + of_z
+            block_dc, moment, direct_dz = gradients.to(c.dtype).unbind(1)
+            dskip[layer, d], dc[layer, d] = dk[:, 0], block_dc
+            dz[layer, d] = moment * c[layer, d].conj() + direct_dz
     return _channels_last(dx.view(width, -1), ctx.batch), dz, dc, dskip
 
 
@@ -134,13 +134,13 @@ def _tables(z: Tensor, c: Tensor, skip: Tensor, chunk: int, reverse: bool, carri
 
 
 def _ordered(table: Tensor, reverse: bool) -> Tensor:
-    """The rows of (d, C, N), in reverse order if `reverse`."""
+    """Return the rows of (d, C, N), in reverse order if `reverse`."""
     return table.flip(1) if reverse else table
 
 
 def _carry(s: Tensor, a: Tensor, batch: int, reverse: bool, adjoint: bool = False) -> Tensor:
-    """h (d, B n, N) with h_0 = 0, h_(k+1) = a h_k + s_k over the n chunks of each sequence, from the right if
-    `reverse`; a (d, N), conjugated if `adjoint`."""
+    """Return h (d, B n, N) with h_0 = 0, h_(k+1) = a h_k + s_k over the n chunks of each sequence, from the right if
+    `reverse`; a (d, N) is conjugated if `adjoint`."""
     s_k = _complex(s.unflatten(1, (batch, -1))).unbind(2)  # n of (d, B, N/2)
     h = torch.empty_like(s)
     h_k = _complex(h.unflatten(1, (batch, -1))).unbind(2)
@@ -154,27 +154,28 @@ def _carry(s: Tensor, a: Tensor, batch: int, reverse: bool, adjoint: bool = Fals
 
 
 def _through_kernel(dk: Tensor, powers: Tensor) -> Tensor:
-    """From the gradient (d, C) of K_l = Re(c a^l): that of c, that of z but for a factor conj(c), 0; (d, 3, N/2)."""
+    """Return (d, 3, N/2) from the gradient (d, C) of K_l = Re(c a^l): that of c, that of z without its factor conj(c),
+    and 0."""
     position = torch.arange(dk.shape[1], device=dk.device, dtype=dk.dtype)
     rows = torch.stack([dk, dk * position, torch.zeros_like(dk)], dim=1)  # (d, 3, C)
     return _complex(torch.bmm(rows, powers[:, : dk.shape[1]])).conj()
 
 
 def _through_state(dw: Tensor, dv: Tensor, dcarry: Tensor, powers: Tensor) -> Tensor:
-    """The same, and last that of z itself, from the gradients of c a^l for l = 1 .. C and of a^l for l < C, both
-    (d, C, N), and of a^C (d, N/2)."""
+    """Return (d, 3, N/2) from the gradients of c a^l for l = 1 .. C and of a^l for l < C, both (d, C, N), and of a^C
+    (d, N/2): that of c, that of z without its factor conj(c), and the part of z's gradient that has no such factor."""
     chunk = dw.shape[1]
     position = torch.arange(chunk + 1, device=dw.device, dtype=dw.dtype)
     conjugate = _complex(powers).conj()
     e = _interleaved(_complex(dw) * conjugate[:, 1:])
     f = _interleaved(_complex(dv) * conjugate[:, :chunk])
     sums = torch.stack([torch.ones_like(position), position])[:, 1:] @ e  # (d, 2, N)
-    of_z = _complex(position[:chunk] @ f) + chunk * conjugate[:, chunk] * dcarry
-    return torch.cat([_complex(sums), of_z[:, None]], dim=1)
+    direct_dz = _complex(position[:chunk] @ f) + chunk * conjugate[:, chunk] * dcarry
+    return torch.cat([_complex(sums), direct_dz[:, None]], dim=1)
 
 
 def _powers(z: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    """exp(l z) for l < count: (d, count, N)."""
+    """Return exp(l z) for l < count: (d, count, N)."""
     complex_dtype = torch.promote_types(dtype, torch.complex32)
     out = torch.empty(z.shape[0], count, z.shape[1], dtype=complex_dtype, device=z.device)
     out[:, 0] = 1
@@ -187,31 +188,31 @@ def _powers(z: Tensor, count: int, dtype: torch.dtype) -> Tensor:
 
 
 def _causal(kernel: Tensor) -> Tensor:
-    """T[j, i] = K[i - j] for i >= j, else 0: (d, C) -> (d, C, C)."""
+    """Return T[j, i] = K[i - j] for i >= j, else 0: (d, C) -> (d, C, C)."""
     length = kernel.shape[-1]
     padded = torch.cat([kernel.new_zeros(kernel.shape[0], length - 1), kernel], dim=-1)
     return padded.unfold(-1, length, 1).flip(-2)
 
 
 def _diagonal_sums(x: Tensor, g: Tensor, reverse: bool) -> Tensor:
-    """The kernel's gradient (d, C): the sums of x^T g over the diagonals of T."""
+    """Return the kernel's gradient (d, C), the sums of x^T g over the diagonals of T."""
     width, _, length = x.shape
-    padded = x.new_empty(width, length + 1, length)  # one more row: the skewed view below ends in it
+    padded = x.new_empty(width, length + 1, length)  # one row more, in which the skewed view below ends
     product, padded[:, length] = padded[:, :length], 0
     torch.bmm(g.mT, x, out=product) if reverse else torch.bmm(x.mT, g, out=product)
     product.triu_()
-    # Entry (j, s) of the view is entry (j, j + s) of the product; where j + s passes the row's end it meets a zero.
+    # Entry (j, s) of the view is entry (j, j + s) of the product; where j + s is beyond the row's end it reads a zero.
     skewed = padded.as_strided((width, length, length), (length * (length + 1), length + 1, 1))
     return skewed.sum(1)
 
 
 def _complex(x: Tensor) -> Tensor:
-    """(..., N) real -> (..., N/2) complex, a view."""
+    """Return (..., N) real as (..., N/2) complex, a view."""
     return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
 
 
 def _interleaved(x: Tensor) -> Tensor:
-    """(..., N/2) complex -> (..., N) real; a view unless x is a conjugate."""
+    """Return (..., N/2) complex as (..., N) real, a view unless x is a conjugate."""
     return torch.view_as_real(x.resolve_conj()).flatten(-2)
 
 
@@ -221,10 +222,10 @@ def _conjugate_(x: Tensor) -> Tensor:
 
 
 def _channels_first(u: Tensor) -> Tensor:
-    """(B, L, D) -> contiguous (D, B L), as one matrix transposition."""
+    """Transpose (B, L, D) to contiguous (D, B L), as one matrix."""
     return u.reshape(-1, u.shape[-1]).t().contiguous()
 
 
 def _channels_last(y: Tensor, batch: int) -> Tensor:
-    """(D, B L) -> contiguous (B, L, D), as one matrix transposition."""
+    """Transpose (D, B L) to contiguous (B, L, D), as one matrix."""
     return y.t().contiguous().view(batch, -1, y.shape[0])

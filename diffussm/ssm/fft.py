@@ -1,7 +1,7 @@
 """S4D by FFT: the whole kernel, then a convolution of length 2L (zero-padded: an FFT of length L would wrap round).
 
-The kernel is built from the (2, D, N/2, L) exponentials in the precision of the input, as the original `s4d.py` does:
-simple, any length, any device, and the plain baseline that faster backends are measured against.
+The kernel is built from the (2, D, N/2, L) exponentials in the precision of the input, as the original `s4d.py` does.
+It works for any length and device, and is the plain baseline that faster backends are compared with.
 """
 
 import torch
@@ -11,7 +11,7 @@ from diffussm.ssm.parameters import S4DParameters, discretise
 
 
 def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
-    """y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`."""
+    """Return y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`."""
     length = u.shape[1]
     k = torch.fft.rfft(kernel(p, length).to(u.dtype), n=2 * length)  # (2, D, L + 1)
     if bidirectional:
@@ -23,7 +23,7 @@ def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
 
 
 def kernel(p: S4DParameters, length: int) -> Tensor:
-    """K_l = Re(sum_n c_n exp(l z_n)): (2, D, L)."""
+    """Return K_l = Re(sum_n c_n exp(l z_n)): (2, D, L)."""
     z, c = discretise(p)
     if p.log_dt.dtype != torch.float64:
         z, c = z.to(torch.complex64), c.to(torch.complex64)

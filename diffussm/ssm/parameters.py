@@ -1,4 +1,4 @@
-"""What every S4D backend starts from: the layer's real-valued parameters and their discretisation.
+"""The real-valued parameters of an S4D layer and their discretisation, from which every backend starts.
 
 x' = A x + u, y = 2 Re(C x) + skip u with A diagonal and stored as conjugate pairs (Gu et al. 2022, arXiv 2206.11893;
 B is folded into C), discretised by zero-order hold with the step dt: x_l = exp(dt A) x_(l-1) + (exp(dt A) - 1)/A u_l.
@@ -23,15 +23,16 @@ class S4DParameters(NamedTuple):
 
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
-    """In it torch computes in the precision of its tensors: exponents do not bear bfloat16."""
-    known = torch.amp.is_autocast_available(device)  # not on meta tensors, by which costs are counted
+    """Return a context in which torch computes in the precision of its tensors: bfloat16 is too coarse for
+    exponents."""
+    known = torch.amp.is_autocast_available(device)  # false for meta tensors, with which costs are counted
     return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def discretise(p: S4DParameters) -> tuple[Tensor, Tensor]:
-    """Zero-order hold: exponents z = dt A and kernel weights c, both (2, D, N/2) complex128.
+    """Return exponents z = dt A and kernel weights c of the zero-order hold, both (2, D, N/2) complex128.
 
-    Double precision, because an error in z is multiplied by the position l.
+    They are computed in double precision, because an error in z is multiplied by the position l.
     """
     a = torch.complex(-p.log_decay.double().exp(), p.frequency.double())
     z = p.log_dt.double().exp()[..., None] * a

@@ -1,4 +1,4 @@
-"""The truth that every backend is tested against: the S4D recurrence in float64, one position after the other."""
+"""The reference that every backend is tested against: the S4D recurrence in float64, one position after the other."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from diffussm.ssm.parameters import S4DParameters
 
 
 def recurrence(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
-    """y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`."""
+    """Return y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`."""
     second = _run(p, 1, u.flip(1)).flip(1) if bidirectional else _run(p, 1, u)
     return torch.cat([_run(p, 0, u), second], dim=-1).to(u.dtype)
 

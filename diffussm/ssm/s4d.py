@@ -23,11 +23,11 @@ BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
 class S4D(nn.Module):
     """Two S4D layers side by side, outputs concatenated: u (B, L, D) -> y (B, L, 2D), in the parameters' precision.
 
-    It computes in that precision, or in float32 if it is a lower one.
+    It computes in that precision, or in float32 if that is lower.
 
-    `bidirectional`: the second layer runs right to left, and both see the present position; else both run left to
-    right. `state` is N, the real dimension: N/2 conjugate pairs are stored. Initial values as the reference `s4d.py`
-    (Gu et al. 2022): log dt uniform over [log 1e-3, log 1e-1], C complex normal, skip normal, and A by `init`:
+    With `bidirectional` the second layer runs right to left, and both see the present position; otherwise both run left
+    to right. `state` is N, the real dimension: N/2 conjugate pairs are stored. Initial values follow the original
+    `s4d.py` (Gu et al. 2022): log dt uniform over [log 1e-3, log 1e-1], C complex normal, skip normal, and A by `init`:
 
         lin   A_n = -1/2 + i pi n
         inv   A_n = -1/2 + i (N/pi) (N/(2n + 1) - 1)
@@ -47,7 +47,8 @@ class S4D(nn.Module):
         self.skip = nn.Parameter(torch.empty(2, width))
 
     def initial_values(self, name: str, uniform: Tensor, normal: Tensor) -> Tensor:
-        """The initial value of parameter `name`, from draws of its shape: uniform on [0, 1) and standard normal."""
+        """Return the initial value of parameter `name` from draws of its shape, uniform on [0, 1) and standard
+        normal."""
         low, high = math.log(self.DT_MIN), math.log(self.DT_MAX)
         match name:
             case "log_dt":
@@ -78,21 +79,22 @@ class S4D(nn.Module):
         raise ValueError(f"unknown S4D initialisation {self.init!r}")
 
     def ssm_parameters(self) -> list[str]:
-        """All of them train as a state-space layer's: at a rate of their own, without weight decay."""
+        """Return the names of the parameters that are trained at their own learning rate and without weight decay:
+        all."""
         return [name for name, _ in self.named_parameters()]
 
     def forward(self, u: Tensor) -> Tensor:
         if not _traced() and (u.dim() != 3 or 0 in u.shape):
-            raise ValueError(f"u has shape {tuple(u.shape)}; needed: (B, L, D), none of them 0")
-        kept = self.skip.dtype
-        computed = torch.promote_types(kept, torch.float32)  # exponents do not bear half precision either
+            raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with no dimension of size 0")
+        dtype = self.skip.dtype
+        compute_dtype = torch.promote_types(dtype, torch.float32)  # half precision is too coarse for exponents
         stored = (self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
-        u, p = u.to(computed), S4DParameters(*(parameter.to(computed) for parameter in stored))
+        u, p = u.to(compute_dtype), S4DParameters(*(parameter.to(compute_dtype) for parameter in stored))
         with without_autocast(u.device.type):
-            return BACKENDS[self._backend(u)](p, u, self.bidirectional).to(kept)
+            return BACKENDS[self._backend(u)](p, u, self.bidirectional).to(dtype)
 
     def _backend(self, u: Tensor) -> str:
-        """Of this layer for such an input: only plain torch can be traced, and computes in other precisions."""
+        """Return the backend for this input: only plain torch can be traced, or computes in other precisions."""
         if _traced() or not all(map(convolution.computable, (u, self.skip))):
             return PORTABLE if self.backend in ("auto", "compiled") else self.backend
         return select(self.backend, u.device.type, u.shape[2], u.shape[1])

@@ -1,4 +1,4 @@
-"""Measure the backends on this machine, in turns, for `selection`'s table."""
+"""Measure the backends on this machine, in interleaved rounds, for the table of `selection`."""
 
 import csv
 import io
@@ -15,12 +15,14 @@ from diffussm.timing import in_turns, summarise
 
 WIDTHS, LENGTHS, TOKENS = (64, 384, 1152), (16, 64, 256, 1024, 4096), 4096
 ROUNDS = 9
-LARGEST_KERNEL = 400_000  # D L beyond which the FFT backend's exponentials take gigabytes
+LARGEST_KERNEL = 400_000  # for larger D L the FFT backend's exponentials take gigabytes
 CANDIDATES = tuple(name for name in BACKENDS if name != "reference")
 
 
-def measure(device: str, told: Callable[[str], None] = lambda _: None) -> Iterator[Measured]:
-    """Forward and backward passes of bidirectional layers with N = 64, about 4,096 tokens each."""
+def measure(device: str, on_progress: Callable[[str], None] = lambda _: None) -> Iterator[Measured]:
+    """Yield the times of forward and backward passes of bidirectional layers with N = 64 on about 4,096 tokens.
+
+    `on_progress` is called with a line of text for each shape."""
     for width in WIDTHS:
         for length in LENGTHS:
             batch = max(1, TOKENS // length)
@@ -30,13 +32,14 @@ def measure(device: str, told: Callable[[str], None] = lambda _: None) -> Iterat
                 if not obstacle(backend, device) and (backend != "fft" or width * length <= LARGEST_KERNEL)
             }
             seconds = {name: summarise(found).median for name, found in in_turns(passes, ROUNDS).items()}
-            told(f"D = {width}, L = {length}: " + ", ".join(f"{k} {1e3 * s:.1f} ms" for k, s in seconds.items()))
+            on_progress(f"D = {width}, L = {length}: " + ", ".join(f"{k} {1e3 * s:.1f} ms" for k, s in seconds.items()))
             for backend, found in seconds.items():
                 threads = torch.get_num_threads()
                 yield Measured(device, processor(), threads, width, length, batch, backend, round(found, 6))
 
 
 def write(rows: list[Measured], path: Path) -> None:
+    """Write the rows as CSV."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(Measured._fields)

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from diffussm.models.build import initialise
 from diffussm.ssm import selection
 from diffussm.ssm.choice import ONE_CHUNK
-from diffussm.ssm.compiled import cache, convolution, discretisation, fork, kernels, plan, threads
+from diffussm.ssm.compiled import cache, convolution, discretisation, plan, task, threads
 from diffussm.ssm.compiled.convolution import convolve
 from diffussm.ssm.parameters import S4DParameters, discretise
 from diffussm.ssm.s4d import S4D
@@ -124,7 +124,7 @@ def test_torchs_threads_are_found_on_linux() -> None:
     [
         (lambda p, u: (p, u[0]), "u has shape (5, 4)"),
         (lambda p, u: (p, u[:, :0]), "u has shape (2, 0, 4)"),
-        (lambda p, u: (p, u[..., :3]), "log_dt has shape (2, 4); needed: (2, 3)"),
+        (lambda p, u: (p, u[..., :3]), "log_dt has shape (2, 4), expected (2, 3)"),
         (lambda p, u: (p._replace(frequency=p.frequency[..., :1]), u), "frequency has shape (2, 4, 1)"),
         (lambda p, u: (p._replace(c=p.c[..., 0]), u), "c has shape"),
         (lambda p, u: (p, u.double()), "u is torch.float64 on cpu"),
@@ -135,7 +135,7 @@ def test_sizes_and_kinds_are_checked(
     change: Callable[[S4DParameters, Tensor], tuple[S4DParameters, Tensor]], words: str
 ) -> None:
     p, u = change(S4DParameters(*layer(4, 4).parameters()), torch.randn(2, 5, 4))
-    with pytest.raises(ValueError, match=r"needed|computes float32 on CPUs") as error:
+    with pytest.raises(ValueError, match=r"expected|computes float32 on CPUs") as error:
         convolve(p, u, True)
     assert words in str(error.value)
 
@@ -162,17 +162,17 @@ class Discretisation(torch.autograd.Function):
         return exponential.log(), weights
 
     @staticmethod
-    def backward(ctx, of_z, of_w):  # type: ignore[no-untyped-def]
+    def backward(ctx, d_z, d_w):  # type: ignore[no-untyped-def]
         pairs = len(ctx.arrays[0])
         padded = np.zeros((2, 2, 8))
-        for one, gradient in zip(padded, (of_z, of_w), strict=True):
+        for one, gradient in zip(padded, (d_z, d_w), strict=True):
             one[0, :pairs], one[1, :pairs] = gradient.real, gradient.imag
         out = [np.empty_like(array) for array in ctx.arrays]
-        of_log_dt = discretisation.through_discretisation(
+        d_log_dt = discretisation.through_discretisation(
             ctx.log_dt, *ctx.arrays, pairs, 8, padded[0].ravel(), padded[1].ravel(), *out
         )
-        of_log_decay, of_frequency, of_c = map(torch.from_numpy, out)
-        return torch.tensor(of_log_dt, dtype=torch.float64), of_log_decay, of_frequency, of_c.view(-1, 2)
+        d_log_decay, d_frequency, d_c = map(torch.from_numpy, out)
+        return torch.tensor(d_log_dt, dtype=torch.float64), d_log_decay, d_frequency, d_c.view(-1, 2)
 
 
 def one_channel() -> list[Tensor]:
@@ -202,7 +202,7 @@ def checksum(made: S4D, u: Tensor) -> float:
 
 
 def _in_child(queue: Any, made: S4D, u: Tensor) -> None:
-    queue.put([float(fork.happened()), checksum(made, u)])
+    queue.put([float(convolution.forked()), checksum(made, u)])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -332,7 +332,7 @@ def test_memory_is_a_few_times_that_of_the_sequences(batch: int, length: int, wi
 
 
 def test_scratch_is_listed_alike() -> None:
-    assert kernels.Scratch._fields == plan.SCRATCH
+    assert task.Scratch._fields == plan.SCRATCH
 
 
 def test_a_cache_that_something_spoiled() -> None:
@@ -353,8 +353,8 @@ def test_a_copy_of_the_package_finds_what_was_compiled(tmp_path: Path) -> None:
     shutil.copytree(Path(convolution.__file__).parents[2], tmp_path / "diffussm")
     code = "from diffussm.ssm.compiled import cache; print(cache.__file__, cache.folder())"
     command, alike = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(tmp_path)}
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=alike).stdout.split()
-    assert told == [str(tmp_path / "diffussm/ssm/compiled/cache.py"), str(cache.folder())]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=alike).stdout
+    assert printed.split() == [str(tmp_path / "diffussm/ssm/compiled/cache.py"), str(cache.folder())]
 
 
 def test_numba_that_may_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,7 +251,9 @@ def test_autocast_leaves_the_mixer_in_float32() -> None:
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])
 @pytest.mark.parametrize("shape", [(0, 64, 8), (2, 0, 8), (2, 64, 0), (64, 8)])
 def test_input_that_is_empty_or_flat_is_refused(backend: str, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"u has shape {shape}; needed: (B, L, D), none of them 0")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"u has shape {shape}, expected (B, L, D) with no dimension of size 0")
+    ):
         layer(8, 8, True, backend)(torch.zeros(shape))
 
 

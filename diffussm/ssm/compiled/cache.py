@@ -1,8 +1,8 @@
-"""Where compiled code is kept: in the user's cache, under a digest of what it was compiled from.
+"""The cache of compiled code: in the user's cache folder, under a digest of the sources that it was compiled from.
 
-numba itself looks at one source file, its place and its time; so every copy of this package, as a launch makes them,
-would compile anew, and a change in another file would go unseen. Versions of numba and Python, and the processor, are
-told apart by numba.
+numba itself keys its cache on the path and modification time of one source file: every copy of this package (a launch
+makes one) would be compiled again, and a change in another file would go unnoticed. numba still distinguishes versions
+of numba and Python, and processors.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ from diffussm.host.machine import user_cache
 
 @cache
 def folder() -> Path:
-    """RuntimeError where nobody knows this user's home."""
+    """Return the cache folder of these sources; RuntimeError where the user's home is unknown."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    numbas = os.environ.get("NUMBA_CACHE_DIR")
-    return (Path(numbas) if numbas else user_cache()) / f"compiled-{digest}"
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    return (Path(chosen) if chosen else user_cache()) / f"compiled-{digest}"
 
 
 class Locator:
-    """What numba asks for the place and the age of a function's code."""
+    """numba's interface for where a function's code is cached and how old its source is."""
 
     @classmethod
     def from_function(cls, *_: Any) -> "Locator | None":
-        """None where nothing can be kept."""
+        """Return a locator, or None where the folder cannot be written."""
         try:
             locator = cls()
             locator.ensure_cache_path()
@@ -55,28 +55,29 @@ class Locator:
         return ""
 
 
-class _Kept(CompileResultCacheImpl):
+class _CacheImpl(CompileResultCacheImpl):
     _locator_classes = (Locator,)
 
 
 class Cache(FunctionCache):
-    """RuntimeError, when made, where there is no place for it."""
+    """A cache of one function's code; the constructor raises RuntimeError where it cannot be written."""
 
-    _impl_class = _Kept
+    _impl_class = _CacheImpl
 
 
 def with_cache(function: Callable[..., None], compile_: Callable[[Cache | None], Any]) -> Any:
-    """What `compile_` makes of a function's cache, one process at a time; of None where the cache is of no use."""
+    """Return `compile_(cache)` of the function, one process at a time; `compile_(None)` where the cache cannot be
+    used."""
     try:
         kept = Cache(function)
-        with _alone():
+        with _compile_lock():
             return compile_(kept)
-    except Exception:  # no place for it, a full disk, a file that something spoiled; or the code is wrong, as will show
+    except Exception:  # no folder, a full disk, a damaged file; an error in the code itself is raised again below
         return compile_(None)
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _compile_lock() -> Iterator[None]:
     with ExitStack() as held:
         try:
             import fcntl
@@ -84,6 +85,6 @@ def _alone() -> Iterator[None]:
             lock = held.enter_context((folder() / "compiling.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
             held.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # a process forked meanwhile has the file open too
-        except (ImportError, OSError):  # not Unix, a file system without locks: at worst, all compile
+        except (ImportError, OSError):  # not Unix, or a file system without locks: at worst, every process compiles
             pass
         yield

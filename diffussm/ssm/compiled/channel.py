@@ -1,27 +1,29 @@
-"""What the products of one channel of one layer need: its powers, its kernel, and the table out of the state.
+"""The tables of one channel of one layer: the powers of a, the kernel, and the map from state to output.
 
-All are float32. `pairs` here is a multiple of eight: what is beyond the layer's N/2 is 0. A row of states or of a table
-holds the real parts of all pairs, then their imaginary parts. With a = e^z:
+All are float32. `pairs` here is a multiple of eight: entries beyond the layer's N/2 are 0. A row of states or of a
+table holds the real parts of all pairs, then their imaginary parts. With a = e^z:
 
     powers   a^l for l <= C, a row for each l
     outward  w a^(i + 1) as the real product with a state needs it, row by row: real part, minus the imaginary part
-    kernel   sixteen zeros, K_0 to K_(C-1), the same backwards, sixteen zeros, where K_l = Re(sum w a^l): walked
-             backwards from any place in it, a row of the Toeplitz matrix T or of its transpose
+    kernel   sixteen zeros, K_0 to K_(C-1), the same backwards, sixteen zeros, where K_l = Re(sum w a^l): read
+             backwards from any position, it is a row of the Toeplitz matrix T or of its transpose
 """
 
 import numpy as np
 from numba import njit
 
-from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROOM
+from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROW_PADDING
 from diffussm.ssm.compiled.vector import constant, load, load_one, never_inlined, reversed_lanes, store, transpose
 
 
 @njit(nogil=True, error_model="numpy")
 def fill_powers(exponential, pairs, chunk, powers):
-    """exponential: e^z in double precision, (2, pairs). Powers of two are squared in double precision and rounded once;
-    the others are products of these."""
+    """Fill `powers` from `exponential`, e^z in double precision (2, pairs).
+
+    Exponents that are powers of two are squared in double precision and rounded once; the others are products of these.
+    """
     never_inlined()
-    row = 2 * pairs + ROOM
+    row = 2 * pairs + ROW_PADDING
     for s in range(pairs):
         powers[s] = 1
         powers[pairs + s] = 0
@@ -45,10 +47,10 @@ def fill_powers(exponential, pairs, chunk, powers):
 
 
 @njit(nogil=True, error_model="numpy")
-def turn(table, pairs, chunk, backwards, out):
-    """The first `chunk` rows of a table become columns, in reverse order if `backwards`."""
+def transpose_rows(table, pairs, chunk, backwards, out):
+    """Transpose the first `chunk` rows of a table into `out`, in reverse order if `backwards`."""
     never_inlined()
-    row, line = 2 * pairs + ROOM, chunk + ROOM
+    row, line = 2 * pairs + ROW_PADDING, chunk + ROW_PADDING
     first, step = ((chunk - 1) * row, -row) if backwards else (0, row)
     for column in range(0, chunk, LANES):
         for s in range(0, 2 * pairs, LANES):
@@ -57,9 +59,9 @@ def turn(table, pairs, chunk, backwards, out):
 
 @njit(nogil=True, error_model="numpy")
 def fill_kernel(spectrum, weights, skip, pairs, chunk, kernel):
-    """spectrum: powers turned; weights: w. The skip is part of K_0."""
+    """Fill `kernel` from the transposed powers and the weights w. The skip is part of K_0."""
     never_inlined()
-    line, zero = chunk + ROOM, constant(np.float32(0))
+    line, zero = chunk + ROW_PADDING, constant(np.float32(0))
     there, back = kernel + COLUMNS, kernel + (COLUMNS + 2 * chunk)
     for lag in range(0, COLUMNS, LANES):
         store(kernel + lag, zero)
@@ -77,8 +79,9 @@ def fill_kernel(spectrum, weights, skip, pairs, chunk, kernel):
 
 @njit(nogil=True, error_model="numpy")
 def fill_outward(powers, weights, pairs, chunk, outward):
+    """Fill `outward` from the powers and the weights w."""
     never_inlined()
-    row = 2 * pairs + ROOM
+    row = 2 * pairs + ROW_PADDING
     for s in range(0, pairs, LANES):
         w_re, w_im = load(weights + s), load(weights + (pairs + s))
         for i in range(chunk):

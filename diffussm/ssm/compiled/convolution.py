@@ -1,5 +1,6 @@
 """The compiled backend as an operation of torch: checks, scratch memory, autograd."""
 
+import os
 from functools import cache
 from itertools import accumulate
 from typing import Any
@@ -9,15 +10,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from diffussm.ssm.compiled import fork as fork  # imported early, to know the process it was imported in
 from diffussm.ssm.compiled import plan
 from diffussm.ssm.parameters import S4DParameters
 
+_importing_process = os.getpid()
+
 
 def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
-    """y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`.
+    """Return y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`.
 
-    Float32 on a CPU; ValueError for anything else, and for parameters of other sizes."""
+    All tensors must be float32 on a CPU, with matching sizes; anything else raises ValueError."""
     _check(p, u)
     return CompiledConvolution.apply(u, *p, bidirectional)
 
@@ -36,10 +38,10 @@ class CompiledConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:
         inputs = dict(zip(_INPUTS, ctx.saved_tensors, strict=True))
-        gradients = {f"of_{name}": torch.empty_like(tensor) for name, tensor in inputs.items()}
-        _run("backward", ctx.bidirectional, {**inputs, **gradients, "of_y": of_y.resolve_neg().contiguous()})
+        gradients = {f"d_{name}": torch.empty_like(tensor) for name, tensor in inputs.items()}
+        _run("backward", ctx.bidirectional, {**inputs, **gradients, "d_y": d_y.resolve_neg().contiguous()})
         return *gradients.values(), None
 
 
@@ -53,7 +55,7 @@ def _run(name: str, bidirectional: bool, arrays: dict[str, Tensor]) -> None:
     batch, length, width = arrays["u"].shape
     stored_pairs = arrays["c"].shape[2]
     cut = plan.cut(batch, length, width, stored_pairs, torch.get_num_threads())
-    workers = min(torch.get_num_threads(), -(-width // cut.channels))
+    workers = 1 if forked() else min(torch.get_num_threads(), -(-width // cut.channels))
     counts = plan.scratch(cut, backward=name == "backward")
     scratch = arrays["u"].new_empty(workers, sum(counts.values()))
     counters = np.zeros(len(COUNTERS), np.int64)
@@ -70,21 +72,29 @@ def _run(name: str, bidirectional: bool, arrays: dict[str, Tensor]) -> None:
     threads.run(name, task, workers)
 
 
+def forked() -> bool:
+    """Whether this process was forked after this module was imported.
+
+    The threads of its parent are gone then, and waiting for them would never end. The module is imported early, before
+    torch computes: in a process forked from one whose torch threads have run, torch itself would hang."""
+    return os.getpid() != _importing_process
+
+
 def computable(tensor: Tensor) -> bool:
-    """Whether it is one that lies in memory, as what stands for a tensor in a trace does not."""
+    """Whether this backend can compute with the tensor: float32 data on a CPU, not a placeholder in a trace."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter)
     return plain and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
 def _check(p: S4DParameters, u: Tensor) -> None:
     if u.dim() != 3 or 0 in u.shape:
-        raise ValueError(f"u has shape {tuple(u.shape)}; needed: (B, L, D), none of them 0")
+        raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with no dimension of size 0")
     width, pairs = u.shape[2], p.log_decay.shape[-1] if p.log_decay.dim() else 0
     layer = (2, width)
-    expected = S4DParameters(layer, (*layer, pairs), (*layer, pairs), (*layer, pairs, 2), layer)  # type: ignore[arg-type]
-    for name, tensor, shape in zip(_INPUTS, (u, *p), (tuple(u.shape), *expected), strict=True):
+    shapes = (tuple(u.shape), layer, (*layer, pairs), (*layer, pairs), (*layer, pairs, 2), layer)
+    for name, tensor, shape in zip(_INPUTS, (u, *p), shapes, strict=True):
         if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; needed: {shape}")
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
         if not computable(tensor):
             raise ValueError(
                 f"{name} is {tensor.dtype} on {tensor.device}; the compiled backend computes float32 on CPUs"
@@ -93,11 +103,11 @@ def _check(p: S4DParameters, u: Tensor) -> None:
 
 @cache
 def obstacle() -> str:
-    """Why this backend cannot run in this process: "" if it can. Compiles, where that is still to be done."""
+    """Return why this backend cannot run in this process, or "" if it can. Compiles it if it is not compiled yet."""
     try:
         from diffussm.ssm.compiled import threads
 
         threads.prepare()
-    except Exception as error:  # whatever numba or llvmlite finds wrong here, plain torch can do instead
+    except Exception as error:  # whatever fails inside numba or llvmlite, plain torch can compute instead
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return ""

@@ -1,45 +1,46 @@
-"""How a call is cut, and what scratch memory that takes: plain arithmetic, no numba."""
+"""How a call is split into blocks, and the scratch memory that this takes: plain arithmetic, no numba."""
 
 from typing import NamedTuple
 
 from diffussm.ssm.choice import chunk_length
 
-LANES = 8  # of a vector
-COLUMNS = 16  # of a tile
-ROOM = 16  # what rows have beyond their length, so that neighbours do not meet in one set of the cache
-SUMMED = 128  # rows that are added up before their sum is added to others
-PANEL = 24  # sequences of one chunk that are worked on together, so that they stay in the cache
+LANES = 8  # numbers in a vector
+COLUMNS = 16  # columns of a tile
+ROW_PADDING = 16  # numbers between rows, so that neighbouring rows do not fall into one set of the cache
+SUMMED = 128  # rows that are summed before their sum is added to others
+PANEL = 24  # sequences of one chunk that are processed together, so that they stay in the cache
 
 
 class Cut(NamedTuple):
-    pairs: int  # in whole vectors
-    chunk: int  # positions
-    channels: int  # that are worked on together
-    panel: int  # sequences that are worked on together
-    rows: int  # of a channel in a panel, an even number
+    pairs: int  # rounded up to whole vectors
+    chunk: int  # positions in a chunk
+    channels: int  # channels that are processed together
+    panel: int  # sequences that are processed together
+    rows: int  # rows of a channel in a panel, an even number
 
 
 def cut(batch: int, length: int, width: int, stored_pairs: int, threads: int) -> Cut:
-    """Of short sequences sixteen channels, a whole line of the cache, if that leaves work for all threads."""
-    chunk = up(chunk_length(length), COLUMNS)
+    """Return the block sizes of a call. Short sequences take sixteen channels at a time, which is a whole cache line,
+    if that leaves work for all threads."""
+    chunk = round_up(chunk_length(length), COLUMNS)
     short = chunk >= length
     channels = min(width, 2 * LANES if short and width >= 2 * LANES * threads else LANES)
     panel = min(batch, PANEL) if short else batch
-    return Cut(up(stored_pairs, LANES), chunk, channels, panel, up(panel * -(-length // chunk), 2))
+    return Cut(round_up(stored_pairs, LANES), chunk, channels, panel, round_up(panel * -(-length // chunk), 2))
 
 
-def up(number: int, step: int) -> int:
-    """The next multiple of `step`."""
+def round_up(number: int, step: int) -> int:
+    """Return the smallest multiple of `step` that is at least `number`."""
     return -(-number // step) * step
 
 
 def scratch(cut: Cut, backward: bool) -> dict[str, int]:
-    """Float32 numbers of each array of a thread, in whole lines of the cache.
+    """Return the size of each scratch array of a thread in float32 numbers, rounded up to whole cache lines.
 
-    With N = 64 the backward pass has 5 B L numbers for a channel at work, beside tables of some 30,000."""
+    With N = 64 the backward pass takes 5 B L numbers per channel, and tables of about 30,000."""
     pairs, chunk, channels, _, rows = cut
-    line, row, layers = chunk + ROOM, 2 * pairs + ROOM, 2 * channels
-    panel = channels * (rows * line + ROOM)
+    line, row, layers = chunk + ROW_PADDING, 2 * pairs + ROW_PADDING, 2 * channels
+    panel = channels * (rows * line + ROW_PADDING)
     both = {
         "x": panel,  # (channel, row, position): of u
         "out": panel,  # of y, or of the gradient of u
@@ -52,17 +53,17 @@ def scratch(cut: Cut, backward: bool) -> dict[str, int]:
         "outward": chunk * row,
     }
     back = {
-        "of_output": panel,  # (channel, row, position): the gradient of one layer's y
-        "of_states": rows * row,
+        "d_output": panel,  # (channel, row, position): the gradient of one layer's y
+        "d_states": rows * row,
         "lag_sums": layers * line,  # the gradients of kernels
         "square": chunk * line,
-        "of_inward": chunk * row,  # the gradient of the powers on the way into the state
-        "of_outward": chunk * row,
-        "of_carry": 2 * pairs,
-        "of_z": 2 * pairs,
-        "of_w": 2 * pairs,
+        "d_inward": chunk * row,  # the gradient of the powers on the way into the state
+        "d_outward": chunk * row,
+        "d_carry": 2 * pairs,
+        "d_z": 2 * pairs,
+        "d_w": 2 * pairs,
     }
-    return {name: up(count, 16) if backward or name in both else 0 for name, count in (both | back).items()}
+    return {name: round_up(count, 16) if backward or name in both else 0 for name, count in (both | back).items()}
 
 
 SCRATCH = tuple(scratch(cut(1, 1, 1, 1, 1), backward=True))

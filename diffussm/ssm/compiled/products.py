@@ -3,17 +3,17 @@
 import numpy as np
 from numba import njit
 
-from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROOM, SUMMED
+from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROW_PADDING, SUMMED
 from diffussm.ssm.compiled.tile import product
 from diffussm.ssm.compiled.vector import constant, load, never_inlined, store
 
 
 @njit(nogil=True, error_model="numpy")
 def convolve(rows, chunk, x, kernel, backwards, out, add):
-    """In each row out_i = sum over j <= i of K_(i - j) x_j, or over j >= i of K_(j - i) x_j if `backwards`; added to
-    what stands in `out` if `add`. Of every sixteen columns only what is not 0 is computed."""
+    """Compute in each row out_i = sum over j <= i of K_(i - j) x_j, or over j >= i of K_(j - i) x_j if `backwards`;
+    add it to `out` if `add`. Blocks of T that are 0 are skipped, sixteen columns at a time."""
     never_inlined()
-    line = chunk + ROOM
+    line = chunk + ROW_PADDING
     for i in range(0, chunk, COLUMNS):
         first, count, k = (i, chunk - i, 2 * chunk - 1) if backwards else (0, i + COLUMNS, i)
         product(rows, COLUMNS, count, x + first, line, 1, kernel + (COLUMNS + k), -1, out + i, line, add)
@@ -21,9 +21,10 @@ def convolve(rows, chunk, x, kernel, backwards, out, add):
 
 @njit(nogil=True, error_model="numpy")
 def add_lag_sums(rows, chunk, early, late, square, sums):
-    """sums_l += sum over rows and j of early_j late_(j + l); `square` is scratch, 0 in columns beyond the chunk."""
+    """Add to sums_l the sum over rows and j of early_j late_(j + l); `square` is scratch, 0 in columns beyond the
+    chunk."""
     never_inlined()
-    line = chunk + ROOM
+    line = chunk + ROW_PADDING
     for i in range(0, chunk, COLUMNS):
         sum_over_rows(rows, i + COLUMNS, COLUMNS, early, line, late + i, line, square + i, line)
     for j in range(chunk):
@@ -34,7 +35,8 @@ def add_lag_sums(rows, chunk, early, late, square, sums):
 
 @njit(nogil=True, error_model="numpy")
 def sum_over_rows(rows, height, columns, a, a_row, b, b_row, out, out_row):
-    """out (height, columns) = a^T b for a (rows, height) and b (rows, columns): sums of sums, which round less."""
+    """Set out (height, columns) = a^T b for a (rows, height) and b (rows, columns), as a sum of partial sums, which
+    rounds less."""
     never_inlined()
     for first in range(0, rows, SUMMED):
         count = min(SUMMED, rows - first)
@@ -43,10 +45,10 @@ def sum_over_rows(rows, height, columns, a, a_row, b, b_row, out, out_row):
 
 @njit(nogil=True, error_model="numpy")
 def carry(states, factor, batch, chunks, pairs, backwards):
-    """In place, s_k of each chunk becomes the state before it: h_0 = 0, h_(k+1) = f h_k + s_k, from the right if
+    """Replace s_k of each chunk by the state before it: h_0 = 0, h_(k+1) = f h_k + s_k, from the right if
     `backwards`."""
     never_inlined()
-    row = 2 * pairs + ROOM
+    row = 2 * pairs + ROW_PADDING
     first, step = ((chunks - 1) * row, -row) if backwards else (0, row)
     for s in range(0, pairs, LANES):
         f_re, f_im = load(factor + s), load(factor + (pairs + s))
@@ -62,11 +64,11 @@ def carry(states, factor, batch, chunks, pairs, backwards):
 
 
 @njit(nogil=True, error_model="numpy")
-def through_carry(of_states, states, factor, batch, chunks, pairs, backwards, of_factor):
-    """Back through `carry`: in place, the gradients of h_k become those of s_k; `of_factor` (2, pairs) is set to that
-    of f."""
+def through_carry(d_states, states, factor, batch, chunks, pairs, backwards, d_factor):
+    """Backpropagate through `carry`: replace the gradients of h_k by those of s_k, and set `d_factor` (2, pairs) to
+    that of f."""
     never_inlined()
-    row = 2 * pairs + ROOM
+    row = 2 * pairs + ROW_PADDING
     first, step = (0, row) if backwards else ((chunks - 1) * row, -row)
     for s in range(0, pairs, LANES):
         f_re, f_im = load(factor + s), load(factor + (pairs + s))
@@ -75,7 +77,7 @@ def through_carry(of_states, states, factor, batch, chunks, pairs, backwards, of
             g_re, g_im = constant(np.float32(0)), constant(np.float32(0))
             at = b * chunks * row + first + s
             for _ in range(chunks):
-                gradient, state = of_states + at, states + at
+                gradient, state = d_states + at, states + at
                 o_re, o_im = load(gradient), load(gradient + pairs)
                 h_re, h_im = load(state), load(state + pairs)
                 store(gradient, g_re)
@@ -84,5 +86,5 @@ def through_carry(of_states, states, factor, batch, chunks, pairs, backwards, of
                 d_im += h_re * g_im - h_im * g_re
                 g_re, g_im = f_re * g_re + f_im * g_im + o_re, f_re * g_im - f_im * g_re + o_im
                 at += step
-        store(of_factor + s, d_re)
-        store(of_factor + (pairs + s), d_im)
+        store(d_factor + s, d_re)
+        store(d_factor + (pairs + s), d_im)

@@ -1,12 +1,11 @@
 """A task as threads see it: sizes, and addresses of flat arrays.
 
-Threads come from outside and know nothing of each other. Each draws a number, which names its scratch memory, then one
-block of channels after the other until none is left, from counters that are read and raised in one step. A block is
-computed by one thread from beginning to end, so results depend neither on how many threads there are nor on who takes
-which block.
+Threads are not created here and do not communicate. Each draws a number from an atomic counter, which selects its
+scratch memory, and then blocks of channels from another one until none remain. One thread computes a block from
+beginning to end, so results depend neither on the number of threads nor on which thread takes which block.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -18,7 +17,7 @@ from diffussm.ssm.compiled.vector import DOUBLES, FLOATS
 
 SIZES = ("batch", "length", "width", "stored_pairs", "bidirectional")
 PARAMETERS = ("log_dt", "log_decay", "frequency", "c", "skip")
-ARRAYS = ("u", "y", *PARAMETERS, "of_u", "of_y", *(f"of_{name}" for name in PARAMETERS))
+ARRAYS = ("u", "y", *PARAMETERS, "d_u", "d_y", *(f"d_{name}" for name in PARAMETERS))
 COUNTERS = ("threads_started", "blocks_taken")
 FIELDS = (*SIZES, *plan.Cut._fields, *ARRAYS, *COUNTERS, *plan.SCRATCH, "scratch_bytes")
 TASK = np.dtype([(name, np.int64) for name in FIELDS])
@@ -42,7 +41,7 @@ def doubles(typing: Any, address: Any) -> Any:
 
 @intrinsic
 def draw(typing: Any, address: Any) -> Any:
-    """What the counter at `address` was before this call raised it by one, which no other thread then gets."""
+    """Increment the counter at `address` atomically; return its value before."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         counter = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
@@ -62,3 +61,52 @@ def _bytes(typing: Any, address: Any) -> Any:
 @njit(nogil=True, error_model="numpy")
 def task_at(address):
     return carray(_bytes(address), (1,), TASK)[0]
+
+
+class Scratch(NamedTuple):
+    """The scratch arrays of one thread, as `plan.scratch` describes them."""
+
+    x: Any
+    out: Any
+    states: Any
+    exponentials: Any
+    weights: Any
+    kernels: Any
+    powers: Any
+    turned: Any
+    outward: Any
+    d_output: Any
+    d_states: Any
+    lag_sums: Any
+    square: Any
+    d_inward: Any
+    d_outward: Any
+    d_carry: Any
+    d_z: Any
+    d_w: Any
+
+
+@njit(nogil=True, error_model="numpy", inline="always")
+def scratch_of(task):
+    """Return the arrays of the next thread."""
+    offset = draw(task.threads_started) * task.scratch_bytes
+    return Scratch(
+        floats(task.x + offset),
+        floats(task.out + offset),
+        floats(task.states + offset),
+        doubles(task.exponentials + offset),
+        floats(task.weights + offset),
+        floats(task.kernels + offset),
+        floats(task.powers + offset),
+        floats(task.turned + offset),
+        floats(task.outward + offset),
+        floats(task.d_output + offset),
+        floats(task.d_states + offset),
+        floats(task.lag_sums + offset),
+        floats(task.square + offset),
+        floats(task.d_inward + offset),
+        floats(task.d_outward + offset),
+        floats(task.d_carry + offset),
+        floats(task.d_z + offset),
+        floats(task.d_w + offset),
+    )

@@ -1,11 +1,10 @@
 """Compiled code, made once per process at first use, and the threads that run it.
 
-Compiling takes some twenty seconds; what was compiled is kept on disk (`cache`). Of several processes that come at
-once, one compiles and the others wait for it.
+Compiling takes about twenty seconds; compiled code is kept on disk (`cache`). When several processes start at once, one
+compiles and the others wait for it.
 
 torch's own threads run the work where they can be reached, through the OpenMP library that torch has loaded: a second
-pool beside it would fight with it for the cores. Elsewhere numba's threads do. In a process that was forked the threads
-of the parent are gone, and waiting for them would never end: there the caller works alone.
+pool beside it would compete with it for the cores. Elsewhere numba's threads do.
 """
 
 import ctypes
@@ -22,23 +21,23 @@ from numba import njit, prange, types
 from numba.core.ccallback import CFunc
 from numpy.typing import NDArray
 
-from diffussm.ssm.compiled import fork, kernels
+from diffussm.ssm.compiled import kernels
 from diffussm.ssm.compiled.cache import Cache, with_cache
 from diffussm.ssm.compiled.task import task_at
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
-_one_at_a_time = threading.RLock()  # compiling, and numba's threads, of which not every kind bears two callers
+_numba_lock = threading.RLock()  # one caller at a time compiles or uses threads of numba, not all of which allow more
 
 
 def run(name: str, task: NDArray[np.void], threads: int) -> None:
-    """`forward` or `backward` of `kernels` on a task (of `task.TASK`, one element), by up to `threads` threads."""
+    """Run `kernels.forward` or `.backward` on a task (one element of `task.TASK`) with up to `threads` threads."""
     address, openmp = task.ctypes.data, _openmp()
-    if threads == 1 or fork.happened():
+    if threads == 1:
         _c_function(name)(address)
     elif openmp is not None:
         openmp.GOMP_parallel(_c_function(name), ctypes.c_void_p(address), ctypes.c_uint(threads), ctypes.c_uint(0))
     else:
-        with _one_at_a_time:
+        with _numba_lock:
             before = numba.get_num_threads()
             numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
             try:
@@ -48,7 +47,7 @@ def run(name: str, task: NDArray[np.void], threads: int) -> None:
 
 
 def prepare() -> None:
-    """Compile, or load what was compiled; raises whatever numba raises where it cannot."""
+    """Compile the kernels, or load them from the cache; raises whatever numba raises where it cannot."""
     if numba.config.DISABLE_JIT:
         raise RuntimeError("NUMBA_DISABLE_JIT is set")
     for name in ("forward", "backward"):
@@ -61,7 +60,7 @@ def prepare() -> None:
 
 @cache
 def _openmp() -> Any:
-    """torch's OpenMP library, if it is one that takes GNU's call; through torch's, whose it is."""
+    """Return torch's library if the OpenMP runtime that it loads has GNU's entry point, else None."""
     try:
         library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         library.GOMP_parallel.restype = None
@@ -72,7 +71,7 @@ def _openmp() -> Any:
 
 @cache
 def _c_function(name: str) -> Callable[[int], None]:
-    """Of the task's address, which any thread may call."""
+    """Return a compiled C function of the task's address, which any thread may call."""
 
     def forward(address):
         kernels.forward(task_at(address))
@@ -89,7 +88,7 @@ def _c_function(name: str) -> Callable[[int], None]:
         made.compile()
         return made
 
-    with _one_at_a_time:
+    with _numba_lock:
         return with_cache(function, compile_).ctypes
 
 
@@ -112,7 +111,7 @@ def _on_numbas_threads(name: str) -> Callable[[int, int], None]:
         made.compile(types.void(types.int64, types.int64))
         return made
 
-    with _one_at_a_time:
+    with _numba_lock:
         return with_cache(function, compile_)
 
 

@@ -1,8 +1,8 @@
-"""Small matrix products whose result stays in registers.
+"""Small matrix products that accumulate in registers.
 
-A tile is HEIGHT rows by COLUMNS columns of a product, summed over its whole length in as many vector registers; every
-step broadcasts one element of each row of the left factor against one row of the right. Strides are free: a step of -1
-through the right factor makes it the Toeplitz matrix of the numbers that it walks over.
+A tile is HEIGHT rows by COLUMNS columns of a product, accumulated over the whole inner dimension in as many vector
+registers; every step broadcasts one element of each row of the left factor against one row of the right. Strides are
+arbitrary: a step of -1 through the right factor makes it the Toeplitz matrix of the numbers that it reads.
 """
 
 from typing import Any
@@ -16,13 +16,14 @@ from numba.extending import intrinsic
 from diffussm.ssm.compiled.plan import COLUMNS
 from diffussm.ssm.compiled.vector import FLOAT, FLOATS, FUSED, INT, load_at, never_inlined, spread, store_at
 
-EVEN = 2  # rows come in pairs: what is left over by tiles of full height is done two by two
+EVEN = 2  # rows come in pairs: those that remain after tiles of full height are done two at a time
 WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))  # registers of 16 float32, 32 of them; else 16 of 8
 HEIGHT, WIDTH = (8, 16) if WIDE else (6, 8)
 
 
 def _tile(rows: int, lanes: int) -> Any:
-    """out[m, n] = add out[m, n] + sum_k a[m, k] b[k, n] for a tile of `rows`; add is 0 or 1, and 0 reads nothing."""
+    """Return an intrinsic for a tile of `rows`: out[m, n] = add out[m, n] + sum_k a[m, k] b[k, n], where add is 0 or 1
+    and `out` is not read if it is 0."""
     across = range(0, COLUMNS, lanes)
     kind = ir.VectorType(FLOAT, lanes)
 
@@ -69,8 +70,8 @@ _tall, _low = _tile(HEIGHT, WIDTH), _tile(EVEN, WIDTH)
 
 @njit(nogil=True, error_model="numpy")
 def product(rows, columns, count, a, a_row, a_step, b, b_step, out, out_row, add):
-    """out (rows, columns) = a (rows, count) @ b (count, columns), added to what stands there if `add`; rows are even
-    and columns come in whole tiles."""
+    """Set out (rows, columns) = a (rows, count) @ b (count, columns), or add it to `out` if `add`; the number of rows
+    is even and that of columns a multiple of a tile's."""
     never_inlined()
     added = 1 if add else 0
     for n in range(0, columns, COLUMNS):

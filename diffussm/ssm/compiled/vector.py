@@ -1,9 +1,9 @@
-"""Vectors of eight float32 inside numba, and places in memory: load, store, arithmetic, an 8 x 8 transposition.
+"""Vectors of eight float32 inside numba: load, store, arithmetic, pointer offsets, an 8 x 8 transposition.
 
-numba leaves vectorisation to LLVM, which does not find it in the loops of a state-space layer; so the vectors are
-written out, as LLVM's own vector type. Memory is named by pointers, to which a number of elements can be added: numba's
-arrays carry seven numbers each, and compiling functions of many of them takes minutes. Nothing is checked here. Sums of
-products may be fused, nothing else is taken liberties with: NaN and infinity go through.
+numba leaves vectorisation to LLVM, which does not vectorise the loops of a state-space layer; so vectors are explicit
+here, as LLVM's own vector type. Memory is accessed by pointers, with C's arithmetic: numba's arrays carry seven numbers
+each, and functions of many of them take minutes to compile. Nothing is bounds-checked. Sums of products may be fused,
+and no other fast-math flag is set: NaN and infinity propagate.
 """
 
 import operator
@@ -44,7 +44,7 @@ def store_at(builder: Any, pointer: Any, value: Any) -> None:
 
 
 def spread(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
-    """A vector of one number."""
+    """Return a vector with the scalar in every lane."""
     kind, index = ir.VectorType(FLOAT, lanes), ir.VectorType(ir.IntType(32), lanes)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.IntType(32)(0))
     return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(index, [0] * lanes))
@@ -64,7 +64,7 @@ def load(typing: Any, pointer: Any) -> Any:
 
 @intrinsic
 def load_one(typing: Any, pointer: Any) -> Any:
-    """A vector of the one number there."""
+    """Load one number into every lane of a vector."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return spread(builder, builder.load(values[0]))
@@ -106,7 +106,7 @@ def _arithmetic(operation: Callable[..., Any], instruction: str) -> None:
         return VECTOR(VECTOR, VECTOR), generate
 
     @overload(operation)
-    def of_vectors(a, b):  # numba wants the signature of the lambda
+    def vector_operation(a, b):  # numba compares its signature with that of the lambda
         if isinstance(a, VectorType) and isinstance(b, VectorType):
             return lambda a, b: compute(a, b)
         return None
@@ -128,7 +128,7 @@ def _moved(typing: Any, pointer: Any, count: Any) -> Any:
 
 @overload(operator.add)
 def pointer_and_count(a, b):
-    """As in C."""
+    """Offset a pointer by a number of elements, as in C."""
     if isinstance(a, types.CPointer) and isinstance(b, types.Integer):
         return lambda a, b: _moved(a, b)
     return None
@@ -136,7 +136,7 @@ def pointer_and_count(a, b):
 
 @intrinsic
 def transpose(typing: Any, source: Any, step: Any, target: Any, target_step: Any) -> Any:
-    """Eight rows of eight, `step` apart, become the columns of eight rows `target_step` apart."""
+    """Transpose an 8 x 8 block whose rows lie `step` numbers apart into one whose rows lie `target_step` apart."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         source, step, target, target_step = values
@@ -153,7 +153,7 @@ def transpose(typing: Any, source: Any, step: Any, target: Any, target_step: Any
 
 
 def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
-    """By interleaving single elements of two rows, then pairs of elements, then halves."""
+    """Transpose by interleaving single elements of two rows, then pairs of elements, then halves."""
 
     def shuffled(a: Any, b: Any, first: list[int], second: list[int]) -> list[Any]:
         return [_shuffle(builder, a, b, order) for order in (first, second)]
@@ -169,8 +169,8 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
 
 @intrinsic
 def never_inlined(typing: Any) -> Any:
-    """Keeps the function that calls this one function in the compiled code: LLVM would copy large ones to every place
-    that calls them, and take a minute to optimise all copies."""
+    """Mark the calling function as noinline: LLVM would inline large functions at every call, and take a minute to
+    optimise all copies."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         builder.function.attributes.add("noinline")
