@@ -143,7 +143,7 @@ def _logs(options: argparse.Namespace) -> int:
 def _cancel(options: argparse.Namespace) -> int:
     rows = {row.run.path: row for row in _rows(options) if row.state.name not in ("done", "cancelled")}
     for row in rows.values():
-        row.run.order("cancel")
+        row.run.add_order("cancel")
     from ablations.slurm.scheduler import Slurm
 
     if complaint := Slurm(options.runs).cancel_waiting([row.run.run_id for row in rows.values()]):
@@ -158,9 +158,16 @@ def _retry(options: argparse.Namespace) -> int:
         raise UserError("retry: say which: --failed, --cancelled or both")
     states = (*("failed", "diverged") * options.failed, *("cancelled",) * options.cancelled)
     rows = {row.run.path: row for row in _rows(options) if row.state.name in states}
+    retried = []
     for row in rows.values():
-        row.run.order("retry", failures(row.run))
-    return _tell(options, rows.values(), "to be tried again, by the launch that goes on or by the next")
+        try:
+            failed = failures(row.run)
+        except UserError as damage:
+            print(f"warning: {row.run.run_id}: not retried: {damage}", file=sys.stderr)
+            continue
+        row.run.add_order("retry", failed)
+        retried.append(row)
+    return _tell(options, retried, "to be tried again, by the launch that goes on or by the next")
 
 
 def _extend(options: argparse.Namespace) -> int:

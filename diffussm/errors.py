@@ -48,17 +48,23 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
     return UserError(f"{what}: unknown name {name!r}; {hint}valid: {', '.join(names)}")
 
 
+def one_line(error: UserError | OSError) -> str:
+    """Return what a user is told of the error, in one line."""
+    told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    return " ".join(told.split())
+
+
 def exit_code(main: Callable[[], int]) -> int:
     """Run `main`; a UserError, or a file system that refuses, is told in one line, with exit code 2; Ctrl-C is 130."""
     try:
         return main()
     except UserError as error:
-        said = str(error)
+        message = one_line(error)
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        said = f"{error.filename}: {error.strerror}"
+        message = one_line(error)
     except KeyboardInterrupt:
         return 130
-    print(f"error: {' '.join(said.split())}", file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr)
     return 2

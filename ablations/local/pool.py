@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from ablations.plan.job import Job
+from diffussm.errors import UserError
 from diffussm.host.machine import gpus, memory_gb
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import Outcome
@@ -114,8 +115,17 @@ class Pool:
                 self._look_at(path)
 
     def _look_at(self, path: Path) -> None:
-        """What of the run can be started, what others do, and whether it is at its end."""
-        job = self.jobs[path]
+        """What of the run can be started, what others do, and whether it is at its end, as it is by a damaged file."""
+        try:
+            self._examine(self.jobs[path])
+        except UserError as damage:
+            self._ready[path] = []
+            self._elsewhere.discard(path)
+            if not any(worker.work and worker.work.run == path for worker in self._active):
+                self._end(self.jobs[path], Outcome("failed", str(damage)))
+
+    def _examine(self, job: Job) -> None:
+        path = job.run.path
         mine = [worker.work for worker in self._active if worker.work and worker.work.run == path]
         todo = [work for work in left(job.run) if work not in mine]
         failed = {work: outcome for work in todo if (outcome := self._failure(work))}
@@ -142,7 +152,7 @@ class Pool:
             return Outcome("failed", f"{work}: {said['reason']}", str(work.folder.output(said["attempt"])))
         if work in self._failed:
             outcome, order = self._failed[work]
-            if run.ordered()["number"] == order:
+            if run.order_number() == order:
                 return outcome
             del self._failed[work], self._tries[work]  # ordered to be retried since
         return None
@@ -228,7 +238,7 @@ class Pool:
             if again:
                 self.listener.again(work, outcome.reason)
             else:
-                order = RunDir(work.run).ordered()["number"]
+                order = RunDir(work.run).order_number()
                 self._failed[work] = Outcome("failed", f"{work}: {outcome.reason}", outcome.log), order
                 if outcome.can_pass:
                     self._speak_for_the_dead(work, outcome)

@@ -63,7 +63,7 @@ class Worker:
         except Superseded as superseded:
             return Outcome("superseded", str(superseded))
         except Preempted as preempted:
-            return Outcome("cancelled" if cell.run.cancelled else "stopped", str(preempted))
+            return Outcome("cancelled" if preempted.phase == "cancelled" else "stopped", str(preempted))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             return Outcome("failed", str(error), str(log))

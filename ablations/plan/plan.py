@@ -3,13 +3,14 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablations.grid.runs import Run
 from ablations.status.states import RunState, state_of
 from diffussm.config import Request, request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
+from diffussm.errors import UserError
 from diffussm.metrics.features.registry import config_lacks, evaluation_key
 from diffussm.run.heartbeat import Liveness
 from diffussm.store import records
@@ -113,9 +114,12 @@ def plan(base: str, runs: list[Run], folder: Path) -> list[Planned]:
             out.append(Planned(base, run, arm, run_dir, state, asked.steps))
             continue
         state = state_of(run_dir, asked.steps, asked.milestones, arm.key.digest, liveness)
-        steps = max([asked.steps, *(before.steps for before in run_dir.requests())])  # a job does all ever asked
-        lost = () if state.name == "done" else tuple(run_dir.lost_milestones(asked))
-        out.append(Planned(base, run, arm, run_dir, state, steps, lost))
+        try:
+            steps = max([asked.steps, *(before.steps for before in run_dir.requests())])  # a job does all ever asked
+            lost = () if state.name == "done" else tuple(run_dir.lost_milestones(asked))
+            out.append(Planned(base, run, arm, run_dir, state, steps, lost))
+        except UserError as damage:
+            out.append(Planned(base, run, arm, run_dir, replace(state, name="failed", reason=str(damage)), asked.steps))
     return out
 
 

@@ -75,21 +75,27 @@ class Submitting:
         """Each run that is not done is in somebody's hands, or is stopped, or becomes a job."""
         slurm, liveness = Slurm(self.asked.runs), Liveness(by_mtime=True)
         for run_id, arms in self.unfinished().items():
-            run = arms[0].folder
-            trains = any(run.trained_steps() < p.steps or p.lost for p in arms)
-            if reason := self._why_nothing(run):
-                self.stopped[run_id] = reason
-                continue
-            if trains and (failed := failed_for_good(run, run, self.code.name)):
-                self.stopped[run_id] = f"training: {failed['reason']}"
-            elif trains and slurm.has(run_id, "train"):
-                self.in_hand[run_id] = "a job in the queue"
-            elif trains and liveness.alive(run):
-                self.in_hand[run_id] = "another launch"
-            elif trains:
-                seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
-                self.trained.append(Job(run, seconds, arms[0].run.arm.resources))
-            self.unmeasured.append(run_id)
+            try:
+                self._place(run_id, arms, slurm, liveness)
+            except UserError as damage:  # one damaged folder is not the others' matter
+                self.stopped[run_id] = str(damage)
+
+    def _place(self, run_id: str, arms: Sequence[Planned], slurm: Slurm, liveness: Liveness) -> None:
+        run = arms[0].folder
+        trains = any(run.trained_steps() < p.steps or p.lost for p in arms)
+        if reason := self._why_nothing(run):
+            self.stopped[run_id] = reason
+            return
+        if trains and (failed := failed_for_good(run, run, self.code.name)):
+            self.stopped[run_id] = f"training: {failed['reason']}"
+        elif trains and slurm.has(run_id, "train"):
+            self.in_hand[run_id] = "a job in the queue"
+        elif trains and liveness.alive(run):
+            self.in_hand[run_id] = "another launch"
+        elif trains:
+            seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
+            self.trained.append(Job(run, seconds, arms[0].run.arm.resources))
+        self.unmeasured.append(run_id)
 
     def _why_nothing(self, run: RunDir) -> str:
         """Why no job is to have the run; "" where one may."""

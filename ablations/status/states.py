@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from ablations.status.scheduler import NOBODY, Scheduler, Seen
-from diffussm.errors import UserError
+from diffussm.errors import UserError, one_line
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import failure
 from diffussm.store import records
@@ -75,8 +75,8 @@ def state_of(
     """
     try:
         return _state_of(run, steps, milestones, key, liveness, scheduler)
-    except UserError as damage:
-        return RunState("failed", steps=steps, evaluations=len(milestones), reason=str(damage))
+    except (UserError, OSError) as damage:  # OSError as where a file lies in the place of a folder
+        return RunState("failed", steps=steps, evaluations=len(milestones), reason=one_line(damage))
 
 
 def _state_of(

@@ -10,6 +10,7 @@ SIGUSR2 after a checkpoint, to be started again.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -101,7 +102,10 @@ class Cell:
             self._attempt.stop(reason, phase)
 
     def _reason(self) -> str:
-        return "cancelled" if self.run.cancelled else self._reason_to_stop()
+        with contextlib.suppress(UserError):  # a damaged order does not end what is under way
+            if self.run.cancelled:
+                return "cancelled"
+        return self._reason_to_stop()
 
     def _claimed(self, tasks: Collection[Task]) -> tuple[Work, int] | None:
         """What is next, and the number of the attempt at it; None where nothing is left."""

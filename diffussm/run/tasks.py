@@ -75,11 +75,12 @@ def replays(run: RunDir, requests: list[Request]) -> dict[int, set[str]]:
 
 def failure(run: RunDir, folder: WorkDir) -> dict[str, Any] | None:
     """The state of a training or evaluation of the run that failed last, unless it was ordered to be retried."""
-    said = folder.state()
-    if said.get("phase") not in FAILED or said["attempt"] != folder.owner():
+    said = _last_failure(folder)
+    if said is None:
         return None
-    forgiven = run.ordered()["forgiven"].get(str(folder.path.relative_to(run.path)), 0)
-    return said if said["attempt"] > forgiven else None
+    order = run.last_order()
+    retried = order.retried_attempts.get(str(folder.path.relative_to(run.path)), 0) if order else 0
+    return said if said["attempt"] > retried else None
 
 
 def failed_for_good(run: RunDir, folder: WorkDir, code: str) -> dict[str, Any] | None:
@@ -100,8 +101,14 @@ def given_up(run: RunDir, code: str) -> str:
 
 
 def failures(run: RunDir) -> list[WorkDir]:
-    """The run's training and evaluations whose last attempts failed."""
-    return [folder for folder in (run, *run.evaluations()) if failure(run, folder)]
+    """The run's training and evaluations whose last attempts failed, whatever was ordered since."""
+    return [folder for folder in (run, *run.evaluations()) if _last_failure(folder)]
+
+
+def _last_failure(folder: WorkDir) -> dict[str, Any] | None:
+    """The state of the last attempt at the folder, if it failed."""
+    said = folder.state()
+    return said if said.get("phase") in FAILED and said["attempt"] == folder.owner() else None
 
 
 @cache

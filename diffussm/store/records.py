@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diffussm.config import digest, without_new_defaults
 from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
+from diffussm.store.reading import read_model
 from diffussm.store.workdir import link_first, write_whole
 
 RECORD_VERSION = 1
@@ -105,6 +106,6 @@ def write(record: Record, path: Path) -> None:
 def read(path: Path) -> Record | None:
     """The record at `path`, or None if there is no valid one."""
     try:
-        return Record.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return read_model(path, Record)
+    except (FileNotFoundError, UserError):
         return None

@@ -18,17 +18,29 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from diffussm.config import SCHEMA_VERSION, Config, Request, run_id
 from diffussm.errors import UserError
 from diffussm.store.execution import Execution
-from diffussm.store.reading import read_model
-from diffussm.store.workdir import WorkDir, link_first, read_json, to_json, write_whole
+from diffussm.store.orders import Order
+from diffussm.store.reading import StoredModel, damaged, describe, read_model
+from diffussm.store.workdir import WorkDir, link_first, to_json, write_whole
 
 _NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
+
+
+class StoredConfig(StoredModel):
+    """The run's config in the schema of a version."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    repair: ClassVar[str] = "restore it, or delete it and launch the run again"
+
+    version: int = Field(alias="schema")
+    config: dict[str, Any]
 
 
 class RunDir(WorkDir):
@@ -46,8 +58,8 @@ class RunDir(WorkDir):
     def create(cls, runs: Path, config: Config) -> "RunDir":
         """The folder of the config's run below `runs`, made if it is not there."""
         run = cls(runs / run_id(config))
-        stored = {"schema": SCHEMA_VERSION, "config": config.model_dump(mode="json", exclude=_NOT_STORED)}
-        link_first(run.path / "config.json", to_json(stored))
+        stored = StoredConfig(version=SCHEMA_VERSION, config=config.model_dump(mode="json", exclude=_NOT_STORED))
+        link_first(run.path / "config.json", to_json(stored.model_dump(by_alias=True)))
         return run
 
     @property
@@ -58,16 +70,15 @@ class RunDir(WorkDir):
         """The run's config; steps, milestones and evaluation are those of its requests, not of this."""
         path = self.path / "config.json"
         try:
-            stored = json.loads(path.read_text())
-        except (FileNotFoundError, NotADirectoryError):
+            stored = read_model(path, StoredConfig)
+        except FileNotFoundError:
             raise UserError(f"{self.path}: not a run folder (no config.json)") from None
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            stored = None
-        if not isinstance(stored, dict) or not {"schema", "config"} <= stored.keys():
-            raise UserError(f"{path}: not a run's config")
-        if stored["schema"] != SCHEMA_VERSION:
-            raise UserError(f"{path}: made with config schema {stored['schema']}, this is {SCHEMA_VERSION}")
-        config = Config.model_validate_json(json.dumps(stored["config"]))
+        if stored.version != SCHEMA_VERSION:
+            raise UserError(f"{path}: made with config schema {stored.version}, this is {SCHEMA_VERSION}")
+        try:
+            config = Config.model_validate_json(json.dumps(stored.config))
+        except ValidationError as error:
+            raise damaged(path, StoredConfig, describe(error)) from None
         if run_id(config) != self.run_id:
             raise UserError(f"{path}: describes run {run_id(config)}, not the folder it lies in")
         return config
@@ -77,14 +88,14 @@ class RunDir(WorkDir):
 
     def requests(self) -> list[Request]:
         paths = sorted((self.path / "requests").glob("[!.]*.json"))
-        return [_request(path) for path in paths]
+        return [read_model(path, Request) for path in paths]
 
     def latest_request(self) -> Request:
         """What was asked last; UserError if nothing ever was."""
-        paths = sorted((self.path / "requests").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
+        paths = sorted((self.path / "requests").glob("[!.]*.json"), key=lambda path: path.lstat().st_mtime)
         if not paths:
             raise UserError(f"{self.path}: nothing was asked of this run")
-        return _request(paths[-1])
+        return read_model(paths[-1], Request)
 
     def allow_replay(self, request: Request) -> None:
         """Let the request have milestones whose weights were not kept, by training to them again."""
@@ -97,25 +108,28 @@ class RunDir(WorkDir):
     def replay(self) -> "RunDir":
         return RunDir(self.path, "replay")
 
-    def order(self, order: Literal["cancel", "retry"], failed: Collection[WorkDir] = ()) -> None:
-        """Cancel the run, or let it be tried again: then the last attempts at `failed` count no more."""
-        forgiven = {str(work.path.relative_to(self.path)): work.owner() for work in failed}
-        while not link_first(
-            self.path / "orders" / f"{self._orders() + 1}.json", to_json({"order": order, "forgiven": forgiven})
-        ):
+    def add_order(self, order: Literal["cancel", "retry"], failed: Collection[WorkDir] = ()) -> None:
+        """Cancel the run, or let it be tried again: then the failures of the last attempts at `failed` are void."""
+        attempts = {str(work.path.relative_to(self.path)): work.owner() for work in failed}
+        content = to_json(Order(order=order, retried_attempts=attempts).model_dump(mode="json", by_alias=True))
+        while not link_first(self._order(self.order_number() + 1), content):
             pass
 
-    def ordered(self) -> dict[str, Any]:
-        """The last order: its `number` (0: there was none), `order` (cancel, retry or none), and `forgiven`."""
-        if last := self._orders():
-            return {"number": last, **read_json(self.path / "orders" / f"{last}.json")}
-        return {"number": 0, "order": "none", "forgiven": {}}
+    def last_order(self) -> Order | None:
+        """Return the order in force; None where there never was one."""
+        number = self.order_number()
+        return read_model(self._order(number), Order) if number else None
 
     @property
     def cancelled(self) -> bool:
-        return self.ordered()["order"] == "cancel"
+        order = self.last_order()
+        return order is not None and order.order == "cancel"
 
-    def _orders(self) -> int:
+    def _order(self, number: int) -> Path:
+        return self.path / "orders" / f"{number}.json"
+
+    def order_number(self) -> int:
+        """Return the number of the order in force; 0 where there never was one."""
         try:
             names = os.listdir(self.path / "orders")
         except FileNotFoundError:
@@ -199,13 +213,6 @@ class RunDir(WorkDir):
         """Delete what a killed owner of the training left half-written; evaluations look after their own."""
         for folder in (self._checkpoints, *self.path.glob("milestones/*/")):
             WorkDir(folder).remove_temporaries()
-
-
-def _request(path: Path) -> Request:
-    try:
-        return Request.model_validate_json(path.read_bytes())
-    except ValidationError:
-        raise UserError(f"{path}: is damaged (no request)") from None
 
 
 def _whole_rows(path: Path) -> Iterator[dict[str, float]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from diffussm.errors import UserError, one_line
 from diffussm.metric_table import METRICS
 from diffussm.store import records
 from diffussm.store.manifests import newest
@@ -137,8 +138,16 @@ def load(manifest: Path, runs: Path) -> GridResults:
 
 
 def _state(run: RunDir, evaluation: WorkDir, record: records.Record | None) -> dict[str, str]:
+    """Return the state of a milestone, and why; a damaged file is a failure of its run."""
     if record is not None:
         return {"state": "done", "reason": ""}
+    try:
+        return _unfinished_state(run, evaluation)
+    except (UserError, OSError) as damage:
+        return {"state": "failed", "reason": one_line(damage)}
+
+
+def _unfinished_state(run: RunDir, evaluation: WorkDir) -> dict[str, str]:
     for said in (run.state(), evaluation.state()):
         if said.get("phase") in ("failed", "diverged"):
             return {"state": said["phase"], "reason": said["reason"]}

@@ -147,11 +147,11 @@ def test_states(tmp_path: Path) -> None:
     assert state() == "running (step 600 of 2400)"
     run.write_state({"phase": "failed", "reason": "OSError: no space", "attempt": attempt})
     assert state() == "failed (OSError: no space)"
-    run.order("retry", [run])
+    run.add_order("retry", [run])
     assert state() == "resumable (step 600 of 2400)"
-    run.order("cancel")
+    run.add_order("cancel")
     assert state() == "cancelled"
-    run.order("retry")
+    run.add_order("retry")
     run.write_state({"phase": "stopped", "reason": "", "attempt": attempt})
     write_whole(run.checkpoint(2400, 1), b"")
     assert state() == "unreachable (the weights of step 1200 were not kept; --replay trains 2400 steps again)"

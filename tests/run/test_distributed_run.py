@@ -48,7 +48,7 @@ def hears_sigusr2(cell: Cell) -> None:
 
 
 def is_cancelled(cell: Cell) -> None:
-    cell.run.order("cancel")
+    cell.run.add_order("cancel")
     time.sleep(1.5)  # until it is heard
 
 

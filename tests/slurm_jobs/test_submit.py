@@ -188,7 +188,7 @@ def test_the_folder_comes_before_the_scheduler(tmp_path: Path, phase: str) -> No
     assert told(run, Says("PENDING")) == (phase, False)
     run.write_state({"phase": "failed", "attempt": 1, "heartbeat": 1, "reason": "x", "can_pass": False, "code": "y"})
     assert told(run, Says("RUNNING")) == ("failed", False)
-    run.order("cancel")
+    run.add_order("cancel")
     assert told(run, Says("RUNNING")) == ("cancelled", False)
 
 

@@ -102,9 +102,9 @@ class Evaluator:
     def _evaluated(self, run: RunDir, work: Work) -> bool:
         """Whether the work was an evaluation to be done, and was tried."""
         self._leave_if_told()
-        order, folder = run.ordered(), work.folder
+        order, folder = run.order_number(), work.folder
         owner = folder.owner()
-        if work.task == "train" or order["order"] == "cancel" or (work, order["number"]) in self._failed:
+        if work.task == "train" or run.cancelled or (work, order) in self._failed:
             return False
         if failed_for_good(run, folder, origin()["code"]) or self._liveness.alive(folder):
             return False
@@ -115,7 +115,7 @@ class Evaluator:
             return False
         self._did = True
         if do(cell_here(run.path, self.interruption), work, number, self.interruption) is How.FAILED:
-            self._failed.add((work, order["number"]))
+            self._failed.add((work, order))
         return True
 
     def _leave_if_told(self) -> None:
