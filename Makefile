@@ -64,9 +64,10 @@ docs:
 	$(BIN)/python -m diffussm.cost.audit > docs/cost_audit.csv.part && mv docs/cost_audit.csv.part docs/cost_audit.csv
 	$(BIN)/python -m reports.docs.cost
 
-# What every field of a record and every column of a table is.
+# What every field of a record, every column of a table and every field of the config is.
 dictionary:
 	$(BIN)/python -m reports.docs.dictionary
+	$(BIN)/python -m reports.docs.config
 
 # For editors of grid files.
 schema:

@@ -21,14 +21,23 @@ EXECUTORS = ("local", "debug", "slurm")
 DESCRIPTION = "Train and evaluate every run of a grid. What is done is skipped, what was interrupted goes on."
 
 
+class LaunchParser(Parser):
+    """The parser of this command line; its help lists the keys of the config, which are read for it alone."""
+
+    def format_help(self) -> str:
+        from diffussm.config.fields import help_text
+
+        return f"{super().format_help()}\nkeys of --set (allowed values and defaults: docs/config.md):\n{help_text()}"
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="launch.py", description=DESCRIPTION, allow_abbrev=False)
+    parser = LaunchParser(prog="launch.py", description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
     add("--grid", required=True, metavar="NAME", help="a grid of ablations/grids, or the path of a .toml file")
     add("--base", metavar="NAME", help="the recipe to vary (default: the grid's own)")
     add("--seeds", type=seeds, metavar="N", help="seeds 0 .. N-1 per arm, or which, as in 0,2,5 (default: the grid's)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="override a config key in every arm, as in training.steps=100; may be repeated")  # fmt: skip
+        help="override a config key (listed below) in every arm, as in training.steps=100; repeatable")  # fmt: skip
     add("--only", action="append", default=[], metavar="PATTERN",
         help="only arms or run ids that match, as in 'M = 2*', or a level, as in size=S; may be repeated")  # fmt: skip
     add("--runs", type=Path, default=RUNS, metavar="DIR", help="where run folders lie (default: runs)")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ablations.grid.checks import AXIS_NAME
 from ablations.grid.schema import GridFile, Resources
-from diffussm.config import MIXERS, Config, bases, keys
+from diffussm.config import Config, bases, keys
 
 ABOUT = {
     "claim": "what the grid tests, in a sentence",
@@ -41,10 +41,6 @@ def schema() -> dict[str, Any]:
         part.pop("title", None)
     for section in sections.values():
         section.pop("required", None)
-    sections["model"]["properties"]["mixer"] = {
-        "anyOf": [{"enum": list(MIXERS)}, {"type": "string", "pattern": ":"}],
-        "description": "a mixer of the package, or package.module:Class",
-    }
     overrides = {
         "type": "object",
         "additionalProperties": False,

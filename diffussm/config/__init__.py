@@ -1,5 +1,8 @@
-"""The config of a run: `schema` has its fields and defaults, `resolution` makes one from a base and overrides, and
-`identity` names runs and requests. No torch."""
+"""The config of a run. No torch.
+
+`schema` has its fields and defaults, `fields` lists them, `resolution` makes a config from a base and overrides, and
+`identity` names runs and requests.
+"""
 
 from diffussm.config.identity import (
     SCHEMA_VERSION,

@@ -6,7 +6,7 @@ This module loads no torch.
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from diffussm.errors import unknown
 from diffussm.metric_table import METRICS
@@ -25,10 +25,17 @@ def is_outside(mixer: Any) -> bool:
     return isinstance(mixer, str) and ":" in mixer
 
 
-def _mixer(name: str) -> str:
+def _check_mixer(name: str) -> str:
     if name not in MIXERS and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
         raise ValueError(str(unknown("", name, [*MIXERS, "package.module:Class"])).removeprefix(": "))
     return name
+
+
+MixerName = Annotated[
+    str,
+    AfterValidator(_check_mixer),
+    WithJsonSchema({"anyOf": [{"enum": list(MIXERS)}, {"type": "string", "pattern": ":"}]}),
+]
 
 
 class Section(BaseModel):
@@ -36,21 +43,40 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    kind: Literal["diffussm", "dit"] = "diffussm"
-    depth: Positive = 2
-    width: Annotated[int, Field(ge=4, multiple_of=4)] = 64  # two axes of sine and cosine in the position embedding
-    heads: Positive = 1
-    hourglass: Positive = 1
-    patch: Positive = 1
-    mixer: Annotated[str, AfterValidator(_mixer)] = "s4d"
-    direction: Literal["bidirectional", "forward"] = "bidirectional"
-    residual: Literal["short", "full"] = "short"
-    scan: Literal["raster", "serpentine", "hilbert"] = "raster"
-    state: Annotated[int, Field(ge=2, multiple_of=2)] = 64  # conjugate pairs: an odd one would lose a state
-    s4d_init: Literal["lin", "inv", "real"] = "lin"
-    image_size: Positive = 8
-    channels: Positive = 1
-    classes: Count = 0  # 0: unconditional
+    """The network."""
+
+    kind: Literal["diffussm", "dit"] = Field(
+        "diffussm", description="the architecture: DiffuSSM, or DiT (Peebles and Xie 2023)"
+    )
+    depth: Positive = Field(2, description="number of blocks")
+    # The position embedding has a sine and a cosine for each of two axes.
+    width: int = Field(64, ge=4, multiple_of=4, description="D, features of a token")
+    heads: Positive = Field(1, description="attention heads of DiT and of the mixer attention")
+    hourglass: Positive = Field(
+        1, description="M, the factor by which the sequence is shorter in the dense layers than in the mixer; 1: none"
+    )
+    patch: Positive = Field(1, description="P, pixels a side of the square patch that becomes one token")
+    mixer: MixerName = Field(
+        "s4d",
+        description="what mixes along the sequence in a DiffuSSM block: one of the package's, or package.module:Class",
+    )
+    direction: Literal["bidirectional", "forward"] = Field(
+        "bidirectional", description="bidirectional: one S4D layer runs each way; forward: both run from left to right"
+    )
+    residual: Literal["short", "full"] = Field(
+        "short",
+        description="length of the residual stream: short, L/M as in the paper's equations; full, L as in its Figure 2",
+    )
+    scan: Literal["raster", "serpentine", "hilbert"] = Field(
+        "raster", description="the order in which the sequence visits the tokens of the image"
+    )
+    state: int = Field(64, ge=2, multiple_of=2, description="N, real state size of S4D: N/2 conjugate pairs are stored")
+    s4d_init: Literal["lin", "inv", "real"] = Field(
+        "lin", description="initial values of S4D's matrix A: S4D-Lin, S4D-Inv or S4D-Real (Gu et al. 2022)"
+    )
+    image_size: Positive = Field(8, description="pixels a side of the square images, or of their latents")
+    channels: Positive = Field(1, description="C, channels of an image")
+    classes: Count = Field(0, description="number of classes; 0: unconditional")
 
     @property
     def length(self) -> int:
@@ -81,17 +107,32 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    name: str = "digits"
-    root: str = ""  # where the files lie; empty for embedded data
-    transform: Literal["none"] = "none"
+    """The training set."""
+
+    name: str = Field("digits", description="name of the data set, one of diffussm/data/catalogue.py")
+    root: str = Field("", description="folder of its files; the data sets of this version need none")
+    transform: Literal["none"] = Field("none", description="what is done to its images before training")
 
 
 class DiffusionConfig(Section):
-    timesteps: Annotated[int, Field(ge=21)] = 1000  # at 20 the linear schedule's last beta is 1
-    schedule: Literal["linear"] = "linear"
-    learned_variance: bool = True
-    loss: Literal["hybrid", "simple"] = "hybrid"
-    normal_cdf: Literal["exact", "tanh"] = "exact"  # in the hybrid loss of step 0; ADM and DiT train with tanh's
+    """The diffusion process and its loss."""
+
+    # At 20 the last beta of the linear schedule would be 1.
+    timesteps: int = Field(1000, ge=21, description="T, steps of the forward process")
+    schedule: Literal["linear"] = Field(
+        "linear", description="noise schedule: betas at equal distances, from 1e-4 to 0.02 at T = 1000"
+    )
+    learned_variance: bool = Field(
+        True, description="whether the network predicts the variance of the reverse process too"
+    )
+    loss: Literal["hybrid", "simple"] = Field(
+        "hybrid",
+        description="simple: error of the noise; hybrid: also the variational bound (Nichol and Dhariwal 2021)",
+    )
+    normal_cdf: Literal["exact", "tanh"] = Field(
+        "exact",
+        description="distribution function in the hybrid loss of step 0; ADM and DiT train with the tanh approximation",
+    )
 
     @model_validator(mode="after")
     def _loss_has_its_parts(self) -> Self:
@@ -103,18 +144,32 @@ class DiffusionConfig(Section):
 
 
 class TrainingConfig(Section):
-    batch: Positive = 128
-    lr: Annotated[float, Field(gt=0)] = 1e-4
-    ssm_lr_scale: Annotated[float, Field(ge=0)] = 1.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.9999
-    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    precision: Literal["float32", "bf16"] = "float32"
+    """Optimisation, and how long and on what it runs."""
+
+    batch: Positive = Field(128, description="images in a training step, over all processes together")
+    lr: float = Field(1e-4, gt=0, description="learning rate of AdamW, constant")
+    ssm_lr_scale: float = Field(
+        1.0, ge=0, description="factor on the learning rate for the parameters of state-space layers"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, description="weight decay of AdamW; parameters of state-space layers have none"
+    )
+    ema: float = Field(0.9999, ge=0, lt=1, description="decay of the moving average of the weights")
+    label_dropout: float = Field(
+        0.1, ge=0, lt=1, description="probability of training an image without its class, for classifier-free guidance"
+    )
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="float32, or autocast to bfloat16 with weights in float32"
+    )
     # What follows does not change the trajectory.
-    steps: Positive = 1
-    milestones: tuple[Positive, ...] = ()
-    threads: Count = 0  # 0: all cores
-    backend: Literal["auto", "reference", "fft", "chunked", "compiled"] = "auto"
+    steps: Positive = Field(1, description="number of training steps; a larger number later extends the same run")
+    milestones: tuple[Positive, ...] = Field(
+        (), description="steps at which the weights are kept and evaluated; the last step always is one"
+    )
+    threads: Count = Field(0, description="threads of torch on the CPU; 0: all cores")
+    backend: Literal["auto", "reference", "fft", "chunked", "compiled"] = Field(
+        "auto", description="how S4D is computed; auto: by the fastest backend that runs here"
+    )
 
 
 SOLVERS = ("dpm-solver++", "unipc")  # the samplers that Diffusers brings
@@ -127,22 +182,39 @@ else:
 
 
 class EvaluationConfig(Section):
-    extractor: str = "digits-cnn"
-    extractor_weights: str = ""  # a file, or a folder of files under their published names; empty: $DIFFUSSM_WEIGHTS
-    samples: Annotated[int, Field(ge=2)] = 1000
-    batch: Positive = 250
-    reference: str = "digits"
-    sampler: Literal["ddim", "ddpm", "dpm-solver++", "unipc"] = "ddim"
-    sampler_steps: Positive = 25
-    guidance: Annotated[float, Field(ge=0)] = 1.0  # 1: none
-    guidance_channels: Count = 0  # only the first channels of the noise are guided; 0: all
-    clip: bool = True  # clamp predicted images to [-1, 1] at each step: right for pixels, wrong for latents
-    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)] = ("fid",)
-    weights: Literal["ema", "raw"] = "ema"
+    """How samples are made and measured; not part of the run id."""
+
+    extractor: str = Field(
+        "digits-cnn", description="network whose features are compared: one of the package's, or package.module:NAME"
+    )
+    extractor_weights: str = Field(
+        "", description="its weights file, or a folder of files under their published names; empty: $DIFFUSSM_WEIGHTS"
+    )
+    samples: int = Field(1000, ge=2, description="number of samples to generate and measure")
+    batch: Positive = Field(250, description="samples generated and measured at a time")
+    reference: str = Field(
+        "digits",
+        description="what samples are measured against: a data set, or an .npz file in the format of ADM's evaluator",
+    )
+    sampler: Literal["ddim", "ddpm", "dpm-solver++", "unipc"] = Field(
+        "ddim", description="DDIM without noise, DDPM, or a solver of Diffusers'"
+    )
+    sampler_steps: Positive = Field(25, description="number of steps of the sampler")
+    guidance: float = Field(1.0, ge=0, description="scale of classifier-free guidance; 1: none")
+    guidance_channels: Count = Field(0, description="number of channels, from the first, whose noise is guided; 0: all")
+    clip: bool = Field(
+        True, description="clamp predicted images to [-1, 1] at each step: right for pixels, wrong for latents"
+    )
+    metrics: tuple[MetricName, ...] = Field(("fid",), min_length=1, description="the metrics to compute")
+    weights: Literal["ema", "raw"] = Field(
+        "ema", description="ema: the moving average of the weights; raw: the weights as trained"
+    )
 
 
 class Config(Section):
-    seed: Seed = 0
+    """One run."""
+
+    seed: Seed = Field(0, description="seed of every random draw: initial values, order of the data, noise, samples")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
