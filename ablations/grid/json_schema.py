@@ -9,6 +9,7 @@ from typing import Any
 from ablations.grid.checks import AXIS_NAME
 from ablations.grid.schema import GridFile, Resources
 from diffussm.config import Config, bases, keys
+from diffussm.config.fields import SIZE
 
 ABOUT = {
     "claim": "what the grid tests, in a sentence",
@@ -45,7 +46,7 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "size": {"type": "string", "description": "a named size of the base"},
+            "size": {"type": "string", "description": SIZE},
             "resources": Resources.model_json_schema(),
             **sections,
             **{key: _field(sections, key) for key in keys() if "." in key},

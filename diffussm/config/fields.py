@@ -38,13 +38,6 @@ def fields() -> list[DescribedField]:
     return out
 
 
-def help_text() -> str:
-    """A line for each key, with its description."""
-    listed = fields()
-    width = max(len(field.key) for field in listed)
-    return "".join(f"  {field.key:{width}}  {field.description}\n" for field in listed)
-
-
 def _section_schemas() -> dict[str, Any]:
     schema = Config.model_json_schema()
     referred = {name: part["$ref"] for name, part in schema["properties"].items() if "$ref" in part}
