@@ -113,8 +113,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
     for p in planned:
-        if p.arm.lacks:
-            raise UserError(p.arm.lacks)
+        if p.arm.missing_requirement:
+            raise UserError(p.arm.missing_requirement)
     from ablations.plan.calibrate import calibrate  # imports torch
 
     console, threads = _console(), _threads(_slots(options, planned))
@@ -177,8 +177,8 @@ def _print_plan(options: argparse.Namespace, asked: "Asked", planned: "list[Plan
     print(plan_table.text(estimated, several_bases=len(asked.bases) > 1))
     print(plan.summary(planned))
     print(words)
-    for lacks in dict.fromkeys(p.arm.lacks for p in planned if p.arm.lacks):
-        print(f"To run this: {lacks}.")
+    for missing in dict.fromkeys(p.arm.missing_requirement for p in planned if p.arm.missing_requirement):
+        print(f"To run this: {missing}.")
     for warning in asked.warnings(whole):
         print(f"warning: {warning}")
     if options.print_sbatch:

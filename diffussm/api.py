@@ -11,7 +11,7 @@ from torch import Tensor
 from diffussm.config import Config, validate
 from diffussm.data.pixels import ArrayPixels
 from diffussm.errors import UserError, unknown
-from diffussm.metrics.external import evaluate_outside
+from diffussm.metrics.external import evaluate_external
 from diffussm.metrics.milestones import asked_of, kept_step, load_network
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.models.build import build_model
@@ -115,7 +115,7 @@ def evaluate(
         pixels = ArrayPixels(images)
     except ValueError as error:
         raise UserError(f"images: {error}") from None
-    record = evaluate_outside(pixels, reference, extractor, tuple(metrics), str(extractor_weights), device)
+    record = evaluate_external(pixels, reference, extractor, tuple(metrics), str(extractor_weights), device)
     assert record is not None  # this process is the only one
     return record.metrics
 

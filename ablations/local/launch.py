@@ -17,7 +17,7 @@ from ablations.plan.estimate import Estimates
 from ablations.plan.job import Job
 from ablations.plan.plan import Planned
 from ablations.plan.request import Asked
-from diffussm.config import is_outside
+from diffussm.config import is_external
 from diffussm.run.outcome import Outcome
 
 
@@ -57,7 +57,7 @@ def _execute(
 
         return debug.execute(jobs, display, options.pdb)
     mixers = {p.run.config.model.mixer for ps in todo.values() for p in ps}
-    with snapshot.taken(options.runs, filter(is_outside, mixers)) as code:
+    with snapshot.taken(options.runs, filter(is_external, mixers)) as code:
         return local.Pool(jobs, local.Machine(slots, estimates.threads), code, display).work()
 
 

@@ -11,7 +11,7 @@ from ablations.status.states import RunState, state_of
 from diffussm.config import Request, request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
 from diffussm.errors import UserError
-from diffussm.metrics.features.registry import config_lacks, evaluation_key
+from diffussm.metrics.features.registry import evaluation_key, missing_requirement
 from diffussm.run.heartbeat import Liveness
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
@@ -27,7 +27,7 @@ class ArmPlan:
     key: records.EvaluationKey | None  # None where data is lacking
     parameters: int
     macs: Macs  # of one call on one image
-    lacks: str  # what data is lacking
+    missing_requirement: str  # the data or weights without which it cannot run; "" if it can
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Planned:
     @property
     def status(self) -> str:
         """new, resumable, running, done, lacks data, unreachable; or failed, diverged, cancelled, stale."""
-        if self.arm.lacks:
+        if self.arm.missing_requirement:
             return "lacks data"
         if self.lost and self.state.name in ("pending", "stale"):
             return "unreachable"
@@ -125,9 +125,9 @@ def plan(base: str, runs: list[Run], folder: Path) -> list[Planned]:
 
 def _plan_arm(run: Run) -> ArmPlan:
     config = run.config
-    lacks = config_lacks(config)
-    key = None if lacks else evaluation_key(config)
-    return ArmPlan(request(config), key, parameters(config), forward_macs(config), lacks)
+    missing = missing_requirement(config)
+    key = None if missing else evaluation_key(config)
+    return ArmPlan(request(config), key, parameters(config), forward_macs(config), missing)
 
 
 def summary(planned: list[Planned]) -> str:

@@ -100,7 +100,7 @@ class Asked:
         """Write requests of `planned` and manifests of `whole`; True if a manifest replaces one made with other
         settings, but for what is left as it is with `others_stay`. UserError, and nothing written, for what cannot be
         had."""
-        _refuse_lacking(whole)  # the manifest holds all arms
+        _check_requirements(whole)  # the manifest holds all arms
         if not replay:
             _refuse_lost(planned)
         for p in planned:
@@ -164,10 +164,10 @@ def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _refuse_lacking(planned: list[Planned]) -> None:
+def _check_requirements(planned: list[Planned]) -> None:
     for p in planned:
-        if p.arm.lacks:
-            raise UserError(p.arm.lacks)
+        if p.arm.missing_requirement:
+            raise UserError(p.arm.missing_requirement)
 
 
 def _refuse_lost(planned: list[Planned]) -> None:

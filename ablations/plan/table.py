@@ -31,7 +31,7 @@ def row(p: Planned, estimate: Estimate) -> dict[str, Any]:
         "step": p.state.step,
         "steps_left": p.steps_left,
         "replay_steps": p.replay_steps,
-        "reason": p.state.reason or p.arm.lacks,
+        "reason": p.state.reason or p.arm.missing_requirement,
         "resources": " ".join(f"{name}={value}" for name, value in needs.items()),
         "seconds": estimate.seconds,
         "estimate": estimate.basis,

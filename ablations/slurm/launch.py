@@ -23,7 +23,7 @@ from ablations.slurm.estimate import ClusterEstimates
 from ablations.slurm.profile import Profile
 from ablations.slurm.scheduler import Slurm
 from ablations.slurm.submissions import Submission
-from diffussm.config import is_outside
+from diffussm.config import is_external
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import failed_for_good, given_up
@@ -121,7 +121,7 @@ class Submitting:
 
     @cached_property
     def mixers(self) -> list[str]:
-        return sorted({m for p in self.planned if is_outside(m := p.run.config.model.mixer)})
+        return sorted({m for p in self.planned if is_external(m := p.run.config.model.mixer)})
 
     @cached_property
     def code(self) -> Path:

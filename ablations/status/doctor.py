@@ -86,8 +86,8 @@ def _code() -> Check:
 def _weights() -> Iterator[Check]:
     for name, extractor in EXTRACTORS.items():
         weights = extractor.weights
-        if lacks := weights.lacks():
-            yield Check("fail" if weights.shipped else "warning", "weights", f"{name}: needs {lacks}")
+        if missing := weights.missing_requirement():
+            yield Check("fail" if weights.shipped else "warning", "weights", f"{name}: needs {missing}")
         else:
             yield Check("ok", "weights", f"{name}: {weights.path()}")
 
@@ -100,10 +100,10 @@ def _data(runs: Path, grid: str | None, base: str | None) -> Iterator[Check]:
 
         names = sorted({RunDir(path.parent).config().data.name for path, _ in entries if path.exists()})
     for name in names:
-        lacks = CATALOGUE[name].lacks
-        verdict: Literal["ok", "warning", "fail"] = "ok" if not lacks else "fail" if grid else "warning"
+        missing = CATALOGUE[name].missing_requirement
+        verdict: Literal["ok", "warning", "fail"] = "ok" if not missing else "fail" if grid else "warning"
         yield Check(
-            verdict, "data", f"{name}: needs {lacks}" if lacks else f"{name}: {CATALOGUE[name].images:,} images"
+            verdict, "data", f"{name}: needs {missing}" if missing else f"{name}: {CATALOGUE[name].images:,} images"
         )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diffussm.config import Config, resolve
 from diffussm.cost.counted import fvcore_counts
 from diffussm.models.build import build_model
-from diffussm.models.mixers import directions, outside_class, outside_macs, outside_parameters
+from diffussm.models.mixers import directions, external_class, external_macs, external_parameters
 
 
 class MixerFault(AssertionError):
@@ -25,7 +25,7 @@ def check_mixer(name: str, width: int = 16, heads: int = 2) -> list[str]:
     Raises MixerFault with the first fault.
     """
     found = []
-    for direction in directions(outside_class(name)):
+    for direction in directions(external_class(name)):
         model = {"mixer": name, "width": width, "heads": heads, "patch": 2, "direction": direction}
         config = resolve("digits", {f"model.{field}": value for field, value in model.items()})
         for check in (_shape, _samples_apart, _seeded, _gradient, _direction, _cost):
@@ -101,9 +101,9 @@ def _direction(config: Config) -> Iterator[str]:
 def _cost(config: Config) -> Iterator[str]:
     mixer = _mixer(config)
     parameters = sum(p.numel() for p in mixer.parameters())
-    _require(outside_parameters(config.model) == parameters, "parameters on the meta device are not those on the CPU")
+    _require(external_parameters(config.model) == parameters, "parameters on the meta device are not those on the CPU")
     yield f"{parameters:,} parameters"
-    stated = outside_macs(config.model)
+    stated = external_macs(config.model)
     said = "no MACs: plans show them as unknown" if stated is None else f"{stated:,} MACs"
     try:
         counts = [sum(fvcore_counts(mixer, (_input(config, n),))[""].values()) for n in (1, 2)]

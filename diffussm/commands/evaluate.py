@@ -11,8 +11,8 @@ from diffussm.distributed.group import ProcessGroup, device_here, of_environment
 from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
 from diffussm.metrics.evaluate import Evaluator
-from diffussm.metrics.external import evaluate_outside, key_of
-from diffussm.metrics.features.registry import config_lacks, evaluation_key
+from diffussm.metrics.external import evaluate_external, key_of
+from diffussm.metrics.features.registry import evaluation_key, missing_requirement
 from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step, tidy
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
@@ -93,8 +93,8 @@ def evaluate_run(
         if processes.is_rank_zero:
             tidy(path.parent)
     else:
-        if lacks := config_lacks(config):
-            raise UserError(lacks)
+        if missing := missing_requirement(config):
+            raise UserError(missing)
         device = device_here()
         execution = resolve_execution(run, config, device=device)
         try:
@@ -122,6 +122,6 @@ def evaluate_files(
     pixels = open_pixels(path)
     progress = Progress(f"{path}: samples", pixels.count if processes.is_rank_zero else 0)
     try:
-        return evaluate_outside(pixels, reference, extractor, metrics, weights, device_here(), processes, progress)
+        return evaluate_external(pixels, reference, extractor, metrics, weights, device_here(), processes, progress)
     except NotFinite as error:
         raise UserError(f"{path}: {error}") from None

@@ -116,8 +116,8 @@ def _only(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.uint
 def show(path: Path) -> str:
     """What the file holds and says of itself; UserError if it is none."""
     file = ReferenceFile(path)
-    if lacks := file.lacks():
-        raise UserError(f"{path}: {lacks}")
+    if missing := file.missing_requirement():
+        raise UserError(f"{path}: {missing}")
     lines = [f"{path}, sha256 {file.sha256}"]
     lines += [f"  {name:10s} {header.dtype} {header.shape}" for name, header in file.headers.items() if name != STATED]
     lines += [f"Frechet distances are to its {file.kind}; precision, recall and KID to its {file.images:,} images."]
@@ -130,8 +130,8 @@ def compare(a: Path, b: Path) -> str:
     """How far apart the statistics of two files are, and what they say that differs."""
     files = ReferenceFile(a), ReferenceFile(b)
     for file in files:
-        if lacks := file.lacks():
-            raise UserError(f"{file.path}: {lacks}")
+        if missing := file.missing_requirement():
+            raise UserError(f"{file.path}: {missing}")
     lines = []
     for layer, names in STATISTICS.items():
         if all(names[0] in file.headers for file in files):

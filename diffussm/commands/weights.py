@@ -14,12 +14,12 @@ def report(given: str) -> str:
     """All files, and what is to be done about those that are not there."""
     lines = []
     for name, file in files().items():
-        lacks = file.lacks(given)
-        lines += [f"{name}: {'missing' if lacks else f'verified, {file.path(given)}'}"]
+        missing = file.missing_requirement(given)
+        lines += [f"{name}: {'missing' if missing else f'verified, {file.path(given)}'}"]
         if not file.shipped:
             lines += [f"  file    {file.name}", f"  sha256  {file.sha256}", f"  from    {file.origin}"]
-            if lacks:
-                lines += [f"  needs   {lacks}"] if file.path(given) else []
+            if missing:
+                lines += [f"  needs   {missing}"] if file.path(given) else []
     lines += [
         "",
         "Nothing is downloaded. Put files into one folder, under these names, and name it: --extractor-weights FOLDER",
@@ -34,6 +34,6 @@ def verify(name: str, given: str) -> str:
     if name not in files():
         raise unknown("weights", name, files())
     file = files()[name]
-    if lacks := file.lacks(given):
-        raise UserError(f"{name}: needs {lacks}; from {file.origin}")
+    if missing := file.missing_requirement(given):
+        raise UserError(f"{name}: needs {missing}; from {file.origin}")
     return f"{name}: verified, {file.path(given)}"

@@ -26,7 +26,7 @@ from diffussm.config.schema import (
     ModelConfig,
     Section,
     TrainingConfig,
-    is_outside,
+    is_external,
 )
 
 __all__ = [
@@ -46,7 +46,7 @@ __all__ = [
     "bases",
     "changed",
     "digest",
-    "is_outside",
+    "is_external",
     "keys",
     "load_base",
     "parse_settings",

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from diffussm.config.overrides import changed, keys
-from diffussm.config.schema import SOLVERS, Config, ModelConfig, is_outside
+from diffussm.config.schema import SOLVERS, Config, ModelConfig, is_external
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import METRICS
 
@@ -70,12 +70,12 @@ def _is_s4d(m: Mapping[str, Any]) -> bool:
     return _is_diffussm(m) and m["mixer"] == "s4d"
 
 
-def _is_s4d_or_outside(m: Mapping[str, Any]) -> bool:
-    return _is_diffussm(m) and (m["mixer"] == "s4d" or is_outside(m["mixer"]))
+def _is_s4d_or_external(m: Mapping[str, Any]) -> bool:
+    return _is_diffussm(m) and (m["mixer"] == "s4d" or is_external(m["mixer"]))
 
 
-def _attends_or_is_outside(m: Mapping[str, Any]) -> bool:
-    return m["kind"] == "dit" or m["mixer"] == "attention" or is_outside(m["mixer"])
+def _attends_or_is_external(m: Mapping[str, Any]) -> bool:
+    return m["kind"] == "dit" or m["mixer"] == "attention" or is_external(m["mixer"])
 
 
 def _has_an_order(m: Mapping[str, Any]) -> bool:
@@ -90,9 +90,9 @@ _USED_IF: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "mixer": _is_diffussm,
     "residual": _is_diffussm,
     "scan": _has_an_order,
-    "heads": _attends_or_is_outside,
-    "state": _is_s4d_or_outside,
-    "direction": _is_s4d_or_outside,
+    "heads": _attends_or_is_external,
+    "state": _is_s4d_or_external,
+    "direction": _is_s4d_or_external,
     "s4d_init": _is_s4d,
 }
 

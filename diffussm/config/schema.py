@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a key of the random generators, which NumPy takes exactly up to there
 
 
-def is_outside(mixer: Any) -> bool:
+def is_external(mixer: Any) -> bool:
     """Whether the mixer is a class from outside this package, given as `package.module:Class`."""
     return isinstance(mixer, str) and ":" in mixer
 

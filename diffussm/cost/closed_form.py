@@ -159,6 +159,6 @@ def _mixer(m: ModelConfig) -> list[Part]:
             ]
         case "identity":
             return [Part("block.mixer", depth, 0, 0, mixes=True)]
-    from diffussm.models.mixers import outside_macs, outside_parameters
+    from diffussm.models.mixers import external_macs, external_parameters
 
-    return [Part("block.mixer", depth, outside_parameters(m), outside_macs(m), mixes=True)]
+    return [Part("block.mixer", depth, external_parameters(m), external_macs(m), mixes=True)]

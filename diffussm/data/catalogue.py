@@ -17,7 +17,7 @@ class DataFacts:
     sha256: str = ""
     decoded: tuple[int, int] | None = None  # (channels, pixels a side) of what latents are decoded to
     transform: str = "none"  # of its images, before they are trained on and in a reference
-    lacks: str = ""  # what must be there before it can be used, in words; empty for embedded data
+    missing_requirement: str = ""  # what the user must provide first; "" for embedded data
 
 
 LATENTS = "latents of Stable Diffusion's VAE, for which this version has no loader"
@@ -27,7 +27,13 @@ CATALOGUE = {
     "digits16": DataFacts(1797, 16, 1, 10, "93d84264ffe7f863aa54b4e89d8b18740f25b03fd226ffcc7248a15557f4ede1"),
     "photos": DataFacts(2048, 32, 3, 0, "8bcde3aae5a9c0841943093e6c3356bcce4e9b8d0bb0478df725205c5e570954"),
     "imagenet256-latents": DataFacts(
-        1_281_167, 32, 4, 1000, decoded=(3, 256), transform="centre-crop 256", lacks=f"ImageNet as 32 x 32 {LATENTS}"
+        1_281_167,
+        32,
+        4,
+        1000,
+        decoded=(3, 256),
+        transform="centre-crop 256",
+        missing_requirement=f"ImageNet as 32 x 32 {LATENTS}",
     ),
 }
 
@@ -52,7 +58,7 @@ def check_fit(config: Config) -> None:
         raise UserError(f"model.classes = {model.classes}: {config.data.name} has {allowed}")
 
 
-def lacking(name: str, field: str) -> str:
+def missing_data(name: str, field: str) -> str:
     """What data set `name` needs before it can be used, in a line that names the field; empty where it is there."""
-    lacks = facts(name, field).lacks
-    return f"{field} = {name}: needs {lacks}" if lacks else ""
+    missing = facts(name, field).missing_requirement
+    return f"{field} = {name}: needs {missing}" if missing else ""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from diffussm.data import digits, photos
-from diffussm.data.catalogue import facts, lacking
+from diffussm.data.catalogue import facts, missing_data
 from diffussm.data.images import Images, Shuffled, TrainingData
 from diffussm.errors import UserError
 
@@ -21,20 +21,20 @@ _REFERENCES: dict[str, Callable[[], Images]] = {
 
 def training_data(name: str) -> TrainingData:
     """What data set `name` trains on; UserError if it is unknown or lacks something."""
-    _refuse_lacking(name, "data.name")
+    _check_requirements(name, "data.name")
     return _TRAINING[name]()
 
 
 def reference_images(name: str) -> Images:
     """The reference of data set `name`; UserError if it is unknown, lacks something or is not the known content."""
     field = "evaluation.reference"
-    _refuse_lacking(name, field)
+    _check_requirements(name, field)
     images = _REFERENCES[name]()
     if images.sha256 != facts(name, field).sha256:
         raise UserError(f"{field} = {name}: the installed data is not the known one (sha256 {images.sha256[:12]}...)")
     return images
 
 
-def _refuse_lacking(name: str, field: str) -> None:
-    if lacks := lacking(name, field):
-        raise UserError(lacks)
+def _check_requirements(name: str, field: str) -> None:
+    if missing := missing_data(name, field):
+        raise UserError(missing)

@@ -18,9 +18,9 @@ from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
 from diffussm.metrics.features.registry import (
     EXTRACTORS,
+    external_key,
     extractor_facts,
-    instrument_lacks,
-    outside_key,
+    missing_instrument,
     reference_facts,
     unsupported_metrics,
 )
@@ -53,10 +53,10 @@ def key_of(pixels: Pixels, reference: str, extractor: str, metrics: tuple[str, .
     channels, height, width = pixels.shape
     if height != width:
         raise UserError(f"samples: images of {height} by {width} pixels; needed are squares")
-    return outside_key(extractor, reference, metrics, pixels.count, (channels, height))
+    return external_key(extractor, reference, metrics, pixels.count, (channels, height))
 
 
-def evaluate_outside(
+def evaluate_external(
     pixels: Pixels,
     reference: str,
     extractor: str = "",
@@ -72,8 +72,8 @@ def evaluate_outside(
     until the record is made, so that a kill costs a batch.
     """
     key = key_of(pixels, reference, extractor, metrics)
-    if lacks := instrument_lacks(key.extractor, reference, key.metrics, weights):
-        raise UserError(lacks)
+    if missing := missing_instrument(key.extractor, reference, key.metrics, weights):
+        raise UserError(missing)
     by = metric_suite(key, reference, weights, str(device))
     content = processes.broadcast(pixels.sha256 if processes.is_rank_zero else None)
     if processes.is_rank_zero:

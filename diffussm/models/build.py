@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffussm.config import Config, ModelConfig, is_outside
+from diffussm.config import Config, ModelConfig, is_external
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.layers import GroupedLinear
@@ -26,7 +26,7 @@ def construct(model: ModelConfig, outputs: int, backend: str = "auto", seed: int
     """The network without initial values, but for those that a mixer from outside draws in its constructor."""
     if model.kind == "dit":
         return DiT(model, outputs)
-    if not is_outside(model.mixer):
+    if not is_external(model.mixer):
         return DiffuSSM(model, outputs, backend)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -38,11 +38,11 @@ def initialise(model: nn.Module, seed: int) -> None:
     """Initial values as ViT and DiT: Xavier-uniform matrices, zero biases, N(0, 0.02) conditioning embedders, zero
     for every adaLN and the decoder, so that each block is the identity. Each parameter draws by its own name."""
     s4d_layers = {name: module for name, module in model.named_modules() if isinstance(module, S4D)}
-    outside = isinstance(model, DiffuSSM) and is_outside(model.config.mixer)
+    external = isinstance(model, DiffuSSM) and is_external(model.config.mixer)
     for name, parameter in model.named_parameters():
         owner, _, leaf = name.rpartition(".")
         shape = tuple(parameter.shape)
-        if outside and ".mixer." in name and not isinstance(model.get_submodule(owner), (S4D, GroupedLinear)):
+        if external and ".mixer." in name and not isinstance(model.get_submodule(owner), (S4D, GroupedLinear)):
             continue
         if owner in s4d_layers:
             value = s4d_layers[owner].initial_values(

@@ -50,7 +50,7 @@ def ssm_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [mixer.get_parameter(name) for mixer in mixers for name in mixer.ssm_parameters()]
 
 
-def outside_class(name: str) -> Any:
+def external_class(name: str) -> Any:
     """The class `package.module:Class`, from the path or the working folder; UserError if there is none."""
     module, _, attribute = name.partition(":")
     if str(Path.cwd()) not in sys.path:
@@ -69,9 +69,9 @@ def directions(mixer_class: Any) -> tuple[str, ...]:
     return tuple(getattr(mixer_class, "directions", ("bidirectional", "forward")))
 
 
-def outside_macs(config: ModelConfig) -> int | None:
+def external_macs(config: ModelConfig) -> int | None:
     """MACs of one call on one image as the mixer's class states them; None where it states none."""
-    found = outside_class(config.mixer)
+    found = external_class(config.mixer)
     if not hasattr(found, "macs"):
         return None
     stated = found.macs(config)
@@ -80,14 +80,14 @@ def outside_macs(config: ModelConfig) -> int | None:
     return int(stated)
 
 
-def outside_parameters(config: ModelConfig) -> int:
+def external_parameters(config: ModelConfig) -> int:
     """Parameters of one such mixer, counted without allocating any."""
     with torch.device("meta"):
         return sum(p.numel() for p in _made(config).parameters())
 
 
 def _made(config: ModelConfig) -> nn.Module:
-    found = outside_class(config.mixer)
+    found = external_class(config.mixer)
     if config.direction not in directions(found):
         known = ", ".join(directions(found))
         raise UserError(f"model.direction = {config.direction}: {config.mixer} knows {known} only")

@@ -26,7 +26,7 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, device_of, 
 from diffussm.errors import UserError
 from diffussm.host import provenance
 from diffussm.metrics.evaluate import Evaluator
-from diffussm.metrics.features.registry import config_lacks
+from diffussm.metrics.features.registry import missing_requirement
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.run.attempt import Attempt
 from diffussm.run.execution import resolve_execution
@@ -131,7 +131,7 @@ class Cell:
 
     def _prepare(self) -> None:
         for asked in self.run.requests():  # what its evaluations need must be there before it starts
-            _refuse_lacking(self.config.model_copy(update={"evaluation": asked.evaluation}))
+            _check_requirements(self.config.model_copy(update={"evaluation": asked.evaluation}))
         self.run.remove_temporaries()
 
     def _execution(self) -> Execution:
@@ -184,7 +184,7 @@ class Cell:
         if asked is None:
             return  # another was faster
         config = self.config.model_copy(update={"evaluation": asked.evaluation})
-        _refuse_lacking(config)
+        _check_requirements(config)
         execution = self._execution()
         samples = asked.evaluation.samples
 
@@ -215,9 +215,9 @@ class Cell:
         return asked
 
 
-def _refuse_lacking(config: Config) -> None:
-    if lacks := config_lacks(config):
-        raise UserError(lacks)
+def _check_requirements(config: Config) -> None:
+    if missing := missing_requirement(config):
+        raise UserError(missing)
 
 
 def main() -> int:

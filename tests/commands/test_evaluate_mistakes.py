@@ -115,7 +115,9 @@ def test_clean_fid_without_its_weights(npz: Path, diffussm: Run, monkeypatch: py
     from diffussm.metrics.features import registry as catalogue
     from diffussm.metrics.features.weights_file import WeightsFile
 
-    monkeypatch.setattr(WeightsFile, "lacks", lambda self, _="": "" if self != catalogue.CLEAN_FID else "X")
+    monkeypatch.setattr(
+        WeightsFile, "missing_requirement", lambda self, _="": "" if self != catalogue.CLEAN_FID else "X"
+    )
     given = (*DIGITS[:2], "--extractor", "inception-v3-compat", "--metrics", "fid,clean_fid")
     refused(diffussm("evaluate", npz, *given), "evaluation.metrics: clean-fid needs X")
 

@@ -85,9 +85,9 @@ def test_the_flag_goes_before_the_environment_which_is_looked_at_next(
 
 def test_the_working_folder(file: WeightsFile, right: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(right.parent)
-    assert file.lacks(".") == ""
+    assert file.missing_requirement(".") == ""
     right.unlink()
-    assert "network.pth (not in .)" in file.lacks(".")
+    assert "network.pth (not in .)" in file.missing_requirement(".")
 
 
 def test_a_folder_is_not_looked_for_beside_itself(file: WeightsFile, right: Path) -> None:

@@ -9,7 +9,7 @@ from diffussm.data import digits, photos
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.load import reference_images, training_data
 from diffussm.errors import UserError
-from diffussm.metrics.features.registry import config_lacks
+from diffussm.metrics.features.registry import missing_requirement
 
 EMBEDDED = ["digits", "digits16", "photos"]
 
@@ -84,8 +84,8 @@ def test_unknown_data() -> None:
 
 
 def test_what_is_lacking_is_said() -> None:
-    assert config_lacks(resolve("digits")) == ""
-    assert config_lacks(resolve("imagenet256")).startswith("data.name = imagenet256-latents: needs ImageNet")
+    assert missing_requirement(resolve("digits")) == ""
+    assert missing_requirement(resolve("imagenet256")).startswith("data.name = imagenet256-latents: needs ImageNet")
     for load in (training_data, reference_images):
         with pytest.raises(UserError, match="needs ImageNet as 32 x 32 latents"):
             load("imagenet256-latents")

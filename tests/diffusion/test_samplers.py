@@ -247,10 +247,10 @@ def test_a_solver_without_diffusers_names_the_extra(solver: str, monkeypatch: py
 
 def test_missing_diffusers_shows_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     asks, does_not = (resolve("digits", {"evaluation.sampler": name}) for name in ("unipc", "ddpm"))
-    assert catalogue.config_lacks(asks) == ""
+    assert catalogue.missing_requirement(asks) == ""
     monkeypatch.setattr(catalogue, "find_spec", lambda _: None)
-    assert catalogue.config_lacks(asks) == "evaluation.sampler = unipc: needs Diffusers, the extra `samplers`"
-    assert catalogue.config_lacks(does_not) == ""
+    assert catalogue.missing_requirement(asks) == "evaluation.sampler = unipc: needs Diffusers, the extra `samplers`"
+    assert catalogue.missing_requirement(does_not) == ""
 
 
 @solvers

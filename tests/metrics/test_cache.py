@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffussm.metrics.features.registry import outside_key
+from diffussm.metrics.features.registry import external_key
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference import statistics as reference_module
 from diffussm.metrics.suite import MetricSuite
@@ -132,7 +132,7 @@ def floor_of(suite: MetricSuite) -> float | None:
 
 
 def test_what_a_reference_is_asked_again_is_not_computed_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = outside_key("digits-cnn", "digits", ("fid",), 20, (1, 8))
+    key = external_key("digits-cnn", "digits", ("fid",), 20, (1, 8))
     floor = floor_of(measured(key))
     assert {path.suffix for path in folder.iterdir()} == {".npz", ".json"}
     before = set(folder.iterdir())
@@ -181,11 +181,11 @@ def test_another_layer_of_an_outside_extractor_is_another_key(tmp_path: Path, mo
     )
     monkeypatch.syspath_prepend(tmp_path)
     given = ("outside_facts:MINE", "digits", ("fid",), 100, (1, 8))
-    before = outside_key(*given)
+    before = external_key(*given)
     import outside_facts  # type: ignore[import-not-found]
 
     monkeypatch.setattr(outside_facts, "MINE", replace(outside_facts.MINE, features="logits"))
-    after = outside_key(*given)
+    after = external_key(*given)
     assert (before.extractor, before.extractor_sha256) == (after.extractor, after.extractor_sha256)
     assert before.digest != after.digest
-    assert outside_key("digits-cnn", *given[1:]).extractor_layers == ""
+    assert external_key("digits-cnn", *given[1:]).extractor_layers == ""

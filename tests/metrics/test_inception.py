@@ -26,7 +26,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 from diffussm.data.photos import Crops
 from diffussm.data.pixels import ArrayPixels, open_pixels, write_npz
 from diffussm.errors import UserError
-from diffussm.metrics.external import evaluate_outside
+from diffussm.metrics.external import evaluate_external
 from diffussm.metrics.features import clean_fid
 from diffussm.metrics.features import registry as catalogue
 from diffussm.metrics.features.clean_fid import CleanFid
@@ -121,7 +121,7 @@ def test_an_evaluation_by_an_early_layer_is_torch_fidelity_s(
     weights: Path, extractor: ExtractorFacts, tmp_path: Path
 ) -> None:
     samples, reference = crops(80, 0), crops(70, 1)
-    record = evaluate_outside(
+    record = evaluate_external(
         open_pixels(stored(tmp_path / "samples.npz", samples)),
         str(stored(tmp_path / "reference.npz", reference)),
         extractor.name,
@@ -172,7 +172,7 @@ def test_sfid_is_the_distance_of_the_plain_network_s_layer(
             plain(torch.from_numpy(pixels))
     flat = [np.transpose(layer[:, :7], (0, 2, 3, 1)).reshape(len(layer), -1) for layer in kept]
     path = stored(tmp_path / "reference.npz", reference)
-    record = evaluate_outside(ArrayPixels(samples), str(path), extractor.name, ("sfid",))
+    record = evaluate_external(ArrayPixels(samples), str(path), extractor.name, ("sfid",))
     assert record is not None
     print(f"sFID {record.metrics['sfid']:.8g}, by NumPy {frechet_of_few(*flat):.8g}")
     assert record.metrics["sfid"] == pytest.approx(frechet_of_few(*flat), rel=1e-4)
@@ -194,7 +194,7 @@ def test_an_evaluation_of_500_images_is_torch_fidelity_s(
 ) -> None:
     """At full width; -s prints the figures."""
     samples, reference = crops(500, 0), crops(500, 1)
-    record = evaluate_outside(
+    record = evaluate_external(
         ArrayPixels(samples),
         str(stored(tmp_path / "reference.npz", reference)),
         extractor.name,

@@ -11,7 +11,7 @@ from diffussm.config import EvaluationConfig
 from diffussm.data.load import reference_images
 from diffussm.metric_table import FRECHET, LAYERS, METRICS, Metric, layers_of
 from diffussm.metrics.external import default_metrics
-from diffussm.metrics.features.registry import extractor_facts, outside_key, reference_facts, unsupported_metrics
+from diffussm.metrics.features.registry import external_key, extractor_facts, reference_facts, unsupported_metrics
 from diffussm.metrics.statistics import density_coverage, precision_recall
 from diffussm.metrics.statistics.jackknife import Interval
 from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
@@ -54,7 +54,7 @@ def test_neighbours_need_as_many_samples_and_images() -> None:
 def test_a_suite_measures_what_the_table_says_of_each() -> None:
     names = [name for name, metric in METRICS.items() if not metric.has_own_network]
     named = tuple(name for name in names if not METRICS[name].needs_labels)
-    key = outside_key("digits-cnn", "digits", named, 60, (1, 8)).model_copy(update={"metrics": tuple(names)})
+    key = external_key("digits-cnn", "digits", named, 60, (1, 8)).model_copy(update={"metrics": tuple(names)})
     suite = MetricSuite(key, "digits")
     suite.load_reference()
     images = reference_images("digits")

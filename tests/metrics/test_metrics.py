@@ -85,7 +85,7 @@ def test_wrong_weights_are_refused() -> None:
     with pytest.raises(UserError, match="expected 0000"):
         replace(catalogue.extractor_facts("digits-cnn").weights, sha256="0000").read()
     for name in ("digits-cnn", "digits16-cnn", "photos-cnn"):
-        assert catalogue.extractor_facts(name).weights.lacks() == ""
+        assert catalogue.extractor_facts(name).weights.missing_requirement() == ""
 
 
 def test_fid_equals_torch_fidelity_on_the_same_features() -> None:

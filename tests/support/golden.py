@@ -11,7 +11,7 @@ from typing import Any
 from ablations.grid.arms import arms
 from ablations.grid.reading import grids, load
 from diffussm.config import bases, request, resolve, run_id
-from diffussm.metrics.features.registry import config_lacks, evaluation_key
+from diffussm.metrics.features.registry import evaluation_key, missing_requirement
 
 PATH = Path(__file__).parents[1] / "golden.json"
 
@@ -76,7 +76,7 @@ def cases() -> dict[str, tuple[str, dict[str, Any]]]:
 
 def identities(base: str, overrides: dict[str, Any]) -> dict[str, str | None]:
     config = resolve(base, overrides)
-    key = None if config_lacks(config) else evaluation_key(config).digest
+    key = None if missing_requirement(config) else evaluation_key(config).digest
     return {"run": run_id(config), "request": request(config).digest, "key": key}
 
 

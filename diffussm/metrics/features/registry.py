@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffussm.config import SOLVERS, Config, EvaluationConfig
-from diffussm.data.catalogue import facts, lacking
+from diffussm.data.catalogue import facts, missing_data
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
 from diffussm.metric_table import METRICS, Metric
@@ -109,29 +109,29 @@ def extractor_facts(name: str) -> ExtractorFacts:
     return found
 
 
-def config_lacks(config: Config) -> str:
+def missing_requirement(config: Config) -> str:
     """What the config's run needs before it can be made, in a line that names the field; empty where all is there."""
     e = config.evaluation
-    if lacks := lacking(config.data.name, "data.name"):
-        return lacks
-    if lacks := instrument_lacks(e.extractor, e.reference, e.metrics, e.extractor_weights):
-        return lacks
+    if missing := missing_data(config.data.name, "data.name"):
+        return missing
+    if missing := missing_instrument(e.extractor, e.reference, e.metrics, e.extractor_weights):
+        return missing
     if e.sampler in SOLVERS and not find_spec("diffusers"):
         return f"evaluation.sampler = {e.sampler}: needs Diffusers, the extra `samplers`"
     return ""
 
 
-def instrument_lacks(extractor: str, reference: str, metrics: Collection[str], weights: str) -> str:
+def missing_instrument(extractor: str, reference: str, metrics: Collection[str], weights: str) -> str:
     """What measuring needs, in a line that names the field; empty where all is there. `weights`: a file or folder."""
     if is_file(reference):
-        if lacks := ReferenceFile(Path(reference)).lacks():
-            return f"evaluation.reference = {reference}: {lacks}"
-    elif lacks := lacking(reference, "evaluation.reference"):
-        return lacks
-    if lacks := extractor_facts(extractor).weights.lacks(weights):
-        return f"evaluation.extractor = {extractor}: needs {lacks}"
-    if set(CLEAN_FID_METRICS) & set(metrics) and (lacks := CLEAN_FID.lacks(weights)):
-        return f"evaluation.metrics: clean-fid needs {lacks}"
+        if missing := ReferenceFile(Path(reference)).missing_requirement():
+            return f"evaluation.reference = {reference}: {missing}"
+    elif missing := missing_data(reference, "evaluation.reference"):
+        return missing
+    if missing := extractor_facts(extractor).weights.missing_requirement(weights):
+        return f"evaluation.extractor = {extractor}: needs {missing}"
+    if set(CLEAN_FID_METRICS) & set(metrics) and (missing := CLEAN_FID.missing_requirement(weights)):
+        return f"evaluation.metrics: clean-fid needs {missing}"
     return ""
 
 
@@ -155,7 +155,7 @@ def reference_facts(reference: str) -> ReferenceFacts:
         shape = known.channels, known.image_size
         return ReferenceFacts(reference, known.sha256, known.images, "images", (), shape, "none", None)
     file = ReferenceFile(Path(reference))
-    if file.lacks():
+    if file.missing_requirement():
         return ReferenceFacts(file.name, "", 0, "images", (), None, None, None)
     stated = file.stated
     return ReferenceFacts(
@@ -193,7 +193,7 @@ def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> Evaluat
 _key_of_data_set = lru_cache(maxsize=1 << 12)(_key)  # the runs of a grid are mostly measured alike; files may change
 
 
-def outside_key(
+def external_key(
     extractor: str, reference: str, metrics: tuple[str, ...], samples: int, shape: tuple[int, int]
 ) -> EvaluationKey:
     """Of samples that came from elsewhere: nothing is known of how they were made; UserError as `evaluation_key`."""
@@ -239,9 +239,9 @@ def instrument(
             f"evaluation.reference = {reference}: its statistics are of a network with sha256 "
             f"{against.extractor_sha256[:12]}..., {extractor} has {by.weights.sha256[:12]}..."
         )
-    for metric, lacks in unsupported_metrics(by, against, samples).items():
+    for metric, reason in unsupported_metrics(by, against, samples).items():
         if metric in metrics:
-            raise UserError(f"evaluation.metrics: {metric} {lacks}")
+            raise UserError(f"evaluation.metrics: {metric} {reason}")
     return {
         "extractor": extractor,
         "extractor_sha256": by.weights.sha256,

@@ -35,7 +35,7 @@ class WeightsFile:
                     return candidate
         return None
 
-    def lacks(self, given: str = "") -> str:
+    def missing_requirement(self, given: str = "") -> str:
         """What is wrong, in words; empty where the right file is there."""
         path = self.path(given)
         if path is None or not path.is_file():
@@ -50,7 +50,7 @@ class WeightsFile:
         """The file's bytes, hash checked on what was read; UserError if they are not there or not the right ones."""
         path = self.path(given)
         if path is None:
-            raise UserError(f"needs {self.lacks(given)}")
+            raise UserError(f"needs {self.missing_requirement(given)}")
         content = path.read_bytes()
         if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
             raise UserError(f"{path}: weights have sha256 {found}, expected {self.sha256}")

@@ -98,7 +98,7 @@ class ReferenceFile:
         """Those that it has statistics of."""
         return tuple(layer for layer, (mean, _) in STATISTICS.items() if mean in self.headers)
 
-    def lacks(self) -> str:
+    def missing_requirement(self) -> str:
         """What is wrong, in words; empty where the file is there and whole."""
         try:
             headers, _ = self.headers, self.stated
