@@ -32,8 +32,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-class Stopped(Exception):
-    """Work that ends before its time and has not failed; all processes that share it end with it."""
+class Diverged(Exception):
+    """A training's loss is not finite."""
 
 
 class NotFinite(ValueError):

@@ -5,7 +5,7 @@ from pathlib import Path
 from ablations.local.pool import Listener
 from ablations.plan.job import Job
 from diffussm.run.heartbeat import Liveness
-from diffussm.run.outcome import Outcome
+from diffussm.run.outcome import Outcome, outcome_of
 from diffussm.run.tasks import left
 from diffussm.store.rundir import RunDir
 
@@ -15,14 +15,17 @@ def execute(jobs: list[Job], listener: Listener, debugger: bool) -> dict[Path, O
     outcomes = {}
     for job in jobs:
         try:
-            outcomes[job.run.path] = _work(job.run)
-        except Exception:
-            if debugger:
-                import pdb
+            outcome = _work(job.run)
+        except Exception as error:
+            outcome = outcome_of(error)
+            if outcome.kind == "failed":
+                if debugger:
+                    import pdb
 
-                pdb.post_mortem()
-            raise
-        listener.ended(job, outcomes[job.run.path])
+                    pdb.post_mortem()
+                raise
+        outcomes[job.run.path] = outcome
+        listener.ended(job, outcome)
     return outcomes
 
 

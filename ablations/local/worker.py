@@ -9,16 +9,15 @@ import json
 import os
 import signal
 import sys
-import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from diffussm.errors import UserError
 from diffussm.host import source
-from diffussm.run.outcome import Outcome
+from diffussm.run.outcome import Outcome, outcome_of, print_failure
 from diffussm.run.runner import CHECKPOINT_SECONDS, Cell
 from diffussm.run.tasks import Work
-from diffussm.training.loop import Preempted, Superseded
 
 
 class Worker:
@@ -56,25 +55,16 @@ class Worker:
         number = work.folder.claim(after)
         if number is None:
             return Outcome("superseded", "another was first")
-        log = work.folder.output(number)
         try:
             self._cell = cell
             cell.do(work, number)
-        except Superseded as superseded:
-            return Outcome("superseded", str(superseded))
-        except Preempted as preempted:
-            return Outcome("cancelled" if preempted.phase == "cancelled" else "stopped", str(preempted))
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            return Outcome("failed", str(error), str(log))
         except Exception as error:
-            traceback.print_exc()
-            sys.stderr.flush()
-            if work.folder.owner() != number:
-                return Outcome("superseded", f"{type(error).__name__}: {error}")
-            said = work.folder.state()
-            reason = said.get("reason", f"{type(error).__name__}: {error}")
-            return Outcome("failed", reason, str(log), bool(said.get("can_pass")))
+            outcome = outcome_of(error, cell.has_progress)
+            if outcome.kind == "failed":
+                print_failure(error)
+                if work.folder.owner() != number:
+                    return Outcome("superseded", outcome.reason)
+            return replace(outcome, log=str(work.folder.output(number)))
         finally:
             self._cell = None
             sys.stdout.flush()

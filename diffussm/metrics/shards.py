@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
-from diffussm.errors import Stopped
+from diffussm.stopping import Stopped
 from diffussm.store.workdir import write_whole
 
 Arrays = dict[str, NDArray[Any]]

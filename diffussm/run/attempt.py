@@ -1,20 +1,17 @@
 """One attempt at the work of a folder: it owns the folder, says how far it is, and hears when to stop."""
 
 import contextlib
-import errno
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-import torch
-
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
-from diffussm.errors import UserError
 from diffussm.host.source import origin
+from diffussm.run.outcome import outcome_of
+from diffussm.stopping import Stopped, Superseded
 from diffussm.store.workdir import ACTIVE, FAILED, WorkDir
-from diffussm.training.loop import Diverged, Preempted, Superseded
 
 SAY_SECONDS = 0.5  # no oftener: nobody reads faster
 BEAT_SECONDS = 10.0
@@ -36,7 +33,7 @@ class Attempt:
         self, work: WorkDir, number: int, reason_to_stop: Callable[[], str], processes: ProcessGroup = SINGLE_PROCESS
     ):
         self.folder, self.number, self.processes = work, number, processes
-        self.stopping: Preempted | None = None
+        self.stopping: Stopped | None = None
         self._reason_to_stop = reason_to_stop
         self._state: dict[str, Any] = {}
         self._said = 0.0
@@ -47,10 +44,10 @@ class Attempt:
 
     def stop(self, reason: str, phase: str = "") -> None:
         """End with a state of that phase; a reason given before holds."""
-        self.stopping = self.stopping or Preempted(reason, phase or PHASES.get(reason, "stopped"))
+        self.stopping = self.stopping or Stopped(reason, phase or PHASES.get(reason, "stopped"))
 
     def check(self) -> None:
-        """Raise Preempted where the attempt was asked to stop, Superseded where another owns the folder."""
+        """Raise Stopped where the attempt was asked to stop, Superseded where another owns the folder."""
         if self.stopping:
             raise self.stopping
         self._still_owner()
@@ -76,36 +73,27 @@ class Attempt:
         self._listener.join()
         if isinstance(error, Superseded):
             return  # the state belongs to another attempt now
-        self._state = self._how_it_ended(error)
+        self._state = self._final_state(error)
         if self.processes.world_size > 1 and self._state["phase"] in FAILED:
             with contextlib.suppress(OSError):
                 self._state = self.folder.fail(self.number, {**self._state, "attempt": self.number})
         if self.processes.is_rank_zero and self.folder.owner() == self.number:
             self._write()
 
-    def _how_it_ended(self, error: BaseException | None) -> dict[str, Any]:
-        so_far = {name: value for name, value in self._state.items() if name != "phase"}
-        if error is None:
-            return {**so_far, "phase": "done"}
-        if isinstance(error, Preempted):
-            return {**so_far, "phase": error.phase, "reason": error.reason}
-        if isinstance(error, KeyboardInterrupt):
-            return {**so_far, "phase": "stopped", "reason": "interrupted"}
-        began = any(name in self._state for name in ("step", "sample"))
-        passes = is_of_the_disk(error) or is_of_another_process(error) or (is_out_of_memory(error) and not began)
-        return {
-            **so_far,
-            "phase": "diverged" if isinstance(error, Diverged) else "failed",
-            "reason": " ".join(self._told(error).split()),
-            "can_pass": passes,
-            "code": origin()["code"],
-        }
+    @property
+    def has_progress(self) -> bool:
+        """Whether a first step or sample was made."""
+        return any(name in self._state for name in ("step", "sample"))
 
-    def _told(self, error: BaseException) -> str:
-        if isinstance(error, UserError | Diverged):
-            return str(error)
+    def _final_state(self, error: BaseException | None) -> dict[str, Any]:
         where = f"rank {self.processes.rank}: " if self.processes.world_size > 1 else ""
-        return f"{where}{type(error).__name__}: {error}"
+        outcome = outcome_of(error, self.has_progress, where)
+        state = {**self._state, "phase": outcome.phase}
+        if outcome.kind != "done":
+            state["reason"] = outcome.reason
+        if outcome.kind == "failed":
+            state |= {"can_pass": outcome.can_pass, "code": origin()["code"]}
+        return state
 
     def _listen(self) -> None:
         last = time.monotonic()
@@ -132,21 +120,3 @@ class Attempt:
             self._said = time.monotonic()
             if self.processes.is_rank_zero:
                 self.folder.write_state({**self._state, "attempt": self.number, "heartbeat": self._beat})
-
-
-def is_of_the_disk(error: BaseException) -> bool:
-    """Full, or gone for a while: it may have room, or be back, when the work is tried again."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
-
-
-def is_of_another_process(error: BaseException) -> bool:
-    """Of those that share the work one is gone, and did not say why: it was killed."""
-    return isinstance(error, RuntimeError) and any(f"{how} by peer" in str(error) for how in ("closed", "reset"))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """At the start of work, something else may have held the memory."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )

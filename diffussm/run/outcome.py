@@ -1,14 +1,90 @@
-"""How a piece of work ended, as every executor tells it."""
+"""How an attempt at a task ended, and what each exception means for it. No torch."""
 
+import errno
+import sys
+import traceback
 from dataclasses import dataclass
 from typing import Literal
+
+from diffussm.errors import Diverged, UserError
+from diffussm.stopping import Stopped
+
+Kind = Literal["done", "failed", "stopped", "cancelled", "superseded"]
+
+_KINDS: dict[str, Kind] = {
+    "done": "done",
+    "failed": "failed",
+    "diverged": "failed",
+    "stopped": "stopped",
+    "preempted": "stopped",
+    "timed out": "stopped",
+    "cancelled": "cancelled",
+    "superseded": "superseded",
+}
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+_LOST_PEER = ("closed by peer", "reset by peer")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`superseded`: another attempt has the folder. `can_pass`: the same may well work when it is tried again."""
+    """`phase` is that of the state which the attempt leaves; superseded: another attempt owns the folder and its state.
 
-    kind: Literal["done", "failed", "stopped", "cancelled", "superseded"]
+    `can_pass`: the same task may well succeed when it is tried again.
+    """
+
+    phase: str
     reason: str = ""
     log: str = ""
     can_pass: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What the phase means for whoever hands out tasks."""
+        return _KINDS[self.phase]
+
+
+def outcome_of(error: BaseException | None, has_progress: bool = False, where: str = "") -> Outcome:
+    """Return the outcome of an attempt that ended with `error`; None is success.
+
+    `has_progress`: it had made a first step or sample. `where` is prepended to the reason of an unexpected error.
+    """
+    match error:
+        case None:
+            return Outcome("done")
+        case Stopped():
+            return Outcome(error.phase, error.reason)
+        case KeyboardInterrupt():
+            return Outcome("stopped", "interrupted")
+        case UserError() | Diverged():
+            reason = str(error)
+        case _:
+            reason = f"{where}{type(error).__name__}: {error}"
+    phase = "diverged" if isinstance(error, Diverged) else "failed"
+    return Outcome(phase, " ".join(reason.split()), can_pass=_can_pass(error, has_progress))
+
+
+def print_failure(error: Exception) -> None:
+    """Print to stderr: a mistake of the user's in one line, any other error with its traceback."""
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+
+
+def _can_pass(error: BaseException, has_progress: bool) -> bool:
+    """Whether the cause may be gone at the next attempt: a full or absent disk, a killed peer, or memory that something
+    else may have held when the work began."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return True
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_PEER):
+        return True
+    return _is_out_of_memory(error) and not has_progress
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Of Python, or of torch on the CPU or a GPU (torch.OutOfMemoryError is a RuntimeError)."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)

@@ -14,7 +14,6 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,14 @@ from diffussm.metrics.features.registry import missing_requirement
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.run.attempt import Attempt
 from diffussm.run.execution import resolve_execution
+from diffussm.run.outcome import print_failure
 from diffussm.run.output import redirect_output
 from diffussm.run.tasks import Task, Work, left, replays
+from diffussm.stopping import Stopped, Superseded
 from diffussm.store import records
 from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir, step_of
-from diffussm.training.loop import Preempted, Trainer, train
+from diffussm.training.loop import Trainer, train
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -83,15 +84,17 @@ class Cell:
             redirect_output(work.folder.output(number, self.processes.rank))
             print(f"{work}: {self.run.run_id}, process {os.getpid()}", flush=True)
         self._attempt = Attempt(work.folder, number, self._reason, self.processes)
-        try:
-            with self._attempt as attempt:
-                self.stop(*self._asked_to_stop)
-                if work.task == "train":
-                    self._train(attempt)
-                else:
-                    self._evaluate(attempt, work)
-        finally:
-            self._attempt = None
+        with self._attempt as attempt:
+            self.stop(*self._asked_to_stop)
+            if work.task == "train":
+                self._train(attempt)
+            else:
+                self._evaluate(attempt, work)
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether the last attempt made a first step or sample."""
+        return self._attempt is not None and self._attempt.has_progress
 
     def stop(self, reason: str, phase: str = "") -> None:
         """Ask for a checkpoint and an end, with a state of that phase (a signal handler may)."""
@@ -233,19 +236,19 @@ def main() -> int:
                 signal.signal(number, lambda number, _: cell.stop(signal.Signals(number).name))
             print(f"{cell.run.run_id}: process {os.getpid()}", flush=True)
             return _worked(cell)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Exception:
-        traceback.print_exc()
-        return 1
+    except Exception as error:
+        print_failure(error)
+        return 2 if isinstance(error, UserError) else 1
 
 
 def _worked(cell: Cell) -> int:
     try:
         cell.work()
-    except Preempted as preempted:
-        print(f"stopped: {preempted}", file=sys.stderr)
+    except Superseded as superseded:
+        print(f"superseded: {superseded}", file=sys.stderr)
+        return 1
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
         return 3
     return 0
 

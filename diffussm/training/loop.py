@@ -14,39 +14,15 @@ from diffussm.data.load import training_data
 from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
 from diffussm.diffusion.sampling import training_schedule
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
-from diffussm.errors import Stopped
+from diffussm.errors import Diverged
 from diffussm.models.build import build_model
 from diffussm.rng import Stream, integers, normal, uniform
+from diffussm.stopping import Stopped, Superseded
 from diffussm.store.rundir import RunDir
 from diffussm.training.parallel import Share, apart, averaged, shares_of
 from diffussm.training.state import TrainingState
 
 LOG_EVERY = 10
-
-
-class Diverged(Exception):
-    """The loss is not finite."""
-
-
-class Superseded(Stopped):
-    """Another attempt owns the run now."""
-
-
-class Preempted(Stopped):
-    """The work was asked to leave; what it did is kept, and whoever takes it up goes on from there.
-
-    `phase` is how the attempt ends: stopped, cancelled, preempted or timed out.
-    """
-
-    def __init__(self, reason: str, phase: str = "stopped", step: int | None = None):
-        super().__init__(reason, phase, step)
-        self.reason, self.phase, self.step = reason, phase, step
-
-    def at(self, step: int) -> "Preempted":
-        return Preempted(self.reason, self.phase, step)
-
-    def __str__(self) -> str:
-        return self.reason if self.step is None else f"{self.reason} at step {self.step}"
 
 
 class Trainer:
@@ -129,12 +105,12 @@ def train(
     milestones: Mapping[int, Collection[str]],
     checkpoint_seconds: float,
     on_step: Callable[[int, float, float], None],
-    stop: Callable[[], Preempted | None],
+    stop: Callable[[], Stopped | None],
 ) -> None:
     """Train to the last of `milestones` (step -> kinds of weights to keep), from the newest checkpoint.
 
     Checkpoints are written at every milestone and every `checkpoint_seconds`, by the first of the trainer's processes.
-    `on_step` is told step, loss and seconds per step now and then. Raises, in all processes at the same step, Preempted
+    `on_step` is told step, loss and seconds per step now and then. Raises, in all processes at the same step, Stopped
     once `stop()` gives it in one of them, Diverged on a loss that is not finite, Superseded when another attempt took
     the run over.
     """
@@ -147,7 +123,7 @@ def train(
         while state.step < last:
             losses = trainer.step()
             since += 1
-            leaving: Preempted | Superseded | None = stop()
+            leaving: Stopped | None = stop()
             if state.step % LOG_EVERY == 0 or state.step in milestones:
                 row = _means(losses, processes)
                 if not np.isfinite(row["total"]):

@@ -20,8 +20,9 @@ from diffussm.errors import UserError
 from diffussm.run.attempt import Attempt
 from diffussm.run.runner import Cell
 from diffussm.run.tasks import failure
+from diffussm.stopping import Stopped, Superseded
 from diffussm.store.rundir import RunDir
-from diffussm.training.loop import Preempted, Superseded, Trainer
+from diffussm.training.loop import Trainer
 from tests.support.evaluating import ROOT
 from tests.support.processes import children, ended, started
 from tests.support.waiting import wait_for
@@ -66,11 +67,11 @@ def work(
             setattr(owner, name, at_call(count, lambda self, usual=usual: what(cell) or usual(self), usual))
     try:
         cell.work()
-    except Preempted as preempted:
-        print(f"stopped: {preempted}", flush=True)
-        sys.exit(STOPPED)
     except Superseded:
         sys.exit(SUPERSEDED)
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", flush=True)
+        sys.exit(STOPPED)
     except UserError as error:
         print(f"error: {error}", flush=True)
         sys.exit(MISTAKEN)

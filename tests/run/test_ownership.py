@@ -2,7 +2,6 @@
 
 import errno
 import os
-import pickle
 import subprocess
 import sys
 import time
@@ -14,8 +13,8 @@ import pytest
 from diffussm.host import machine
 from diffussm.run.attempt import Attempt
 from diffussm.run.heartbeat import STALE_SECONDS, Liveness
+from diffussm.stopping import Stopped, Superseded
 from diffussm.store.workdir import WorkDir, to_json, write_whole
-from diffussm.training.loop import Preempted, Superseded
 from tests.support.waiting import wait_for
 
 
@@ -211,7 +210,7 @@ def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeyp
     reasons: list[str] = []
     number = work.claim()
     assert number
-    with pytest.raises(Preempted), Attempt(work, number, lambda: "".join(reasons)) as attempt:
+    with pytest.raises(Stopped), Attempt(work, number, lambda: "".join(reasons)) as attempt:
         wait_for(lambda: work.state()["heartbeat"] >= 4, 20)  # while the work says nothing
         reasons.append("cancelled")
         wait_for(lambda: bool(attempt.stopping), 20)
@@ -231,17 +230,11 @@ def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeyp
 def test_where_a_stop_leads_to(asked: tuple[str, ...], phase: str, work: WorkDir) -> None:
     number = work.claim()
     assert number
-    with pytest.raises(Preempted, match=asked[0]), Attempt(work, number, silent) as attempt:
+    with pytest.raises(Stopped, match=asked[0]), Attempt(work, number, silent) as attempt:
         attempt.stop(*asked)
         attempt.stop("something later")
         attempt.check()
     assert (work.state()["phase"], work.state()["reason"]) == (phase, asked[0])
-
-
-def test_a_preemption_is_the_same_in_another_process() -> None:
-    told = Preempted("SIGUSR2", "timed out").at(7)
-    heard = pickle.loads(pickle.dumps(told))
-    assert (str(heard), heard.phase) == ("SIGUSR2 at step 7", "timed out")
 
 
 def test_a_failure_outlives_the_process_that_should_tell_of_it(work: WorkDir) -> None:

@@ -11,8 +11,8 @@ from ablations import launch
 from diffussm.errors import UserError
 from diffussm.run.runner import Cell
 from diffussm.run.tasks import left
+from diffussm.stopping import Stopped
 from diffussm.store.rundir import RunDir
-from diffussm.training.loop import Preempted
 from diffussm.training.state import LeftTrajectory
 
 SETTINGS = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
@@ -59,7 +59,7 @@ def test_a_replay_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     run = asked_late(tmp_path)
     cell = Cell(run.path)
     cell.stop("SIGTERM")
-    with pytest.raises(Preempted):
+    with pytest.raises(Stopped):
         cell.work()
     assert [path.name for path in run.replay.checkpoints()] == ["000000001-2.pt"]
     Cell(run.path).work()

@@ -18,9 +18,10 @@ import torch
 import tests.support.tiny as tiny
 from diffussm.run.runner import Cell
 from diffussm.run.tasks import Work
+from diffussm.stopping import Stopped, Superseded
 from diffussm.store import records, workdir
 from diffussm.store.rundir import RunDir
-from diffussm.training.loop import Preempted, Superseded, Trainer
+from diffussm.training.loop import Trainer
 from diffussm.training.state import TrainingState
 
 NEVER = math.inf
@@ -185,7 +186,7 @@ def test_sigterm_checkpoints_and_the_rest_follows(tmp_path: Path, undisturbed: d
     run = tiny.run_folder(tmp_path)
     cell = Cell(run.path)
     cell.stop("SIGTERM")  # as the signal's handler does
-    with pytest.raises(Preempted, match="SIGTERM at step 1"):
+    with pytest.raises(Stopped, match="SIGTERM at step 1"):
         cell.work()
     assert run.trained_steps() == 1
     assert run.state()["phase"] == "stopped"

@@ -13,10 +13,11 @@ import tests.support.tiny as tiny
 from diffussm.config import resolve
 from diffussm.data import digits
 from diffussm.data.images import Shuffled
+from diffussm.errors import Diverged
 from diffussm.store.rundir import RunDir
 from diffussm.training.adamw import AdamW
 from diffussm.training.ema import EMA
-from diffussm.training.loop import Diverged, Trainer, train
+from diffussm.training.loop import Trainer, train
 from diffussm.training.state import KEPT_CHECKPOINTS
 from tests.support.evaluating import ROOT
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablations.slurm import submissions
 from ablations.slurm.node.interruption import Interruption, job_here
-from ablations.slurm.node.task import How, cell_here, do
+from ablations.slurm.node.task import cell_here, do
 from ablations.slurm.scheduler import Slurm
 from diffussm.errors import UserError
 from diffussm.host.source import origin
@@ -114,7 +114,7 @@ class Evaluator:
         if number is None:
             return False
         self._did = True
-        if do(cell_here(run.path, self.interruption), work, number, self.interruption) is How.FAILED:
+        if do(cell_here(run.path, self.interruption), work, number, self.interruption).kind == "failed":
             self._failed.add((work, order))
         return True
 

@@ -2,26 +2,14 @@
 
 import os
 import platform
-import sys
-import traceback
-from enum import Enum
 from functools import partial
 from pathlib import Path
 
 from ablations.slurm.node.interruption import Interruption, job_here
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
-from diffussm.errors import UserError
+from diffussm.run.outcome import Outcome, outcome_of, print_failure
 from diffussm.run.runner import Cell
 from diffussm.run.tasks import Work
-from diffussm.training.loop import Preempted, Superseded
-
-
-class How(Enum):
-    """How it ended; `LEFT` is to be gone on with elsewhere or later."""
-
-    DONE = "done"
-    LEFT = "left"
-    FAILED = "failed"
 
 
 def cell_here(run: Path, interruption: Interruption, processes: ProcessGroup = SINGLE_PROCESS) -> Cell:
@@ -38,23 +26,20 @@ def cell_here(run: Path, interruption: Interruption, processes: ProcessGroup = S
 
 def do(
     cell: Cell, work: Work, number: int, interruption: Interruption, processes: ProcessGroup = SINGLE_PROCESS
-) -> How:
-    """Do the work as that attempt. Where the job is cut off, it is queued again."""
+) -> Outcome:
+    """Do the work as that attempt; returns how it ended. Where the job is cut off, it is queued again."""
     try:
         cell.do(work, number)
-    except Superseded as superseded:
-        print(f"superseded: {superseded}", flush=True)
-        return How.LEFT
-    except Preempted as preempted:
-        print(f"stopped: {preempted}", flush=True)
-        processes.on_rank_zero(partial(interruption.requeue, preempted.phase))
-        processes.barrier()  # an early end of one would end the first, which may still write
-        return How.LEFT
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return How.FAILED
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.flush()
-        return How.FAILED
-    return How.DONE
+    except Exception as error:
+        outcome = outcome_of(error)
+        match outcome.kind:
+            case "failed":
+                print_failure(error)
+            case "superseded":
+                print(f"superseded: {error}", flush=True)
+            case _:
+                print(f"stopped: {error}", flush=True)
+                processes.on_rank_zero(partial(interruption.requeue, outcome.phase))
+                processes.barrier()  # an early end of one would end the first, which may still write
+        return outcome
+    return Outcome("done")

@@ -5,9 +5,10 @@ from functools import partial
 from pathlib import Path
 
 from ablations.slurm.node.interruption import Interruption, job_here
-from ablations.slurm.node.task import How, cell_here, do
+from ablations.slurm.node.task import cell_here, do
 from diffussm.distributed.group import of_environment
 from diffussm.run.heartbeat import STALE_SECONDS, Liveness
+from diffussm.run.outcome import Outcome
 from diffussm.run.tasks import Work, left
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir
@@ -20,12 +21,12 @@ def train(path: Path, interruption: Interruption) -> None:
     with of_environment() as processes:
         interruption.learn(processes.broadcast(interruption.seconds_left()))
         run = RunDir(path)
-        cell, how = cell_here(path, interruption, processes), How.DONE
-        while how is How.DONE and (claimed := processes.on_rank_zero(partial(_claimed, run))):
-            how = do(cell, *claimed, interruption, processes)
-        if how is How.FAILED:
+        cell, outcome = cell_here(path, interruption, processes), Outcome("done")
+        while outcome.kind == "done" and (claimed := processes.on_rank_zero(partial(_claimed, run))):
+            outcome = do(cell, *claimed, interruption, processes)
+        if outcome.kind == "failed":
             raise SystemExit(1)  # at once: the others may wait for this one
-    if how is How.LEFT:
+    if outcome.kind != "done":
         raise SystemExit(0)  # returning would tell submitit that all is done
 
 
