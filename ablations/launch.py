@@ -106,9 +106,9 @@ def main(arguments: list[str] | None = None) -> int:
         from ablations.slurm.launch import submit
 
         return submit(options.runs, _submitting(options, asked, planned))
-    from ablations.local.launch import work
+    from ablations.local.launch import execute
 
-    return work(options, asked, planned, _slots(options, planned), _estimates(options, planned))
+    return execute(options, asked, planned, _slots(options, planned), _estimates(options, planned))
 
 
 def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:

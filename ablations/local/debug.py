@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ablations.local.pool import Listener
+from ablations.local.listener import Listener
 from ablations.plan.job import Job
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import Outcome, outcome_of
@@ -25,7 +25,7 @@ def execute(jobs: list[Job], listener: Listener, debugger: bool) -> dict[Path, O
                     pdb.post_mortem()
                 raise
         outcomes[job.run.path] = outcome
-        listener.ended(job, outcome)
+        listener.on_end(job, outcome)
     return outcomes
 
 

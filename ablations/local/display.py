@@ -1,4 +1,4 @@
-"""How a launch shows what its workers do: a line for each on a terminal, plain lines elsewhere. Reads states only."""
+"""How a launch shows the progress of its workers: a bar for each on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from ablations.plan.job import Job
 from diffussm.run.outcome import Outcome
 from diffussm.run.tasks import Work
 
-LINE_SECONDS = 15.0
-LAST_LINES = 5  # of a failed run's log
-ROWS_LEFT = 4  # of a terminal, for what scrolls above
+LINE_SECONDS = 15.0  # between lines about one run, where there are no bars
+LAST_LINES = 5  # shown of a failed run's log
+ROWS_FREE = 4  # of a terminal, for the lines that scroll above the bars
 
 
 def describe(state: Mapping[str, Any]) -> tuple[str, float]:
-    """A state in words, and the fraction of its phase that is done."""
+    """A description of a task's state, and the fraction of its phase that is done."""
     match state.get("phase"):
         case "train":
             again = "again to " if state["lane"] == "replay" else ""
@@ -26,25 +26,25 @@ def describe(state: Mapping[str, Any]) -> tuple[str, float]:
                 state["step"] / state["steps"]
             )
         case "evaluate":
-            share = state["sample"] / state["samples"]
-            return f"evaluating step {state['milestone']}, sample {state['sample']}/{state['samples']}", share
+            fraction = state["sample"] / state["samples"]
+            return f"evaluating step {state['milestone']}, sample {state['sample']}/{state['samples']}", fraction
     return "starting", 0.0
 
 
 class Display:
-    """Progress of a launch; `names` says what each run folder is called, `workers` how many there are."""
+    """Progress of a launch with `workers` workers; `names` maps run folders to the names to show."""
 
     def __init__(self, names: Mapping[Path, str], workers: int, console: Console):
         self.names, self.console = names, console
         self.began = time.monotonic()
         self._ended: set[Path] = set()
-        self._lines: dict[Path, float] = {}
+        self._printed: dict[Path, float] = {}  # run -> time of its last line
         self._bars: Progress | None = None
-        self._tasks: dict[int, TaskID] = {}  # slot -> its line
-        self._lively = console.is_terminal and workers <= console.height - ROWS_LEFT
+        self._tasks: dict[int, TaskID] = {}  # slot -> its bar
+        self._has_bars = console.is_terminal and workers <= console.height - ROWS_FREE
 
     def __enter__(self) -> "Display":
-        if self._lively:
+        if self._has_bars:
             columns = (
                 TextColumn("{task.fields[name]}", markup=False),
                 BarColumn(),
@@ -59,25 +59,26 @@ class Display:
         if self._bars:
             self._bars.stop()
 
-    def working(self, at_work: Sequence[tuple[int, Work]]) -> None:
-        for slot, work in at_work:
-            said = work.folder.state()
+    def on_progress(self, active: Sequence[tuple[int, Work]]) -> None:
+        """Update the bars, or print a line for each training that is due one."""
+        for slot, work in active:
+            state = work.folder.state()
             name = self.names[work.run]
             if self._bars:
-                text, fraction = describe(said)
+                text, fraction = describe(state)
                 if slot not in self._tasks:
                     self._tasks[slot] = self._bars.add_task(text, total=1.0, name=name)
                 self._bars.update(self._tasks[slot], description=text, completed=fraction, name=name)
-            elif work.task == "train" and self._is_time(work.run):
-                self.line(f"{name}: {describe(said)[0]}")
+            elif work.task == "train" and self._is_due(work.run):
+                self.line(f"{name}: {describe(state)[0]}")
         if self._bars:
-            for slot in self._tasks.keys() - {slot for slot, _ in at_work}:
+            for slot in self._tasks.keys() - {slot for slot, _ in active}:
                 self._bars.remove_task(self._tasks.pop(slot))
 
-    def again(self, work: Work, reason: str) -> None:
+    def on_retry(self, work: Work, reason: str) -> None:
         self.line(f"{self.names[work.run]}: {work}: {reason}; tried once more")
 
-    def ended(self, job: Job, outcome: Outcome) -> None:
+    def on_end(self, job: Job, outcome: Outcome) -> None:
         path = job.run.path
         self._ended.add(path)
         reason = f": {outcome.reason}" if outcome.reason else ""
@@ -88,17 +89,19 @@ class Display:
             self.line(f"    log: {outcome.log}")
 
     def line(self, text: str) -> None:
+        """Print a line with the time since the launch began."""
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
         self.console.print(f"[{minutes:02d}:{seconds:02d}] {text}", markup=False, highlight=False, soft_wrap=True)
 
-    def _is_time(self, run: Path) -> bool:
-        due = time.monotonic() - self._lines.setdefault(run, time.monotonic()) > LINE_SECONDS
+    def _is_due(self, run: Path) -> bool:
+        due = time.monotonic() - self._printed.setdefault(run, time.monotonic()) > LINE_SECONDS
         if due:
-            self._lines[run] = time.monotonic()
+            self._printed[run] = time.monotonic()
         return due
 
 
 def last_lines(log: Path, count: int) -> list[str]:
+    """The last `count` lines of a log; none where it does not exist."""
     if not log.exists():
         return []
     return log.read_text(errors="replace").rstrip().splitlines()[-count:]

@@ -1,16 +1,16 @@
-"""A launch on this machine: workers that are shown while they work, and what came of it."""
+"""A launch on this machine: runs a plan with worker processes, shows their progress, and sums up the outcomes."""
 
 import argparse
 import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from ablations.local import pool as local
 from ablations.local.display import Display
+from ablations.local.pool import Pool
+from ablations.local.slots import Machine
 from ablations.options import RUNS
 from ablations.plan import snapshot
 from ablations.plan.estimate import Estimates
@@ -21,8 +21,8 @@ from diffussm.config import is_external
 from diffussm.run.outcome import Outcome
 
 
-def work(options: argparse.Namespace, asked: Asked, planned: list[Planned], slots: int, estimates: Estimates) -> int:
-    """Until every run is done or cannot be; returns the exit code."""
+def execute(options: argparse.Namespace, asked: Asked, planned: list[Planned], slots: int, estimates: Estimates) -> int:
+    """Work on the runs until nothing more can be done for any; returns the exit code."""
     console, on = Console(highlight=False, soft_wrap=True, markup=False), ", ".join(asked.bases)
     todo: dict[Path, list[Planned]] = {}
     for p in planned:
@@ -36,17 +36,17 @@ def work(options: argparse.Namespace, asked: Asked, planned: list[Planned], slot
 
     names = {path: f"{_arms(ps, asked)}, seed {ps[0].run.config.seed}" for path, ps in todo.items()}
     with Display(names, slots, console) as display:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers are stopped in order
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers stop after a checkpoint
         try:
-            outcomes = _execute(options, todo, slots, display, estimates)
+            outcomes = _run_jobs(options, todo, slots, display, estimates)
         except KeyboardInterrupt:
-            display.line("Interrupted. The same command goes on from the last checkpoints.")
+            display.line("Interrupted. The same command continues from the last checkpoints.")
             return 130
     return _sum_up(options, asked, outcomes, runs)
 
 
-def _execute(
-    options: argparse.Namespace, todo: dict[Path, list[Planned]], slots: int, display: Any, estimates: Estimates
+def _run_jobs(
+    options: argparse.Namespace, todo: dict[Path, list[Planned]], slots: int, display: Display, estimates: Estimates
 ) -> dict[Path, Outcome]:
     jobs = []
     for arms in todo.values():
@@ -58,31 +58,31 @@ def _execute(
         return debug.execute(jobs, display, options.pdb)
     mixers = {p.run.config.model.mixer for ps in todo.values() for p in ps}
     with snapshot.taken(options.runs, filter(is_external, mixers)) as code:
-        return local.Pool(jobs, local.Machine(slots, estimates.threads), code, display).work()
+        return Pool(jobs, Machine(slots, estimates.threads), code, display).work()
 
 
 def _sum_up(options: argparse.Namespace, asked: Asked, outcomes: dict[Path, Outcome], runs: int) -> int:
-    where = "" if options.runs == RUNS else f" --runs {shlex.quote(str(options.runs))}"
-    bad = {folder: outcome for folder, outcome in outcomes.items() if outcome.kind != "done"}
-    for folder, outcome in bad.items():
+    runs_option = "" if options.runs == RUNS else f" --runs {shlex.quote(str(options.runs))}"
+    unfinished = {folder: outcome for folder, outcome in outcomes.items() if outcome.kind != "done"}
+    for folder, outcome in unfinished.items():
         log = f" (log: {outcome.log})" if outcome.log else ""
         print(f"{folder.name}: {outcome.kind}: {outcome.reason}{log}", file=sys.stderr)
-    if not bad:
+    if not unfinished:
         Console(highlight=False, soft_wrap=True, markup=False).print(
-            f"All {runs} runs are done. Next: python reports/make_figures.py --grid {asked.name}{where}"
+            f"All {runs} runs are done. Next: python reports/make_figures.py --grid {asked.name}{runs_option}"
         )
         return 0
-    retry = f"python ablations/manage.py retry --%s --grid {asked.name}{where}"
-    if any(outcome.kind == "failed" for outcome in bad.values()):
-        words = "What was killed is tried again by the next launch; the rest when the code has changed, or after"
-        print(f"{words}: {retry % 'failed'}", file=sys.stderr)
-    if any(outcome.kind == "cancelled" for outcome in bad.values()):
+    retry = f"python ablations/manage.py retry --%s --grid {asked.name}{runs_option}"
+    if any(outcome.kind == "failed" for outcome in unfinished.values()):
+        hint = "The next launch retries killed runs; it retries the others once the code has changed, or after"
+        print(f"{hint}: {retry % 'failed'}", file=sys.stderr)
+    if any(outcome.kind == "cancelled" for outcome in unfinished.values()):
         print(f"Cancelled runs start again after: {retry % 'cancelled'}", file=sys.stderr)
     return 1
 
 
 def _arms(planned: list[Planned], asked: Asked) -> str:
-    """The arms that share a run: the first, and how many more."""
+    """The name to show for arms that share a run: the first of them, and how many more there are."""
     more = f" and {len(planned) - 1} more" if len(planned) > 1 else ""
     on = f"{planned[0].base}: " if len(asked.bases) > 1 else ""
     return on + planned[0].run.arm.name + more

@@ -1,6 +1,6 @@
-"""Workers and launchers are killed at random: at the end every run is done, once, and as if nobody had been killed.
+"""Workers and launchers are killed at random: at the end every run is done once, with the results of a calm launch.
 
-Two launchers work on one grid at once. The kills are SIGKILL, which nobody can prepare for.
+Two launchers work on one grid at once. They are killed by SIGKILL, which no process can handle.
 """
 
 import json
@@ -46,7 +46,7 @@ def launcher(grid: Path, runs: Path) -> "subprocess.Popen[bytes]":
 
 
 def workers(launchers: set[int]) -> list[int]:
-    """Living workers of these launchers, dead launchers among them."""
+    """PIDs of the running workers of these launchers, of dead launchers too."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -58,36 +58,38 @@ def workers(launchers: set[int]) -> list[int]:
     return found
 
 
-def torment(grid: Path, runs: Path, kills: int, seed: int) -> int:
-    """Launch twice at once, and again whenever a launcher is dead, until the grid is done; kill up to `kills` processes
-    on the way. Returns how many were killed."""
-    chance = random.Random(seed)
+def launch_and_kill(grid: Path, runs: Path, kills: int, seed: int) -> int:
+    """Run two launchers until the grid is done, replacing any that dies, and kill up to `kills` processes meanwhile.
+
+    Returns how many processes were killed.
+    """
+    rng = random.Random(seed)
     alive = [launcher(grid, runs) for _ in range(LAUNCHERS)]
-    ever = {process.pid for process in alive}
+    pids = {process.pid for process in alive}
     killed = 0
     deadline = time.monotonic() + 900
     while True:
         assert time.monotonic() < deadline
-        time.sleep(chance.uniform(0.2, 2.0))
+        time.sleep(rng.uniform(0.2, 2.0))
         ended = [process for process in alive if process.poll() is not None]
         if any(process.returncode == 0 for process in ended):
             for process in alive:
                 assert process.wait(120) in (0, -signal.SIGKILL)
             return killed
-        for process in ended:  # killed, or a run was killed twice under it
+        for process in ended:  # it was killed, or one of its runs was killed twice
             alive.remove(process)
             alive.append(launcher(grid, runs))
-            ever.add(alive[-1].pid)
+            pids.add(alive[-1].pid)
         if killed < kills:
-            victims = workers(ever)
-            victims += [process.pid for process in alive] if chance.random() < 0.3 else []
+            victims = workers(pids)
+            victims += [process.pid for process in alive] if rng.random() < 0.3 else []
             if victims:
-                os.kill(chance.choice(victims), signal.SIGKILL)
+                os.kill(rng.choice(victims), signal.SIGKILL)
                 killed += 1
 
 
-def outcome(run: RunDir) -> dict[str, Any]:
-    """What must be equal: records without times and provenance, kept weights, samples, losses."""
+def result(run: RunDir) -> dict[str, Any]:
+    """What must not depend on kills: losses, records without times and provenance, kept weights, samples."""
     rows = [{name: value for name, value in row.items() if name != "seconds_per_step"} for row in run.loss_rows()]
     records = {}
     for path in sorted(run.path.glob("milestones/*/*/record.json")):
@@ -102,11 +104,12 @@ def outcome(run: RunDir) -> dict[str, Any]:
 
 
 def check(tmp_path: Path, count: int, kills: int, least: int, seed: int) -> None:
-    """`count` runs; the torment ends after `kills` kills, or before if the grid is done, but not before `least`."""
+    """Compare `count` runs of a calm launch with those of launches in which at least `least` and at most `kills`
+    processes are killed."""
     grid = write_grid(tmp_path, count)
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     assert launch.main([*arguments(grid, calm), "--executor", "debug"]) == 0
-    killed = torment(grid, wild, kills, seed)
+    killed = launch_and_kill(grid, wild, kills, seed)
     log = (tmp_path / "wild.log").read_text()
     assert killed >= least, log
     made = [RunDir(path.parent) for path in sorted(calm.glob("*/config.json"))]
@@ -114,17 +117,17 @@ def check(tmp_path: Path, count: int, kills: int, least: int, seed: int) -> None
     attempts = 0
     for expected in made:
         run = RunDir(wild / expected.run_id)
-        assert outcome(run) == outcome(expected), log
-        assert len(outcome(run)["records"]) == 3
+        assert result(run) == result(expected), log
+        assert len(result(run)["records"]) == 3
         assert run.state()["phase"] == "done"
         attempts += run.owner()
-    # One attempt each, one more for a killed worker, SLOTS more for a killed launcher: nothing was done twice for
-    # nothing, and no launch took from the other what it was at.
+    # One attempt for each run, one more for each killed worker, and up to SLOTS more for each killed launcher: nothing
+    # was repeated without need, and no launch took over a run that the other was working on.
     assert attempts <= count + SLOTS * killed
     assert not workers({0}), log
 
 
-def test_killed_at_random(tmp_path: Path) -> None:
+def test_processes_killed_at_random(tmp_path: Path) -> None:
     check(tmp_path, count=3, kills=3, least=1, seed=0)
 
 

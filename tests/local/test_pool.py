@@ -1,4 +1,4 @@
-"""The local pool as a user meets it: real launchers and workers, faults that a mixer from outside commits."""
+"""The local pool as a user sees it: real launchers and workers, and faults in an external mixer."""
 
 import json
 import os
@@ -38,11 +38,11 @@ class Mixer(nn.Module):
     def macs(config):
         return 2 * config.length * config.width**2
 """
-ONCE = "first = not Path('{mark}').exists(); Path('{mark}').touch()\n        if first: "
+ONCE = "fail = not Path('{mark}').exists(); Path('{mark}').touch()\n        if fail: "
 
 
 class Folder:
-    """A user's folder with a grid of runs of one mixer from outside."""
+    """A user's folder with a grid of runs of one external mixer."""
 
     def __init__(self, path: Path, root: Path = ROOT, **settings: object):
         self.path, self.root, self.runs = path, root, path / "runs"
@@ -93,33 +93,33 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Folder:
-    """With a grid of one run of what ships: its launches are spared what a mixer from outside must be asked."""
+def builtin(tmp_path: Path) -> Folder:
+    """A folder with a grid of one run of a built-in mixer, which launches faster than an external one."""
     made = Folder(tmp_path)
     made.grid('one = { model.scan = "serpentine" }')
     return made
 
 
-def training(folder: Folder) -> bool:
+def is_training(folder: Folder) -> bool:
     return any(run.state().get("phase") == "train" for run in folder.all())
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "message"),
     [
         ("ONCE os.kill(os.getpid(), signal.SIGKILL)", "training: killed by SIGKILL; tried once more"),
         ("ONCE raise MemoryError('none left')", "training: MemoryError: none left; tried once more"),
     ],
 )
-def test_what_can_pass_is_tried_once_more(fault: str, words: str, folder: Folder) -> None:
+def test_a_failure_that_may_pass_is_tried_once_more(fault: str, message: str, folder: Folder) -> None:
     folder.mixer(fault)
     done = folder.launch("--jobs", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert words in done.stdout
+    assert message in done.stdout
     assert folder.one().owner() == 2
 
 
-def test_the_codes_fault_is_not_tried_again(folder: Folder) -> None:
+def test_a_failure_of_the_code_is_not_tried_again(folder: Folder) -> None:
     folder.mixer("raise ValueError('not like this')")
     done = folder.launch("--jobs", "1")
     assert done.returncode == 1
@@ -134,11 +134,11 @@ def test_the_codes_fault_is_not_tried_again(folder: Folder) -> None:
     assert again.returncode == 1
     assert "failed: training: ValueError: not like this" in again.stderr
     assert "manage.py retry --failed" in again.stderr
-    assert run.owner() == 1  # nobody tried
+    assert run.owner() == 1  # there was no further attempt
 
 
 @pytest.mark.slow
-def test_the_codes_fault_is_tried_again_when_somebody_says_so_or_the_code_is_another(folder: Folder) -> None:
+def test_a_failure_of_the_code_is_tried_again_after_an_order_or_a_change_of_the_code(folder: Folder) -> None:
     folder.mixer("raise ValueError('not like this')")
     assert folder.launch("--jobs", "1").returncode == 1
     run = folder.one()
@@ -150,31 +150,31 @@ def test_the_codes_fault_is_tried_again_when_somebody_says_so_or_the_code_is_ano
     assert run.owner() == 3
 
 
-def test_a_worker_that_is_told_to_go_fails_nothing(embedded: Folder) -> None:
-    embedded.settings[embedded.settings.index("--set=training.steps=24")] = "--set=training.steps=600"
-    launcher = embedded.start("--jobs", "1")
-    wait_for(lambda: training(embedded))
+def test_a_run_survives_the_termination_of_its_worker(builtin: Folder) -> None:
+    builtin.settings[builtin.settings.index("--set=training.steps=24")] = "--set=training.steps=600"
+    launcher = builtin.start("--jobs", "1")
+    wait_for(lambda: is_training(builtin))
     (worker,) = workers({launcher.pid})
     os.kill(worker, signal.SIGTERM)
     output, _ = launcher.communicate(timeout=120)
     assert launcher.returncode == 0, output
-    assert embedded.one().owner() == 2
+    assert builtin.one().owner() == 2
 
 
-def test_debug_leaves_alone_what_another_launch_works_on(embedded: Folder) -> None:
-    embedded.settings[embedded.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
-    launcher = embedded.start("--jobs", "1")
-    wait_for(lambda: training(embedded))
-    done = embedded.launch("--executor", "debug")
+def test_debug_does_not_touch_a_run_that_another_launch_works_on(builtin: Folder) -> None:
+    builtin.settings[builtin.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
+    launcher = builtin.start("--jobs", "1")
+    wait_for(lambda: is_training(builtin))
+    done = builtin.launch("--executor", "debug")
     assert done.returncode == 1
     assert "superseded: another launch works on it" in done.stdout
-    assert embedded.one().owner() == 1
+    assert builtin.one().owner() == 1
     launcher.send_signal(signal.SIGINT)
     launcher.communicate(timeout=40)
 
 
-def test_what_a_mixer_imports_is_copied_too(folder: Folder) -> None:
-    """A sibling, a package with its data, a package without __init__: edited in the launch, they change nothing."""
+def test_modules_that_a_mixer_imports_are_copied_too(folder: Folder) -> None:
+    """A sibling, a package with its data, and a namespace package: editing them during the launch has no effect."""
     for name in ("sibling.py", "parts/__init__.py", "bare/inner.py"):
         (folder.path / name).parent.mkdir(exist_ok=True)
         (folder.path / name).write_text("fine = True\n")
@@ -194,7 +194,7 @@ def test_what_a_mixer_imports_is_copied_too(folder: Folder) -> None:
     assert {"my.py", "sibling.py", "parts/__init__.py", "parts/table.txt", "bare/inner.py"} <= copied
 
 
-def test_killed_twice_is_a_failure(folder: Folder) -> None:
+def test_a_run_killed_twice_has_failed(folder: Folder) -> None:
     folder.mixer("os.kill(os.getpid(), signal.SIGKILL)")
     done = folder.launch("--jobs", "1")
     assert done.returncode == 1
@@ -205,8 +205,8 @@ def test_killed_twice_is_a_failure(folder: Folder) -> None:
     assert "1 runs to be tried again" in folder.manage("retry", "--failed")
 
 
-def test_evaluation_does_not_wait_for_training(tmp_path: Path) -> None:
-    """Of one run on two slots the first milestone is measured before the training ends."""
+def test_evaluation_does_not_wait_for_the_end_of_training(tmp_path: Path) -> None:
+    """With two slots, the first milestone of a run is evaluated before its training ends."""
     folder = Folder(tmp_path, **{"training.steps": 3000, "training.milestones": [10]})
     folder.grid("one = { model.scan = 'serpentine' }")
     launcher = folder.start("--jobs", "2")
@@ -216,34 +216,34 @@ def test_evaluation_does_not_wait_for_training(tmp_path: Path) -> None:
     launcher.communicate(timeout=40)
 
 
-def test_workers_of_a_killed_launcher_stop_within_ten_seconds(embedded: Folder) -> None:
-    embedded.settings[embedded.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
-    launcher = embedded.start("--jobs", "1")
-    wait_for(lambda: training(embedded))
+def test_workers_of_a_killed_launcher_stop_within_ten_seconds(builtin: Folder) -> None:
+    builtin.settings[builtin.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
+    launcher = builtin.start("--jobs", "1")
+    wait_for(lambda: is_training(builtin))
     launcher.kill()
     launcher.communicate()
     began = time.monotonic()
     wait_for(lambda: not workers({launcher.pid}), 10)
-    run = embedded.one()
+    run = builtin.one()
     assert time.monotonic() - began < 10
     assert run.state()["phase"] == "stopped"
     assert run.state()["reason"] == "the launcher is gone"
-    assert run.trained_steps() >= run.state()["step"]  # the checkpoint is newer than the last word before it
+    assert run.trained_steps() >= run.state()["step"]  # the checkpoint is newer than the last state before it
 
 
 def test_two_launches_start_each_run_once(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.grid("\n".join(f"rate-{n} = {{ training.lr = {1e-3 * n} }}" for n in range(1, 5)))
     both = [folder.start("--jobs", "1"), folder.start("--jobs", "1")]
-    told = [launcher.communicate(timeout=120)[0] for launcher in both]
-    assert [launcher.returncode for launcher in both] == [0, 0], told
+    outputs = [launcher.communicate(timeout=120)[0] for launcher in both]
+    assert [launcher.returncode for launcher in both] == [0, 0], outputs
     assert len(folder.all()) == 4
     for run in folder.all():
         assert run.owner() == 1
         assert [evaluation.owner() for evaluation in run.evaluations()] == [1, 1, 1]
 
 
-def test_an_edited_source_changes_nothing_in_a_launch(tmp_path: Path) -> None:
+def test_editing_the_source_does_not_affect_a_running_launch(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     for room in ("diffussm", "ablations"):
         shutil.copytree(ROOT / room, clone / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -265,8 +265,9 @@ def test_an_edited_source_changes_nothing_in_a_launch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_orders_reach_a_launch_that_goes_on(folder: Folder) -> None:
-    """Cancelled, a run stops after a checkpoint; retried, it goes on; extended, it goes on further: in one launch."""
+def test_orders_reach_a_running_launch(folder: Folder) -> None:
+    """Within one launch, a cancelled run stops after a checkpoint, continues when retried, and trains further when
+    extended."""
     folder.settings[folder.settings.index("--set=training.steps=24")] = "--set=training.steps=1500"
     folder.grid('one = { model.mixer = "my:Mixer" }\ntwo = { training.lr = 1e-3 }')
     launcher = folder.start("--jobs", "2")
@@ -277,8 +278,8 @@ def test_orders_reach_a_launch_that_goes_on(folder: Folder) -> None:
     assert 0 < one.trained_steps() < 1500
     assert "1 cancelled" in folder.manage("status")
     folder.manage("retry", "--cancelled")
-    told = folder.manage("extend", "--steps", "1600", "--only", "one")
-    assert "--set training.steps=1600" in told
+    output = folder.manage("extend", "--steps", "1600", "--only", "one")
+    assert "--set training.steps=1600" in output
     output, _ = launcher.communicate(timeout=120)
     assert launcher.returncode == 0, output
     assert "one, seed 0: cancelled" in output
@@ -287,25 +288,25 @@ def test_orders_reach_a_launch_that_goes_on(folder: Folder) -> None:
     assert one.owner() == 2
 
 
-def test_a_cancelled_run_is_not_started(embedded: Folder) -> None:
-    assert embedded.launch("--jobs", "1").returncode == 0
-    embedded.manage("extend", "--steps", "32")
-    embedded.manage("cancel")
-    done = embedded.launch("--jobs", "1", "--set=training.steps=32")
-    assert done.returncode == 2  # the setting is given twice
-    embedded.settings.remove("--set=training.steps=24")
-    done = embedded.launch("--jobs", "1", "--set=training.steps=32")
+def test_a_cancelled_run_is_not_started(builtin: Folder) -> None:
+    assert builtin.launch("--jobs", "1").returncode == 0
+    builtin.manage("extend", "--steps", "32")
+    builtin.manage("cancel")
+    done = builtin.launch("--jobs", "1", "--set=training.steps=32")
+    assert done.returncode == 2  # training.steps is set twice
+    builtin.settings.remove("--set=training.steps=24")
+    done = builtin.launch("--jobs", "1", "--set=training.steps=32")
     assert done.returncode == 1
     assert "cancelled: by manage.py cancel" in done.stderr
-    assert embedded.one().trained_steps() == 24
+    assert builtin.one().trained_steps() == 24
 
 
-def test_what_a_grid_on_several_bases_makes(embedded: Folder, tmp_path: Path) -> None:
+def test_a_grid_on_several_bases(builtin: Folder, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(path.read_text().replace('base = "digits"', 'base = ["digits", "digits16"]'))
-    done = embedded.launch("--jobs", "2")
+    done = builtin.launch("--jobs", "2")
     assert done.returncode == 0, done.stderr
     assert "digits16: one, seed 0: done" in done.stdout
-    assert {path.stem for path in (embedded.runs / "grids").iterdir()} == {"mine-digits.1", "mine-digits16.1"}
-    summary = embedded.manage("status", "--grid", "mine").splitlines()[-2:]
+    assert {path.stem for path in (builtin.runs / "grids").iterdir()} == {"mine-digits.1", "mine-digits16.1"}
+    summary = builtin.manage("status", "--grid", "mine").splitlines()[-2:]
     assert summary == ["mine on digits: 1 runs: 1 done", "mine on digits16: 1 runs: 1 done"]

@@ -143,7 +143,7 @@ def test_ctrl_c_and_again(tmp_path: Path) -> None:
     launcher.send_signal(signal.SIGINT)
     output, _ = launcher.communicate(timeout=40)
     assert launcher.returncode == 130
-    assert "Interrupted. The same command goes on from the last checkpoints." in output
+    assert "Interrupted. The same command continues from the last checkpoints." in output
     (run,) = folders(tmp_path)
     assert run.state()["phase"] == "stopped"
     reached = run.trained_steps()

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from ablations import launch, manage
-from ablations.local.pool import Machine
 from ablations.plan import snapshot
 from ablations.plan.request import Asked
 from ablations.status import doctor
@@ -358,11 +357,3 @@ def test_help_within_half_a_second_and_without_pydantic(script: str) -> None:
         )
         seconds.append(time.monotonic() - began)
     assert min(seconds) < 0.5
-
-
-def test_gpus_are_shared_out() -> None:
-    machine = Machine(slots=4, threads=1, gpus=("2", "5"), memory_gb=64)
-    assert [machine.devices((slot,)) for slot in range(4)] == ["2", "5", "2", "5"]
-    assert machine.devices((0, 1)) == "2,5"
-    assert machine.devices(tuple(machine.apart([0, 2, 3])[:2])) == "2,5"  # different ones first
-    assert Machine(slots=2, threads=1, gpus=(), memory_gb=64).devices((0,)) is None

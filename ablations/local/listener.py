@@ -1,0 +1,19 @@
+"""The callbacks through which the executors of this machine report progress."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ablations.plan.job import Job
+from diffussm.run.outcome import Outcome
+from diffussm.run.tasks import Work
+
+
+class Listener(Protocol):
+    def on_progress(self, active: Sequence[tuple[int, Work]]) -> None:
+        """Called several times a second with each busy slot and the task on it."""
+
+    def on_retry(self, work: Work, reason: str) -> None:
+        """Called when a task has failed and is tried once more."""
+
+    def on_end(self, job: Job, outcome: Outcome) -> None:
+        """Called when nothing more is done for a run in this launch."""
