@@ -1,4 +1,5 @@
-"""Runs one after the other in this process: breakpoints work; the first failure ends the launch with its traceback."""
+"""The debug executor: works on runs one after another in this process, so that breakpoints work. The first failure ends
+the launch with its traceback."""
 
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from diffussm.store.rundir import RunDir
 
 
 def execute(jobs: list[Job], listener: Listener, debugger: bool) -> dict[Path, Outcome]:
-    """Every run in turn; with `debugger`, a failure opens pdb where it happened."""
+    """Work on each run in turn; with `debugger`, a failure opens pdb where it happened."""
     outcomes = {}
     for job in jobs:
         try:
@@ -30,15 +31,15 @@ def execute(jobs: list[Job], listener: Listener, debugger: bool) -> dict[Path, O
 
 
 def _work(run: RunDir) -> Outcome:
-    """All that is left of the run, but for what another launch works on."""
+    """Do every pending task of the run, until one that another launch works on."""
     from diffussm.run.runner import Cell  # imports torch
 
-    while works := left(run):
+    while pending := left(run):
         if run.cancelled:
             return Outcome("cancelled", "by manage.py cancel")
-        folder = works[0].folder
+        folder = pending[0].folder
         owner = folder.owner()
         if Liveness(by_mtime=True).alive(folder) or (number := folder.claim(after=owner)) is None:
             return Outcome("superseded", "another launch works on it")
-        Cell(run.path).do(works[0], number)
+        Cell(run.path).do(pending[0], number)
     return Outcome("done")
