@@ -12,12 +12,12 @@ from diffussm.config import Config, validate
 from diffussm.data.pixels import ArrayPixels
 from diffussm.errors import UserError, unknown
 from diffussm.metrics.external import evaluate_external
-from diffussm.metrics.milestones import asked_of, kept_step, load_network
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.models.build import build_model
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.pretrained import from_pretrained, save_pretrained
+from diffussm.models.trained import kept_step, load_network, requested_config
 from diffussm.models.weights import load_weights, read_safetensors
 from diffussm.store.rundir import RunDir
 
@@ -77,7 +77,7 @@ def sample(
     and `guidance` do not. `classes` is one class for all images or one for each (default: drawn uniformly). Image i
     depends on the seed and i alone, not on `count`. Raises UserError for what does not fit the model.
     """
-    config = config if isinstance(config, Config) else asked_of(RunDir(Path(config).resolve()), {})
+    config = config if isinstance(config, Config) else requested_config(RunDir(Path(config).resolve()), {})
     if (model.config, model.outputs) != (config.model, config.outputs):
         raise UserError("config: describes another model than the one given")
     if count < 1:

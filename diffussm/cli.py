@@ -159,8 +159,8 @@ def convert(
     heads: Annotated[int | None, typer.Option(help="of a .pt whose width is of no published size")] = None,
 ) -> None:
     """A model as a folder that `from_pretrained` reads; what does not fit is named."""
-    from diffussm.metrics.milestones import kept_step, load_network
     from diffussm.models.pretrained import from_pretrained, save_pretrained
+    from diffussm.models.trained import kept_step, load_network
     from diffussm.store.rundir import RunDir
 
     if weights not in ("ema", "raw"):

@@ -13,7 +13,8 @@ from diffussm.host import provenance
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.external import evaluate_external, key_of
 from diffussm.metrics.features.registry import evaluation_key, missing_requirement
-from diffussm.metrics.milestones import asked_of, evaluate_milestone, kept_step, tidy
+from diffussm.metrics.milestones import evaluate_milestone, tidy
+from diffussm.models.trained import kept_step, requested_config
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
 from diffussm.store import records
@@ -53,7 +54,7 @@ def evaluate_paths(
     keys = []  # what can share no table is said before it is measured
     for path in paths:
         if is_run(path):
-            keys.append(evaluation_key(asked_of(RunDir(path), overrides)))
+            keys.append(evaluation_key(requested_config(RunDir(path), overrides)))
         elif (settings or step is not None) and not any(map(is_run, paths)):
             raise UserError(f"{path}: is no run folder; --set and --step are for runs")
         elif not reference:
@@ -86,7 +87,7 @@ def evaluate_run(
 ) -> records.Record | None:
     """The record of a milestone (None: the last) under what was asked of the run last, changed by `overrides`; made if
     it is not there. None in all processes but the first."""
-    config = asked_of(run, overrides)
+    config = requested_config(run, overrides)
     step = kept_step(run, config.evaluation.weights, step)
     path = run.record(step, evaluation_key(config).digest)
     if processes.broadcast(records.read(path) is not None):

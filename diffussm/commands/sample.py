@@ -9,9 +9,9 @@ from diffussm.config import digest
 from diffussm.data.pixels import write_npz
 from diffussm.distributed.group import ProcessGroup, device_here
 from diffussm.errors import NotFinite, UserError
-from diffussm.metrics.milestones import asked_of, kept_step, load_network
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.metrics.shards import Arrays, Shards
+from diffussm.models.trained import kept_step, load_network, requested_config
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
 from diffussm.store.hashes import file_sha256
@@ -34,7 +34,7 @@ def write_samples(
     """
     if processes.broadcast(out.exists()):
         raise UserError(f"{out}: is there already")
-    config = asked_of(run, overrides)
+    config = requested_config(run, overrides)
     check_label(config, label)
     step = kept_step(run, config.evaluation.weights, step)
     device = device_here()

@@ -6,8 +6,9 @@ from typing import Any
 
 from diffussm.config import Config
 from diffussm.errors import UserError
-from diffussm.metrics.milestones import asked_of, kept_step, load_network, sheet
 from diffussm.metrics.sampling import generate
+from diffussm.metrics.sheet import sheet
+from diffussm.models.trained import kept_step, load_network, requested_config
 from diffussm.store.rundir import RunDir
 
 
@@ -25,7 +26,7 @@ def write_sheets(
     `overrides` are fields of the evaluation that was asked of the run last; sample i of every sheet starts from the
     same noise. `step` is a milestone, the last one if not given. UserError for what the run does not have.
     """
-    config = asked_of(run, overrides)
+    config = requested_config(run, overrides)
     for label in labels:
         check_label(config, label)
     step = kept_step(run, config.evaluation.weights, step)

@@ -10,25 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from numpy.typing import NDArray
-from PIL import Image
-from safetensors.torch import load
 
-from diffussm.config import Config, validate
+from diffussm.config import Config
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
-from diffussm.errors import UserError
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.sampling import Samples
-from diffussm.models.build import build_model
-from diffussm.models.diffussm import DiffuSSM
-from diffussm.models.dit import DiT
-from diffussm.models.weights import load_weights
+from diffussm.metrics.sheet import sheet
+from diffussm.models.trained import load_network
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir, write_whole
 
 SHARDS = "shards"  # folder of an evaluation that is under way
-SHEET_PIXELS = 512  # least width of a sheet
 
 
 def evaluate_milestone(
@@ -82,46 +75,7 @@ def tidy(folder: Path) -> None:
     WorkDir(folder).remove_temporaries()
 
 
-def load_network(
-    run: RunDir, config: Config, kind: str, step: int, backend: str, device: torch.device | str = "cpu"
-) -> DiT | DiffuSSM:
-    """The run's model with the weights (`kind`: ema | raw) kept at `step`, ready to sample from."""
-    network = build_model(config, backend).to(device).eval()
-    path = run.weights(step, kind)
-    load_weights(network, load(path.read_bytes()), str(path))
-    return network
-
-
-def asked_of(run: RunDir, overrides: Mapping[str, Any]) -> Config:
-    """The run's config with the evaluation that was asked of it last, changed by `overrides` of its fields."""
-    evaluation = run.latest_request().evaluation.model_dump(mode="json") | dict(overrides)
-    return validate(run.config().model_dump(mode="json") | {"evaluation": evaluation}, run.run_id)
-
-
-def kept_step(run: RunDir, kind: str, step: int | None) -> int:
-    """The step whose weights (ema | raw) are asked for, the last one if `step` is None; UserError if not kept."""
-    kept = run.kept_milestones(kind)
-    if not kept:
-        raise UserError(f"{run.path}: no {kind} weights are kept yet")
-    if step is not None and step not in kept:
-        raise UserError(f"--step {step}: weights are kept of steps {', '.join(map(str, kept))}")
-    return kept[-1] if step is None else step
-
-
-def sheet(pixels: NDArray[np.uint8], columns: int = 8) -> Image.Image:
-    """Images (N, C, H, W) in rows of `columns`, one white pixel between them, enlarged to be looked at; the last row
-    may end in white."""
-    white = np.full((-len(pixels) % columns, *pixels.shape[1:]), 255, dtype=np.uint8)
-    pixels = np.concatenate([pixels, white])
-    framed = np.pad(pixels, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=255)
-    whole = rearrange(framed, "(r k) c h w -> (r h) (k w) c", k=columns)
-    whole = np.repeat(whole, 3, axis=-1) if whole.shape[-1] == 1 else whole
-    image = Image.fromarray(whole)
-    scale = max(1, SHEET_PIXELS // image.width)
-    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
-
-
-def _write_samples(samples: Samples, folder: Any) -> None:
+def _write_samples(samples: Samples, folder: Path) -> None:
     shown = samples.pixels
     arrays, png = io.BytesIO(), io.BytesIO()
     np.savez_compressed(arrays, arr_0=rearrange(shown, "n c h w -> n h w c"), labels=samples.labels)

@@ -21,6 +21,7 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.metrics import milestones
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.reference import cache
+from diffussm.models.trained import load_network, requested_config
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from tests.metrics.test_shards import in_threads
@@ -70,8 +71,8 @@ def test_what_a_killed_one_left_is_used_or_made_anew(
     """Shards, one of them torn; shards of another batch; half-written files."""
     (done,) = evaluated.milestone(24).glob("*/")
     folder = run.milestone(24) / done.name
-    config = milestones.asked_of(run, {})
-    network = milestones.load_network(run, config, "ema", 24, run.execution().backend)
+    config = requested_config(run, {})
+    network = load_network(run, config, "ema", 24, run.execution().backend)
     for batch in (3, 5):
         asked = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch": batch})})
         Evaluator(asked)(network, folder / "shards")
@@ -95,7 +96,7 @@ def test_what_a_killed_one_left_is_used_or_made_anew(
 
 def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir) -> None:
     """It begins and ends while this one is at it, and takes the shards away."""
-    execution, config = run.execution(), milestones.asked_of(run, {})
+    execution, config = run.execution(), requested_config(run, {})
 
     def evaluate(progress: Callable[[int], None]) -> None:
         milestones.evaluate_milestone(run, config, 24, Evaluator(config), execution.backend, {}, progress)
@@ -116,7 +117,7 @@ def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir
 @pytest.mark.parametrize("place", ["_write_samples", "measure"])
 def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other is done while this one merges the shards, or writes what came out."""
-    execution, config = run.execution(), milestones.asked_of(run, {})
+    execution, config = run.execution(), requested_config(run, {})
     owner: Any = milestones if place == "_write_samples" else milestones.Evaluator
     if place == "measure":
         from diffussm.metrics.suite import MetricSuite

@@ -15,8 +15,8 @@ import tests.support.tiny as tiny
 from ablations import launch
 from diffussm.config import request
 from diffussm.errors import UserError
-from diffussm.metrics import milestones
 from diffussm.metrics.features.registry import evaluation_key
+from diffussm.models.trained import requested_config
 from diffussm.run import runner as cell
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
@@ -212,7 +212,7 @@ def test_outputs_that_are_not_finite(run: RunDir, diffussm: Run) -> None:
 def test_weights_that_are_gone(run: RunDir, diffussm: Run) -> None:
     """A record by an extractor whose weights are not here is shown; one cannot be made."""
     given = ("--extractor", "inception-v3-compat", "--metrics", "fid")
-    config = milestones.asked_of(run, {"extractor": "inception-v3-compat", "metrics": ["fid"]})
+    config = requested_config(run, {"extractor": "inception-v3-compat", "metrics": ["fid"]})
     key = evaluation_key(config)
     record = records.Record(run_id=run.run_id, step=24, key=key, metrics={"fid": 1.0}, timing={}, provenance={})
     records.write(record, run.record(24, key.digest))

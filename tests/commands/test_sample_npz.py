@@ -10,8 +10,8 @@ import pytest
 import tests.support.tiny as tiny
 from diffussm.commands import sample
 from diffussm.distributed.group import ProcessGroup
-from diffussm.metrics.milestones import asked_of, load_network
 from diffussm.metrics.sampling import SampleMaker, generate
+from diffussm.models.trained import load_network, requested_config
 from diffussm.run.runner import Cell
 from diffussm.store.rundir import RunDir
 from tests.commands.test_cli import diffussm
@@ -32,7 +32,7 @@ def write(run: RunDir, out: Path, processes: ProcessGroup | None = None, label: 
 
 def test_samples_are_those_of_the_evaluation(trained: RunDir, tmp_path: Path) -> None:
     write(trained, tmp_path / "samples.npz")
-    config = asked_of(trained, {})
+    config = requested_config(trained, {})
     expected = generate(config, load_network(trained, config, "ema", 24, "auto"), COUNT)
     with np.load(tmp_path / "samples.npz") as file:
         np.testing.assert_array_equal(file["arr_0"], expected.pixels.transpose(0, 2, 3, 1))

@@ -20,8 +20,8 @@ from diffussm.metrics.features import registry as catalogue
 from diffussm.metrics.features import train_small_cnn as train_extractor
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.small_cnn import FEATURES
-from diffussm.metrics.milestones import sheet
 from diffussm.metrics.sampling import Samples, generate, to_pixels
+from diffussm.metrics.sheet import sheet
 from diffussm.metrics.statistics.fid import noise_floor
 from diffussm.metrics.statistics.frechet import Statistics, frechet_distance
 from diffussm.models.build import build_model
