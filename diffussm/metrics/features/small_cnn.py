@@ -46,7 +46,7 @@ class SmallCNNFeatures(nn.Module):
     """A trained SmallCNN with torch-fidelity's interface: layers `features`, `spatial` (7 S' S', flattened H, W, C) and
     `logits`. `feature_extractor_weights_path` is a safetensors file, an open one, or None for the shipped one.
 
-    It is no subclass of theirs, which takes seconds to import, in every worker; `registered` has one.
+    It is no subclass of theirs, which takes seconds to import, in every worker.
     """
 
     def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: Any = None) -> None:
