@@ -5,6 +5,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,12 +77,21 @@ def _rows(options: argparse.Namespace, liveness: "Liveness | None" = None) -> "l
     from ablations.slurm.scheduler import Slurm
     from ablations.status.overview import overview
     from diffussm.run.heartbeat import Liveness
+    from diffussm.store import manifests
 
     liveness = liveness or Liveness(by_mtime=True)
-    rows = overview(options.runs, options.grid, options.base, options.only, liveness, Slurm(options.runs))
+    launched = manifests.read(options.runs, options.grid, options.base)
+    for damage in launched.damaged:
+        _warn(str(damage))
+    rows = overview(options.runs, launched.manifests.values(), options.only, liveness, Slurm(options.runs))
     if not rows:
         raise no_match(options.only)
     return rows
+
+
+@cache  # once, however often `watch` looks
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -163,7 +173,7 @@ def _retry(options: argparse.Namespace) -> int:
         try:
             failed = failures(row.run)
         except UserError as damage:
-            print(f"warning: {row.run.run_id}: not retried: {damage}", file=sys.stderr)
+            _warn(f"{row.run.run_id}: not retried: {damage}")
             continue
         row.run.add_order("retry", failed)
         retried.append(row)
@@ -174,8 +184,8 @@ def _extend(options: argparse.Namespace) -> int:
     from ablations.plan.request import extension
     from diffussm.store import manifests
 
-    found = manifests.read(options.runs, options.grid, options.base)
-    extensions = [extension(content, options.runs, options.only, options.steps) for content in found]
+    found = manifests.read_all(options.runs, options.grid, options.base)
+    extensions = [extension(manifest, options.runs, options.only, options.steps) for manifest in found]
     if not any(extensions):
         raise no_match(options.only)
     commands = [made.ask() for made in extensions if made]

@@ -7,9 +7,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
 from diffussm.errors import Parser, UserError, exit_code
+from diffussm.store import manifests
 from reports.bench.report import report as report_benchmarks
 from reports.grid import report as grid_report
-from reports.grid.results import load, manifests
+from reports.grid.results import load
 from reports.paper import figure_3 as paper
 
 OUT = Path(__file__).parent / "out"
@@ -23,15 +24,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where to write (default: reports/out)")
     options = parser.parse_args(arguments)
 
-    found = manifests(options.runs, options.grid, options.base)
-    written = [path for manifest in found for path in grid_report.report(load(manifest, options.runs), options.out)]
+    found = manifests.find(options.runs, options.grid, options.base)
+    written: list[Path] = []
+    problems = [*found.damaged]
+    for manifest in found.manifests:
+        try:
+            written += grid_report.report(load(manifest, options.runs), options.out)
+        except UserError as problem:  # of one grid; the others are reported
+            problems.append(problem)
     benchmarks: list[Path] = []
     if not options.grid and not options.base:
         benchmarks = report_benchmarks(options.runs / "bench", options.out / "bench")
         written += benchmarks + paper.report(options.out / "paper")
     for path in written:
         print(path)
-    if not found and not benchmarks:
+    if problems:
+        raise UserError("; ".join(map(str, problems)))
+    if not found.manifests and not benchmarks:
         grid = options.grid or "hourglass_vs_patch"
         base = f" --base {options.base}" if options.base else ""
         where = "" if options.runs == Path("runs") else f" --runs {shlex.quote(str(options.runs))}"

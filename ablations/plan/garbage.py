@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ablations.plan import snapshot
 from ablations.status.overview import Row
+from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
@@ -36,7 +37,7 @@ def find(runs: Path, rows: Sequence[Row], unlisted: bool, code_in_use: Collectio
     at_rest = [run for run in meant.values() if not _is_worked_on(run, liveness)]
     found = [Garbage(path, what, path.stat().st_size) for run in at_rest for path, what in _in_run(run)]
     if unlisted:
-        listed = {runs / e["run_id"] for content in manifests.read(runs, None, None) for e in content["runs"]}
+        listed = {runs / entry.run_id for manifest in manifests.read_all(runs, None, None) for entry in manifest.runs}
         for config in sorted(runs.glob("*/config.json")):
             run = RunDir(config.parent)
             if run.path not in listed and not _is_worked_on(run, liveness):
@@ -56,7 +57,11 @@ def _in_run(run: RunDir) -> Iterator[tuple[Path, str]]:
 
 
 def _is_worked_on(run: RunDir, liveness: Liveness) -> bool:
-    return any(liveness.alive(folder) for folder in (run, *run.evaluations()))
+    """Return whether somebody works on the run, or a damaged file leaves that open."""
+    try:
+        return any(liveness.alive(folder) for folder in (run, *run.evaluations()))
+    except UserError:
+        return True
 
 
 def _size(folder: Path) -> int:

@@ -14,10 +14,11 @@ from ablations.grid.runs import expand
 from ablations.grid.schema import GridFile
 from ablations.grid.selection import selection
 from ablations.options import RUNS
-from ablations.plan import manifest
+from ablations.plan import manifest as manifests
 from ablations.plan.plan import Planned, broken_matches, plan
 from diffussm.config import TrainingConfig, bases, resolve
 from diffussm.errors import UserError, unknown
+from diffussm.store.manifests import Manifest
 from diffussm.store.rundir import RunDir
 
 
@@ -109,7 +110,7 @@ class Asked:
             if p.lost:
                 run.allow_replay(p.request)
         replaced = [
-            manifest.write(
+            manifests.write(
                 self.runs,
                 self.file,
                 self.grid,
@@ -138,16 +139,16 @@ class Extension:
         return self.asked.command(self.only)
 
 
-def extension(content: Mapping[str, Any], runs: Path, only: Sequence[str], steps: int) -> Extension | None:
+def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -> Extension | None:
     """Of the runs of a manifest that are meant; None if none is. UserError where a level sets the steps, where they are
     fewer than before, or the grid's file is gone."""
-    if not Path(content["file"]).exists():
-        raise UserError(f"{content['file']}: the grid's file is gone; put it back to extend its runs")
-    seeds = sorted({entry["seed"] for entry in content["runs"]})
-    before = Asked.of(content["file"], content["base"], seeds, content["settings"], runs)
+    if not Path(manifest.file).exists():
+        raise UserError(f"{manifest.file}: the grid's file is gone; put it back to extend its runs")
+    seeds = sorted({entry.seed for entry in manifest.runs})
+    before = Asked.of(manifest.file, manifest.base, seeds, manifest.settings, runs)
     training = before.training()
     if steps <= training.steps:
-        where = f"{content['grid']} on {content['base']}"
+        where = f"{manifest.grid} on {manifest.base}"
         raise UserError(f"--steps {steps}: {where} has {training.steps} steps; allowed: more")
     milestones = sorted({*(step for step in training.milestones if step < training.steps), training.steps})
     asked = replace(before, settings={**before.settings, "training.steps": steps, "training.milestones": milestones})

@@ -11,10 +11,12 @@ from typing import Literal
 
 from ablations.status.check import Check
 from diffussm.data.catalogue import CATALOGUE
+from diffussm.errors import UserError
 from diffussm.host import source
 from diffussm.host.machine import gpus, memory_gb, processor, usable_cores
 from diffussm.metrics.features.registry import EXTRACTORS
 from diffussm.store import manifests
+from diffussm.store.rundir import RunDir
 
 LEAST_FREE_GB = 5.0
 
@@ -95,10 +97,16 @@ def _weights() -> Iterator[Check]:
 def _data(runs: Path, grid: str | None, base: str | None) -> Iterator[Check]:
     names = list(CATALOGUE)
     if grid:
-        entries = [(runs / e["run_id"] / "config.json", e) for m in manifests.read(runs, grid, base) for e in m["runs"]]
-        from diffussm.store.rundir import RunDir
-
-        names = sorted({RunDir(path.parent).config().data.name for path, _ in entries if path.exists()})
+        launched = manifests.read(runs, grid, base)
+        damaged, found = [*launched.damaged], set()
+        for folder in {runs / e.run_id for manifest in launched.manifests.values() for e in manifest.runs}:
+            if (folder / "config.json").exists():
+                try:
+                    found.add(RunDir(folder).config().data.name)
+                except UserError as damage:
+                    damaged.append(damage)
+        yield from (Check("fail", "runs", str(damage)) for damage in damaged)
+        names = sorted(found)
     for name in names:
         missing = CATALOGUE[name].missing_requirement
         verdict: Literal["ok", "warning", "fail"] = "ok" if not missing else "fail" if grid else "warning"

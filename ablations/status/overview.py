@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ablations.status.scheduler import NOBODY, Scheduler
 from ablations.status.states import STATES, RunState, state_of
 from diffussm.errors import UserError, unknown
 from diffussm.run.heartbeat import Liveness
-from diffussm.store import manifests
+from diffussm.store.manifests import Manifest
 from diffussm.store.rundir import RunDir
 
 LEFT = ("base", "arm", "run", "state", "reason")
@@ -44,21 +44,20 @@ class Row:
 
 def overview(
     runs: Path,
-    grid: str | None,
-    base: str | None,
+    manifests: Iterable[Manifest],
     only: Sequence[str],
     liveness: Liveness,
     scheduler: Scheduler = NOBODY,
 ) -> list[Row]:
-    """A row for each run of the launched grids that are meant."""
+    """Return a row for each run of the manifests that is meant."""
     meant = selection(only)
     rows = []
-    for content in manifests.read(runs, grid, base):
-        for entry in content["runs"]:
-            if meant(entry["arm"], entry["levels"], entry["run_id"]):
-                run = RunDir(runs / entry["run_id"])
-                state = state_of(run, entry["steps"], entry["milestones"], entry["key"], liveness, scheduler)
-                rows.append(Row(content["grid"], content["base"], entry["arm"], entry["seed"], run, state))
+    for manifest in manifests:
+        for entry in manifest.runs:
+            if meant(entry.arm, entry.levels, entry.run_id):
+                run = RunDir(runs / entry.run_id)
+                state = state_of(run, entry.steps, entry.milestones, entry.key, liveness, scheduler)
+                rows.append(Row(manifest.grid, manifest.base, entry.arm, entry.seed, run, state))
     return rows
 
 

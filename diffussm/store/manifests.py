@@ -6,15 +6,63 @@ the other merges into that.
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from diffussm.errors import UserError, unknown
-from diffussm.store.workdir import link_first, read_json, to_json
+from diffussm.store.reading import StoredModel, read_model
+from diffussm.store.workdir import link_first, to_json
+
+
+class Entry(StoredModel):
+    """A run that a grid asked for."""
+
+    arm: str
+    levels: dict[str, str] = Field(description="axis to level")
+    overrides: dict[str, Any] = Field(description="config key to value")
+    seed: int
+    run_id: str = Field(pattern=r"^[^/]+$")
+    request: str = Field(description="digest")
+    steps: int
+    milestones: tuple[int, ...]
+    key: str = Field(description="digest of the evaluation key")
+    parameters: int
+    macs_per_call: int | None
+    macs_per_step: int | None
+    resources: dict[str, Any]
+
+
+class Manifest(StoredModel):
+    """All runs that launches asked of a grid on a base with the same settings."""
+
+    repair: ClassVar[str] = "restore it, or delete it and launch the grid again"
+
+    grid: str
+    file: str
+    base: str
+    claim: str
+    source: str
+    command: str
+    matched: tuple[str, ...] = Field(description="what is meant to be equal across arms")
+    budget: Literal["steps", "macs"]
+    control: str | None = Field(None, description="arm whose training MACs all others have, where the budget is MACs")
+    settings: dict[str, Any] = Field(description="config key to value, in every arm")
+    runs: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """The manifests that hold, by their paths, and the errors of those that are damaged and may be meant too."""
+
+    manifests: dict[Path, Manifest]
+    damaged: tuple[UserError, ...]
 
 
 def newest(runs: Path) -> list[Path]:
-    """The manifest that holds of each grid on each base, in order of their names."""
+    """Return the manifest that holds of each grid on each base, in order of their names."""
     latest: dict[str, tuple[int, Path]] = {}
     for path in sorted((runs / "grids").glob("[!.]*.json")):
         if match := re.fullmatch(r"(.+)\.(\d+)\.json", path.name):
@@ -22,25 +70,59 @@ def newest(runs: Path) -> list[Path]:
     return [path for _, path in latest.values()]
 
 
-def read(runs: Path, grid: str | None, base: str | None) -> list[dict[str, Any]]:
-    """The manifests of that grid and base (None: of any); UserError if there is none."""
-    found = [read_json(path) for path in newest(runs)]
-    kept = [m for m in found if grid in (None, m["grid"]) and base in (None, m["base"])]
-    if not kept and grid and found:
+def find(runs: Path, grid: str | None, base: str | None) -> Launched:
+    """Return the manifests of that grid and base (None: of any)."""
+    kept, damaged = {}, []
+    for path in newest(runs):
+        try:
+            manifest = read_model(path, Manifest)
+        except UserError as damage:
+            if _may_be(path, grid, base):
+                damaged.append(damage)
+        else:
+            if grid in (None, manifest.grid) and base in (None, manifest.base):
+                kept[path] = manifest
+    return Launched(kept, tuple(damaged))
+
+
+def read(runs: Path, grid: str | None, base: str | None) -> Launched:
+    """Return the manifests of that grid and base (None: of any); raise UserError if there is none."""
+    found = find(runs, grid, base)
+    if found.manifests:
+        return found
+    if found.damaged:
+        raise found.damaged[0]
+    known = find(runs, None, None).manifests.values()
+    if grid and known:
         raise unknown(f"grids launched in {runs}", grid if base is None else f"{grid} on {base}",
-                      {m["grid"] if base is None else f"{m['grid']} on {m['base']}" for m in found})  # fmt: skip
-    if not kept:
-        raise UserError(f"{runs}: no grid was launched here; give the folder with --runs")
-    return kept
+                      {m.grid if base is None else f"{m.grid} on {m.base}" for m in known})  # fmt: skip
+    raise UserError(f"{runs}: no grid was launched here; give the folder with --runs")
 
 
-def add(runs: Path, grid: str, base: str, merged: Callable[[dict[str, Any] | None], dict[str, Any]]) -> None:
+def read_all(runs: Path, grid: str | None, base: str | None) -> list[Manifest]:
+    """Return the manifests of that grid and base (None: of any); raise UserError if there is none, or one is damaged:
+    for whoever must not miss a run."""
+    found = read(runs, grid, base)
+    if found.damaged:
+        raise found.damaged[0]
+    return list(found.manifests.values())
+
+
+def add(runs: Path, grid: str, base: str, merged: Callable[[Manifest | None], Manifest]) -> None:
     """Add what `merged` makes of the newest manifest (None: there is none yet), unless it leaves it as it is."""
     stem = f"{grid}-{base}"
     while True:
-        old = next((path for path in newest(runs) if path.name.rsplit(".", 2)[0] == stem), None)
-        content = None if old is None else read_json(old)
-        new = merged(content)
-        number = 1 if old is None else int(old.name.split(".")[-2]) + 1
-        if new == content or link_first(runs / "grids" / f"{stem}.{number}.json", to_json(new)):
+        path = next((path for path in newest(runs) if path.name.rsplit(".", 2)[0] == stem), None)
+        old = None if path is None else read_model(path, Manifest)
+        new = merged(old).model_dump(mode="json")
+        number = 1 if path is None else int(path.name.split(".")[-2]) + 1
+        if old is not None and new == old.model_dump(mode="json"):
             return
+        if link_first(runs / "grids" / f"{stem}.{number}.json", to_json(new)):
+            return
+
+
+def _may_be(path: Path, grid: str | None, base: str | None) -> bool:
+    """Return whether a manifest's name fits the grid and the base."""
+    stem = path.name.rsplit(".", 2)[0]
+    return (grid is None or stem.startswith(f"{grid}-")) and (base is None or stem.endswith(f"-{base}"))

@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class StoredModel(BaseModel):
-    """Base of the models of stored files; `repair` says what to do where one is damaged.
+    """Base of what is stored in files; a file's own model says in `repair` what to do where it is damaged.
 
     A model that decides what is done refuses a field that it does not know, by name. One that only describes keeps it
     (`extra="allow"`).
@@ -24,7 +24,7 @@ class StoredModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    repair: ClassVar[str]
+    repair: ClassVar[str] = ""
 
 
 def read_model(path: Path, model: type[Model]) -> Model:
@@ -42,8 +42,8 @@ def read_model(path: Path, model: type[Model]) -> Model:
 
 def damaged(path: Path, model: type[BaseModel], what: str) -> UserError:
     """Return the error of a file that does not hold what the model says."""
-    repair = f"; {model.repair}" if issubclass(model, StoredModel) else ""
-    return UserError(f"{path}: is damaged: {what}{repair}")
+    repair = model.repair if issubclass(model, StoredModel) else ""
+    return UserError("; ".join(filter(None, [f"{path}: is damaged: {what}", repair])))
 
 
 def describe(error: ValidationError) -> str:

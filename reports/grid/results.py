@@ -10,9 +10,10 @@ import pandas as pd
 from diffussm.errors import UserError, one_line
 from diffussm.metric_table import METRICS
 from diffussm.store import records
-from diffussm.store.manifests import newest
+from diffussm.store.manifests import Manifest
+from diffussm.store.reading import read_model
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import WorkDir, read_json
+from diffussm.store.workdir import WorkDir
 
 COPIED = ("arm", "seed", "run_id", "key", "steps", "parameters", "macs_per_call")  # from the manifest's entries
 OF_RECORD = ("run_id", "step", "key")  # which record a row is of
@@ -50,7 +51,7 @@ class GridResults:
     claim: str
     source: str
     levels: dict[str, dict[str, str]]  # arm -> axis -> level
-    matched: list[str]  # what the grid says is equal across arms
+    matched: tuple[str, ...]  # what the grid says is equal across arms
     control: str | None  # the arm whose training MACs all others have; None where steps are equal
     varied: frozenset[str]  # fields of the key that the grid itself varies
     folders: dict[str, RunDir]  # run id -> folder
@@ -97,40 +98,40 @@ class GridResults:
         return None if floors.empty else float(floors.iloc[0])
 
 
-def manifests(runs: Path, grid: str | None, base: str | None) -> list[Path]:
-    """The manifests below `runs` that match."""
-    contents = {path: read_json(path) for path in newest(runs)}
-    return [p for p, c in contents.items() if grid in (None, c["grid"]) and base in (None, c["base"])]
-
-
 def load(manifest: Path, runs: Path) -> GridResults:
-    """All rows of a manifest; UserError where its records do not share one evaluation key."""
-    asked = read_json(manifest)
+    """Return all rows of the manifest at that path; raise UserError where it is damaged, or its records do not share
+    one evaluation key."""
+    asked = read_model(manifest, Manifest)
     rows: list[dict[str, Any]] = []
     found: dict[int, records.Record] = {}
-    of_control = next((e["milestones"] for e in asked["runs"] if e["arm"] == asked["control"]), None)
-    for entry in asked["runs"]:
-        folder = RunDir(runs / entry["run_id"])
-        for at, step in zip(of_control or entry["milestones"], entry["milestones"], strict=True):
-            record = records.read(folder.record(step, entry["key"]))
-            row = {name: entry[name] for name in COPIED}
-            row |= {"step": step, "at": at, **_state(folder, folder.evaluation(step, entry["key"]), record)}
+    of_control = next((entry.milestones for entry in asked.runs if entry.arm == asked.control), None)
+    for entry in asked.runs:
+        folder = RunDir(runs / entry.run_id)
+        if len(of_control or entry.milestones) != len(entry.milestones):
+            raise UserError(
+                f"{manifest}: {entry.arm} has {len(entry.milestones)} milestones, where {asked.control}, with which it "
+                f"is compared, has {len(of_control or ())}; extend or launch all arms alike"
+            )
+        for at, step in zip(of_control or entry.milestones, entry.milestones, strict=True):
+            record = records.read(folder.record(step, entry.key))
+            row = {name: getattr(entry, name) for name in COPIED}
+            row |= {"step": step, "at": at, **_state(folder, folder.evaluation(step, entry.key), record)}
             if record is not None:
                 found[len(rows)] = record
             rows.append(row)
     varied = frozenset(
-        key.removeprefix("evaluation.") for entry in asked["runs"] for key in entry["overrides"] if "evaluation." in key
+        key.removeprefix("evaluation.") for entry in asked.runs for key in entry.overrides if "evaluation." in key
     )
     return GridResults(
-        grid=asked["grid"],
-        base=asked["base"],
-        claim=asked["claim"],
-        source=asked["source"],
-        matched=asked["matched"],
-        control=asked["control"],
-        levels={entry["arm"]: entry["levels"] for entry in asked["runs"]},
+        grid=asked.grid,
+        base=asked.base,
+        claim=asked.claim,
+        source=asked.source,
+        matched=asked.matched,
+        control=asked.control,
+        levels={entry.arm: entry.levels for entry in asked.runs},
         varied=varied,
-        folders={entry["run_id"]: RunDir(runs / entry["run_id"]) for entry in asked["runs"]},
+        folders={entry.run_id: RunDir(runs / entry.run_id) for entry in asked.runs},
         manifest=manifest,
         asked=pd.DataFrame(rows),
         found=found,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ablations import launch, manage
+from diffussm.errors import UserError
 from diffussm.store.rundir import RunDir
 from reports import make_figures
 from tests.support import damage
@@ -87,3 +88,61 @@ def test_a_file_in_the_place_of_a_folder(runs: Path, run: RunDir, capsys: pytest
         assert "Not a directory" in rows[ARM]["reason"]
         assert rows.keys() == {ARM, *OTHERS}
     assert "Not a directory" in reported(capsys, runs)[ARM]
+
+
+@pytest.fixture
+def both(runs: Path) -> Path:
+    """Two grids on one base, and the manifest of the second."""
+    content = json.loads((runs / "grids" / "hourglass_vs_patch-digits.1.json").read_text()) | {"grid": "other"}
+    (runs / "grids" / "other-digits.1.json").write_text(json.dumps(content))
+    return runs
+
+
+@pytest.mark.parametrize("how", damage.EVERY_WAY)
+def test_a_manifest(how: str, both: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = both / "grids" / "other-digits.1.json"
+    damage.spoil(manifest, how)
+    message = f"{manifest}: is damaged: "
+
+    assert manage.main(["status", "--runs", str(both), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert {row["grid"] for row in json.loads(out)["runs"]} == {"hourglass_vs_patch"}
+    assert err.startswith(f"warning: {message}")
+    assert "delete it and launch the grid again" in err
+    assert manage.main(["status", "--runs", str(both), "--grid", "hourglass_vs_patch"]) == 0
+    assert not capsys.readouterr().err  # another grid's
+    with pytest.raises(UserError, match=message):
+        manage.main(["status", "--runs", str(both), "--grid", "other"])
+
+    with pytest.raises(UserError, match=message):
+        make_figures.main(["--runs", str(both), "--out", str(both.parent / "out")])
+    assert (both.parent / "out" / "hourglass_vs_patch" / "digits" / "runs.csv").exists()
+    assert (both.parent / "out" / "paper").exists()
+    assert (
+        make_figures.main(["--runs", str(both), "--out", str(both.parent / "out"), "--grid", "hourglass_vs_patch"]) == 0
+    )
+
+
+def test_runs_of_a_damaged_manifest_are_no_garbage(both: Path, run: RunDir) -> None:
+    for manifest in (both / "grids").glob("*.json"):
+        damage.spoil(manifest, "torn")
+        with pytest.raises(UserError, match="not valid JSON"):
+            manage.main(["gc", "--unlisted", "--yes", "--runs", str(both)])
+    assert run.path.exists()
+
+
+def test_one_grid_that_cannot_be_reported(both: Path) -> None:
+    """The arms of the other have different numbers of milestones, where they are compared at those of one."""
+    manifest = both / "grids" / "other-digits.1.json"
+    content = json.loads(manifest.read_text()) | {"budget": "macs", "control": ARM}
+    content["runs"][0]["milestones"] = [24]
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"{manifest}: M = 2, P = 1 has 1 milestones, where {ARM}"):
+        make_figures.main(["--runs", str(both), "--out", str(both.parent / "out")])
+    assert (both.parent / "out" / "hourglass_vs_patch" / "digits" / "runs.csv").exists()
+
+
+def test_doctor_names_what_is_damaged(both: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    damage.spoil(run.path / "config.json", "torn")
+    assert manage.main(["doctor", "--grid", "other", "--runs", str(both)]) == 1
+    assert f"fail    runs: {run.path}/config.json: is damaged: not valid JSON" in capsys.readouterr().out
