@@ -1,8 +1,9 @@
 """Counter-based randomness: every draw is a function of (seed, stream, step, sample index).
 
-Philox 4x64 (Salmon et al. 2011) as NumPy ships it, keyed by (seed, stream), its counter set to (step, sample): nothing
-is carried from draw to draw, so a run that was killed, one on another number of processes and one with another batch
-see the same numbers. Each sample owns a whole number of Philox blocks: a batch of neighbours is one contiguous draw.
+The generator is NumPy's Philox 4x64 (Salmon et al. 2011), keyed by (seed, stream), with its counter set to (step,
+sample). No state is carried from draw to draw, so a resumed run, a run on another number of processes and one with
+another batch size see the same numbers. Each sample owns a whole number of Philox blocks, so a batch of consecutive
+samples is one contiguous draw.
 """
 
 import math
@@ -16,26 +17,26 @@ _WORDS_PER_BLOCK = 4
 
 
 class Stream(IntEnum):
-    """What a draw is for. Numbers are part of the trajectory: never reuse or renumber one."""
+    """The purpose of a draw. The numbers are part of the trajectory: never reuse or renumber one."""
 
-    INIT = 0  # step: `name_counter` of the parameter
-    ORDER = 1  # step: the epoch
+    INIT = 0  # the step is `name_counter` of the parameter
+    ORDER = 1  # the step is the epoch
     CROP = 2
     FLIP = 3
     NOISE = 4
     TIMESTEP = 5
     LABEL_DROP = 6
-    POSTERIOR = 7  # of a variational auto-encoder's latents
+    POSTERIOR = 7  # latents drawn from a variational autoencoder's posterior
     SAMPLE_LABEL = 8
     SAMPLE_NOISE = 9  # step 0: x_T; step k: the noise that the k-th sampler step adds
     FLOOR = 10  # real images drawn for a metric's noise floor
-    GROUPS = 11  # of the jackknife
-    EXTRAPOLATION = 12  # subsets of samples; step: which
-    REFERENCE = 13  # images of a data set that stand for it
+    GROUPS = 11  # groups of the jackknife
+    EXTRAPOLATION = 12  # subsets of samples; the step is the number of the subset
+    REFERENCE = 13  # images of a data set that represent it in a reference file
 
 
 def words(seed: int, stream: Stream, step: int, start: int, count: int, per_sample: int) -> NDArray[np.uint64]:
-    """Random 64-bit words (count, per_sample) of the samples start .. start + count - 1."""
+    """Return random 64-bit words (count, per_sample) of the samples start .. start + count - 1."""
     blocks = -(-per_sample // _WORDS_PER_BLOCK)
     philox = np.random.Philox(key=[seed, int(stream)], counter=[start * blocks, 0, step, 0])
     drawn = philox.random_raw(count * blocks * _WORDS_PER_BLOCK)
@@ -45,20 +46,20 @@ def words(seed: int, stream: Stream, step: int, start: int, count: int, per_samp
 def uniform(
     seed: int, stream: Stream, step: int, start: int, count: int, shape: tuple[int, ...] = ()
 ) -> NDArray[np.float64]:
-    """Uniform on [0, 1), 53 bits: (count, *shape)."""
+    """Return numbers uniform on [0, 1), of 53 bits: (count, *shape)."""
     drawn = words(seed, stream, step, start, count, math.prod(shape))
     return ((drawn >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(count, *shape)
 
 
 def integers(seed: int, stream: Stream, step: int, start: int, count: int, high: int) -> NDArray[np.int64]:
-    """Uniform integers of 0 .. high - 1: (count,)."""
+    """Return uniform integers of 0 .. high - 1: (count,)."""
     return (uniform(seed, stream, step, start, count) * high).astype(np.int64)
 
 
 def normal(
     seed: int, stream: Stream, step: int, start: int, count: int, shape: tuple[int, ...] = ()
 ) -> NDArray[np.float32]:
-    """Standard normal by Box and Muller (1958), computed in float64: (count, *shape) float32."""
+    """Return standard normal numbers by Box and Muller (1958), computed in float64: (count, *shape) float32."""
     size = math.prod(shape)
     pairs = -(-size // 2)
     u = uniform(seed, stream, step, start, count, (2, pairs))
@@ -69,10 +70,10 @@ def normal(
 
 
 def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
-    """The order in which an epoch visits `size` training images: (size,)."""
+    """Return the order in which an epoch visits `size` training images: (size,)."""
     return np.argsort(words(seed, Stream.ORDER, epoch, 0, 1, size)[0], kind="stable")
 
 
 def name_counter(name: str) -> int:
-    """A parameter's name as a counter, so that its initial value depends on no other parameter."""
+    """Return a parameter's name as a counter, so that its initial value depends on no other parameter."""
     return zlib.crc32(name.encode())

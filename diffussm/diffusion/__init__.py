@@ -1,1 +1,1 @@
-"""The diffusion process: its schedule, its losses and its samplers. Knows models only as functions."""
+"""The diffusion process: schedules, losses and samplers. A model is a function here."""

@@ -1,6 +1,6 @@
-"""The Gaussian process on tensors: q, its posterior, the model's reading of its output, and the losses.
+"""The Gaussian diffusion process on tensors: q, its posterior, p as predicted by a network, and the losses.
 
-The network predicts the noise and, if the variance is learned, v in [-1, 1] that interpolates the log-variance
+The network predicts the noise and, if the variance is learned, v in [-1, 1], which interpolates the log-variance
 between log beta~_t and log beta_t (Nichol and Dhariwal 2021, eq. 15); v is not clamped. Images are in [-1, 1].
 """
 
@@ -17,24 +17,24 @@ from diffussm.diffusion.schedule import Array, Schedule
 
 
 class Prediction(NamedTuple):
-    """What a network output says about a step: all (B, C, H, W), but the variance (B, 1, 1, 1) if not learned."""
+    """A network's prediction for a step, all (B, C, H, W); a variance that is not learned is (B, 1, 1, 1)."""
 
-    noise: Tensor  # the one that x0 implies, where x0 is clipped
+    noise: Tensor  # implied by x0 if that is clipped
     x0: Tensor
     mean: Tensor  # of p(x_(t-1) | x_t)
     log_variance: Tensor
 
 
 class Losses(NamedTuple):
-    """Per sample (B,): `total` is what is minimised."""
+    """Losses per sample (B,): `total` is minimised."""
 
     total: Tensor
     mse: Tensor
-    bound: Tensor  # the variational bound's term L_t in bits per dimension; 0 if the variance is not learned
+    bound: Tensor  # the term L_t of the variational bound in bits per dimension; 0 if the variance is not learned
 
 
 class GaussianDiffusion:
-    """q and p of one schedule. `index` (B,) counts the schedule's own steps; the network sees `timesteps[index]`."""
+    """q and p for one schedule. `index` (B,) counts the schedule's own steps; the network sees `timesteps[index]`."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class GaussianDiffusion:
         def table(values: Array) -> Tensor:
             return torch.as_tensor(values, dtype=dtype, device=device)
 
-        of_x0, of_xt = schedule.posterior_mean_weights
+        x0_weight, xt_weight = schedule.posterior_mean_weights
         alpha_bars = schedule.alpha_bars
         self.learned_variance = config.learned_variance
         self.normal_cdf = NORMAL_CDF[config.normal_cdf]
@@ -54,20 +54,20 @@ class GaussianDiffusion:
         self.timesteps = torch.as_tensor(schedule.timesteps, device=device)
         self.signal, self.noise = table(np.sqrt(alpha_bars)), table(np.sqrt(1 - alpha_bars))
         self.inverse_signal, self.noise_ratio = table(np.sqrt(1 / alpha_bars)), table(np.sqrt(1 / alpha_bars - 1))
-        self.mean_of_x0, self.mean_of_xt = table(of_x0), table(of_xt)
+        self.x0_weight, self.xt_weight = table(x0_weight), table(xt_weight)
         self.log_beta, self.log_posterior = table(np.log(schedule.betas)), table(schedule.posterior_log_variance)
         self.previous_alpha_bars = table(schedule.previous_alpha_bars)
 
     def add_noise(self, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:
-        """x_t ~ q(x_t | x_0)."""
+        """Return x_t ~ q(x_t | x_0)."""
         return _at(self.signal, index) * x0 + _at(self.noise, index) * noise
 
     def posterior_mean(self, x0: Tensor, xt: Tensor, index: Tensor) -> Tensor:
-        """Mean of q(x_(t-1) | x_t, x_0)."""
-        return _at(self.mean_of_x0, index) * x0 + _at(self.mean_of_xt, index) * xt
+        """Return the mean of q(x_(t-1) | x_t, x_0)."""
+        return _at(self.x0_weight, index) * x0 + _at(self.xt_weight, index) * xt
 
     def predict(self, output: Tensor, xt: Tensor, index: Tensor, clip: bool = False) -> Prediction:
-        """Read a network output (B, C or 2C, H, W); `clip` clamps the implied image to [-1, 1]."""
+        """Return the prediction in a network output (B, C or 2C, H, W); `clip` clamps the implied image to [-1, 1]."""
         if self.learned_variance:
             noise, v = output.chunk(2, dim=1)
             fraction = (v + 1) / 2
@@ -81,7 +81,7 @@ class GaussianDiffusion:
         return Prediction(noise, x0, self.posterior_mean(x0, xt, index), log_variance)
 
     def losses(self, output: Tensor, x0: Tensor, xt: Tensor, index: Tensor, noise: Tensor) -> Losses:
-        """Mean squared error of the noise, plus the bound's term, through which only the variance learns."""
+        """Return the mean squared error of the noise plus the term of the bound, which trains the variance only."""
         predicted = output[:, : noise.shape[1]]
         mse = (predicted - noise).square().flatten(1).mean(1)
         if not self.learned_variance:
@@ -91,7 +91,8 @@ class GaussianDiffusion:
         return Losses(mse + bound, mse, bound)
 
     def bound_term(self, p: Prediction, x0: Tensor, xt: Tensor, index: Tensor) -> Tensor:
-        """L_t in bits per dimension (B,): KL(q(x_(t-1) | x_t, x_0) || p), at step 0 -log p(x_0) of 8-bit images."""
+        """Return L_t in bits per dimension (B,): KL(q(x_(t-1) | x_t, x_0) || p); at step 0, -log p(x_0) of 8-bit
+        images."""
         log_variance = p.log_variance.expand_as(x0)
         kl = _gaussian_kl(self.posterior_mean(x0, xt, index), _at(self.log_posterior, index), p.mean, log_variance)
         likelihood = discretised_log_likelihood(x0, p.mean, log_variance, self.normal_cdf)
@@ -100,7 +101,7 @@ class GaussianDiffusion:
 
 
 def tanh_normal_cdf(x: Tensor) -> Tensor:
-    """The normal distribution function as GELU's tanh form has it, within 1.8e-4: what ADM and DiT compute with."""
+    """Return the normal distribution function in the tanh form of GELU, to within 1.8e-4, as ADM and DiT use it."""
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
@@ -110,9 +111,9 @@ NORMAL_CDF: dict[str, Callable[[Tensor], Tensor]] = {"exact": torch.special.ndtr
 def discretised_log_likelihood(
     x0: Tensor, mean: Tensor, log_variance: Tensor, normal_cdf: Callable[[Tensor], Tensor] = torch.special.ndtr
 ) -> Tensor:
-    """Elementwise log probability that N(mean, variance) puts on x0's bin of width 2/255 (Ho et al. 2020, eq. 13).
+    """Return the log probability of each x0's bin of width 2/255 under N(mean, variance) (Ho et al. 2020, eq. 13).
 
-    The bins at -1 and 1 are open; a probability below 1e-12 counts as that.
+    The bins at -1 and 1 extend to infinity; probabilities are clamped to at least 1e-12.
     """
     half_bin, scale = 1 / 255, torch.exp(-0.5 * log_variance)
     upper = normal_cdf((x0 - mean + half_bin) * scale)
@@ -123,11 +124,11 @@ def discretised_log_likelihood(
 
 
 def _gaussian_kl(mean_q: Tensor, log_variance_q: Tensor, mean_p: Tensor, log_variance_p: Tensor) -> Tensor:
-    """Elementwise KL(q || p) of diagonal Gaussians, in nats."""
+    """Return elementwise KL(q || p) of diagonal Gaussians, in nats."""
     difference = log_variance_p - log_variance_q
     return 0.5 * (difference - 1 + torch.exp(-difference) + (mean_q - mean_p).square() * torch.exp(-log_variance_p))
 
 
 def _at(table: Tensor, index: Tensor) -> Tensor:
-    """Entries of a per-step table, shaped (B, 1, 1, 1)."""
+    """Return entries of a per-step table, shaped (B, 1, 1, 1)."""
     return table[index][:, None, None, None]

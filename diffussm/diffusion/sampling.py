@@ -1,6 +1,6 @@
-"""Samplers: DDPM at any respacing, DDIM without noise, fast solvers, classifier-free guidance.
+"""Samplers: DDPM at any respacing, deterministic DDIM, fast solvers, classifier-free guidance.
 
-All noise is handed in by the caller, so that a sample depends on its own draws only, whatever the batch.
+The caller supplies all noise, so that a sample depends on its own draws only, whatever the batch.
 """
 
 from collections.abc import Callable
@@ -19,29 +19,32 @@ Sampler = Callable[[Network, Tensor, Noise], Tensor]  # (network, labels (B,), n
 
 
 def training_schedule(config: DiffusionConfig) -> Schedule:
+    """Return the schedule that the model is trained with."""
     return linear_schedule(config.timesteps)
 
 
 def sampling_schedule(config: DiffusionConfig, sampler: str, steps: int) -> Schedule:
-    """The training schedule respaced as `sampler` (ddpm | ddim) does it."""
+    """Return the training schedule respaced for `sampler` (ddpm | ddim)."""
     kept = ddim_steps if sampler == "ddim" else ddpm_steps
     return respace(training_schedule(config), kept(config.timesteps, steps))
 
 
 def guided(network: Network, scale: float, classes: int, channels: int) -> Network:
-    """Classifier-free guidance (Ho and Salimans 2022): noise eps_0 + scale (eps_y - eps_0), eps_0 without a class.
+    """Return the network under classifier-free guidance (Ho and Salimans 2022): noise eps_0 + scale (eps_y - eps_0),
+    where eps_0 is predicted without a class.
 
-    Scale 1 calls the network once; any other on a batch of twice the size. Only the first `channels` of the output are
-    guided (DiT guides 3 of its 4 channels of noise); the others, and the variance, are the conditional ones.
+    With a scale of 1 the network is used as it is; otherwise it is called on a batch of twice the size. Only the first
+    `channels` of the output are guided (DiT guides 3 of its 4 noise channels); the others, and the variance, are the
+    conditional ones.
     """
     if scale == 1:
         return network
 
     def call(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        none = torch.full_like(y, classes)
-        with_class, without = network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, none])).chunk(2)
-        noise, unconditional = with_class[:, :channels], without[:, :channels]
-        return torch.cat([unconditional + scale * (noise - unconditional), with_class[:, channels:]], dim=1)
+        no_class = torch.full_like(y, classes)
+        output, without_class = network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_class])).chunk(2)
+        conditional, unconditional = output[:, :channels], without_class[:, :channels]
+        return torch.cat([unconditional + scale * (conditional - unconditional), output[:, channels:]], dim=1)
 
     return call
 
@@ -54,7 +57,7 @@ def make_sampler(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Sampler:
-    """The sampler `name` (ddpm | ddim | dpm-solver++ | unipc) of so many steps, each one call of the network.
+    """Return the sampler `name` (ddpm | ddim | dpm-solver++ | unipc) with `steps` steps of one network call each.
 
     `clip` clamps the predicted image to [-1, 1] at each step.
     """
@@ -65,9 +68,13 @@ def make_sampler(
     from diffussm.diffusion.solvers import solve, solver
 
     schedule = training_schedule(config)
-    whole = GaussianDiffusion(schedule, config, device, dtype)
-    solver(name, schedule, steps)  # missing or refused: now, not after the first batch
-    return lambda network, labels, noise: solve(whole, solver(name, schedule, steps), clip, network, labels, noise)
+    full_diffusion = GaussianDiffusion(schedule, config, device, dtype)
+    solver(name, schedule, steps)  # raises here, not in the first batch, if it is missing or does not fit
+
+    def sample(network: Network, labels: Tensor, noise: Noise) -> Tensor:
+        return solve(full_diffusion, solver(name, schedule, steps), clip, network, labels, noise)
+
+    return sample
 
 
 Update = Callable[[GaussianDiffusion, Prediction, int, Callable[[], Tensor]], Tensor]
@@ -77,7 +84,7 @@ Update = Callable[[GaussianDiffusion, Prediction, int, Callable[[], Tensor]], Te
 def _ancestral(
     diffusion: GaussianDiffusion, update: Update, clip: bool, network: Network, labels: Tensor, noise: Noise
 ) -> Tensor:
-    """From x_T down all of the diffusion's steps."""
+    """Return images (B, C, H, W), made from x_T = noise(0) by all steps of the diffusion in reverse."""
     x = noise(0)
     for taken, step in enumerate(reversed(range(diffusion.steps)), start=1):
         index = torch.full_like(labels, step)
@@ -87,11 +94,11 @@ def _ancestral(
 
 
 def _ddpm_step(_: GaussianDiffusion, p: Prediction, step: int, noise: Callable[[], Tensor]) -> Tensor:
-    """A draw of p(x_(t-1) | x_t); at step 0 its mean (Ho et al. 2020, algorithm 2)."""
+    """Return a draw of p(x_(t-1) | x_t), or its mean at step 0 (Ho et al. 2020, algorithm 2)."""
     return p.mean + torch.exp(0.5 * p.log_variance) * noise() if step > 0 else p.mean
 
 
 def _ddim_step(d: GaussianDiffusion, p: Prediction, step: int, _: Callable[[], Tensor]) -> Tensor:
-    """Song et al. 2021, eq. 12 at eta = 0, with the noise that the (clipped) image implies."""
+    """Return x_(t-1) by eq. 12 of Song et al. 2021 at eta = 0, with the noise that the (clipped) image implies."""
     previous = d.previous_alpha_bars[step]
     return previous.sqrt() * p.x0 + (1 - previous).sqrt() * p.noise

@@ -1,8 +1,8 @@
-"""Fast solvers of the sampling ODE, by Diffusers' schedulers: the extra `samplers`, imported when one is asked for.
+"""Fast solvers of the sampling ODE: Diffusers' schedulers, from the extra `samplers`, which is imported on first use.
 
 DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095; multistep, second order) and UniPC (Zhao et al. 2023, arXiv 2302.04867;
-second order). Both take no noise but x_T and call the network once a step, at timesteps of the training schedule that
-are evenly spaced from the last one down.
+second order). Both use no noise but x_T and call the network once per step, at evenly spaced timesteps of the training
+schedule, from the last one down.
 """
 
 from typing import Any
@@ -16,12 +16,13 @@ from diffussm.errors import UserError
 
 
 def solver(name: str, schedule: Schedule, steps: int) -> Any:
-    """Diffusers' scheduler `name` with this schedule's betas and so many steps; UserError without Diffusers.
+    """Return Diffusers' scheduler `name` with this schedule's betas and `steps` steps; UserError without Diffusers.
 
-    With as many steps as timesteps it would visit one twice, and divide by the log-SNR between them, which is 0.
+    With as many steps as timesteps it would visit one of them twice and divide by a log-SNR difference of 0.
     """
     if not 1 <= steps < len(schedule):
-        raise UserError(f"evaluation.sampler_steps: {steps} is not in 1 .. {len(schedule) - 1}, as {name} needs")
+        limit = len(schedule) - 1
+        raise UserError(f"evaluation.sampler_steps = {steps}: must be between 1 and {limit}, as {name} needs")
     try:
         from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
     except ImportError as error:
@@ -29,23 +30,23 @@ def solver(name: str, schedule: Schedule, steps: int) -> Any:
     shared: dict[str, Any] = {
         "num_train_timesteps": len(schedule),
         "trained_betas": schedule.betas,
-        "prediction_type": "sample",  # they are handed the predicted image, clipped where that is asked for
+        "prediction_type": "sample",  # `solve` passes the predicted image, clipped if requested
     }
-    made: Any
+    scheduler: Any
     match name:
         case "dpm-solver++":
-            made = DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++", solver_order=2)
+            scheduler = DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++", solver_order=2)
         case "unipc":
-            made = UniPCMultistepScheduler(**shared, solver_order=2)
+            scheduler = UniPCMultistepScheduler(**shared, solver_order=2)
         case _:
             raise ValueError(f"unknown solver {name!r}")
-    made.set_timesteps(steps)
-    return made
+    scheduler.set_timesteps(steps)
+    return scheduler
 
 
 @torch.no_grad()
 def solve(diffusion: GaussianDiffusion, scheduler: Any, clip: bool, network: Any, labels: Tensor, noise: Any) -> Tensor:
-    """Images (B, C, H, W) from x_T = noise(0) by a fresh scheduler; `diffusion` is of the training schedule."""
+    """Return images (B, C, H, W), made from x_T = noise(0) by a new scheduler; `diffusion` is that of training."""
     x = noise(0)
     for t in scheduler.timesteps:
         index = torch.full_like(labels, int(t))

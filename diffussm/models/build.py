@@ -16,14 +16,14 @@ from diffussm.ssm.s4d import S4D
 
 
 def build_model(config: Config, backend: str | None = None) -> DiT | DiffuSSM:
-    """The config's model with its initial values, on the CPU in float32."""
+    """Return the config's model with its initial values, on the CPU in float32."""
     model = construct(config.model, config.outputs, backend or config.training.backend, config.seed)
     initialise(model, config.seed)
     return model
 
 
 def construct(model: ModelConfig, outputs: int, backend: str = "auto", seed: int = 0) -> DiT | DiffuSSM:
-    """The network without initial values, but for those that a mixer from outside draws in its constructor."""
+    """Return the network without initial values, except those that an external mixer draws in its constructor."""
     if model.kind == "dit":
         return DiT(model, outputs)
     if not is_external(model.mixer):
@@ -35,8 +35,10 @@ def construct(model: ModelConfig, outputs: int, backend: str = "auto", seed: int
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int) -> None:
-    """Initial values as ViT and DiT: Xavier-uniform matrices, zero biases, N(0, 0.02) conditioning embedders, zero
-    for every adaLN and the decoder, so that each block is the identity. Each parameter draws by its own name."""
+    """Set initial values as in ViT and DiT: Xavier-uniform matrices, zero biases, N(0, 0.02) for the conditioning
+    embedders, zero for every adaLN and the decoder, so that each block starts as the identity.
+
+    The draws of a parameter depend on its name and on no other parameter."""
     s4d_layers = {name: module for name, module in model.named_modules() if isinstance(module, S4D)}
     external = isinstance(model, DiffuSSM) and is_external(model.config.mixer)
     for name, parameter in model.named_parameters():
@@ -58,7 +60,8 @@ def initialise(model: nn.Module, seed: int) -> None:
 
 
 def _xavier_limit(weight: Tensor) -> float:
-    """Of a matrix, a stack of matrices, or a convolution's kernel, which is a matrix on patches."""
+    """Return the bound of Xavier-uniform values for a matrix, a stack of matrices, or a convolution kernel on patches,
+    which is one matrix."""
     matrix = weight.flatten(1) if weight.dim() == 4 else weight
     return (6 / (matrix.shape[-1] + matrix.shape[-2])) ** 0.5
 
@@ -69,10 +72,11 @@ def _draw(distribution: Callable[..., Any], seed: int, name: str, shape: tuple[i
 
 
 def parameter_groups(model: nn.Module, lr: float, ssm_lr_scale: float, weight_decay: float) -> Iterator[dict[str, Any]]:
-    """Optimiser groups: state-space parameters, without weight decay and at a rate of their own, and the rest."""
+    """Yield the optimiser's parameter groups: state-space parameters have their own learning rate and no weight decay;
+    all others come first."""
     ssm = ssm_parameters(model)
-    apart = {id(p) for p in ssm}
-    rest = [p for p in model.parameters() if id(p) not in apart]
+    ssm_ids = {id(p) for p in ssm}
+    rest = [p for p in model.parameters() if id(p) not in ssm_ids]
     yield {"params": rest, "lr": lr, "weight_decay": weight_decay}
     if ssm:
         yield {"params": ssm, "lr": lr * ssm_lr_scale, "weight_decay": 0.0}

@@ -2,10 +2,10 @@
 
 Letters: B batch, L tokens at full resolution, M hourglass ratio, J = L/M, P patch size, C channels, D width.
 
-The paper disagrees with itself on the residual stream, so it is a choice. `short`: at the short length J, as in the
-equations. The embedding is one linear layer on M consecutive tokens, that is on a 1 x M patch of the sequence: M groups
-pixels too, and differs from P in that the mixer still runs over all L of them. `full`: at length L, as in Figure 2,
-with a projection down to J before the dense layers of a block and one up to L after them.
+The paper is inconsistent about the length of the residual stream, so `residual` selects it. `short`: the short length
+J, as in the equations. The embedding is one linear layer on M consecutive tokens, that is, on a 1 x M patch of the
+sequence: M groups pixels as P does, but the mixer still runs over all L tokens. `full`: length L, as in Figure 2, with
+a projection down to J before the dense layers of a block and one up to L after them.
 """
 
 import torch
@@ -28,7 +28,7 @@ from diffussm.models.scan import scan_order
 
 
 class Block(nn.Module):
-    """x + alpha W_3(gelu(W_2 I') * gelu(W_1 I)): the dense hourglass round one mixer, adaLN-Zero on the condition.
+    """x + alpha W_3(gelu(W_2 I') * gelu(W_1 I)): dense hourglass layers around one mixer, adaLN-Zero on the condition.
 
     I = modulate(LayerNorm(x)); u = gelu(W_up gelu(W_0 I)) at full length; y = mixer(u); I' = gelu(W_down y). With
     residual `full`, x has length L: I_j is the M projections V_k x_(Mj+k) side by side, and x_(Mj+k) gets R_k O_j.
@@ -51,7 +51,7 @@ class Block(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x (B, J, D), or (B, L, D) with residual `full`; condition (B, D) -> the shape of x."""
+        """Map x (B, J, D), or (B, L, D) with residual `full`, and condition (B, D) to the shape of x."""
         shift, scale, alpha = self.adaLN_modulation(condition)[:, None].chunk(3, dim=-1)
         i = modulate(self.norm(x), shift, scale)
         if self.full:
@@ -62,7 +62,7 @@ class Block(nn.Module):
         return torch.addcmul(x, alpha, o)
 
     def _dense(self, i: Tensor) -> Tensor:
-        """O of the paper's equations: (B, J, D) -> (B, J, D)."""
+        """Compute O of the paper's equations: (B, J, D) -> (B, J, D)."""
         u = self._spread(gelu(self.w_up(gelu(self.w_0(i)))))  # (B, L, D)
         y = self.mixer(u)  # (B, L, 2D)
         y = self._join(gelu(self.w_down(self._group(y))))  # (B, J, 2D)
@@ -79,9 +79,9 @@ class Block(nn.Module):
 
 
 class DiffuSSM(nn.Module):
-    """(x_t (B, C, H, W), t (B,), y (B,)) -> (B, C_out, H, W): noise, and variance if `outputs` is 2C.
+    """The network (x_t (B, C, H, W), t (B,), y (B,)) -> (B, C_out, H, W): noise, and variance if `outputs` is 2C.
 
-    y is the class, `classes` for none; unconditional models (classes = 0) ignore it.
+    y is the class, or `classes` for no class; unconditional models (classes = 0) ignore it.
     """
 
     order: Tensor  # (L,)
@@ -91,7 +91,7 @@ class DiffuSSM(nn.Module):
     def __init__(self, config: ModelConfig, outputs: int, backend: str = "auto"):
         super().__init__()
         self.config, self.outputs = config, outputs
-        self.group = config.hourglass if config.residual == "short" else 1  # tokens of one position of the stream
+        self.group = config.hourglass if config.residual == "short" else 1  # tokens per position of the stream
         pixels = self.group * config.patch**2
         self.x_embedder = nn.Linear(pixels * config.channels, config.width)
         self.t_embedder = TimestepEmbedder(config.width)

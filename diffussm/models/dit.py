@@ -23,14 +23,14 @@ MLP_RATIO = 4
 
 
 class PatchEmbedder(nn.Module):
-    """(B, C, H, W) -> (B, L, D), raster order."""
+    """A linear layer on each patch: (B, C, H, W) -> (B, L, D), in raster order."""
 
     def __init__(self, channels: int, patch: int, width: int):
         super().__init__()
         self.proj = nn.Conv2d(channels, width, patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return rearrange(self.proj(x), "b d h w -> b (h w) d").contiguous()  # or all that follows keeps its strides
+        return rearrange(self.proj(x), "b d h w -> b (h w) d").contiguous()  # else later layers inherit its strides
 
 
 class MLP(nn.Module):
@@ -54,16 +54,16 @@ class DiTBlock(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x (B, L, D), condition (B, D) -> (B, L, D)."""
+        """Map x (B, L, D) and condition (B, D) to (B, L, D)."""
         shift_1, scale_1, alpha_1, shift_2, scale_2, alpha_2 = self.adaLN_modulation(condition)[:, None].chunk(6, -1)
         x = torch.addcmul(x, alpha_1, self.attn(modulate(self.norm1(x), shift_1, scale_1)))
         return torch.addcmul(x, alpha_2, self.mlp(modulate(self.norm2(x), shift_2, scale_2)))
 
 
 class DiT(nn.Module):
-    """(x_t (B, C, H, W), t (B,), y (B,)) -> (B, C_out, H, W): noise, and variance if `outputs` is 2C.
+    """The network (x_t (B, C, H, W), t (B,), y (B,)) -> (B, C_out, H, W): noise, and variance if `outputs` is 2C.
 
-    y is the class, `classes` for none; unconditional models (classes = 0) ignore it.
+    y is the class, or `classes` for no class; unconditional models (classes = 0) ignore it.
     """
 
     def __init__(self, config: ModelConfig, outputs: int):
@@ -73,7 +73,9 @@ class DiT(nn.Module):
         self.x_embedder = PatchEmbedder(config.channels, config.patch, config.width)
         self.t_embedder = TimestepEmbedder(config.width)
         self.y_embedder = LabelEmbedder(config.classes, config.width) if config.classes else None
-        self.register_buffer("pos_embed", position_embedding(self.side, config.width)[None])  # fixed, yet published
+        self.register_buffer(
+            "pos_embed", position_embedding(self.side, config.width)[None]
+        )  # fixed, but stored in published files
         self.blocks = nn.ModuleList(DiTBlock(config.width, config.heads) for _ in range(config.depth))
         self.final_layer = FinalLayer(config.width, config.patch**2 * outputs)
 

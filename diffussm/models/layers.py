@@ -1,4 +1,4 @@
-"""Layers that models share: embeddings, adaptive layer norm, the final layer, grouped projections. No mixers."""
+"""Layers that both models use: embeddings, adaptive layer norm, final layer, grouped projections, self-attention."""
 
 import math
 
@@ -11,22 +11,22 @@ from diffussm.config import TIMESTEP_FREQUENCIES
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU in its tanh form (Hendrycks and Gimpel 2016), as in DiT; the paper names no activation."""
+    """Return GELU in its tanh form (Hendrycks and Gimpel 2016), as in DiT; the DiffuSSM paper names no activation."""
     return F.gelu(x, approximate="tanh")
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Scale and shift of (B, J, D) by (B, 1, D)."""
+    """Return x (1 + scale) + shift for x (B, J, D); scale and shift are (B, 1, D)."""
     return torch.addcmul(shift, x, 1 + scale)
 
 
 def layer_norm(width: int) -> nn.LayerNorm:
-    """Without scale and shift of its own: the condition gives them."""
+    """Return a layer norm without learned scale and shift: the condition gives them."""
     return nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
 
 
 class GroupedLinear(nn.Module):
-    """A matrix of its own for each of M positions of a group: (B, J, M, I) -> (B, J, M, O)."""
+    """A separate linear layer for each of M positions of a group: (B, J, M, I) -> (B, J, M, O)."""
 
     def __init__(self, groups: int, inputs: int, outputs: int):
         super().__init__()
@@ -41,7 +41,7 @@ class GroupedLinear(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Modulated layer norm and a linear decoder to noise and variance of every pixel of a position."""
+    """Modulated layer norm and a linear decoder to the noise and variance of all pixels of a position."""
 
     def __init__(self, width: int, outputs: int):
         super().__init__()
@@ -50,7 +50,7 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x (B, J, D), condition (B, D) -> (B, J, outputs)."""
+        """Map x (B, J, D) and condition (B, D) to (B, J, outputs)."""
         shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
         return self.linear(modulate(self.norm_final(x), shift, scale))
 
@@ -65,14 +65,14 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, L, D) -> (B, L, outputs)."""
+        """Map x (B, L, D) to (B, L, outputs)."""
         q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
         y = F.scaled_dot_product_attention(q, k, v)  # (B, H, L, D/H)
         return self.proj(rearrange(y, "b h l d -> b l (h d)"))
 
 
 class TimestepEmbedder(nn.Module):
-    """Sinusoids of the timestep through a two-layer MLP: (B,) -> (B, D)."""
+    """A two-layer MLP on sinusoids of the timestep: (B,) -> (B, D)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -83,7 +83,7 @@ class TimestepEmbedder(nn.Module):
 
 
 class LabelEmbedder(nn.Module):
-    """A table of classes, its last row for "no class": (B,) -> (B, D)."""
+    """An embedding table of classes, whose last row is for "no class": (B,) -> (B, D)."""
 
     def __init__(self, classes: int, width: int):
         super().__init__()
@@ -94,7 +94,7 @@ class LabelEmbedder(nn.Module):
 
 
 def sinusoids(position: Tensor, size: int) -> Tensor:
-    """cos and sin of position x 10000^(-k / (size/2)): (...) -> (..., size)."""
+    """Return cos and sin of position x 10000^(-k / (size/2)): (...) -> (..., size)."""
     half = size // 2
     frequency = torch.exp(-math.log(10000) * torch.arange(half, device=position.device, dtype=torch.float32) / half)
     angle = position.float()[..., None] * frequency
@@ -102,7 +102,7 @@ def sinusoids(position: Tensor, size: int) -> Tensor:
 
 
 def position_embedding(side: int, width: int) -> Tensor:
-    """Fixed 2-D sine-cosine embedding of a side x side raster, as in DiT: column first: (side^2, D)."""
+    """Return DiT's fixed 2-D sine-cosine embedding of a side x side raster, column before row: (side^2, D)."""
     row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     halves = []
     for axis in (column, row):

@@ -1,4 +1,4 @@
-"""A model in a folder: `config.json` and `model.safetensors`; and published ones, read the same way."""
+"""Models stored in a folder as `config.json` and `model.safetensors`, and published models, read by one function."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save_pretrained(model: DiT | DiffuSSM, folder: Path | str) -> None:
-    """Write the model's config and weights to `folder`, which is made if it is not there."""
+    """Write the model's config and weights to `folder`, which is created if needed."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
@@ -29,10 +29,10 @@ def save_pretrained(model: DiT | DiffuSSM, folder: Path | str) -> None:
 
 
 def from_pretrained(path: Path | str, backend: str = "auto", heads: int | None = None) -> DiT | DiffuSSM:
-    """The model, for inference, in a folder of `save_pretrained`, one of Diffusers' DiT, or an official DiT's `.pt`.
+    """Return the model, in eval mode, in a folder of `save_pretrained` or of a Diffusers DiT, or an official DiT `.pt`.
 
-    `backend` computes S4D. `heads` is for a `.pt` of no published width. UserError for what is none of these or does
-    not fit.
+    `backend` computes S4D. `heads` is needed for a `.pt` whose width is not that of a published size. Raises UserError
+    for anything else, and for weights that do not fit.
     """
     path = Path(path)
     if path.is_file():
@@ -46,9 +46,10 @@ def from_pretrained(path: Path | str, backend: str = "auto", heads: int | None =
 
 def _model_and_outputs(content: dict[str, Any], path: Path) -> tuple[ModelConfig, int]:
     if content["diffussm"] != FORMAT:
-        raise UserError(f"{path / CONFIG}: format {content['diffussm']}, this is {FORMAT}")
+        raise UserError(f"{path / CONFIG}: format {content['diffussm']} is not supported; this version reads {FORMAT}")
     config = validate({"model": content.get("model", {})}, str(path / CONFIG)).model
     outputs = content.get("outputs")
     if type(outputs) is not int or outputs not in (config.channels, 2 * config.channels):
-        raise UserError(f"{path / CONFIG}: outputs = {outputs!r}: allowed: channels, or twice as many")
+        allowed = f"{config.channels} (model.channels) or {2 * config.channels} (twice as many)"
+        raise UserError(f"{path / CONFIG}: outputs = {outputs!r}; allowed: {allowed}")
     return config, outputs

@@ -1,9 +1,9 @@
-"""Published weights of DiT: the official `.pt` files and folders in Diffusers' format, as models of ours.
+"""Published DiT weights, from the official `.pt` files and from folders in Diffusers' format, loaded into our DiT.
 
-Weights alone are read, never arbitrary pickles. Diffusers keeps the timestep and label embedders once per block; the
-copies must agree. Its `DiTTransformer2DModel` computes two things in another way than the code that trained these
-weights, and than ours: timestep frequencies with 127 in the exponent's denominator in place of 128, and, unless
-`norm_eps` says 1e-6, the second norm of a block with 1e-5.
+Only weights are read, never arbitrary pickles. Diffusers stores the timestep and label embedders once per block; the
+copies must agree. Its `DiTTransformer2DModel` differs in two points from the code that trained these weights, and from
+ours: the timestep frequencies have 127 in the exponent's denominator instead of 128, and the second norm of a block
+uses an epsilon of 1e-5, unless `norm_eps` is 1e-6.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from diffussm.models.weights import listed, load_weights, read_safetensors
 
 Weights = dict[str, Tensor]
 
-_A_DIT_HAS = {  # fields of a Diffusers config, and what they may be; a field that is not there is as it should be
+_ALLOWED = {  # fields of a Diffusers config and the values that a DiT has; the first is the default of a missing field
     "_class_name": ("DiTTransformer2DModel", "Transformer2DModel"),
     "norm_type": ("ada_norm_zero",),
     "activation_fn": ("gelu-approximate",),
@@ -57,16 +57,16 @@ _IN_EVERY_BLOCK = {
     "t_embedder.mlp.2.bias": "norm1.emb.timestep_embedder.linear_2.bias",
     "y_embedder.embedding_table.weight": "norm1.emb.class_embedder.embedding_table.weight",
 }
-_STACKED = ("attn1.to_q", "attn1.to_k", "attn1.to_v")  # one on the other: attn.qkv
+_STACKED = ("attn1.to_q", "attn1.to_k", "attn1.to_v")  # concatenated in this order: attn.qkv
 _LEAVES = ("weight", "bias")
 _PRECISIONS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def load_official_dit(path: Path | str, heads: int | None = None) -> DiT:
-    """The model in an official checkpoint: bare weights, or a training state, whose moving average is taken.
+    """Return the model in an official checkpoint: bare weights, or a training state, of which the EMA is taken.
 
-    All but the number of heads follows from the shapes; without `heads` it is that of the published size of this width.
-    UserError for a file that is anything but weights, and for weights that do not fit.
+    All fields but the number of heads follow from the shapes; without `heads` it is that of the published size of the
+    same width. Raises UserError for a file that holds anything but weights, and for weights that do not fit.
     """
     path = Path(path)
     weights = _official_weights(path)
@@ -83,21 +83,21 @@ def load_official_dit(path: Path | str, heads: int | None = None) -> DiT:
         "channels": channels,
         "classes": _shape(weights, table, 2, path)[0] - 1 if table in weights else 0,
     }
-    return _made(fields, rows // max(patch, 1) ** 2, weights, path)
+    return _build(fields, rows // max(patch, 1) ** 2, weights, path)
 
 
 def load_diffusers_dit(folder: Path | str) -> DiT:
-    """The model in a folder of Diffusers' format: a pipeline's, or that of its `transformer`.
+    """Return the model in a folder in Diffusers' format: a pipeline's folder, or that of its `transformer`.
 
-    UserError where it is no DiT, or its blocks' copies of the embedders differ.
+    Raises UserError for a model other than a DiT, and for blocks whose copies of the embedders differ.
     """
     folder = Path(folder)
     folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
     config = read_config(folder)
-    for field, allowed in _A_DIT_HAS.items():
+    for field, allowed in _ALLOWED.items():
         if config.get(field, allowed[0]) not in allowed:
-            said = " or ".join(map(repr, allowed))
-            raise UserError(f"{folder / 'config.json'}: {field} = {config[field]!r}: a DiT has {said}")
+            valid = " or ".join(map(repr, allowed))
+            raise UserError(f"{folder / 'config.json'}: {field} = {config[field]!r}; a DiT has {valid}")
     count = partial(_count, config, folder / "config.json")
     heads, channels = count("num_attention_heads"), count("in_channels")
     fields = {
@@ -110,11 +110,11 @@ def load_diffusers_dit(folder: Path | str) -> DiT:
         "classes": count("num_embeds_ada_norm"),
     }
     outputs = channels if config.get("out_channels") is None else count("out_channels")
-    return _made(fields, outputs, _from_diffusers(_diffusers_weights(folder), fields["depth"], folder), folder)
+    return _build(fields, outputs, _from_diffusers(_diffusers_weights(folder), fields["depth"], folder), folder)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's config.json; UserError where there is none."""
+    """Return the content of a folder's config.json; UserError if it is missing or not a JSON object."""
     path = folder / "config.json"
     try:
         content = json.loads(path.read_text())
@@ -123,14 +123,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no config")
+        raise UserError(f"{path}: not a config: expected a JSON object")
     return content
 
 
-def _made(fields: Mapping[str, Any], outputs: int, weights: Weights, source: Path) -> DiT:
+def _build(fields: Mapping[str, Any], outputs: int, weights: Weights, source: Path) -> DiT:
     m = validate({"model": {"kind": "dit", **fields}}, str(source)).model
     if outputs not in (m.channels, 2 * m.channels):
-        raise UserError(f"{source}: {outputs} outputs; allowed: the {m.channels} channels, or twice as many")
+        raise UserError(
+            f"{source}: {outputs} output channels; allowed: {m.channels}, or {2 * m.channels} with a learned variance"
+        )
     model = DiT(m, outputs)
     load_weights(model, {"pos_embed": _position_embedding(m.image_size // m.patch, m.width), **weights}, str(source))
     return model.eval()
@@ -138,9 +140,9 @@ def _made(fields: Mapping[str, Any], outputs: int, weights: Weights, source: Pat
 
 def _shape(weights: Weights, name: str, dimensions: int, source: Path) -> tuple[int, ...]:
     if name not in weights:
-        raise UserError(f"{source}: no weights of a DiT ({name} is missing)")
+        raise UserError(f"{source}: not the weights of a DiT: {name} is missing")
     if weights[name].dim() != dimensions:
-        raise UserError(f"{source}: {name} has {weights[name].dim()} dimensions, not {dimensions}")
+        raise UserError(f"{source}: {name} has {weights[name].dim()} dimensions, expected {dimensions}")
     return tuple(weights[name].shape)
 
 
@@ -149,65 +151,69 @@ def _count(config: Mapping[str, Any], source: Path, field: str) -> int:
         raise UserError(f"{source}: {field} is missing")
     value = config[field]
     if type(value) is not int or value < 1:
-        raise UserError(f"{source}: {field} = {value!r}: a whole number from 1")
+        raise UserError(f"{source}: {field} = {value!r}, expected an integer >= 1")
     return value
 
 
 def _official_weights(path: Path) -> Weights:
-    content = _unpickled(path)
-    for part in ("ema", "model"):  # a training state's
+    content = _load_pickle(path)
+    for part in ("ema", "model"):  # the parts of a training state
         if isinstance(content, dict) and isinstance(content.get(part), dict):
             content = content[part]
-    return {name.removeprefix("module."): value for name, value in _only_weights(content, path).items()}
+    return {name.removeprefix("module."): value for name, value in _check_weights(content, path).items()}
 
 
-def _only_weights(content: Any, source: Path) -> Weights:
-    """Numbers by name, dense and real."""
+def _check_weights(content: Any, source: Path) -> Weights:
+    """Return `content` if it is a dictionary of dense floating-point tensors by name; else raise UserError."""
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{source}: holds no weights by name")
+        raise UserError(f"{source}: not weights: expected tensors by name")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(f"{source}: holds no weights by name")
+            raise UserError(f"{source}: not weights: expected tensors by name")
         if value.dtype not in _PRECISIONS or value.layout != torch.strided or value.device.type != "cpu":
-            raise UserError(f"{source}: {name} is {value.dtype}, {value.layout}: weights are dense and floating")
+            raise UserError(f"{source}: {name} is {value.dtype}, {value.layout}; expected dense floating-point weights")
     return content
 
 
-def _unpickled(path: Path) -> Any:
-    """Tensors and plain values; the training state's arguments too, a bare namespace."""
-    refused = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError)
+def _load_pickle(path: Path) -> Any:
+    """Return tensors and plain values, and the arguments of a training state, which are a bare namespace."""
+    unreadable = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except refused as error:
+    except unreadable as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
-        raise UserError(f"{path}: not weights alone, so not loaded{f' ({reason.strip()})' if reason else ''}") from None
+        details = f" ({reason.strip()})" if reason else ""
+        raise UserError(f"{path}: not loaded, because it holds more than weights or is damaged{details}") from None
 
 
 def _published_heads(width: int, source: Path) -> int:
     by_width = {size["width"]: size["heads"] for size in load_base("imagenet256")["sizes"]["dit"].values()}
     if width not in by_width:
-        raise UserError(f"{source}: width {width} is of no published size; say how many heads it has")
+        raise UserError(f"{source}: width {width} is not that of a published size; give the number of heads (heads)")
     return by_width[width]
 
 
 def _diffusers_weights(folder: Path) -> Weights:
     path = folder / "diffusion_pytorch_model.safetensors"
     if path.exists():
-        return _only_weights(read_safetensors(path), path)
+        return _check_weights(read_safetensors(path), path)
     path = path.with_suffix(".bin")
     if not path.exists():
-        raise UserError(f"{folder}: no diffusion_pytorch_model.safetensors and no .bin; sharded ones are not read")
-    return _only_weights(_unpickled(path), path)
+        raise UserError(
+            f"{folder}: has no diffusion_pytorch_model.safetensors and no .bin; sharded weights are not supported"
+        )
+    return _check_weights(_load_pickle(path), path)
 
 
 def _from_diffusers(theirs: Weights, depth: int, source: Path) -> Weights:
-    """Under the published names; UserError for a name too few or too many, or copies that differ."""
+    """Return Diffusers' weights under the published names; UserError for missing or unknown names, or copies that
+    differ."""
     blocks = {match[1] for name in theirs if (match := re.match(r"transformer_blocks\.(\d+)\.", name))}
     if len(blocks) != depth:
-        raise UserError(f"{source}: {len(blocks)} blocks, where config.json has num_layers = {depth}")
+        raise UserError(f"{source}: weights of {len(blocks)} blocks, but config.json has num_layers = {depth}")
     names = _diffusers_names(depth)
     expected = {name for part in names.values() for name in part}
     faults = [f"{name} is missing" for name in sorted(expected - theirs.keys())]
@@ -220,17 +226,17 @@ def _from_diffusers(theirs: Weights, depth: int, source: Path) -> Weights:
         if name in _IN_EVERY_BLOCK:
             for one, value in zip(part, values, strict=True):
                 if value.shape != values[0].shape or not torch.allclose(value, values[0], 0, 0, equal_nan=True):
-                    raise UserError(f"{source}: {one} is not that of block 0; a DiT has one for all")
+                    raise UserError(f"{source}: {one} differs from that of block 0; a DiT has one for all blocks")
             out[name] = values[0]
         elif len({value.shape for value in values}) > 1:
-            raise UserError(f"{source}: {', '.join(part)} are of different shapes")
+            raise UserError(f"{source}: {', '.join(part)} have different shapes")
         else:
             out[name] = torch.cat(values) if len(values) > 1 else values[0]
     return out
 
 
 def _diffusers_names(depth: int) -> dict[str, list[str]]:
-    """The published name -> where it is in Diffusers' format."""
+    """Return published name -> names in Diffusers' format."""
     out = {f"{ours}.{leaf}": [f"{theirs}.{leaf}"] for ours, theirs in _WHOLE.items() for leaf in _LEAVES}
     blocks = [(f"blocks.{i}", f"transformer_blocks.{i}") for i in range(depth)]
     for ours, theirs in _IN_EVERY_BLOCK.items():
@@ -243,7 +249,7 @@ def _diffusers_names(depth: int) -> dict[str, list[str]]:
 
 
 def _position_embedding(side: int, width: int) -> Tensor:
-    """As the official files have it, rounded once from double precision: (1, side^2, D)."""
+    """Return the embedding as the official files have it, rounded once from double precision: (1, side^2, D)."""
     row, column = np.divmod(np.arange(side * side), side)
     frequency = 10000.0 ** (-np.arange(width // 4) / (width // 4))
     angles = [np.outer(position, frequency) for position in (column, row)]

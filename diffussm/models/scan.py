@@ -5,10 +5,10 @@ from torch import Tensor
 
 
 def scan_order(name: str, side: int) -> Tensor:
-    """Raster indices (side^2,) of the tokens in the order of scan `name`.
+    """Return the raster indices (side^2,) of the tokens in the order of scan `name`.
 
-    `raster`: row by row. `serpentine`: row by row, every second one from right to left. `hilbert`: the curve of Hilbert
-    (1891), for a side that is a power of two. In the last two neighbours in the sequence are neighbours in the image.
+    `raster`: row by row. `serpentine`: row by row, every second row from right to left. `hilbert`: Hilbert's curve
+    (1891), for a side that is a power of two. In the last two, neighbours in the sequence are neighbours in the image.
     """
     raster = torch.arange(side * side).view(side, side)
     match name:
@@ -24,7 +24,7 @@ def scan_order(name: str, side: int) -> Tensor:
 
 
 def _hilbert(side: int) -> tuple[Tensor, Tensor]:
-    """Rows and columns along the curve: a curve of twice the side is four copies, the first and last transposed."""
+    """Return rows and columns along the curve: doubling the side makes four copies, the first and last transposed."""
     row, column = torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long)
     size = 1
     while size < side:

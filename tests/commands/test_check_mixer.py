@@ -156,7 +156,7 @@ def test_initial_values_follow_the_seed_and_leave_torchs_generator_alone() -> No
     [
         ("no_such_module:Mixer", "No module named 'no_such_module'"),
         (f"{__name__}:Nothing", "has no attribute 'Nothing'"),
-        ("math:pi", "not a class of torch.nn.Module"),
+        ("math:pi", "not a subclass of torch.nn.Module"),
     ],
 )
 def test_what_is_not_there_is_told(given: str, words: str) -> None:
@@ -169,6 +169,6 @@ def test_a_direction_that_it_does_not_know_is_refused(tmp_path: Path, monkeypatc
         "from tests.commands.test_check_mixer import Good\n\n\nclass OneWay(Good):\n    directions = ('forward',)\n"
     )
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    with pytest.raises(UserError, match=r"model\.direction = bidirectional: one_way:OneWay knows forward only"):
+    with pytest.raises(UserError, match=r"model\.direction = bidirectional: one_way:OneWay supports forward only"):
         parameters(resolve("digits", {"model.mixer": "one_way:OneWay"}))
     assert parameters(resolve("digits", {"model.mixer": "one_way:OneWay", "model.direction": "forward"}))

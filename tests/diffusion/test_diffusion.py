@@ -125,7 +125,7 @@ def test_too_many_steps_and_strides_that_do_not_divide_are_errors() -> None:
         for count in (0, T + 1):
             with pytest.raises(UserError, match="sampler_steps"):
                 steps(T, count)
-    with pytest.raises(UserError, match="does not divide"):
+    with pytest.raises(UserError, match="must divide"):
         ddim_steps(T, 300)
 
 

@@ -256,7 +256,7 @@ def test_missing_diffusers_shows_before_a_run(monkeypatch: pytest.MonkeyPatch) -
 @solvers
 @pytest.mark.parametrize("steps", [0, T])
 def test_a_solver_cannot_visit_every_timestep(solver: str, steps: int) -> None:
-    with pytest.raises(UserError, match=f"sampler_steps: {steps} is not in 1 .. 999"):
+    with pytest.raises(UserError, match=f"sampler_steps = {steps}: must be between 1 and 999"):
         make_sampler(LEARNED, solver, steps, False)
 
 

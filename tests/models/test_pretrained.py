@@ -84,16 +84,16 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         from_pretrained(tmp_path)
     assert str(error.value) == (
         f"{tmp_path}/model.safetensors: does not fit the model: y_embedder.embedding_table.weight is missing, "
-        "label_emb.weight is unknown, x_embedder.bias has shape 3, not 64"
+        "label_emb.weight is unknown, x_embedder.bias has shape 3, expected 64"
     )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"diffussm": 2}, "format 2, this is 1"),
-        ({"outputs": 3}, "outputs = 3: allowed: channels, or twice as many"),
-        ({"outputs": 2.0}, "outputs = 2.0: allowed: channels, or twice as many"),
+        ({"diffussm": 2}, "format 2 is not supported; this version reads 1"),
+        ({"outputs": 3}, "outputs = 3; allowed: 1 "),
+        ({"outputs": 2.0}, "outputs = 2.0; allowed: 1 "),
         ({"model": {"hourglass": 3}}, "hourglass: 3 does not divide the 64 tokens"),
         ({"model": {"hourglas": 2}}, "did you mean"),
     ],

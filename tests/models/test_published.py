@@ -168,15 +168,15 @@ def wider(weights: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (other_embedder, f"{BLOCK}.1.{TABLE} is not that of block 0; a DiT has one for all"),
+        (other_embedder, f"{BLOCK}.1.{TABLE} differs from that of block 0; a DiT has one for all blocks"),
         (without_a_copy, f"{BLOCK}.1.{TABLE} is missing"),
         (without_a_bias, f"{BLOCK}.1.ff.net.2.bias is missing"),
         (with_a_norm, f"{BLOCK}.0.attn1.norm_q.weight is unknown"),
         (with_a_published_name, "blocks.0.attn.qkv.bias is unknown"),
-        (with_another_query, "to_v.weight are of different shapes"),
-        (with_a_block_more, "3 blocks, where config.json has num_layers = 2"),
+        (with_another_query, "to_v.weight have different shapes"),
+        (with_a_block_more, "weights of 3 blocks, but config.json has num_layers = 2"),
         (with_whole_numbers, "proj_out_2.bias is torch.int64"),
-        (wider, "final_layer.linear.weight has shape 32 x 18, not 32 x 16"),
+        (wider, "final_layer.linear.weight has shape 32 x 18, expected 32 x 16"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(change: Callable[[Any], None], words: str, folder: Path) -> None:
@@ -188,14 +188,14 @@ def test_weights_that_do_not_fit_are_named(change: Callable[[Any], None], words:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("norm_type", "layer_norm", "norm_type = 'layer_norm': a DiT has 'ada_norm_zero'"),
-        ("attention_bias", False, "attention_bias = False: a DiT has True"),
+        ("norm_type", "layer_norm", "norm_type = 'layer_norm'; a DiT has 'ada_norm_zero'"),
+        ("attention_bias", False, "attention_bias = False; a DiT has True"),
         ("sample_size", 9, "patch: 2 does not divide image_size = 9"),
-        ("num_layers", None, "num_layers = None: a whole number from 1"),
-        ("patch_size", "2", "patch_size = '2': a whole number from 1"),
-        ("patch_size", 0, "patch_size = 0: a whole number from 1"),
-        ("out_channels", 7, "7 outputs; allowed: the 4 channels, or twice as many"),
-        ("norm_eps", 1e-2, "norm_eps = 0.01: a DiT has 1e-05 or 1e-06"),
+        ("num_layers", None, "num_layers = None, expected an integer >= 1"),
+        ("patch_size", "2", "patch_size = '2', expected an integer >= 1"),
+        ("patch_size", 0, "patch_size = 0, expected an integer >= 1"),
+        ("out_channels", 7, "7 output channels; allowed: 4, or 8 with a learned variance"),
+        ("norm_eps", 1e-2, "norm_eps = 0.01; a DiT has 1e-05 or 1e-06"),
         ("_class_name", "UNet2DModel", "a DiT has 'DiTTransformer2DModel' or"),
         ("patch_size", ..., "patch_size is missing"),
     ],
@@ -275,7 +275,7 @@ def test_heads_follow_from_a_published_width(tmp_path: Path) -> None:
 
 def test_heads_of_another_width_must_be_given(official: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(official, tmp_path / "dit.pt")
-    with pytest.raises(UserError, match="width 16 is of no published size; say how many heads"):
+    with pytest.raises(UserError, match="width 16 is not that of a published size; give the number of heads"):
         load_official_dit(tmp_path / "dit.pt")
 
 
@@ -291,11 +291,11 @@ def test_an_official_file_in_another_precision_loads(
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("pos_embed", torch.zeros(16), "pos_embed has 1 dimensions, not 3"),
-        ("x_embedder.proj.weight", torch.zeros(16, 4), "x_embedder.proj.weight has 2 dimensions, not 4"),
+        ("pos_embed", torch.zeros(16), "pos_embed has 1 dimensions, expected 3"),
+        ("x_embedder.proj.weight", torch.zeros(16, 4), "x_embedder.proj.weight has 2 dimensions, expected 4"),
         ("x_embedder.proj.weight", torch.zeros(16, 4, 0, 0), "model.patch = 0"),
-        ("final_layer.linear.weight", torch.zeros(20, 16), "5 outputs; allowed: the 4 channels"),
-        ("y_embedder.embedding_table.weight", torch.zeros(()), "has 0 dimensions, not 2"),
+        ("final_layer.linear.weight", torch.zeros(20, 16), "5 output channels; allowed: 4"),
+        ("y_embedder.embedding_table.weight", torch.zeros(()), "has 0 dimensions, expected 2"),
         ("blocks.99999999.mlp.fc1.bias", torch.zeros(64), "blocks.2.attn.qkv.weight is missing"),
         ("pos_embed", torch.zeros(1, 16, 16, device="meta"), "pos_embed"),
         ("pos_embed", torch.zeros(1, 16, 16, dtype=torch.complex64), "pos_embed is torch.complex64"),
@@ -321,7 +321,7 @@ class Harmful:
 def test_a_pickle_that_would_run_something_is_refused(write: Callable[[Any, Path], None], tmp_path: Path) -> None:
     """And is not run."""
     write({"x_embedder.proj.weight": Harmful(tmp_path / "ran")}, tmp_path / "harmful.pt")
-    with pytest.raises(UserError, match="not weights alone, so not loaded") as error:
+    with pytest.raises(UserError, match="not loaded, because it holds more than weights") as error:
         load_official_dit(tmp_path / "harmful.pt")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "ran").exists()
@@ -330,9 +330,9 @@ def test_a_pickle_that_would_run_something_is_refused(write: Callable[[Any, Path
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"a": 1}, "holds no weights by name"),
-        ([1], "holds no weights by name"),
-        ({"a": torch.zeros(1)}, "no weights of a DiT"),
+        ({"a": 1}, "not weights: expected tensors by name"),
+        ([1], "not weights: expected tensors by name"),
+        ({"a": torch.zeros(1)}, "not the weights of a DiT"),
     ],
 )
 def test_other_files_are_refused(content: Any, words: str, tmp_path: Path) -> None:
@@ -342,13 +342,13 @@ def test_other_files_are_refused(content: Any, words: str, tmp_path: Path) -> No
     with pytest.raises(UserError, match="No such file"):
         load_official_dit(tmp_path / "missing.pt")
     (tmp_path / "text.pt").write_text("no weights")
-    with pytest.raises(UserError, match="not weights alone"):
+    with pytest.raises(UserError, match="holds more than weights"):
         load_official_dit(tmp_path / "text.pt")
 
 
 def test_another_position_embedding_does_not_fit(official: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(official | {"pos_embed": official["pos_embed"].roll(1, 1)}, tmp_path / "dit.pt")
-    with pytest.raises(UserError, match="pos_embed is another one"):
+    with pytest.raises(UserError, match="pos_embed has wrong values"):
         load_official_dit(tmp_path / "dit.pt", heads=2)
 
 
