@@ -1,4 +1,4 @@
-"""The command `diffussm`: what is done with one run or one model. Grids are launched by ablations/launch.py."""
+"""The command `diffussm`, for one run or one model. Grids are launched by ablations/launch.py."""
 
 import re
 from pathlib import Path
@@ -8,37 +8,38 @@ import typer
 
 from diffussm.errors import UserError, exit_code, unknown
 
-UsageError: Any = typer.BadParameter.__base__  # of wrong words on the command line; typer exports only this child of it
+UsageError: Any = typer.BadParameter.__base__  # raised for wrong arguments; typer exports only this subclass of it
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
 @app.callback()
 def commands() -> None:
-    """DiffuSSM, attention-free diffusion: what is done with one run or one model."""
+    """DiffuSSM, attention-free diffusion models: commands for one run or one model."""
 
 
 @app.command()
 def sample(
     run: Annotated[Path, typer.Argument(help="a run folder")],
-    classes: Annotated[str, typer.Option(help="a sheet for each, as in 3,7 (default: one sheet of all)")] = "",
-    guidance: Annotated[float, typer.Option(help="scale of classifier-free guidance; 1 is none")] = 1.0,
-    guidance_channels: Annotated[int, typer.Option(help="guide the first channels only, as DiT does; 0: all")] = 0,
-    grid: Annotated[str, typer.Option(help="rows x columns of a sheet")] = "8x8",
-    step: Annotated[int | None, typer.Option(help="which milestone (default: the last)")] = None,
-    sampler_steps: Annotated[int | None, typer.Option(help="(default: as the run is evaluated)")] = None,
+    classes: Annotated[str, typer.Option(help="classes, one sheet each, as in 3,7 (default: one sheet of all)")] = "",
+    guidance: Annotated[float, typer.Option(help="scale of classifier-free guidance; 1: no guidance")] = 1.0,
+    guidance_channels: Annotated[int, typer.Option(help="guide only the first channels, as DiT does; 0: all")] = 0,
+    layout: Annotated[str, typer.Option(help="rows x columns of a sheet")] = "8x8",
+    grid: Annotated[str, typer.Option(hidden=True, help="the former name of --layout")] = "",
+    step: Annotated[int | None, typer.Option(help="milestone (default: the last)")] = None,
+    sampler_steps: Annotated[int | None, typer.Option(help="steps of the sampler (default: the run's own)")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the sheets (default: RUN/sheets)")] = None,
-    npz: Annotated[Path | None, typer.Option(help="instead of sheets: all samples, for any evaluator")] = None,
-    samples: Annotated[int | None, typer.Option(help="how many, with --npz", min=1)] = None,
+    npz: Annotated[Path | None, typer.Option(help="write all samples to this .npz instead of sheets")] = None,
+    samples: Annotated[int | None, typer.Option(help="number of samples, with --npz", min=1)] = None,
 ) -> None:
-    """Samples from a run's kept weights: sheets of the same noise for every class and scale, or, by one process or many
-    (torchrun, srun), an .npz."""
+    """Sample from a run's kept weights: sheets of images, with the same noise for every class and guidance scale, or an
+    .npz of samples, by one process or several (torchrun, srun)."""
     from diffussm.commands.sample_sheets import write_sheets
     from diffussm.store.rundir import RunDir
 
     if (npz is None) != (samples is None):
         raise UserError("--npz FILE and --samples N: give both, or neither")
-    rows, columns = _grid(grid)
+    rows, columns = _layout("--grid", grid) if grid else _layout("--layout", layout)
     labels = [_label(text) for text in classes.split(",")] if classes else [None]
     overrides: dict[str, object] = {"guidance": guidance, "guidance_channels": guidance_channels}
     if sampler_steps is not None:
@@ -48,7 +49,7 @@ def sample(
         from diffussm.distributed.group import of_environment
 
         if len(labels) > 1:
-            raise UserError("--classes: one at most with --npz")
+            raise UserError(f"--classes {classes}: with --npz, give at most one class")
         with of_environment() as processes:
             write_samples(RunDir(run), samples, npz, labels[0], overrides, step, processes)
             if processes.is_rank_zero:
@@ -60,18 +61,20 @@ def sample(
 
 @app.command()
 def evaluate(
-    paths: Annotated[list[Path], typer.Argument(help="a run folder, a folder of PNG files, an .npz of samples")],
+    paths: Annotated[list[Path], typer.Argument(help="run folders, folders of PNG files, .npz files of samples")],
     reference: Annotated[str, typer.Option(help="a data set's name, or an .npz in ADM's format")] = "",
-    extractor: Annotated[str, typer.Option(help="(default: as the run is evaluated, or the reference's own)")] = "",
-    metrics: Annotated[str, typer.Option(help="as in fid,sfid,kid (default: all that the extractor gives)")] = "",
+    extractor: Annotated[str, typer.Option(help="feature extractor (default: the run's, or the reference's)")] = "",
+    metrics: Annotated[
+        str, typer.Option(help="metrics, as in fid,sfid,kid (default: all that the extractor gives)")
+    ] = "",
     extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",
-    step: Annotated[int | None, typer.Option(help="which milestone of a run (default: the last)")] = None,
+    step: Annotated[int | None, typer.Option(help="milestone of a run (default: the last)")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="evaluation.field=value, of a run; may be repeated")
+        list[str] | None, typer.Option("--set", help="evaluation.field=value, for runs; may be repeated")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="the records, for programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the records as JSON")] = False,
 ) -> None:
-    """Measure samples, of this package's runs or from anywhere: one process, or many by torchrun or srun."""
+    """Measure samples, of a run or external, by one process or several (torchrun, srun)."""
     from diffussm.commands.evaluate import evaluate_paths
     from diffussm.config import parse_settings
 
@@ -92,10 +95,10 @@ def evaluate(
 
 @app.command()
 def weights(
-    name: Annotated[str, typer.Argument(help="only this one: an error unless it is there and the right one")] = "",
+    name: Annotated[str, typer.Argument(help="verify the weights of this extractor only")] = "",
     given: Annotated[str, typer.Option("--extractor-weights", help="file or folder to look in")] = "",
 ) -> None:
-    """Weights that extractors need: which files, where from, where to put them, and whether they are the right ones."""
+    """List the weights that extractors need, where they come from and where to put them, and verify their hashes."""
     from diffussm.commands.weights import report, verify
 
     print(verify(name, given) if name else report(given))
@@ -107,15 +110,15 @@ app.add_typer(reference, name="reference")
 
 @reference.command()
 def build(
-    source: Annotated[str, typer.Argument(help="a data set's name, a folder of photographs, an .npz of images")],
+    source: Annotated[str, typer.Argument(help="a data set's name, a folder of photographs or an .npz of images")],
     out: Annotated[Path, typer.Argument(help="the .npz to write")],
-    image_size: Annotated[int | None, typer.Option(help="pixels a side, of a folder")] = None,
-    extractor: Annotated[str, typer.Option(help="(default: the data set's own, or inception-v3-compat)")] = "",
-    images: Annotated[int, typer.Option(help="how many to keep, for precision, recall and KID", min=0)] = 10_000,
+    image_size: Annotated[int | None, typer.Option(help="pixels a side to which a folder's images are cropped")] = None,
+    extractor: Annotated[str, typer.Option(help="extractor (default: the data set's, or inception-v3-compat)")] = "",
+    images: Annotated[int, typer.Option(help="images to keep, for precision, recall and KID", min=0)] = 10_000,
     extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",
-    statistics: Annotated[bool, typer.Option(help="means and covariances of all images")] = True,
+    statistics: Annotated[bool, typer.Option(help="store means and covariances of all images")] = True,
 ) -> None:
-    """Make a reference from images, through the transform that training has."""
+    """Build a reference from images, with the transform used in training."""
     from diffussm.commands.reference import build
 
     build(source, out, image_size, extractor, images, extractor_weights, statistics)
@@ -124,7 +127,7 @@ def build(
 
 @reference.command()
 def show(path: Path) -> None:
-    """What a reference file holds, and what it says of its origin."""
+    """Show the content of a reference file and its origin."""
     from diffussm.commands.reference import show
 
     print(show(path))
@@ -132,7 +135,7 @@ def show(path: Path) -> None:
 
 @reference.command()
 def compare(a: Path, b: Path) -> None:
-    """How far apart two reference files are."""
+    """Compare two reference files."""
     from diffussm.commands.reference import compare
 
     print(compare(a, b))
@@ -140,7 +143,7 @@ def compare(a: Path, b: Path) -> None:
 
 @app.command()
 def check_mixer(name: Annotated[str, typer.Argument(help="package.module:Class")]) -> None:
-    """Check a mixer from outside: shape, gradients, direction, cost, initial values."""
+    """Check an external mixer: shape, initial values, gradients, direction and cost."""
     from diffussm.commands.check_mixer import MixerFault, check_mixer
 
     try:
@@ -152,13 +155,13 @@ def check_mixer(name: Annotated[str, typer.Argument(help="package.module:Class")
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="a run's folder, an official DiT's .pt, a Diffusers DiT's folder")],
-    folder: Annotated[Path, typer.Argument(help="where config.json and model.safetensors go")],
-    step: Annotated[int | None, typer.Option(help="which milestone of a run (default: the last)")] = None,
-    weights: Annotated[str, typer.Option(help="ema | raw, of a run")] = "ema",
-    heads: Annotated[int | None, typer.Option(help="of a .pt whose width is of no published size")] = None,
+    source: Annotated[Path, typer.Argument(help="a run folder, an official DiT's .pt or a Diffusers DiT's folder")],
+    folder: Annotated[Path, typer.Argument(help="folder for config.json and model.safetensors")],
+    step: Annotated[int | None, typer.Option(help="milestone of a run (default: the last)")] = None,
+    weights: Annotated[str, typer.Option(help="weights of a run: ema | raw")] = "ema",
+    heads: Annotated[int | None, typer.Option(help="attention heads of a .pt of a width that is not published")] = None,
 ) -> None:
-    """A model as a folder that `from_pretrained` reads; what does not fit is named."""
+    """Convert a model to a folder that `from_pretrained` reads."""
     from diffussm.models.pretrained import from_pretrained, save_pretrained
     from diffussm.models.trained import kept_step, load_network
     from diffussm.store.rundir import RunDir
@@ -177,24 +180,26 @@ def convert(
 @app.command()
 def cost(
     model: Annotated[
-        str, typer.Argument(help="a name as DiT-XL/2 or DiffuSSM-XL, a base, a run's folder, a file")
+        str, typer.Argument(help="a name such as DiT-XL/2 or DiffuSSM-XL, a base, a run folder or a config file")
     ] = "",
     resolution: Annotated[
-        list[str] | None, typer.Option(help="pixels a side: 256 as latents, 128px as they are; may be repeated")
+        list[str] | None, typer.Option(help="pixels a side: 256 for latents, 128px for pixels; may be repeated")
     ] = None,
-    per_block: Annotated[bool, typer.Option("--per-block", help="each part of the model too")] = False,
+    per_block: Annotated[bool, typer.Option("--per-block", help="also list each part of the model")] = False,
     every: Annotated[bool, typer.Option("--all", help="all named models")] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.field=value of the schema; may be repeated")
+        list[str] | None, typer.Option("--set", help="section.field=value of the config; may be repeated")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
-    audited: Annotated[bool, typer.Option("--audit", help="count as fvcore and torch do, too; runs the model")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    audited: Annotated[
+        bool, typer.Option("--audit", help="also show the counts of fvcore and torch; runs the model")
+    ] = False,
 ) -> None:
-    """Parameters and multiply-adds: of a call, a training step, an image sampled. Allocates nothing."""
+    """Count the parameters and the multiply-adds of a call, a training step and a sampled image; allocates nothing."""
     from diffussm.cost import command
 
     if bool(model) == every:
-        raise UserError("give a model, or --all")
+        raise UserError("give either a model or --all")
     print(
         command.report([model] if model else [], tuple(resolution or ()), settings or [], per_block, audited, as_json)
     )
@@ -202,9 +207,9 @@ def cost(
 
 @app.command()
 def tune(
-    out: Annotated[Path | None, typer.Option(help="where to write it (default: this user's cache)")] = None,
+    out: Annotated[Path | None, typer.Option(help="file to write (default: in the user's cache)")] = None,
 ) -> None:
-    """Measure the ways to compute S4D on this machine, a minute or two: what `training.backend = auto` then goes by."""
+    """Measure the S4D backends on this machine, for a minute or two; `training.backend = auto` uses the result."""
     import torch
 
     from diffussm.host.machine import keep_freed_memory
@@ -217,16 +222,16 @@ def tune(
     print(path)
 
 
-def _grid(text: str) -> tuple[int, int]:
+def _layout(option: str, text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if not match:
-        raise UserError(f"--grid {text}: give it as rows x columns, as in 8x8")
+        raise UserError(f"{option} {text}: expected rows x columns, as in 8x8")
     return int(match[1]), int(match[2])
 
 
 def _label(text: str) -> int:
     if not text.strip().isdigit():
-        raise UserError(f"--classes {text!r}: a class is a number from 0")
+        raise UserError(f"--classes {text!r}: a class is an integer >= 0")
     return int(text)
 
 
@@ -237,6 +242,6 @@ def main() -> int:
         except UsageError as error:
             if message := error.format_message():
                 raise UserError(message) from None
-            return 2  # no command: typer has printed the help
+            return 2  # no command was given: typer has printed the help
 
     return exit_code(run)

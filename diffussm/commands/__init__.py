@@ -1,1 +1,1 @@
-"""What the command line does with runs and files."""
+"""The work behind the subcommands of `diffussm`, on runs and files."""

@@ -1,6 +1,6 @@
-"""Checks of a mixer from outside: shape, gradients, direction, cost, initial values.
+"""Checks of an external mixer: shape, independence of samples, initial values, gradients, direction and cost.
 
-In a test `check_mixer("my_mixers:GatedLinearAttention")`, on the command line
+In a test, call `diffussm.check_mixer("my_mixers:GatedLinearAttention")`; on the command line,
 `diffussm check-mixer my_mixers:GatedLinearAttention`.
 """
 
@@ -16,21 +16,21 @@ from diffussm.models.mixers import directions, external_class, external_macs, ex
 
 
 class MixerFault(AssertionError):
-    """What is wrong with a mixer, in a sentence."""
+    """A mixer failed a check; the message says which and how."""
 
 
 def check_mixer(name: str, width: int = 16, heads: int = 2) -> list[str]:
-    """Check the mixer `package.module:Class` at 4 x 4 tokens of `width`; what was found, a sentence each.
+    """Check the mixer `package.module:Class` on 4 x 4 tokens of `width`; return the findings, one sentence each.
 
-    Raises MixerFault with the first fault.
+    Raises MixerFault for the first check that fails.
     """
-    found = []
+    findings = []
     for direction in directions(external_class(name)):
         model = {"mixer": name, "width": width, "heads": heads, "patch": 2, "direction": direction}
         config = resolve("digits", {f"model.{field}": value for field, value in model.items()})
-        for check in (_shape, _samples_apart, _seeded, _gradient, _direction, _cost):
-            found += [f"{direction}: {sentence}" for sentence in check(config)]
-    return found
+        for check in (_shape, _no_leakage, _seeded, _gradient, _direction, _cost):
+            findings += [f"{direction}: {sentence}" for sentence in check(config)]
+    return findings
 
 
 def _mixer(config: Config) -> nn.Module:
@@ -46,23 +46,26 @@ def _input(config: Config, batch: int = 2) -> Tensor:
 def _shape(config: Config) -> Iterator[str]:
     u, y = _input(config), _mixer(config)(_input(config))
     expected = (*u.shape[:2], 2 * u.shape[2])
-    _require(y.shape == expected, f"u {tuple(u.shape)} gives y {tuple(y.shape)}, not (B, L, 2D) = {expected}")
+    shape = tuple(y.shape)
+    _require(
+        shape == expected, f"for u of shape {tuple(u.shape)}, y has shape {shape}, expected (B, L, 2D) = {expected}"
+    )
     _require(bool(y.isfinite().all()), "y is not finite")
-    yield f"u {tuple(u.shape)} gives y {tuple(y.shape)}"
+    yield f"u of shape {tuple(u.shape)} gives y of shape {shape}"
 
 
-def _samples_apart(config: Config) -> Iterator[str]:
+def _no_leakage(config: Config) -> Iterator[str]:
     mixer, u = _mixer(config), _input(config)
     other = u.clone()
     other[1] += 1
     _require(torch.equal(mixer(u)[0], mixer(other)[0]), "a sample's output depends on another sample of the batch")
-    yield "samples of a batch do not meet"
+    yield "no leakage between samples of a batch"
 
 
 def _seeded(config: Config) -> Iterator[str]:
     one, two = _mixer(config).state_dict(), _mixer(config).state_dict()
     same = all(torch.equal(one[name], two[name]) for name in one)
-    _require(same, "initial values are not drawn from torch's own generator: two builds of one seed differ")
+    _require(same, "initial values are not drawn from torch's default generator: two builds with one seed differ")
     yield "initial values follow the seed"
 
 
@@ -79,7 +82,7 @@ def _gradient(config: Config) -> Iterator[str]:
         torch.autograd.gradcheck(function, (u, *values), fast_mode=True)
     except RuntimeError as error:
         raise MixerFault(f"gradients differ from finite differences: {str(error).splitlines()[0]}") from None
-    yield f"gradients of the input and of {len(values)} parameters equal finite differences"
+    yield f"gradients of the input and of {len(values)} parameters match finite differences"
 
 
 def _direction(config: Config) -> Iterator[str]:
@@ -87,33 +90,34 @@ def _direction(config: Config) -> Iterator[str]:
     position = config.model.length // 2
     changed = u.clone()
     changed[:, position] += 1
-    moved = (mixer(changed) - mixer(u)).abs().amax((0, 2)) > 1e-6
-    before, after = bool(moved[:position].any()), bool(moved[position + 1 :].any())
+    affected = (mixer(changed) - mixer(u)).abs().amax((0, 2)) > 1e-6
+    before, after = bool(affected[:position].any()), bool(affected[position + 1 :].any())
     if config.model.direction == "forward":
         _require(not before, "an output depends on a later position, though the direction is forward")
         _require(after, "no output depends on an earlier position")
-        yield "outputs see earlier positions only"
+        yield "outputs depend on earlier positions only"
     else:
-        _require(before and after, "outputs do not see both sides, though the direction is bidirectional")
-        yield "outputs see both sides"
+        _require(before and after, "outputs do not depend on both sides, though the direction is bidirectional")
+        yield "outputs depend on earlier and later positions"
 
 
 def _cost(config: Config) -> Iterator[str]:
     mixer = _mixer(config)
     parameters = sum(p.numel() for p in mixer.parameters())
-    _require(external_parameters(config.model) == parameters, "parameters on the meta device are not those on the CPU")
+    on_meta = external_parameters(config.model)
+    _require(on_meta == parameters, f"it has {on_meta:,} parameters on the meta device, but {parameters:,} on the CPU")
     yield f"{parameters:,} parameters"
     stated = external_macs(config.model)
-    said = "no MACs: plans show them as unknown" if stated is None else f"{stated:,} MACs"
+    statement = "no MACs, so plans show them as unknown" if stated is None else f"{stated:,} MACs"
     try:
         counts = [sum(fvcore_counts(mixer, (_input(config, n),))[""].values()) for n in (1, 2)]
-    except Exception as error:  # whatever a class from outside does under a tracer
-        yield f"states {said}; check them by hand, for its call cannot be counted ({error})"
+    except Exception as error:  # an external class may raise anything under a tracer
+        yield f"states {statement}; check the number by hand, because its call cannot be traced ({error})"
         return
     counted = round(counts[1] - counts[0])
     if stated is not None:
         _require(stated >= 0.99 * counted, f"states {stated:,} MACs, but {counted:,} are counted")
-    yield f"states {said}; {counted:,} are counted, real products element by element left out"
+    yield f"states {statement}; {counted:,} are counted, excluding element-wise products of real numbers"
 
 
 def _require(holds: bool, fault: str) -> None:

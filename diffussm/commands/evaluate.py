@@ -1,11 +1,11 @@
-"""`diffussm evaluate`: records of runs' milestones, and of samples from elsewhere."""
+"""`diffussm evaluate`: records of runs' milestones and of external samples."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffussm.commands.record_table import OF_SAMPLING, shown
+from diffussm.commands.record_table import SAMPLING_FIELDS, format_records
 from diffussm.data.pixels import open_pixels
 from diffussm.distributed.group import ProcessGroup, device_here, of_environment
 from diffussm.errors import NotFinite, UserError
@@ -32,10 +32,10 @@ def evaluate_paths(
     extractor_weights: str,
     as_json: bool,
 ) -> str:
-    """What `diffussm evaluate` prints: a table under the one key that all paths share, or the records as JSON; nothing
-    in all processes but the first."""
+    """Return what `diffussm evaluate` prints: a table under the key that all paths share, or the records as JSON; "" on
+    all ranks but zero."""
     if stray := [key for key in settings if not key.startswith("evaluation.")]:
-        raise UserError(f"--set {stray[0]}: only evaluation.<field> can be set here")
+        raise UserError(f"--set {stray[0]}: only fields of the evaluation can be set here, as evaluation.<field>")
     given: dict[str, Any] = {
         name: value
         for name, value in {
@@ -51,18 +51,18 @@ def evaluate_paths(
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-    keys = []  # what can share no table is said before it is measured
+    keys = []  # checked before anything is measured: records of different keys share no table
     for path in paths:
         if is_run(path):
             keys.append(evaluation_key(requested_config(RunDir(path), overrides)))
         elif (settings or step is not None) and not any(map(is_run, paths)):
-            raise UserError(f"{path}: is no run folder; --set and --step are for runs")
+            raise UserError(f"{path}: not a run folder; --set and --step apply to runs only")
         elif not reference:
-            raise UserError(f"{path}: is no run folder, so say what to hold it against: --reference")
+            raise UserError(f"{path}: not a run folder, so the reference must be given: --reference")
         else:
             keys.append(key_of(open_pixels(path), reference, extractor, metrics))
     if not as_json:
-        common_key(keys, "samples", OF_SAMPLING)
+        common_key(keys, "samples", SAMPLING_FIELDS)
     with of_environment() as processes:
         for path in paths:
             if is_run(path):
@@ -75,18 +75,19 @@ def evaluate_paths(
         return ""
     if as_json:
         return json.dumps([{"path": path, **r.model_dump(mode="json")} for path, r in found.items()], indent=1) + "\n"
-    return shown(found) + "\n"
+    return format_records(found) + "\n"
 
 
 def is_run(path: Path) -> bool:
+    """Return whether the path is a run folder."""
     return (path / "config.json").is_file()
 
 
 def evaluate_run(
     run: RunDir, step: int | None, overrides: Mapping[str, Any], processes: ProcessGroup
 ) -> records.Record | None:
-    """The record of a milestone (None: the last) under what was asked of the run last, changed by `overrides`; made if
-    it is not there. None in all processes but the first."""
+    """Return the record of a milestone (None: the last) under the latest request of the run, changed by `overrides`;
+    the evaluation is run if there is no record yet. None on all ranks but zero."""
     config = requested_config(run, overrides)
     step = kept_step(run, config.evaluation.weights, step)
     path = run.record(step, evaluation_key(config).digest)
@@ -119,7 +120,7 @@ def evaluate_run(
 def evaluate_files(
     path: Path, reference: str, extractor: str, metrics: tuple[str, ...], weights: str, processes: ProcessGroup
 ) -> records.Record | None:
-    """The record of a folder of PNG files, or of an .npz of samples; None in all processes but the first."""
+    """Return the record of a folder of PNG files or of an .npz of samples; None on all ranks but zero."""
     pixels = open_pixels(path)
     progress = Progress(f"{path}: samples", pixels.count if processes.is_rank_zero else 0)
     try:

@@ -1,18 +1,20 @@
-"""Records as text: what was measured, with its intervals, and how."""
+"""Records as text: metrics with their intervals, and how they were measured."""
 
 from collections.abc import Mapping, Sequence
 
 from diffussm.metric_table import METRICS
 from diffussm.store.records import EvaluationKey, Record, common_key
 
-# How samples were made, and what their model was trained on: unknown of those from elsewhere.
-OF_SAMPLING = ("sampler", "sampler_steps", "guidance", "guidance_channels", "clip", "weights", "transform")
+# How samples were made and what their model was trained on: unknown for external samples.
+SAMPLING_FIELDS = ("sampler", "sampler_steps", "guidance", "guidance_channels", "clip", "weights", "transform")
 
 
-def shown(records: Mapping[str, Record]) -> str:
-    """A table of named records, one below the other, under the one key that they must share but for how the samples
-    were made; UserError naming the fields otherwise."""
-    key = common_key((record.key for record in records.values()), "samples", OF_SAMPLING)
+def format_records(records: Mapping[str, Record]) -> str:
+    """Return a table of named records, one below the other, and the key that they share.
+
+    They may differ in how the samples were made; UserError names any other field in which they differ.
+    """
+    key = common_key((record.key for record in records.values()), "samples", SAMPLING_FIELDS)
     assert key is not None
     rows = [("samples", "metric", "value", "95 % over samples", "noise floor", "at n = inf")]
     for name, record in records.items():
@@ -36,7 +38,7 @@ def _metrics(record: Record) -> list[tuple[str, str, str, str, str]]:
 
 
 def how_measured(key: EvaluationKey) -> str:
-    """The key in a few lines."""
+    """Return a description of the key in a few lines."""
     against = f"{key.reference_samples:,} images" if key.reference_samples else "no images"
     frechet = "the statistics in its file" if key.reference_kind == "statistics" else "its images"
     lines = (

@@ -28,23 +28,23 @@ BATCH = 250
 def build(
     source: str, out: Path, image_size: int | None, extractor: str, images: int, weights: str, statistics: bool
 ) -> None:
-    """Write `out`: `images` of the source's images, chosen at random, and statistics of all of them.
+    """Write `out`: `images` random images of the source, and statistics of all of them.
 
     `source` is an embedded data set, a folder of photographs, which are cropped to `image_size` as for training, or an
     .npz of images.
     """
     if not is_file(out.name):
-        raise UserError(f"{out}: a reference is an .npz file")
+        raise UserError(f"{out}: a reference is an .npz file; give a name that ends in .npz")
     if out.exists():
-        raise UserError(f"{out}: is there already")
+        raise UserError(f"{out}: already exists; remove it, or choose another name")
     if not images and not statistics:
-        raise UserError(f"{out}: would hold neither images nor statistics")
+        raise UserError(f"{out}: would hold neither images nor statistics; leave out --images 0 or --no-statistics")
     pixels, transform = _source(source, image_size)
     channels, height, width = pixels.shape
     if height != width:
-        raise UserError(f"{source}: images of {height} by {width} pixels; needed are squares")
+        raise UserError(f"{source}: images are {height} x {width} pixels; they must be square")
     if statistics and pixels.count < 2:
-        raise UserError(f"{source}: statistics need more than one image")
+        raise UserError(f"{source}: statistics need at least 2 images")
     stated: dict[str, Any] = {
         "source": Path(source).name,
         "samples": pixels.count,
@@ -58,26 +58,26 @@ def build(
         extractor = extractor or default_extractor(source)
         network = _network(extractor, weights, (channels, height))
         stated |= {"extractor": extractor, "extractor_sha256": network.facts.weights.sha256}
-        for layer, found in _moments(pixels, network).items():
-            arrays |= dict(zip(STATISTICS[layer], found.statistics, strict=True))
+        for layer, moments in _moments(pixels, network).items():
+            arrays |= dict(zip(STATISTICS[layer], moments.statistics, strict=True))
     chosen = np.sort(np.argsort(words(0, Stream.REFERENCE, 0, 0, 1, pixels.count)[0], kind="stable")[:images])
     arrays[STATED] = np.frombuffer(json.dumps(stated).encode(), dtype=np.uint8)
-    write_npz(out, pixels.shape, len(chosen), _only(pixels, chosen), **arrays)
+    write_npz(out, pixels.shape, len(chosen), _selected(pixels, chosen), **arrays)
 
 
 def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
-    """Images and the transform they went through, empty where it is not known."""
+    """Return the images and their transform, "" if it is unknown."""
     if Path(source).is_dir():
         if image_size is None:
-            raise UserError(f"{source}: say to how many pixels a side its images are cropped: --image-size")
+            raise UserError(f"{source}: a folder needs --image-size: the pixels a side to which images are cropped")
         cropped = CentreCropped(Path(source), image_size)
         return cropped, cropped.transform
     if image_size is not None:
-        raise UserError("--image-size: only of a folder, whose images are cropped to it")
+        raise UserError("--image-size: applies to a folder only, whose images are cropped to it")
     if is_file(source):
         return NpzPixels(Path(source)), ReferenceFile(Path(source)).stated.get("transform", "")
     if source not in CATALOGUE:
-        raise UserError(f"{source}: is neither a folder, nor an .npz, nor one of {', '.join(sorted(CATALOGUE))}")
+        raise UserError(f"{source}: neither a folder, nor an .npz, nor one of {', '.join(sorted(CATALOGUE))}")
     return ArrayPixels(reference_images(source).pixels), "none"
 
 
@@ -88,20 +88,20 @@ def _network(extractor: str, weights: str, shape: tuple[int, int]) -> Extractor:
 
 
 def _moments(pixels: Pixels, extractor: Extractor) -> dict[str, Moments]:
-    """Of each layer, over all images, in one pass."""
+    """Return the moments of each layer over all images, in one pass."""
     progress, done = Progress("images", pixels.count), 0
-    found: dict[str, Moments] = {}
+    moments: dict[str, Moments] = {}
     for batch in pixels.batches(BATCH):
         for layer, features in extractor(batch).items():
             part = Moments.of(features)
-            found[layer] = found[layer] + part if layer in found else part
+            moments[layer] = moments[layer] + part if layer in moments else part
         done += len(batch)
         progress(done)
-    return found
+    return moments
 
 
-def _only(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    """Those images, in order."""
+def _selected(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the chosen images in order, in batches."""
     if not len(chosen):
         return
     if isinstance(pixels, CentreCropped):
@@ -114,20 +114,20 @@ def _only(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.uint
 
 
 def show(path: Path) -> str:
-    """What the file holds and says of itself; UserError if it is none."""
+    """Return a description of a reference file: its arrays and its origin; UserError if it is not a reference file."""
     file = ReferenceFile(path)
     if missing := file.missing_requirement():
         raise UserError(f"{path}: {missing}")
     lines = [f"{path}, sha256 {file.sha256}"]
     lines += [f"  {name:10s} {header.dtype} {header.shape}" for name, header in file.headers.items() if name != STATED]
-    lines += [f"Frechet distances are to its {file.kind}; precision, recall and KID to its {file.images:,} images."]
+    lines += [f"Frechet distances use its {file.kind}; precision, recall and KID use its {file.images:,} images."]
     stated = file.stated
-    lines += [f"  {name}: {value}" for name, value in stated.items()] if stated else ["It says nothing of its origin."]
+    lines += [f"  {name}: {value}" for name, value in stated.items()] if stated else ["Its origin is not recorded."]
     return "\n".join(lines)
 
 
 def compare(a: Path, b: Path) -> str:
-    """How far apart the statistics of two files are, and what they say that differs."""
+    """Return a description of how two files differ in their statistics and in what they record of their origin."""
     files = ReferenceFile(a), ReferenceFile(b)
     for file in files:
         if missing := file.missing_requirement():
@@ -137,27 +137,28 @@ def compare(a: Path, b: Path) -> str:
         if all(names[0] in file.headers for file in files):
             first, second = (_statistics(file, names) for file in files)
             if first.mean.shape != second.mean.shape:
-                raise UserError(f"{a}, {b}: {names[0]} of {first.mean.shape[0]} and {second.mean.shape[0]} features")
+                sizes = f"{first.mean.shape[0]} and {second.mean.shape[0]}"
+                raise UserError(f"{a}, {b}: {names[0]} has {sizes} features, so they cannot be compared")
             mean = np.abs(first.mean - second.mean).max() / np.abs(first.mean).max()
             covariance = np.abs(first.covariance - second.covariance).max() / np.abs(first.covariance).max()
             distance = frechet_distance(first, second)
             lines += [
-                f"{layer}: Frechet distance {distance:.6g}; largest difference of the means {mean:.3g} and of the "
-                f"covariances {covariance:.3g} of the largest value"
+                f"{layer}: Frechet distance {distance:.6g}; relative to the largest value, the means differ by at most "
+                f"{mean:.3g} and the covariances by at most {covariance:.3g}"
             ]
     if not lines:
-        raise UserError(f"{a}, {b}: have no statistics in common; `diffussm reference build` makes them of images")
-    said = [file.stated | {"images": file.images} for file in files]
-    for name in sorted(said[0].keys() | said[1].keys()):
-        first_says, second_says = (one.get(name, "unknown") for one in said)
-        if first_says != second_says:
-            lines.append(f"{name}: {first_says} and {second_says}")
-    same = (
-        "the same file content"
+        raise UserError(f"{a}, {b}: no statistics in common; `diffussm reference build` computes them from images")
+    facts = [file.stated | {"images": file.images} for file in files]
+    for name in sorted(facts[0].keys() | facts[1].keys()):
+        values = [file_facts.get(name, "unknown") for file_facts in facts]
+        if values[0] != values[1]:
+            lines.append(f"{name}: {values[0]} and {values[1]}")
+    conclusion = (
+        "the files have the same content"
         if files[0].sha256 == files[1].sha256
-        else "other files: records of the one and of the other never share a column"
+        else "the files differ: records measured against one and the other never share a column"
     )
-    return "\n".join([*lines, same])
+    return "\n".join([*lines, conclusion])
 
 
 def _statistics(file: ReferenceFile, names: tuple[str, str]) -> Statistics:

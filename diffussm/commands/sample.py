@@ -1,4 +1,4 @@
-"""`diffussm sample --npz`: a run's samples as a file for any evaluator, made by one process or many."""
+"""`diffussm sample --npz`: samples of a run as a file for any evaluator, made by one process or several."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,13 +27,13 @@ def write_samples(
     step: int | None,
     processes: ProcessGroup,
 ) -> None:
-    """Samples 0 .. count - 1 (with `label`, all of that class) in `out`: `arr_0` uint8 (N, H, W, C), `arr_1` labels.
+    """Write samples 0 .. count - 1, of class `label` if given, to `out`: `arr_0` uint8 (N, H, W, C), `arr_1` labels.
 
-    Batches lie beside `out` until it is whole: what was killed goes on with them. They never are in memory at once.
-    `overrides`, `step` and errors as of `write_sheets`.
+    Batches are kept beside `out` until it is complete, so that an interrupted call can be resumed; they are never all
+    in memory. `overrides`, `step` and errors are those of `write_sheets`.
     """
     if processes.broadcast(out.exists()):
-        raise UserError(f"{out}: is there already")
+        raise UserError(f"{out}: already exists; remove it, or choose another name")
     config = requested_config(run, overrides)
     check_label(config, label)
     step = kept_step(run, config.evaluation.weights, step)
@@ -45,13 +45,13 @@ def write_samples(
     def make(start: int, size: int) -> Arrays:
         return {"pixels": make_samples(start, size).pixels}
 
-    what = {
+    content = {
         "weights": file_sha256(run.weights(step, config.evaluation.weights)),
         "config": config.model_dump(mode="json"),
         "count": count,
         "label": label,
     }
-    folder = out.with_name(f".{out.name}.{digest(what)}.shards")
+    folder = out.with_name(f".{out.name}.{digest(content)}.shards")
     shards = Shards(folder, count, min(config.evaluation.batch, count), ("pixels",))
 
     def merge() -> None:

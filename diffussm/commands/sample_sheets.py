@@ -1,4 +1,4 @@
-"""Sheets of samples from the kept weights of a run, one per class, as in the paper's Figures 7 to 14."""
+"""Sheets of samples from a run's kept weights, one per class, as in Figures 7 to 14 of the paper."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ def write_sheets(
     step: int | None = None,
     out: Path | None = None,
 ) -> list[Path]:
-    """A PNG of rows x columns samples for each label (None: of all classes); returns their paths.
+    """Write a PNG of rows x columns samples for each label (None: of all classes); return the paths.
 
-    `overrides` are fields of the evaluation that was asked of the run last; sample i of every sheet starts from the
-    same noise. `step` is a milestone, the last one if not given. UserError for what the run does not have.
+    `overrides` replace fields of the evaluation in the run's latest request. Sample i of every sheet starts from the
+    same noise. `step` is a milestone (default: the last). Raises UserError for a class or step that the run lacks.
     """
     config = requested_config(run, overrides)
     for label in labels:
@@ -36,15 +36,19 @@ def write_sheets(
     paths = []
     for label in labels:
         samples = generate(config, network, rows * columns, label=label)
-        of, e = "all" if label is None else f"class-{label}", config.evaluation
+        name, e = "all" if label is None else f"class-{label}", config.evaluation
         guided = f"{e.guidance:g}" + (f"-of-{e.guidance_channels}-channels" if e.guidance_channels else "")
-        paths.append(folder / f"{of}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}.png")
+        paths.append(folder / f"{name}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}.png")
         sheet(samples.pixels, columns).save(paths[-1])
     return paths
 
 
 def check_label(config: Config, label: int | None) -> None:
-    """Raise UserError for a class that the run's model has not."""
+    """Raise UserError for a class that the run's model does not have."""
     if label is not None and label >= config.model.classes:
-        known = f"0 to {config.model.classes - 1}" if config.model.classes else "none: the model is unconditional"
-        raise UserError(f"--classes {label}: this run has {known}")
+        allowed = (
+            f"must be between 0 and {config.model.classes - 1}, the classes of this run"
+            if config.model.classes
+            else "this run's model is unconditional; leave out --classes"
+        )
+        raise UserError(f"--classes {label}: {allowed}")

@@ -1,4 +1,4 @@
-"""`diffussm weights`: files that extractors need, where they come from, where to put them, whether they are right."""
+"""`diffussm weights`: the files that extractors need, where they come from, where to put them, and their hashes."""
 
 from diffussm.errors import UserError, unknown
 from diffussm.metrics.features.registry import EXTRACTORS
@@ -6,12 +6,12 @@ from diffussm.metrics.features.weights_file import CLEAN_FID, ENVIRONMENT, Weigh
 
 
 def files() -> dict[str, WeightsFile]:
-    """By the name of what needs them."""
+    """Return the weights files by the name of the extractor that needs them."""
     return {name: extractor.weights for name, extractor in EXTRACTORS.items()} | {"clean-fid": CLEAN_FID}
 
 
 def report(given: str) -> str:
-    """All files, and what is to be done about those that are not there."""
+    """Return a description of all files, and what to do about those that are missing; `given` is a file or folder."""
     lines = []
     for name, file in files().items():
         missing = file.missing_requirement(given)
@@ -22,15 +22,15 @@ def report(given: str) -> str:
                 lines += [f"  needs   {missing}"] if file.path(given) else []
     lines += [
         "",
-        "Nothing is downloaded. Put files into one folder, under these names, and name it: --extractor-weights FOLDER",
-        f"on the command line, evaluation.extractor_weights in a grid, or {ENVIRONMENT} in the environment.",
-        "A file's hash is checked before it is opened.",
+        "Nothing is downloaded. Put the files into one folder under these names, and give the folder as",
+        f"--extractor-weights on the command line, evaluation.extractor_weights in a grid, or in ${ENVIRONMENT}.",
+        "The hash of a file is checked before it is opened.",
     ]
     return "\n".join(lines)
 
 
 def verify(name: str, given: str) -> str:
-    """One of them; UserError if it is not there, or is another file."""
+    """Return where the weights of extractor `name` are; UserError if they are missing or have another hash."""
     if name not in files():
         raise unknown("weights", name, files())
     file = files()[name]

@@ -79,19 +79,19 @@ def name(mixer: type) -> str:
 
 def test_a_good_one_passes() -> None:
     found = check_mixer(name(Good))
-    assert "forward: outputs see earlier positions only" in found
-    assert "bidirectional: outputs see both sides" in found
+    assert "forward: outputs depend on earlier positions only" in found
+    assert "bidirectional: outputs depend on earlier and later positions" in found
 
 
 @pytest.mark.parametrize(
     ("mixer", "words"),
     [
-        (Narrow, r"gives y \(2, 16, 16\), not"),
+        (Narrow, r"y has shape \(2, 16, 16\), expected"),
         (LooksAhead, "depends on a later position"),
         (MixesSamples, "depends on another sample"),
         (WrongGradient, "gradients differ from finite differences"),
         (Cheap, "states 16 MACs, but [\\d,]+ are counted"),
-        (Unseeded, "initial values are not drawn from torch's own generator"),
+        (Unseeded, "initial values are not drawn from torch's default generator"),
     ],
 )
 def test_faults_are_found(mixer: type, words: str) -> None:

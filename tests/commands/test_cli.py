@@ -34,7 +34,7 @@ def test_a_sheet_for_each_class(
         "3,7",
         "--guidance",
         "1.5",
-        "--grid",
+        "--layout",
         "2x4",
         "--out",
         str(tmp_path),
@@ -48,17 +48,31 @@ def test_a_sheet_for_each_class(
     assert (sheets[0] != sheets[1]).any()
 
 
-def test_an_earlier_milestone_and_all_classes(trained: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert diffussm(monkeypatch, "sample", str(trained.path), "--grid", "1x3", "--step", "8") == 0
-    assert (trained.path / "sheets" / "all-step-8-ddim-2-guidance-1.png").exists()
+@pytest.mark.parametrize("option", ["--layout", "--grid"])  # the second is its former name
+def test_an_earlier_milestone_and_all_classes(
+    option: str, trained: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = (option, "1x3", "--step", "8", "--out", str(tmp_path))
+    assert diffussm(monkeypatch, "sample", str(trained.path), *given) == 0
+    width, height = Image.open(tmp_path / "all-step-8-ddim-2-guidance-1.png").size
+    assert width == 3 * height
+
+
+def test_the_former_name_of_layout_is_hidden(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert diffussm(monkeypatch, "sample", "--help") == 0
+    assert "--layout" in (shown := capsys.readouterr().out)
+    assert "--grid" not in shown
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["--classes", "10"], "--classes 10: this run has 0 to 9"),
-        (["--classes", "three"], "--classes 'three': a class is a number from 0"),
-        (["--grid", "8"], "--grid 8: give it as rows x columns"),
+        (["--classes", "10"], "--classes 10: must be between 0 and 9"),
+        (["--classes", "three"], "--classes 'three': a class is an integer >= 0"),
+        (["--layout", "8"], "--layout 8: expected rows x columns"),
+        (["--grid", "8"], "--grid 8: expected rows x columns"),
         (["--step", "7"], "--step 7: weights are kept of steps 8, 16, 24"),
         (["--sampler-steps", "7"], "evaluation.sampler_steps: 7 does not divide"),
         (["--guidance", "much"], "Invalid value for '--guidance'"),

@@ -74,7 +74,7 @@ def test_samples_that_are_refused(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ([], "say what to hold it against: --reference"),
+        ([], "the reference must be given: --reference"),
         (["--reference", "digit"], "evaluation.reference: unknown name 'digit'; did you mean 'digits'?"),
         (["--reference", "nowhere.npz"], "nowhere.npz: no such file"),
         ([*DIGITS[:2], "--extractor", "digit-cnn"], "evaluation.extractor: unknown name 'digit-cnn'; did you mean"),
@@ -83,9 +83,9 @@ def test_samples_that_are_refused(
         ([*DIGITS, "--metrics", "clean_fid"], "clean_fid needs an extractor of natural images, digits-cnn is none"),
         ([*DIGITS[:2], "--extractor", "inception-v3-compat"], "needs weights file weights-inception-2015"),
         ([*DIGITS[:2], "--extractor", "photos-cnn"], "for 3 channels of 32 pixels a side, not 1 of 8"),
-        ([*DIGITS, "--step", "8"], "--set and --step are for runs"),
-        ([*DIGITS, "--set", "evaluation.samples=5"], "--set and --step are for runs"),
-        ([*DIGITS, "--set", "model.width=3"], "--set model.width: only evaluation.<field>"),
+        ([*DIGITS, "--step", "8"], "--set and --step apply to runs only"),
+        ([*DIGITS, "--set", "evaluation.samples=5"], "--set and --step apply to runs only"),
+        ([*DIGITS, "--set", "model.width=3"], "--set model.width: only fields of the evaluation"),
         ([*DIGITS[:2], "--extractor", "no_such_module:FACTS"], "no_such_module:FACTS: ModuleNotFoundError"),
         ([*DIGITS[:2], "--extractor", "broken_module:FACTS"], "broken_module:FACTS: ZeroDivisionError"),
         ([*DIGITS[:2], "--extractor", "torn_module:FACTS"], "torn_module:FACTS: SyntaxError"),
@@ -179,7 +179,7 @@ def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path
     ("given", "words"),
     [
         (["--step", "7"], "--step 7: weights are kept of steps 8, 16, 24"),
-        (["--set", "model.width=3"], "--set model.width: only evaluation.<field>"),
+        (["--set", "model.width=3"], "--set model.width: only fields of the evaluation"),
         (["--set", "evaluation.sample=3"], "did you mean 'evaluation.samples'?"),
         (["--set", "evaluation.samples=1"], "evaluation.samples"),
         (["--set", "evaluation.samples=3", "--metrics", "kid"], "kid needs more than 3 samples, not 3"),

@@ -76,7 +76,7 @@ def test_the_same_bytes_again(built: Path, tmp_path: Path, diffussm: Run) -> Non
     again = tmp_path / "digits.npz"
     assert diffussm("reference", "build", "digits", again)[0] == 0
     assert again.read_bytes() == built.read_bytes()
-    assert diffussm("reference", "compare", built, again)[1].splitlines()[-1] == "the same file content"
+    assert diffussm("reference", "compare", built, again)[1].splitlines()[-1] == "the files have the same content"
     assert [path.name for path in built.parent.iterdir()] == ["digits.npz"]  # nothing beside it
 
 
@@ -104,7 +104,7 @@ def test_fewer_images_are_chosen_at_random_and_the_statistics_stay(
     assert code == 0
     assert "features: Frechet distance" in out
     assert "images: 1797 and 50" in out
-    assert out.splitlines()[-1].startswith("other files")
+    assert out.splitlines()[-1].startswith("the files differ")
 
 
 def test_without_statistics_or_without_images(tmp_path: Path, samples: Path, diffussm: Run) -> None:
@@ -130,7 +130,7 @@ def test_without_statistics_or_without_images(tmp_path: Path, samples: Path, dif
         "would hold neither",
     )
     assert not (tmp_path / "empty.npz").exists()
-    refused(diffussm("reference", "compare", images, statistics), "have no statistics in common")
+    refused(diffussm("reference", "compare", images, statistics), "no statistics in common")
 
 
 def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
@@ -177,7 +177,7 @@ def test_one_as_adm_writes_it(
         arrays |= dict(zip(names, Moments.of(found[layer]).statistics, strict=True))
     path = tmp_path / "adm.npz"
     np.savez(path, **arrays)
-    assert "It says nothing of its origin." in diffussm("reference", "show", path)[1]
+    assert "Its origin is not recorded." in diffussm("reference", "show", path)[1]
     given = ("--reference", path, "--extractor", "digits-cnn")
     record = record_of(diffussm, samples, *given, *(["--metrics", "fid,sfid"] if "spatial" in layers else []))
     assert record.key.reference_kind == "statistics"
@@ -192,7 +192,7 @@ def test_one_as_adm_writes_it(
 
 def test_what_is_there_is_not_overwritten(built: Path, diffussm: Run) -> None:
     before = built.read_bytes()
-    refused(diffussm("reference", "build", "digits16", built), "is there already")
+    refused(diffussm("reference", "build", "digits16", built), "already exists")
     assert built.read_bytes() == before
 
 
@@ -215,8 +215,8 @@ def objects(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (one_image, "more than one image"),
-        (oblong, "8 by 16 pixels; needed are squares"),
+        (one_image, "at least 2 images"),
+        (oblong, "images are 8 x 16 pixels; they must be square"),
         (floats, "arr_0: is float64; allowed: uint8"),
         (objects, "objects"),
         (lambda path: path.write_bytes(b"no zip"), "is damaged"),
@@ -232,10 +232,10 @@ def test_sources_that_are_refused(spoil: Callable[[Path], Any], words: str, tmp_
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("digit", "out.npz"), "is neither a folder, nor an .npz, nor one of digits"),
+        (("digit", "out.npz"), "neither a folder, nor an .npz, nor one of digits"),
         (("nowhere.npz", "out.npz"), "nowhere.npz: no such file"),
         (("digits", "out"), "out: a reference is an .npz file"),
-        (("digits", "out.npz", "--image-size", "8"), "--image-size: only of a folder"),
+        (("digits", "out.npz", "--image-size", "8"), "--image-size: applies to a folder only"),
         (("digits", "out.npz", "--extractor", "photos-cnn"), "of 32 pixels a side, not"),
         (("digits", "out.npz", "--extractor", "digit-cnn"), "did you mean 'digits-cnn'?"),
         (("digits", "out.npz", "--extractor", "inception-v3-compat"), "needs weights file weights-inception-2015"),

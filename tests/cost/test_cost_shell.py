@@ -60,8 +60,8 @@ def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ([], "give a model, or --all"),
-        (["DiT-S/8", "--all"], "give a model, or --all"),
+        ([], "give either a model or --all"),
+        (["DiT-S/8", "--all"], "give either a model or --all"),
         (["DiffuSM-XL"], "model: unknown name 'DiffuSM-XL'; did you mean 'DiffuSSM-XL'? valid: DiT-B/2"),
         (["DiT-XXL/2"], "did you mean 'DiT-XL/2'?"),
         (["digit"], "did you mean 'digits'?"),

@@ -35,7 +35,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def test_the_mixer_passes_its_checks(example: Path) -> None:
     done = run(example, "-m", "diffussm", "check-mixer", "my_mixers:GatedLinearAttention")
     assert done.returncode == 0, done.stderr
-    assert "states 41,216 MACs; 41,216 are counted, real products element by element left out" in done.stdout
+    assert "states 41,216 MACs; 41,216 are counted, excluding element-wise products of real numbers" in done.stdout
 
 
 def test_the_mixer_runs_beside_s4d_and_attention(example: Path) -> None:
