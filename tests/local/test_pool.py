@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 import tests.support.tiny as tiny
 from diffussm.store.rundir import RunDir
 from tests.local.test_chaos import workers
+from tests.support.processor import processor_seconds_of
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -216,16 +216,17 @@ def test_evaluation_does_not_wait_for_the_end_of_training(tmp_path: Path) -> Non
     launcher.communicate(timeout=40)
 
 
-def test_workers_of_a_killed_launcher_stop_within_ten_seconds(builtin: Folder) -> None:
+def test_workers_of_a_killed_launcher_stop_soon(builtin: Folder) -> None:
     builtin.settings[builtin.settings.index("--set=training.steps=24")] = "--set=training.steps=100000"
     launcher = builtin.start("--jobs", "1")
     wait_for(lambda: is_training(builtin))
+    (worker,) = workers({launcher.pid})
     launcher.kill()
     launcher.communicate()
-    began = time.monotonic()
-    wait_for(lambda: not workers({launcher.pid}), 10)
+    taken = [processor_seconds_of(worker)]
+    wait_for(lambda: not (taken.append(processor_seconds_of(worker)) or workers({launcher.pid})))
     run = builtin.one()
-    assert time.monotonic() - began < 10
+    assert max(taken) - taken[0] < 5
     assert run.state()["phase"] == "stopped"
     assert run.state()["reason"] == "the launcher is gone"
     assert run.trained_steps() >= run.state()["step"]  # the checkpoint is newer than the last state before it
