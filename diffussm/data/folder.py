@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffussm.data.pixels import Shape, decoded, pixels_sha256, read_image, spans
+from diffussm.data.pixels.base import Shape, pixels_sha256, spans
+from diffussm.data.pixels.decode import decoded, read_image
 from diffussm.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -17,7 +17,7 @@ from diffussm.data.pixels import (
     open_pixels,
 )
 from diffussm.errors import UserError
-from tests.data.test_pixels import SHAPE, images, refused, whole
+from tests.support.image_sets import SHAPE, images, refused, whole
 
 
 def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:

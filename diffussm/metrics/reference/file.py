@@ -1,4 +1,4 @@
-"""A reference file: an .npz as ADM's evaluator takes it, and what it states of itself. No torch, no NumPy.
+"""A reference file: an .npz as ADM's evaluator takes it, and what it states of itself. No torch; NumPy to read headers.
 
     arr_0                  uint8 images (N, H, W, C); precision, recall and KID need them
     mu, sigma              mean and covariance of the features of the whole data set
@@ -8,25 +8,19 @@
 Where statistics are there Frechet distances are to them, else to the images' own, as ADM's evaluator has it.
 """
 
-import ast
-import errno
 import json
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffussm.data.npz_header import open_archive, read_header
 from diffussm.errors import UserError
 from diffussm.store.hashes import file_sha256
 
 STATED = "diffussm"
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
-LONGEST_HEADER = 10_000
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OSError)
-_NO_HEADER = (ValueError, SyntaxError, KeyError, TypeError, IndexError)
 
 
 def is_file(reference: str) -> bool:
@@ -65,13 +59,13 @@ class ReferenceFile:
         a file from elsewhere."""
         if STATED not in self.headers:
             return {}
-        stated: Any = None
         try:
-            with zipfile.ZipFile(self.path) as file, file.open(f"{STATED}.npy") as member:
-                _header(member)
-                stated = json.loads(member.read().decode())
-        except (*_BROKEN, *_NO_HEADER):
-            pass
+            with open_archive(self.path) as file, zipfile.ZipFile(file) as archive:
+                info = archive.getinfo(f"{STATED}.npy")
+                size = read_header(archive, info, str(self.path)).size
+                stated = json.loads(archive.read(info)[size:])
+        except UserError:
+            stated = None
         if not isinstance(stated, dict) or not {"channels", "image_size"} <= stated.keys():
             raise UserError(f"{self.path}: {STATED} is not what this package writes")
         return stated
@@ -123,29 +117,10 @@ class ReferenceFile:
 
 @cache
 def _headers(path: Path, _size: int, _changed: int) -> dict[str, Header]:
-    try:
-        with zipfile.ZipFile(path) as file:
-            found = {}
-            for name in file.namelist():
-                with file.open(name) as member:
-                    found[name.removesuffix(".npy")] = _header(member)
-            return found
-    except (*_BROKEN, *_NO_HEADER) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which comes of a place before the file
-            raise
-        raise UserError(f"{path}: is damaged, or no .npz ({error})") from None
-
-
-def _header(member: Any) -> Header:
-    """Of the .npy format, which NumPy's documentation gives."""
-    if member.read(6) != b"\x93NUMPY":
-        raise ValueError("a member is no array")
-    version = member.read(2)[0]
-    (length,) = struct.unpack("<H", member.read(2)) if version == 1 else struct.unpack("<I", member.read(4))
-    if length > LONGEST_HEADER:
-        raise ValueError("an array's header is too long")
-    header = ast.literal_eval(member.read(length).decode("latin1"))
-    dtype = header["descr"]
-    if not isinstance(dtype, str) or "O" in dtype:
-        raise ValueError(f"an array of {dtype}: objects are not read")
-    return Header(dtype, tuple(header["shape"]))
+    with open_archive(path) as file, zipfile.ZipFile(file) as archive:
+        found = {}
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            header = read_header(archive, info, f"{path}: {name}")
+            found[name] = Header(header.dtype.str, header.shape)
+        return found

@@ -1,0 +1,77 @@
+"""The .npz archives of other people: opened, and the header of an array in them read, with NumPy's own parser.
+
+Nothing is unpickled, and whatever is wrong is a UserError that names the file. No NumPy until a header is read.
+"""
+
+import errno
+import io
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from diffussm.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_HEADER_LIMIT = 10_000  # bytes of an .npy header
+_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
+
+
+class Header(NamedTuple):
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: "np.dtype[Any]"
+    size: int  # bytes before the array's own
+
+
+@contextmanager
+def damage_named(what: str) -> Iterator[None]:
+    """Turn what can go wrong with a file into a UserError that begins with `what`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{what}: no such file") from None
+    except (*_BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which comes of a place before the file
+            raise
+        raise UserError(f"{what}: is damaged or no .npz file ({' '.join(str(error).split())})") from None
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[IO[bytes]]:
+    """The file at `path`; UserError if it is absent, or turns out damaged while it is open."""
+    with damage_named(str(path)), path.open("rb") as file:
+        yield file
+
+
+def read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> Header:
+    """The header of member `info`; UserError that begins with `what`, also for Python objects and where the member is
+    not as long as its header says."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(f"{what}: is compressed in a way that is not read; allowed: stored, deflated")
+    with damage_named(what), archive.open(info) as member:
+        start = io.BytesIO(member.read(_HEADER_LIMIT))
+    import numpy as np
+
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        read = readers[np.lib.format.read_magic(start)]
+        header = Header(*read(start, max_header_size=_HEADER_LIMIT), start.tell())
+    except Exception:  # what NumPy raises of a spoiled header is anything
+        raise UserError(f"{what}: is damaged (its .npy header cannot be parsed)") from None
+    if header.dtype.hasobject:
+        raise UserError(
+            f"{what}: holds Python objects, which are not loaded from files; allowed: plain numbers or text"
+        )
+    length = header.size + math.prod(header.shape) * header.dtype.itemsize
+    stored = info.compress_type == zipfile.ZIP_STORED
+    if min(header.shape, default=0) < 0 or length != info.file_size or (stored and length != info.compress_size):
+        shape = f"an array of shape {header.shape}, {length} bytes"
+        raise UserError(f"{what}: is damaged ({info.file_size} bytes; its header says {shape})")
+    return header

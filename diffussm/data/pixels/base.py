@@ -1,0 +1,60 @@
+"""Sets of uint8 images that need not fit memory: what every kind of them offers, and the one that is an array."""
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = tuple[int, int, int]  # (C, H, W)
+
+
+class Pixels(Protocol):
+    """A set of images in order, read in pieces."""
+
+    count: int
+    shape: Shape  # of every image
+
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Images start .. stop - 1 in order, (<= size, C, H, W) each; UserError naming a file that cannot be read."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes (.npz), else of all pixels (N, C, H, W) in order."""
+
+
+class ArrayPixels:
+    """An array (N, C, H, W) in memory."""
+
+    def __init__(self, array: NDArray[np.uint8]):
+        if array.dtype != np.uint8 or array.ndim != 4:
+            raise ValueError(f"{array.dtype} {array.shape}: needed is uint8 (N, C, H, W)")
+        self.array = array
+        self.count = len(array)
+        self.shape: Shape = array.shape[1:]
+
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        for first, last in spans(self.count, size, start, stop):
+            yield self.array[first:last]
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        return pixels_sha256(self)
+
+
+def pixels_sha256(pixels: Pixels) -> str:
+    """Of all pixels (N, C, H, W) in order."""
+    digest = hashlib.sha256()
+    for batch in pixels.batches(64):
+        digest.update(np.ascontiguousarray(batch).data)
+    return digest.hexdigest()
+
+
+def spans(count: int, size: int, start: int, stop: int | None) -> list[tuple[int, int]]:
+    """(first, last + 1) of each batch; ValueError for no size, or a start and stop outside 0 .. count."""
+    stop = count if stop is None else stop
+    if size < 1 or not 0 <= start <= stop <= count:
+        raise ValueError(f"batches of {size} from {start} to {stop}: there are {count} images")
+    return [(first, min(first + size, stop)) for first in range(start, stop, size)]
