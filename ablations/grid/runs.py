@@ -12,7 +12,7 @@ from diffussm.config import Config, request, resolve, run_id
 from diffussm.cost.closed_form import forward_macs
 from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
-from diffussm.metrics.features.registry import evaluation_key
+from diffussm.metrics.key import evaluation_key
 
 SCALED = ("training.steps", "training.milestones")  # what budget = "macs" sets
 

@@ -11,7 +11,8 @@ from ablations.status.states import RunState, state_of
 from diffussm.config import Request, request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
 from diffussm.errors import UserError
-from diffussm.metrics.features.registry import evaluation_key, missing_requirement
+from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.heartbeat import Liveness
 from diffussm.store import records
 from diffussm.store.rundir import RunDir

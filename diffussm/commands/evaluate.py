@@ -12,8 +12,9 @@ from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
 from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.external import evaluate_external, key_of
-from diffussm.metrics.features.registry import evaluation_key, missing_requirement
+from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.milestones import evaluate_milestone, tidy
+from diffussm.metrics.requirements import missing_requirement
 from diffussm.models.trained import kept_step, requested_config
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution

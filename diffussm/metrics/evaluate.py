@@ -9,7 +9,7 @@ import torch
 from diffussm.config import Config
 from diffussm.diffusion.sampling import Network
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
-from diffussm.metrics.features.registry import evaluation_key
+from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Arrays, Shards, ignore, never
 from diffussm.metrics.suite import MetricSuite, metric_suite

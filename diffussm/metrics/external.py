@@ -16,16 +16,12 @@ from diffussm.data.pixels import Pixels
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
-from diffussm.metrics.features.registry import (
-    EXTRACTORS,
-    external_key,
-    extractor_facts,
-    missing_instrument,
-    reference_facts,
-    unsupported_metrics,
-)
+from diffussm.metrics.features.registry import EXTRACTORS, extractor_facts
+from diffussm.metrics.key import external_key
 from diffussm.metrics.reference import cache
+from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.reference.file import ReferenceFile, is_file
+from diffussm.metrics.requirements import missing_instrument, unsupported_metrics
 from diffussm.metrics.shards import Arrays, Shards, ignore
 from diffussm.metrics.suite import metric_suite
 from diffussm.store import records

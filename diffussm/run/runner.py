@@ -25,8 +25,8 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, device_of, 
 from diffussm.errors import UserError
 from diffussm.host import provenance
 from diffussm.metrics.evaluate import Evaluator
-from diffussm.metrics.features.registry import missing_requirement
 from diffussm.metrics.milestones import evaluate_milestone
+from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.attempt import Attempt
 from diffussm.run.execution import resolve_execution
 from diffussm.run.outcome import print_failure

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diffussm.config import Request
-from diffussm.metrics.features.registry import evaluation_key
+from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import FAILED, WorkDir

@@ -15,7 +15,7 @@ import tests.support.tiny as tiny
 from ablations import launch
 from diffussm.config import request
 from diffussm.errors import UserError
-from diffussm.metrics.features.registry import evaluation_key
+from diffussm.metrics.key import evaluation_key
 from diffussm.models.trained import requested_config
 from diffussm.run import runner as cell
 from diffussm.store import records
@@ -112,12 +112,9 @@ def test_mistakes_with_samples(
 
 def test_clean_fid_without_its_weights(npz: Path, diffussm: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Said before Inception is loaded, whose weights are there."""
-    from diffussm.metrics.features import registry as catalogue
-    from diffussm.metrics.features.weights_file import WeightsFile
+    from diffussm.metrics.features.weights_file import CLEAN_FID, WeightsFile
 
-    monkeypatch.setattr(
-        WeightsFile, "missing_requirement", lambda self, _="": "" if self != catalogue.CLEAN_FID else "X"
-    )
+    monkeypatch.setattr(WeightsFile, "missing_requirement", lambda self, _="": "" if self != CLEAN_FID else "X")
     given = (*DIGITS[:2], "--extractor", "inception-v3-compat", "--metrics", "fid,clean_fid")
     refused(diffussm("evaluate", npz, *given), "evaluation.metrics: clean-fid needs X")
 

@@ -9,7 +9,7 @@ from diffussm.data import digits, photos
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.load import reference_images, training_data
 from diffussm.errors import UserError
-from diffussm.metrics.features.registry import missing_requirement
+from diffussm.metrics.requirements import missing_requirement
 
 EMBEDDED = ["digits", "digits16", "photos"]
 

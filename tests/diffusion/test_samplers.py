@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from diffussm.config import DiffusionConfig, resolve
 from diffussm.diffusion.sampling import guided, make_sampler
 from diffussm.errors import UserError
-from diffussm.metrics.features import registry as catalogue
+from diffussm.metrics import requirements
 from tests.support.ddpm_formulas import (
     FIXED,
     LEARNED,
@@ -247,10 +247,10 @@ def test_a_solver_without_diffusers_names_the_extra(solver: str, monkeypatch: py
 
 def test_missing_diffusers_shows_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     asks, does_not = (resolve("digits", {"evaluation.sampler": name}) for name in ("unipc", "ddpm"))
-    assert catalogue.missing_requirement(asks) == ""
-    monkeypatch.setattr(catalogue, "find_spec", lambda _: None)
-    assert catalogue.missing_requirement(asks) == "evaluation.sampler = unipc: needs Diffusers, the extra `samplers`"
-    assert catalogue.missing_requirement(does_not) == ""
+    assert requirements.missing_requirement(asks) == ""
+    monkeypatch.setattr(requirements, "find_spec", lambda _: None)
+    assert requirements.missing_requirement(asks) == "evaluation.sampler = unipc: needs Diffusers, the extra `samplers`"
+    assert requirements.missing_requirement(does_not) == ""
 
 
 @solvers

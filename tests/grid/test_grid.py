@@ -15,7 +15,7 @@ from ablations.plan.plan import Planned, broken_matches
 from ablations.plan.plan import plan as plan_on
 from diffussm.config import Config, request
 from diffussm.errors import UserError
-from diffussm.metrics.features.registry import evaluation_key
+from diffussm.metrics.key import evaluation_key
 from diffussm.models.build import build_model
 from diffussm.rng import Stream, name_counter, normal
 from diffussm.store import records

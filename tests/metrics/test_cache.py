@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffussm.metrics.features.registry import external_key
+from diffussm.metrics.key import external_key
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference import statistics as reference_module
 from diffussm.metrics.suite import MetricSuite

@@ -27,8 +27,7 @@ from diffussm.data.photos import Crops
 from diffussm.data.pixels import ArrayPixels, open_pixels, write_npz
 from diffussm.errors import UserError
 from diffussm.metrics.external import evaluate_external
-from diffussm.metrics.features import clean_fid
-from diffussm.metrics.features import registry as catalogue
+from diffussm.metrics.features import clean_fid, registry
 from diffussm.metrics.features.clean_fid import CleanFid
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.registry import ExtractorFacts
@@ -62,9 +61,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extractor(weights: Path, request: pytest.FixtureRequest) -> Iterator[ExtractorFacts]:
     """Known by name while a test runs; the layer of its features is the parameter, 64 if there is none."""
     facts = random_inception.facts(weights, getattr(request, "param", "64"))
-    catalogue.register(facts)
+    registry.register(facts)
     yield facts
-    del catalogue.EXTRACTORS[facts.name]
+    del registry.EXTRACTORS[facts.name]
 
 
 @pytest.fixture(autouse=True)
@@ -261,9 +260,9 @@ class Bomb:
 
 
 def test_weights_of_another_hash_are_never_unpickled(tmp_path: Path) -> None:
-    marker, planted = tmp_path / "unpickled", tmp_path / catalogue.INCEPTION.name
+    marker, planted = tmp_path / "unpickled", tmp_path / registry.INCEPTION.name
     torch.save(Bomb(marker), planted)
-    facts = catalogue.extractor_facts("inception-v3-compat")
+    facts = registry.extractor_facts("inception-v3-compat")
     with pytest.raises(UserError, match=r"expected 6726825d"):
         facts.weights.read(str(planted))
     with pytest.raises(UserError, match=r"expected 6726825d"):
@@ -330,11 +329,11 @@ def test_clean_fid_is_clean_fid_s(weights: Path, scripted: Path, tmp_path: Path)
     found = [CleanFid(("clean_fid", "clean_fid_legacy"), str(scripted))(pixels) for pixels in sets]
     assert listed(package) == before
     assert not [name for _, name in listed(shared) if name.startswith("inception-2015")]
-    catalogue.register(facts := random_inception.facts(weights))
+    registry.register(facts := random_inception.facts(weights))
     try:
         ours = [Extractor(facts.name, ["features"])(pixels)["features"] for pixels in sets]
     finally:
-        del catalogue.EXTRACTORS[facts.name]
+        del registry.EXTRACTORS[facts.name]
     for layers, features in zip(found, ours, strict=True):
         np.testing.assert_allclose(layers["clean_fid_legacy"], features, atol=1e-3)
     legacy, clean = (frechet_of_few(*(layers[name] for layers in found)) for name in ("clean_fid_legacy", "clean_fid"))

@@ -11,7 +11,10 @@ from diffussm.config import EvaluationConfig
 from diffussm.data.load import reference_images
 from diffussm.metric_table import FRECHET, LAYERS, METRICS, Metric, layers_of
 from diffussm.metrics.external import default_metrics
-from diffussm.metrics.features.registry import external_key, extractor_facts, reference_facts, unsupported_metrics
+from diffussm.metrics.features.registry import extractor_facts
+from diffussm.metrics.key import external_key
+from diffussm.metrics.reference.facts import reference_facts
+from diffussm.metrics.requirements import unsupported_metrics
 from diffussm.metrics.statistics import density_coverage, precision_recall
 from diffussm.metrics.statistics.jackknife import Interval
 from diffussm.metrics.statistics.protocol import Estimate, MetricInputs

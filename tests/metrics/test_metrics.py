@@ -16,10 +16,11 @@ from diffussm.config import Config, resolve
 from diffussm.data.load import reference_images
 from diffussm.errors import UserError
 from diffussm.metrics.evaluate import Evaluator
-from diffussm.metrics.features import registry as catalogue
+from diffussm.metrics.features import registry
 from diffussm.metrics.features import train_small_cnn as train_extractor
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.small_cnn import FEATURES
+from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.sampling import Samples, generate, to_pixels
 from diffussm.metrics.sheet import sheet
 from diffussm.metrics.statistics.fid import noise_floor
@@ -42,7 +43,7 @@ def trained_a_little(config: Config) -> torch.nn.Module:
 
 @pytest.mark.parametrize(("name", "least"), [("digits-cnn", 0.985), ("digits16-cnn", 0.985), ("photos-cnn", 0.45)])
 def test_shipped_extractors_are_small_and_accurate(name: str, least: float) -> None:
-    assert catalogue.extractor_facts(name).weights.path().stat().st_size < 300_000
+    assert registry.extractor_facts(name).weights.path().stat().st_size < 300_000
     assert train_extractor.accuracy(extractor(name).network.network, train_extractor.held_out(name)) > least
 
 
@@ -83,9 +84,9 @@ def test_features_are_deterministic_whatever_the_company() -> None:
 
 def test_wrong_weights_are_refused() -> None:
     with pytest.raises(UserError, match="expected 0000"):
-        replace(catalogue.extractor_facts("digits-cnn").weights, sha256="0000").read()
+        replace(registry.extractor_facts("digits-cnn").weights, sha256="0000").read()
     for name in ("digits-cnn", "digits16-cnn", "photos-cnn"):
-        assert catalogue.extractor_facts(name).weights.missing_requirement() == ""
+        assert registry.extractor_facts(name).weights.missing_requirement() == ""
 
 
 def test_fid_equals_torch_fidelity_on_the_same_features() -> None:
@@ -191,7 +192,7 @@ def test_grey_images_are_repeated_where_an_extractor_takes_colour() -> None:
     np.testing.assert_array_equal(colour(grey)["features"], colour(grey.repeat(3, axis=1))["features"])
     config = resolve("photos", {"model.channels": 1, "evaluation.reference": "photos"})
     with pytest.raises(UserError, match="reference = photos: for 3 channels"):
-        catalogue.evaluation_key(config)
+        evaluation_key(config)
 
 
 def test_guided_evaluation_differs(tmp_path: Path) -> None:

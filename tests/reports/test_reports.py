@@ -22,7 +22,7 @@ from diffussm.config import resolve
 from diffussm.cost.closed_form import attention_products, forward_macs
 from diffussm.errors import UserError
 from diffussm.metric_table import FRECHET, METRICS
-from diffussm.metrics.features.registry import evaluation_key
+from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from reports import make_figures

@@ -9,7 +9,7 @@ import pytest
 import tests.support.tiny as tiny
 from diffussm.config import request, resolve
 from diffussm.errors import UserError
-from diffussm.metrics.features.registry import evaluation_key
+from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import link_first, write_whole

@@ -11,7 +11,8 @@ from typing import Any
 from ablations.grid.arms import arms
 from ablations.grid.reading import grids, load
 from diffussm.config import bases, request, resolve, run_id
-from diffussm.metrics.features.registry import evaluation_key, missing_requirement
+from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.requirements import missing_requirement
 
 PATH = Path(__file__).parents[1] / "golden.json"
 

@@ -13,7 +13,7 @@ from ablations.plan import manifest
 from ablations.plan.plan import plan
 from diffussm.config import request
 from diffussm.metric_table import FRECHET, METRICS
-from diffussm.metrics.features.registry import evaluation_key
+from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 
