@@ -32,7 +32,7 @@ test-slow: .venv
 
 # Installs SLURM if it is missing, which takes root. The tests that need torch are elsewhere, so is the conftest that loads it.
 test-slurm: .venv
-	tests/slurm/run $(BIN)/python -m pytest tests/slurm -n 4 --confcutdir tests/slurm
+	tests/slurm/run $(BIN)/python -m pytest tests/slurm -n 8 --confcutdir tests/slurm
 
 check: .venv
 	$(BIN)/ruff check .

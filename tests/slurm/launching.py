@@ -1,11 +1,16 @@
 """Grids launched on a test's cluster as a user does it: by commands, in folders of the test's own."""
 
+import contextlib
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from ablations import manage
 from diffussm.run.runner import Cell
 from diffussm.run.tasks import is_done
 from diffussm.store import records
@@ -55,20 +60,23 @@ class Runs:
         return job, run
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """By arm, as manage.py tells."""
-        return {row["arm"]: row for row in json.loads(self.said("ablations/manage.py", "status", "--json"))["runs"]}
+        """By arm, what `manage.py status` prints; called in this process, as a new one would take half a second."""
+        printed = io.StringIO()
+        with mock.patch.dict(os.environ, self.cluster.env, clear=True), contextlib.redirect_stdout(printed):
+            assert manage.main(["status", "--json", "--runs", str(self.path)]) == 0
+        return {row["arm"]: row for row in json.loads(printed.getvalue())["runs"]}
 
     def state(self, arm: str = ARM) -> str:
         """Of the run that `one` launched, or of another arm's."""
         return str(self.states()[arm]["state"])
 
     def wait_for_state(self, state: str, seconds: float = 300, arm: str = ARM) -> None:
-        """Asked for now and then, as that takes most of a second; of runs that are done their folders tell first."""
+        """Asked for once a second; whether a run is done, its folder is asked first."""
         run = RunDir(self.path / self.states()[arm]["run"])
         try:
             if state == "done":
                 self.cluster.wait_for(lambda: is_done(run), seconds)
-            self.cluster.wait_for(lambda: self.state(arm) == state, seconds, pause=2)
+            self.cluster.wait_for(lambda: self.state(arm) == state, seconds, pause=1)
         except AssertionError as error:
             told = self.said("ablations/manage.py", "status")
             raise AssertionError(f"{error}\n{told}") from None

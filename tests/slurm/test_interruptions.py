@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.slurm.cluster import Cluster
+from tests.slurm.launching import ARM
 from tests.slurm.slow import STEPS, Slow
 
 
@@ -45,9 +46,8 @@ def test_what_is_cancelled_stays_cancelled(cluster: Cluster, tmp_path: Path) -> 
     cluster.wait_for(lambda: slow.job not in cluster.jobs())
     assert slow.run.state()["phase"] == "stopped"
     assert slow.run.trained_steps() > 0
-    slow.runs.wait_for_state("pending")  # the evaluator may have been at work still
-    (found,) = [row for row in slow.runs.states().values() if row["run"] == slow.run.run_id]
-    assert found["left"]
+    cluster.wait_for(lambda: slow.runs.states()[ARM]["left"])  # once the evaluator has gone too
+    assert slow.runs.state() == "pending"
     again = slow.launch()
     slow.wait_for_step(10, attempt=2)
     cluster.run("scancel", "--signal=USR2", again)

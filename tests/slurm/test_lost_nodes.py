@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_a_node_set_down(breakable: Cluster, tmp_path: Path) -> None:
     seen = set[str]()
     while slow.run.owner() < 2:
         seen.add(slow.runs.state())
+        time.sleep(0.2)
     assert seen <= {"running", "pending", "stale", "node failed"}, seen
     assert slow.results() == slow.undisturbed()
     assert slow.run.owner() == 2
