@@ -18,7 +18,7 @@ from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.sampling import Samples
 from diffussm.models.build import build_model
 from diffussm.ssm.selection import select
-from diffussm.store.workdir import to_json, write_whole
+from diffussm.store.writing import to_json, write_whole
 from diffussm.timing import clock, in_turns
 from diffussm.training.loop import Trainer
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from diffussm.host import source
 from diffussm.host.machine import place, process_start
-from diffussm.store.workdir import read_json, to_json, write_whole
+from diffussm.store.workdir import read_json
+from diffussm.store.writing import to_json, write_whole
 
 FOLDER = "code"
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from ablations.slurm.queue import in_queue
 from diffussm.errors import UserError
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import link_first, read_json, to_json
+from diffussm.store.workdir import read_json
+from diffussm.store.writing import link_first, to_json
 
 FOLDER = "slurm"
 

@@ -19,7 +19,8 @@ from diffussm.metrics.sheet import sheet
 from diffussm.models.trained import load_network
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import WorkDir, write_whole
+from diffussm.store.workdir import WorkDir
+from diffussm.store.writing import write_whole
 
 SHARDS = "shards"  # folder of an evaluation that is under way
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.stopping import Stopped
-from diffussm.store.workdir import write_whole
+from diffussm.store.writing import write_whole
 
 Arrays = dict[str, NDArray[Any]]
 Merged = TypeVar("Merged")

@@ -12,7 +12,7 @@ from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config
 from diffussm.models.weights import load_weights, read_safetensors
-from diffussm.store.workdir import to_json, write_whole
+from diffussm.store.writing import to_json, write_whole
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

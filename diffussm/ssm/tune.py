@@ -10,7 +10,7 @@ import torch
 from diffussm.host.machine import processor
 from diffussm.ssm.s4d import BACKENDS, S4D
 from diffussm.ssm.selection import Measured, obstacle
-from diffussm.store.workdir import write_whole
+from diffussm.store.writing import write_whole
 from diffussm.timing import in_turns, summarise
 
 WIDTHS, LENGTHS, TOKENS = (64, 384, 1152), (16, 64, 256, 1024, 4096), 4096

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from diffussm.errors import UserError, unknown
 from diffussm.store.reading import StoredModel, read_model
-from diffussm.store.workdir import link_first, to_json
+from diffussm.store.writing import link_first, to_json
 
 
 class Entry(StoredModel):

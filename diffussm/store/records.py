@@ -11,7 +11,7 @@ from diffussm.config import digest, without_new_defaults
 from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
 from diffussm.store.reading import read_model
-from diffussm.store.workdir import link_first, write_whole
+from diffussm.store.writing import link_first, write_whole
 
 RECORD_VERSION = 1
 DDPM_VERSION = 2  # before, it visited other timesteps at some numbers of steps

@@ -27,7 +27,8 @@ from diffussm.errors import UserError
 from diffussm.store.execution import Execution
 from diffussm.store.orders import Order
 from diffussm.store.reading import StoredModel, damaged, describe, read_model
-from diffussm.store.workdir import WorkDir, link_first, to_json, write_whole
+from diffussm.store.workdir import WorkDir
+from diffussm.store.writing import link_first, to_json, write_whole
 
 _NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
 

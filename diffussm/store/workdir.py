@@ -13,41 +13,10 @@ from typing import Any
 
 from diffussm.errors import UserError
 from diffussm.host.machine import place, process_start
+from diffussm.store.writing import link_first, to_json, write_whole
 
 ACTIVE = ("start", "train", "evaluate")  # phases of a state; in any other nobody works
 FAILED = ("failed", "diverged")
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write under a temporary name, flush to disk, rename: the file is whole or absent; the last writer wins."""
-    temporary = _write_temporary(path, content)
-    os.replace(temporary, path)
-
-
-def link_first(path: Path, content: bytes | memoryview) -> bool:
-    """Like `write_whole`, but the first writer wins; False if the file was already there."""
-    temporary = _write_temporary(path, content)
-    try:
-        os.link(temporary, path)
-        return True
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_temporary(path: Path, content: bytes | memoryview) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
 
 
 def read_json(path: Path) -> Any:
@@ -56,10 +25,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except ValueError:
         raise UserError(f"{path}: is damaged (not JSON)") from None
-
-
-def to_json(content: Any) -> bytes:
-    return json.dumps(content, indent=1, allow_nan=False).encode()
 
 
 class WorkDir:

@@ -12,7 +12,7 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.models.build import parameter_groups
 from diffussm.models.weights import load_weights, same_weights
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import write_whole
+from diffussm.store.writing import write_whole
 from diffussm.training.adamw import AdamW
 from diffussm.training.ema import EMA
 

@@ -20,7 +20,7 @@ from diffussm.models.build import build_model
 from diffussm.rng import Stream, name_counter, normal
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import write_whole
+from diffussm.store.writing import write_whole
 
 HEADER = {"claim": "c", "source": "s", "expected": "e", "cost": "c", "command": "m", "base": "digits", "seeds": 2}
 

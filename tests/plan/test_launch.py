@@ -18,7 +18,7 @@ from ablations.plan.plan import plan
 from diffussm.errors import UserError
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import write_whole
+from diffussm.store.writing import write_whole
 from tests.support.processor import processor_seconds
 from tests.support.waiting import wait_for
 

@@ -14,7 +14,8 @@ from diffussm.host import machine
 from diffussm.run.attempt import Attempt
 from diffussm.run.heartbeat import STALE_SECONDS, Liveness
 from diffussm.stopping import Stopped, Superseded
-from diffussm.store.workdir import WorkDir, to_json, write_whole
+from diffussm.store.workdir import WorkDir
+from diffussm.store.writing import to_json, write_whole
 from tests.support.waiting import wait_for
 
 

@@ -19,7 +19,7 @@ from ablations.status import doctor
 from diffussm.errors import UserError
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import write_whole
+from diffussm.store.writing import write_whole
 from tests.plan.test_launch import arguments
 from tests.support.processor import processor_seconds
 

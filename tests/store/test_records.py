@@ -12,7 +12,7 @@ from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import link_first, write_whole
+from diffussm.store.writing import link_first, write_whole
 
 
 def record(fid: float = 1.0, **evaluation: object) -> records.Record:

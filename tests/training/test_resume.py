@@ -19,7 +19,7 @@ import tests.support.tiny as tiny
 from diffussm.run.runner import Cell
 from diffussm.run.tasks import Work
 from diffussm.stopping import Stopped, Superseded
-from diffussm.store import records, workdir
+from diffussm.store import records, writing
 from diffussm.store.rundir import RunDir
 from diffussm.training.loop import Trainer
 from diffussm.training.state import TrainingState
@@ -52,9 +52,9 @@ def before_checkpoint(count: int) -> None:
 
 
 def inside_checkpoint(count: int) -> None:
-    usual = workdir._write_temporary
+    usual = writing._write_temporary
     torn = at_call(count, half_a_file, usual)
-    workdir._write_temporary = lambda path, content: (torn if path.suffix == ".pt" else usual)(path, content)
+    writing._write_temporary = lambda path, content: (torn if path.suffix == ".pt" else usual)(path, content)
 
 
 def before_record(count: int) -> None:

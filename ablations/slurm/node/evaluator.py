@@ -14,7 +14,7 @@ from diffussm.host.source import origin
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import Work, failed_for_good, is_done, left
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import write_whole
+from diffussm.store.writing import write_whole
 
 POLL_SECONDS = 5.0  # between looks for milestones
 ASK_SECONDS = 30.0  # between questions to the scheduler

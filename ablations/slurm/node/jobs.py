@@ -10,7 +10,7 @@ from typing import Any
 from ablations.slurm.commands import ask
 from ablations.slurm.node.interruption import Interruption
 from diffussm.host.machine import usable_cores
-from diffussm.store.workdir import to_json, write_whole
+from diffussm.store.writing import to_json, write_whole
 
 
 @dataclass(frozen=True)

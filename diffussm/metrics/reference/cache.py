@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from diffussm.config import digest
 from diffussm.host.machine import user_cache
-from diffussm.store.workdir import to_json, write_whole
+from diffussm.store.writing import to_json, write_whole
 
 VERSION = 2
 _BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
