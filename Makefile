@@ -2,11 +2,12 @@
 # make test   the tests          make check       lint, format, types, import contracts
 # make .venv  the environment    make test-slow   the tests that take more than 20 seconds
 #                                make test-slurm  the tests on a real SLURM, which it brings up and takes down
+#                                make test-bench  the benchmarks, each once and without a timing
 
 PYTHON ?= $(firstword $(foreach v,3 3.14 3.13 3.12 3.11,$(shell command -v python$(v) >/dev/null 2>&1 && python$(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo python$(v))))
 BIN := .venv/bin
 
-.PHONY: .venv demo test test-slow test-slurm check bench example docs dictionary schema lock
+.PHONY: .venv demo test test-slow test-slurm test-bench check bench example docs dictionary schema lock
 
 .venv: .venv/installed
 
@@ -33,6 +34,9 @@ test-slow: .venv
 # Installs SLURM if it is missing, which takes root. The tests that need torch are elsewhere, so is the conftest that loads it.
 test-slurm: .venv
 	tests/slurm/run $(BIN)/python -m pytest tests/slurm -n 8 --confcutdir tests/slurm
+
+test-bench: .venv
+	$(BIN)/python -m pytest bench --benchmark-disable
 
 check: .venv
 	$(BIN)/ruff check .
