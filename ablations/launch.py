@@ -1,4 +1,4 @@
-"""Launch a grid: `python ablations/launch.py --grid NAME`. Runs that are done are skipped; started ones go on."""
+"""Launch a grid: `python ablations/launch.py --grid NAME`. Runs that are done are skipped; others start or resume."""
 
 import argparse
 import csv
@@ -15,12 +15,12 @@ from diffussm.errors import Parser, UserError, exit_code, unknown
 if TYPE_CHECKING:
     from ablations.plan.estimate import Estimates
     from ablations.plan.plan import Planned
-    from ablations.plan.request import Asked
-    from ablations.slurm.launch import Submitting
+    from ablations.plan.request import GridRequest
+    from ablations.slurm.launch import SubmissionPlan
 
 SCHEMA = Path(__file__).with_name("grid.schema.json")
 EXECUTORS = ("local", "debug", "slurm")
-DESCRIPTION = "Train and evaluate every run of a grid. What is done is skipped, what was interrupted goes on."
+DESCRIPTION = "Train and evaluate every run of a grid. Runs that are done are skipped; interrupted ones resume."
 
 
 class LaunchParser(Parser):
@@ -42,27 +42,32 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--grid", required=True, metavar="NAME", help="a grid of ablations/grids, or the path of a .toml file")
     add("--base", metavar="NAME", help="the recipe to vary (default: the grid's own)")
-    add("--seeds", type=seeds, metavar="N", help="seeds 0 .. N-1 per arm, or which, as in 0,2,5 (default: the grid's)")
+    add("--seeds", type=seeds, metavar="N", help="seeds 0 .. N-1 per arm, or a list, as in 0,2,5 (default: the grid's)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="override a config key (listed below) in every arm, as in training.steps=100; repeatable")  # fmt: skip
     add("--only", action="append", default=[], metavar="PATTERN",
-        help="only arms or run ids that match, as in 'M = 2*', or a level, as in size=S; may be repeated")  # fmt: skip
-    add("--runs", type=Path, default=RUNS, metavar="DIR", help="where run folders lie (default: runs)")
+        help="only arms or run ids that match, as in 'M = 2*', or a level, as in size=S; repeatable")  # fmt: skip
+    add("--runs", type=Path, default=RUNS, metavar="DIR", help="the folder of the run folders (default: runs)")
     add("--executor", default="local", metavar="|".join(EXECUTORS), help="local: a pool of worker processes (default); "
-        "debug: in this process, one run at a time, the first failure ends it; slurm: jobs of a cluster")  # fmt: skip
-    add("--profile", metavar="NAME", help="with --executor slurm: how jobs are asked for, a file of slurm/profiles "
+        "debug: in this process, one run at a time, until the first failure; slurm: jobs on a cluster")  # fmt: skip
+    add("--profile", metavar="NAME", help="with --executor slurm: the options of the jobs, a file of slurm/profiles "
         "or the path of one (default: a100)")  # fmt: skip
     add("--set-slurm", action="append", default=[], metavar="KEY=VALUE",
-        help="with it: an option of sbatch, as in account=lab, or throttle=4; KEY= unsets it")  # fmt: skip
+        help="with --executor slurm: set an option of sbatch, as in account=lab; KEY= unsets it")  # fmt: skip
     add("--pdb", action="store_true", help="with --executor debug: open the debugger where a run fails")
-    add("--jobs", type=positive, metavar="K", help="workers (default: one for each GPU, or cores / threads of a run)")
+    add(
+        "--jobs",
+        type=positive,
+        metavar="K",
+        help="number of workers (default: one per GPU, or cores / threads of a run)",
+    )
     add("--replay", action="store_true",
-        help="train again to milestones behind a run's checkpoint whose weights were not kept")  # fmt: skip
-    add("--dry-run", action="store_true", help="print every run with its cost, state and time, and stop")
-    add("--print-sbatch", action="store_true", help="with --dry-run and --executor slurm: the scripts too")
-    add("--json", action="store_true", help="with --dry-run: as JSON")
-    add("--csv", action="store_true", help="with --dry-run: as CSV")
-    add("--calibrate", action="store_true", help="measure how long the grid's runs take on this machine, and stop")
+        help="train again, to milestones before a run's checkpoint whose weights were not kept")  # fmt: skip
+    add("--dry-run", action="store_true", help="print every run with its cost, state and estimated time, and exit")
+    add("--print-sbatch", action="store_true", help="with --dry-run and --executor slurm: print the job scripts too")
+    add("--json", action="store_true", help="with --dry-run: print JSON")
+    add("--csv", action="store_true", help="with --dry-run: print CSV")
+    add("--calibrate", action="store_true", help="measure how long the grid's runs take on this machine, and exit")
     return parser.parse_args(arguments)
 
 
@@ -71,50 +76,50 @@ def main(arguments: list[str] | None = None) -> int:
     if options.executor not in EXECUTORS:
         raise unknown("--executor", options.executor, EXECUTORS)
     if options.pdb and options.executor != "debug":
-        raise UserError("--pdb: goes with --executor debug")
+        raise UserError("--pdb: needs --executor debug")
     if (options.json or options.csv) and not options.dry_run:
-        raise UserError("--json, --csv: go with --dry-run")
+        raise UserError("--json, --csv: need --dry-run")
     on_cluster = options.executor == "slurm"
     if not on_cluster and (options.profile or options.set_slurm or options.print_sbatch):
-        raise UserError("--profile, --set-slurm, --print-sbatch: go with --executor slurm")
+        raise UserError("--profile, --set-slurm, --print-sbatch: need --executor slurm")
     if options.print_sbatch and (not options.dry_run or options.json or options.csv):
-        raise UserError("--print-sbatch: goes with --dry-run, and not with --json or --csv")
+        raise UserError("--print-sbatch: needs --dry-run, without --json or --csv")
     if on_cluster and options.jobs:
-        raise UserError("--jobs: goes with --executor local; on a cluster --set-slurm throttle=K")
+        raise UserError("--jobs: needs --executor local; on a cluster use --set-slurm throttle=K")
     from ablations.grid.selection import selection
-    from ablations.plan.request import Asked
+    from ablations.plan.request import GridRequest
     from diffussm.config import parse_settings
 
-    asked = Asked.of(options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs)
-    whole = asked.plan()
-    meant = selection(options.only)
-    planned = [p for p in whole if meant(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
+    request = GridRequest.of(options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs)
+    whole = request.plan()
+    is_selected = selection(options.only)
+    planned = [p for p in whole if is_selected(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
     if not planned:
         raise no_match(options.only)
     if options.calibrate:
         return _calibrate(options, planned)
     if options.dry_run:
-        _print_plan(options, asked, planned, whole)
+        _print_plan(options, request, planned, whole)
         return 0
     if on_cluster:
-        _submitting(options, asked, planned).refuse()
-    for warning in asked.warnings(whole):
+        _submission_plan(options, request, planned).check_cluster()
+    for warning in request.warnings(whole):
         print(f"warning: {warning}", file=sys.stderr)
-    if asked.ask(planned, whole, options.replay):
-        print("Other settings than at the last launch: reports on this grid now show these runs only.")
+    if request.write(planned, whole, options.replay):
+        print("The settings differ from those of the last launch: reports on this grid now show these runs only.")
     if on_cluster:
         from ablations.slurm.launch import submit
 
-        return submit(options.runs, _submitting(options, asked, planned))
+        return submit(options.runs, _submission_plan(options, request, planned))
     from ablations.local.launch import execute
 
-    return execute(options, asked, planned, _slots(options, planned), _estimates(options, planned))
+    return execute(options, request, planned, _slots(options, planned), _estimates(options, planned))
 
 
 def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
     for p in planned:
-        if p.arm.missing_requirement:
-            raise UserError(p.arm.missing_requirement)
+        if p.spec.missing_requirement:
+            raise UserError(p.spec.missing_requirement)
     from ablations.plan.calibrate import calibrate  # imports torch
 
     console, threads = _console(), _threads(_slots(options, planned))
@@ -122,11 +127,11 @@ def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
     return 0
 
 
-def _submitting(options: argparse.Namespace, asked: "Asked", planned: "list[Planned]") -> "Submitting":
+def _submission_plan(options: argparse.Namespace, request: "GridRequest", planned: "list[Planned]") -> "SubmissionPlan":
     from ablations.slurm import profile
-    from ablations.slurm.launch import PROFILE, Submitting
+    from ablations.slurm.launch import PROFILE, SubmissionPlan
 
-    return Submitting.of(asked, planned, profile.load(options.profile or PROFILE, options.set_slurm))
+    return SubmissionPlan.of(request, planned, profile.load(options.profile or PROFILE, options.set_slurm))
 
 
 def _estimates(options: argparse.Namespace, planned: "list[Planned]") -> "Estimates":
@@ -145,25 +150,27 @@ def _slots(options: argparse.Namespace, planned: "list[Planned]") -> int:
 
 
 def _threads(slots: int) -> int:
-    """What a slot has of the cores."""
+    """The number of threads of each slot."""
     from diffussm.host.machine import usable_cores
 
     return max(1, usable_cores() // slots)
 
 
-def _print_plan(options: argparse.Namespace, asked: "Asked", planned: "list[Planned]", whole: "list[Planned]") -> None:
+def _print_plan(
+    options: argparse.Namespace, request: "GridRequest", planned: "list[Planned]", whole: "list[Planned]"
+) -> None:
     from ablations import table
     from ablations.plan import plan
     from ablations.plan import table as plan_table
 
     if options.executor == "slurm":
-        submitting = _submitting(options, asked, planned)
-        estimates: Estimates = submitting.estimates
-        totals, words = submitting.totals(), submitting.words()
+        submission = _submission_plan(options, request, planned)
+        estimates: Estimates = submission.estimates
+        totals, summary = submission.totals(), submission.summary()
     else:
         estimates = _estimates(options, planned)
         totals = plan_table.totals({p: estimates.of(p) for p in planned}, estimates, _slots(options, planned))
-        words = plan_table.total_words(totals)
+        summary = plan_table.format_totals(totals)
     estimated = {p: estimates.of(p) for p in planned}
     if options.json or options.csv:
         rows = [plan_table.row(p, estimate) for p, estimate in estimated.items()]
@@ -172,17 +179,17 @@ def _print_plan(options: argparse.Namespace, asked: "Asked", planned: "list[Plan
             writer.writeheader()
             writer.writerows(rows)
         else:
-            print(table.to_json({"grid": asked.name, **totals, "warnings": asked.warnings(whole), "runs": rows}))
+            print(table.to_json({"grid": request.name, **totals, "warnings": request.warnings(whole), "runs": rows}))
         return
-    print(plan_table.text(estimated, several_bases=len(asked.bases) > 1))
+    print(plan_table.text(estimated, several_bases=len(request.bases) > 1))
     print(plan.summary(planned))
-    print(words)
-    for missing in dict.fromkeys(p.arm.missing_requirement for p in planned if p.arm.missing_requirement):
+    print(summary)
+    for missing in dict.fromkeys(p.spec.missing_requirement for p in planned if p.spec.missing_requirement):
         print(f"To run this: {missing}.")
-    for warning in asked.warnings(whole):
+    for warning in request.warnings(whole):
         print(f"warning: {warning}")
     if options.print_sbatch:
-        for script in submitting.scripts():
+        for script in submission.scripts():
             print(f"\n{script}", end="")
 
 

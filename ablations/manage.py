@@ -1,5 +1,5 @@
-"""Live with grids that were launched: `python ablations/manage.py status`. What it says is read from run folders; what
-they leave open of jobs is asked of SLURM."""
+"""Manage launched grids: `python ablations/manage.py status`. States are read from run folders, and where those leave
+it open, SLURM is asked about the jobs."""
 
 import argparse
 import sys
@@ -19,42 +19,43 @@ if TYPE_CHECKING:
     from ablations.status.overview import Row
     from diffussm.run.heartbeat import Liveness
 
-DESCRIPTION = "See and steer the runs of launched grids, from any shell, also after the launching one died."
+ENDED = ("done", "failed", "diverged", "cancelled")
+DESCRIPTION = "See and steer the runs of launched grids, from any shell, even after the launcher has died."
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="manage.py", description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
-    def command(name: str, words: str) -> Parser:
-        made = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+    def command(name: str, summary: str) -> Parser:
+        made = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         add = made.add_argument
-        add("--grid", metavar="NAME", help="only runs of this grid (default: of all that were launched)")
+        add("--grid", metavar="NAME", help="only runs of this grid (default: of all launched grids)")
         add("--base", metavar="NAME", help="only runs on this base")
         add("--only", action="append", default=[], metavar="PATTERN",
-            help="only arms or run ids that match, or a level, as in size=S; may be repeated")  # fmt: skip
-        add("--json", action="store_true", help="as JSON")
-        add("--runs", type=Path, default=RUNS, metavar="DIR", help="where run folders lie (default: runs)")
+            help="only arms or run ids that match the pattern, or a level, as in size=S; may be repeated")  # fmt: skip
+        add("--json", action="store_true", help="print JSON")
+        add("--runs", type=Path, default=RUNS, metavar="DIR", help="the folder of the run folders (default: runs)")
         return made
 
-    command("status", "a row for each run: state, step, loss, FID, speed, attempts, reason")
-    watch = command("watch", "status again and again, until nothing is left to do")
-    watch.add_argument("--interval", type=float, default=5.0, metavar="S", help="seconds between looks (default: 5)")
-    logs = command("logs", "what the attempts at a run printed")
-    logs.add_argument("run", metavar="RUN", help="a run id, its beginning, or a pattern that one run matches")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on as more is printed")
-    command("cancel", "stop runs after a checkpoint, and let no launch start them until they are retried")
-    retry = command("retry", "let runs be started again, by the launch that goes on or by the next")
+    command("status", "print a row for each run: state, step, loss, FID, speed, attempts, reason")
+    watch = command("watch", "print the status repeatedly, until every run has ended or needs another launch")
+    watch.add_argument("--interval", type=float, default=5.0, metavar="S", help="seconds between updates (default: 5)")
+    logs = command("logs", "print the logs of all attempts at a run")
+    logs.add_argument("run", metavar="RUN", help="a run id, the beginning of one, or a pattern that one run matches")
+    logs.add_argument("-f", "--follow", action="store_true", help="keep printing what is added to the logs")
+    command("cancel", "stop runs after a checkpoint; no launch starts them again until they are retried")
+    retry = command("retry", "let runs be started again, by a running launch or by the next one")
     retry.add_argument("--failed", action="store_true", help="those that failed or diverged")
     retry.add_argument("--cancelled", action="store_true", help="those that were cancelled")
-    extend = command("extend", "ask for more steps of runs; they go on from their last checkpoints")
-    extend.add_argument("--steps", type=positive, required=True, metavar="N", help="how many, from the start")
-    gc = command("gc", "show what no run needs any more")
-    gc.add_argument("--yes", action="store_true", help="and delete it")
-    gc.add_argument("--unlisted", action="store_true", help="run folders that no launched grid names count too")
-    doctor = command("doctor", "whether grids can be run here: folder, disk, versions, weights, data")
-    doctor.add_argument("--profile", metavar="NAME", help="and on a cluster, by a job of that profile")
-    doctor.add_argument("--set-slurm", action="append", default=[], metavar="KEY=VALUE", help="as launch.py has it")
+    extend = command("extend", "ask for more steps of runs; they continue from their last checkpoints")
+    extend.add_argument("--steps", type=positive, required=True, metavar="N", help="the total number of steps")
+    gc = command("gc", "list files that no run needs any more")
+    gc.add_argument("--yes", action="store_true", help="delete them")
+    gc.add_argument("--unlisted", action="store_true", help="include run folders that no launched grid names")
+    doctor = command("doctor", "check whether grids can be run here: folder, disk, versions, weights, data")
+    doctor.add_argument("--profile", metavar="NAME", help="check the cluster too, with a job of that profile")
+    doctor.add_argument("--set-slurm", action="append", default=[], metavar="KEY=VALUE", help="as in launch.py")
     return parser.parse_args(arguments)
 
 
@@ -112,20 +113,20 @@ def _watch(options: argparse.Namespace) -> int:
     from ablations.status import overview
     from diffussm.run.heartbeat import Liveness
 
-    liveness, shown = Liveness(by_mtime=True), ""
-    lively = sys.stdout.isatty() and not options.json
+    liveness, printed = Liveness(by_mtime=True), ""
+    redraws = sys.stdout.isatty() and not options.json
     try:
         while True:
             rows = _rows(options, liveness)
             text = overview.summary(rows)
-            if lively:  # clear the screen, as `watch` does
+            if redraws:  # clear the screen, as `watch` does
                 print(f"\033[H\033[2J{overview.text(rows)}\n{text}", flush=True)
             elif options.json:
                 print(table.to_line(overview.counts(rows)), flush=True)
-            elif text != shown:
+            elif text != printed:
                 print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-            shown = text
-            if all(row.state.left or row.state.name in ("done", "failed", "diverged", "cancelled") for row in rows):
+            printed = text
+            if all(row.state.needs_launch or row.state.name in ENDED for row in rows):
                 return 0
             time.sleep(options.interval)
     except KeyboardInterrupt:
@@ -156,16 +157,16 @@ def _cancel(options: argparse.Namespace) -> int:
         row.run.add_order("cancel")
     from ablations.slurm.scheduler import Slurm
 
-    if complaint := Slurm(options.runs).cancel_waiting([row.run.run_id for row in rows.values()]):
+    if complaint := Slurm(options.runs).cancel_pending([row.run.run_id for row in rows.values()]):
         print(f"warning: {complaint}", file=sys.stderr)
-    return _tell(options, rows.values(), "cancelled; those at work stop after a checkpoint")
+    return _report(options, rows.values(), "cancelled; those at work stop after a checkpoint")
 
 
 def _retry(options: argparse.Namespace) -> int:
     from diffussm.run.tasks import failures
 
     if not (options.failed or options.cancelled):
-        raise UserError("retry: say which: --failed, --cancelled or both")
+        raise UserError("retry: give --failed, --cancelled or both")
     states = (*("failed", "diverged") * options.failed, *("cancelled",) * options.cancelled)
     rows = {row.run.path: row for row in _rows(options) if row.state.name in states}
     retried = []
@@ -177,7 +178,7 @@ def _retry(options: argparse.Namespace) -> int:
             continue
         row.run.add_order("retry", failed)
         retried.append(row)
-    return _tell(options, retried, "to be tried again, by the launch that goes on or by the next")
+    return _report(options, retried, "to be tried again, by a running launch or by the next one")
 
 
 def _extend(options: argparse.Namespace) -> int:
@@ -188,14 +189,14 @@ def _extend(options: argparse.Namespace) -> int:
     extensions = [extension(manifest, options.runs, options.only, options.steps) for manifest in found]
     if not any(extensions):
         raise no_match(options.only)
-    commands = [made.ask() for made in extensions if made]
+    commands = [made.write() for made in extensions if made]
     if options.json:
         from ablations import table
 
         print(table.to_json(commands))
         return 0
     for command in commands:
-        print(f"Asked. A launch that goes on takes it up; else: {command}")
+        print(f"Requested. A running launch picks it up; otherwise run: {command}")
     return 0
 
 
@@ -216,7 +217,7 @@ def _gc(options: argparse.Namespace) -> int:
     else:
         for g in found:
             print(f"{g.size / 1e6:10.1f} MB  {g.what}: {g.path}")
-        done = "deleted" if options.yes else "would be deleted; --yes does it"
+        done = "deleted" if options.yes else "would be deleted; --yes deletes them"
         print(f"{sum(g.size for g in found) / 1e6:.1f} MB in {len(found)} places {done}.")
     return 0
 
@@ -227,7 +228,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     checks = iter(doctor.examine(options.runs, options.grid, options.base))
     if options.set_slurm and not options.profile:
-        raise UserError("--set-slurm: goes with --profile")
+        raise UserError("--set-slurm: needs --profile")
     if options.profile:
         from ablations.slurm import doctor as cluster
         from ablations.slurm import profile
@@ -237,13 +238,14 @@ def _doctor(options: argparse.Namespace) -> int:
     for check in checks:
         found.append(check)
         if not options.json:
-            print(f"{check.verdict:7} {check.what}: {check.words}", flush=True)
+            print(f"{check.verdict:7} {check.what}: {check.message}", flush=True)
     if options.json:
-        print(table.to_json([check.__dict__ for check in found]))
+        # `words` is the former name of `message`, kept for this version
+        print(table.to_json([{**check.__dict__, "words": check.message} for check in found]))
     return 1 if any(check.verdict == "fail" for check in found) else 0
 
 
-def _tell(options: argparse.Namespace, rows: Any, words: str) -> int:
+def _report(options: argparse.Namespace, rows: Any, result: str) -> int:
     rows = list(rows)
     if options.json:
         from ablations import table
@@ -252,7 +254,7 @@ def _tell(options: argparse.Namespace, rows: Any, words: str) -> int:
         return 0
     for row in rows:
         print(f"{row.run.run_id} ({row.arm}, seed {row.seed})")
-    print(f"{len(rows)} runs {words}.")
+    print(f"{len(rows)} runs {result}.")
     return 0
 
 

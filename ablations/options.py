@@ -1,4 +1,4 @@
-"""What the scripts' command lines share."""
+"""Parts that the command lines of the scripts share."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ RUNS = Path("runs")
 
 
 def no_match(only: Sequence[str]) -> UserError:
-    """The error where nothing is meant by `--only`."""
+    """The error for an `--only` that selects nothing."""
     return UserError(f"--only {' '.join(map(repr, only))}: no arm, level or run id matches")
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
@@ -23,10 +23,10 @@ def positive(text: str) -> int:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """`3`: seeds 0, 1, 2; `0,5`: those two; `5,`: that one."""
+    """Parse seeds: `3` gives 0, 1 and 2; `0,5` gives these two; `5,` gives only 5."""
     if "," not in text:
         return tuple(range(positive(text)))
-    named = tuple(int(part) for part in text.split(",") if part)
-    if len(set(named)) < len(named) or min(named, default=-1) < 0:
-        raise argparse.ArgumentTypeError(f"{text}: give different whole numbers from 0")
-    return named
+    values = tuple(int(part) for part in text.split(",") if part)
+    if len(set(values)) < len(values) or min(values, default=-1) < 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be distinct whole numbers of at least 0")
+    return values

@@ -1,19 +1,19 @@
-"""Tables as plain text: columns in line, numbers to the right. Ten thousand rows take no time."""
+"""Tables as plain text with aligned columns."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 
-def text(rows: Sequence[dict[str, Any]], left: Sequence[str]) -> str:
-    """The rows under their keys; columns named in `left` are set to the left, others to the right."""
+def text(rows: Sequence[dict[str, Any]], left_aligned: Sequence[str]) -> str:
+    """The rows under their keys as headings. Columns named in `left_aligned` are left-aligned, others right-aligned."""
     if not rows:
         return ""
     columns = [[name, *(str(row[name]) for row in rows)] for name in rows[0]]
     aligned = []
     for column in columns:
         width = max(map(len, column))
-        aligned.append([cell.ljust(width) if column[0] in left else cell.rjust(width) for cell in column])
+        aligned.append([cell.ljust(width) if column[0] in left_aligned else cell.rjust(width) for cell in column])
     lines = ["  ".join(cells).rstrip() for cells in zip(*aligned, strict=True)]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
@@ -27,7 +27,7 @@ def to_line(content: Any) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in words of a length that does not jump about."""
+    """A duration as text, with its two largest units."""
     if seconds is None:
         return "unknown"
     minutes, s = divmod(round(seconds), 60)
@@ -39,7 +39,7 @@ def duration(seconds: float | None) -> str:
 
 
 def big(number: float | None) -> str:
-    """A count with its prefix: 2.35 M, 36.1 E."""
+    """A number with an SI prefix: 2.35 M, 36.1 E."""
     if number is None:
         return "unknown"
     for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):

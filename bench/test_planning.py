@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.plan.request import Asked
+from ablations.plan.request import GridRequest
 from bench.measure import Bench, Contender
 
 LARGE = """
@@ -39,7 +39,7 @@ def test_plan(bench: Bench, tmp_path: Path, kind: str) -> None:
     name = grid(kind, tmp_path, seeds)
 
     def plan() -> int:
-        return len({planned.run.run_id for planned in Asked.of(name, None, None, {}, tmp_path / "runs").plan()})
+        return len({planned.run.run_id for planned in GridRequest.of(name, None, None, {}, tmp_path / "runs").plan()})
 
     def check() -> None:
         assert plan() == runs, "runs of the plan"

@@ -16,25 +16,27 @@ from ablations.plan import snapshot
 from ablations.plan.estimate import Estimates
 from ablations.plan.job import Job
 from ablations.plan.plan import Planned
-from ablations.plan.request import Asked
+from ablations.plan.request import GridRequest
 from diffussm.config import is_external
 from diffussm.run.outcome import Outcome
 
 
-def execute(options: argparse.Namespace, asked: Asked, planned: list[Planned], slots: int, estimates: Estimates) -> int:
+def execute(
+    options: argparse.Namespace, request: GridRequest, planned: list[Planned], slots: int, estimates: Estimates
+) -> int:
     """Work on the runs until nothing more can be done for any; returns the exit code."""
-    console, on = Console(highlight=False, soft_wrap=True, markup=False), ", ".join(asked.bases)
+    console, on = Console(highlight=False, soft_wrap=True, markup=False), ", ".join(request.bases)
     todo: dict[Path, list[Planned]] = {}
     for p in planned:
         if not p.done:
             todo.setdefault(p.folder.path, []).append(p)
     runs = len({p.folder.path for p in planned})
     if not todo:
-        console.print(f"Nothing left to train: all {runs} runs of {asked.name} on {on} are done.")
+        console.print(f"Nothing left to train: all {runs} runs of {request.name} on {on} are done.")
         return 0
-    console.print(f"{asked.name} on {on}: {runs} runs, {runs - len(todo)} done before.")
+    console.print(f"{request.name} on {on}: {runs} runs, {runs - len(todo)} done before.")
 
-    names = {path: f"{_arms(ps, asked)}, seed {ps[0].run.config.seed}" for path, ps in todo.items()}
+    names = {path: f"{_arms(ps, request)}, seed {ps[0].run.config.seed}" for path, ps in todo.items()}
     with Display(names, slots, console) as display:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers stop after a checkpoint
         try:
@@ -42,7 +44,7 @@ def execute(options: argparse.Namespace, asked: Asked, planned: list[Planned], s
         except KeyboardInterrupt:
             display.line("Interrupted. The same command continues from the last checkpoints.")
             return 130
-    return _sum_up(options, asked, outcomes, runs)
+    return _sum_up(options, request, outcomes, runs)
 
 
 def _run_jobs(
@@ -61,7 +63,7 @@ def _run_jobs(
         return Pool(jobs, Machine(slots, estimates.threads), code, display).work()
 
 
-def _sum_up(options: argparse.Namespace, asked: Asked, outcomes: dict[Path, Outcome], runs: int) -> int:
+def _sum_up(options: argparse.Namespace, request: GridRequest, outcomes: dict[Path, Outcome], runs: int) -> int:
     runs_option = "" if options.runs == RUNS else f" --runs {shlex.quote(str(options.runs))}"
     unfinished = {folder: outcome for folder, outcome in outcomes.items() if outcome.kind != "done"}
     for folder, outcome in unfinished.items():
@@ -69,10 +71,10 @@ def _sum_up(options: argparse.Namespace, asked: Asked, outcomes: dict[Path, Outc
         print(f"{folder.name}: {outcome.kind}: {outcome.reason}{log}", file=sys.stderr)
     if not unfinished:
         Console(highlight=False, soft_wrap=True, markup=False).print(
-            f"All {runs} runs are done. Next: python reports/make_figures.py --grid {asked.name}{runs_option}"
+            f"All {runs} runs are done. Next: python reports/make_figures.py --grid {request.name}{runs_option}"
         )
         return 0
-    retry = f"python ablations/manage.py retry --%s --grid {asked.name}{runs_option}"
+    retry = f"python ablations/manage.py retry --%s --grid {request.name}{runs_option}"
     if any(outcome.kind == "failed" for outcome in unfinished.values()):
         hint = "The next launch retries killed runs; it retries the others once the code has changed, or after"
         print(f"{hint}: {retry % 'failed'}", file=sys.stderr)
@@ -81,8 +83,8 @@ def _sum_up(options: argparse.Namespace, asked: Asked, outcomes: dict[Path, Outc
     return 1
 
 
-def _arms(planned: list[Planned], asked: Asked) -> str:
+def _arms(planned: list[Planned], request: GridRequest) -> str:
     """The name to show for arms that share a run: the first of them, and how many more there are."""
     more = f" and {len(planned) - 1} more" if len(planned) > 1 else ""
-    on = f"{planned[0].base}: " if len(asked.bases) > 1 else ""
+    on = f"{planned[0].base}: " if len(request.bases) > 1 else ""
     return on + planned[0].run.arm.name + more

@@ -1,4 +1,5 @@
-"""Measure on this machine what a training step, a sampler's call and an evaluation take, for every shape of a plan."""
+"""Calibration: measures on this machine how long a training step, a call of the sampler and an evaluation take, for
+every model shape of a plan."""
 
 import json
 import statistics
@@ -26,10 +27,12 @@ ROUNDS = 7
 LEAST_SECONDS = 1.0  # of all rounds together
 
 
-def calibrate(planned: Iterable[Planned], runs: Path, threads: int, told: Callable[[str], None]) -> Path:
-    """Measure each shape of the plan anew and write it to this machine's calibration file; returns its path.
+def calibrate(planned: Iterable[Planned], runs: Path, threads: int, on_measured: Callable[[str], None]) -> Path:
+    """Measure each shape of the plan anew, write it to the calibration file of this machine, and return the file's
+    path.
 
-    `threads` are those of a slot, for runs that leave their number to the machine.
+    `threads` is the number of threads of a run whose config does not set it. `on_measured` is called with a line of
+    text for each shape.
     """
     path = calibration_path(runs)
     entries: dict[str, Any] = json.loads(path.read_text())["entries"] if path.exists() else {}
@@ -37,19 +40,19 @@ def calibrate(planned: Iterable[Planned], runs: Path, threads: int, told: Callab
     shapes = {shape_digest(p.run.config, threads): p for p in planned}
     for number, (shape, p) in enumerate(shapes.items(), start=1):
         measured = measure(p.run.config, threads)
-        entries[shape] = {"macs_per_step": p.macs_per_step, "macs_per_call": p.arm.macs.total, **measured}
+        entries[shape] = {"macs_per_step": p.macs_per_step, "macs_per_call": p.spec.macs.total, **measured}
         content = {"machine": machine(), "provenance": describe(), "entries": entries}
         write_whole(path, to_json(content))
-        told(
-            f"{number} of {len(shapes)}: {p.run.arm.name}: {measured['seconds_per_step']:.4f} s a step, "
-            f"{1e3 * measured['seconds_per_image_and_call']:.3f} ms an image and call, "
-            f"{measured['evaluation_seconds']:.2f} s more an evaluation"
+        on_measured(
+            f"{number} of {len(shapes)}: {p.run.arm.name}: {measured['seconds_per_step']:.4f} s per step, "
+            f"{1e3 * measured['seconds_per_image_and_call']:.3f} ms per image and call, "
+            f"{measured['evaluation_seconds']:.2f} s per evaluation beyond sampling"
         )
     return path
 
 
 def measure(config: Config, threads: int) -> dict[str, float]:
-    """Medians in seconds, with the threads and the device that a run would have."""
+    """The median times in seconds, with the threads and the device that a run would have."""
     torch.set_num_threads(config.training.threads or threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backend = select(config.training.backend, device, config.model.width, config.model.length)
@@ -71,12 +74,12 @@ def measure(config: Config, threads: int) -> dict[str, float]:
     return {
         "seconds_per_step": seconds["step"],
         "seconds_per_image_and_call": seconds["call"] / batch,
-        "evaluation_seconds": _measuring(config, device),
+        "evaluation_seconds": _evaluation_seconds(config, device),
     }
 
 
-def _measuring(config: Config, device: str) -> float:
-    """What an evaluation takes beyond sampling: features and distances, of images of noise."""
+def _evaluation_seconds(config: Config, device: str) -> float:
+    """The time of an evaluation beyond sampling: features and metrics, here of noise images."""
     evaluator, m, n = Evaluator(config, device), config.model, config.evaluation.samples
     pixels = np.random.default_rng(0).integers(0, 256, (n, m.channels, m.image_size, m.image_size), dtype=np.uint8)
     began = clock()

@@ -1,4 +1,4 @@
-"""What lies among run folders and is needed by no run any more."""
+"""Finds files among the run folders that no run needs any more."""
 
 import shutil
 from collections.abc import Collection, Iterator, Sequence
@@ -15,6 +15,8 @@ from diffussm.store.rundir import RunDir
 
 @dataclass(frozen=True)
 class Garbage:
+    """A file or folder that no run needs: `what` describes it."""
+
     path: Path
     what: str
     size: int  # bytes
@@ -29,13 +31,16 @@ class Garbage:
 
 
 def find(runs: Path, rows: Sequence[Row], unlisted: bool, code_in_use: Collection[str] | None) -> list[Garbage]:
-    """Of the runs of `rows` at which nobody works: half-written files, checkpoints before the newest, a replay's. With
-    `unlisted`, run folders that no manifest names. With `code_in_use`, the digests of the code that submitted jobs run,
-    copies of the code that neither they nor any other launch uses."""
+    """Find half-written files, checkpoints before the newest and checkpoints of replays in the runs of `rows` that
+    nobody works on.
+
+    With `unlisted`, also run folders that no manifest names. With `code_in_use`, the digests of the code that submitted
+    jobs run, also copies of the code that neither these jobs nor any launch uses.
+    """
     liveness = Liveness(by_mtime=True)
-    meant = {row.run.path: row.run for row in rows}
-    at_rest = [run for run in meant.values() if not _is_worked_on(run, liveness)]
-    found = [Garbage(path, what, path.stat().st_size) for run in at_rest for path, what in _in_run(run)]
+    selected = {row.run.path: row.run for row in rows}
+    idle = [run for run in selected.values() if not _is_worked_on(run, liveness)]
+    found = [Garbage(path, what, path.stat().st_size) for run in idle for path, what in _in_run(run)]
     if unlisted:
         listed = {runs / entry.run_id for manifest in manifests.read_all(runs, None, None) for entry in manifest.runs}
         for config in sorted(runs.glob("*/config.json")):

@@ -1,4 +1,4 @@
-"""What an executor is handed: a run to be brought to its end."""
+"""A job: the unit that an executor is given."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,8 @@ from diffussm.store.rundir import RunDir
 
 @dataclass(frozen=True)
 class Job:
-    """`seconds` are estimated, infinite where nothing tells; for the order."""
+    """A run to be trained and evaluated. `seconds` is the estimated duration, by which jobs are ordered; infinite where
+    it is unknown."""
 
     run: RunDir
     seconds: float

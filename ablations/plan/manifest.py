@@ -1,7 +1,7 @@
-"""What a grid asked for, written at launch (see `diffussm.store.manifests`).
+"""Writes the manifest of a grid at launch (see `diffussm.store.manifests`).
 
-Reports read it, so that an arm which never ran is a row too: it holds all arms of the grid, whichever were launched.
-Launches with the same settings merge (seeds add up); one with other settings starts the manifest anew.
+It lists all arms of the grid, whichever were launched, so that in reports an arm that never ran has a row too. Launches
+with the same settings are merged, and their seeds add up; a launch with other settings starts a new manifest.
 """
 
 from collections.abc import Mapping
@@ -22,22 +22,21 @@ def write(
     base: str,
     settings: Mapping[str, Any],
     planned: list[Planned],
-    others_stay: bool = False,
+    keep_others: bool = False,
 ) -> bool:
-    """Write or merge the manifest; True if it replaces one that was made with other settings.
+    """Write the manifest, merged with the newest one; returns whether it replaces one with other settings.
 
-    With `others_stay`, arms and seeds that are not among `planned` stay as they were asked before, and so do the
-    settings.
+    With `keep_others`, arms and seeds that are not among `planned` keep their entries, and the settings stay.
     """
-    control = find_control(grid, arms(grid)).name if grid.budget == "macs" else None  # whose steps count for all
+    control = find_control(grid, arms(grid)).name if grid.budget == "macs" else None  # whose MACs all match
     replaces = False
 
     def merged(old: Manifest | None) -> Manifest:
         nonlocal replaces
-        replaces = old is not None and old.settings != dict(settings) and not others_stay
+        replaces = old is not None and old.settings != dict(settings) and not keep_others
         kept = () if old is None or replaces else old.runs
         overrides = {p.run.arm.name: p.run.arm.overrides for p in planned}
-        same = [e for e in kept if others_stay or overrides.get(e.arm) == e.overrides]
+        same = [e for e in kept if keep_others or overrides.get(e.arm) == e.overrides]
         entries = {(e.arm, e.seed): e for e in same}
         for p in planned:
             entries[p.run.arm.name, p.run.config.seed] = _entry(p)
@@ -51,7 +50,7 @@ def write(
             matched=tuple(grid.matched),
             budget=grid.budget,
             control=control,
-            settings=old.settings if old and others_stay else dict(settings),
+            settings=old.settings if old and keep_others else dict(settings),
             runs=tuple(entries.values()),
         )
 
@@ -60,7 +59,7 @@ def write(
 
 
 def _entry(p: Planned) -> Entry:
-    assert p.arm.key is not None  # nothing is launched that lacks data
+    assert p.spec.key is not None  # a run with a missing requirement is not launched
     return Entry(
         arm=p.run.arm.name,
         levels=dict(p.run.arm.levels),
@@ -70,9 +69,9 @@ def _entry(p: Planned) -> Entry:
         request=p.request.digest,
         steps=p.request.steps,
         milestones=p.request.milestones,
-        key=p.arm.key.digest,
-        parameters=p.arm.parameters,
-        macs_per_call=p.arm.macs.total,
+        key=p.spec.key.digest,
+        parameters=p.spec.parameters,
+        macs_per_call=p.spec.macs.total,
         macs_per_step=p.macs_per_step,
         resources=p.run.arm.resources.model_dump(exclude_none=True),
     )

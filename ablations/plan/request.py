@@ -1,4 +1,4 @@
-"""From what a command says to a plan, and from a plan to what is asked of run folders: for `launch` and `manage`."""
+"""A request for a grid: from the arguments of a command to a plan, and from a plan to the files of the request."""
 
 import gc
 import shlex
@@ -23,8 +23,9 @@ from diffussm.store.rundir import RunDir
 
 
 @contextmanager
-def _nothing_to_collect() -> Iterator[None]:
-    """A plan's many objects all stay: looking through them for garbage takes a sixth of its time."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Suspend garbage collection: a plan frees none of its many objects, and traversing them takes a sixth of its
+    time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -35,8 +36,8 @@ def _nothing_to_collect() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A grid as a command asks for it: on which bases, with which seeds and settings, in which folder."""
+class GridRequest:
+    """A grid as a command requests it: the bases, the seeds, the settings, and the folder of the run folders."""
 
     file: Path
     grid: GridFile
@@ -48,7 +49,8 @@ class Asked:
     @classmethod
     def of(
         cls, name: str, base: str | None, seeds: Sequence[int] | None, settings: Mapping[str, Any], runs: Path
-    ) -> "Asked":
+    ) -> "GridRequest":
+        """The request for the grid `name`; what is None is as in the grid's file."""
         if base and base not in bases():
             raise unknown("base", base, bases())
         grid = load(name)
@@ -66,21 +68,21 @@ class Asked:
         return self.file.stem
 
     def plan(self) -> list[Planned]:
-        """Every run of the grid, on all bases."""
-        with naming(self.file), _nothing_to_collect():
+        """Plan every run of the grid on all bases."""
+        with naming(self.file), _without_garbage_collection():
             expanded = {base: expand(self.grid, base, self.seeds, self.settings) for base in self.bases}
             if (count := sum(map(len, expanded.values()))) > (most := self.grid.max_runs):
-                raise UserError(f"max_runs: {count:,} runs on all bases, allowed: {most:,}; raise it if meant")
+                raise UserError(f"max_runs: {count:,} runs on all bases, allowed: {most:,}; raise it if intended")
             return [p for base, runs in expanded.items() for p in plan(base, runs, self.runs)]
 
     def training(self) -> TrainingConfig:
-        """Steps and milestones that the others' are scaled from: the control's, or else the first arm's."""
-        made = arms(self.grid)
-        arm = find_control(self.grid, made) if self.grid.budget == "macs" else made[0]
+        """The training config of the control, from which those of other arms are scaled, or else of the first arm."""
+        all_arms = arms(self.grid)
+        arm = find_control(self.grid, all_arms) if self.grid.budget == "macs" else all_arms[0]
         return resolve(self.bases[0], {**self.settings, **arm.overrides}).training
 
     def command(self, only: Sequence[str] = ()) -> str:
-        """The command that launches it."""
+        """The command that launches this grid."""
         shipped = self.file.absolute().parent == GRIDS
         words = ["python", "ablations/launch.py", "--grid", self.name if shipped else str(self.file)]
         words += [] if self.bases == self.grid.bases else ["--base", *self.bases]
@@ -91,19 +93,23 @@ class Asked:
         return shlex.join(words)
 
     def warnings(self, whole: list[Planned]) -> list[str]:
+        """Messages about quantities that the grid declares matched and that are not."""
         return [
-            words
+            message
             for base in self.bases
-            for words in broken_matches(self.grid.matched, [p for p in whole if p.base == base])
+            for message in broken_matches(self.grid.matched, [p for p in whole if p.base == base])
         ]
 
-    def ask(self, planned: list[Planned], whole: list[Planned], replay: bool, others_stay: bool = False) -> bool:
-        """Write requests of `planned` and manifests of `whole`; True if a manifest replaces one made with other
-        settings, but for what is left as it is with `others_stay`. UserError, and nothing written, for what cannot be
-        had."""
-        _check_requirements(whole)  # the manifest holds all arms
+    def write(self, planned: list[Planned], whole: list[Planned], replay: bool, keep_others: bool = False) -> bool:
+        """Write the requests of the runs `planned` and the manifests of the whole plan `whole`; returns whether a
+        manifest replaces one with other settings.
+
+        With `keep_others`, the entries of runs outside `whole` stay. UserError, with nothing written, where a run
+        misses a requirement, or a milestone cannot be reached without a replay.
+        """
+        _check_requirements(whole)  # the manifest lists all arms
         if not replay:
-            _refuse_lost(planned)
+            _check_milestones(planned)
         for p in planned:
             run = RunDir.create(self.runs, p.run.config)
             run.add_request(p.request)
@@ -117,7 +123,7 @@ class Asked:
                 base,
                 self.settings,
                 [p for p in whole if p.base == base],
-                others_stay,
+                keep_others,
             )
             for base in self.bases
         ]
@@ -126,35 +132,37 @@ class Asked:
 
 @dataclass(frozen=True)
 class Extension:
-    """More steps asked of the runs of a manifest, beside the milestones that were asked before."""
+    """A request for more steps of the runs of a manifest, at the milestones that were requested before and at the
+    end."""
 
-    asked: Asked
+    request: GridRequest
     planned: list[Planned]
     whole: list[Planned]
     only: Sequence[str]
 
-    def ask(self) -> str:
-        """Write it; returns the command that launches it."""
-        self.asked.ask(self.planned, self.planned, replay=False, others_stay=len(self.planned) < len(self.whole))
-        return self.asked.command(self.only)
+    def write(self) -> str:
+        """Write the request; returns the command that launches it."""
+        keep_others = len(self.planned) < len(self.whole)
+        self.request.write(self.planned, self.planned, replay=False, keep_others=keep_others)
+        return self.request.command(self.only)
 
 
 def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -> Extension | None:
-    """Of the runs of a manifest that are meant; None if none is. UserError where a level sets the steps, where they are
-    fewer than before, or the grid's file is gone."""
+    """The extension of those runs of a manifest that `only` selects; None if it selects none. UserError where a level
+    sets the steps, where `steps` are not more than before, or where the grid's file is missing."""
     if not Path(manifest.file).exists():
-        raise UserError(f"{manifest.file}: the grid's file is gone; put it back to extend its runs")
+        raise UserError(f"{manifest.file}: the grid's file does not exist; restore it to extend its runs")
     seeds = sorted({entry.seed for entry in manifest.runs})
-    before = Asked.of(manifest.file, manifest.base, seeds, manifest.settings, runs)
+    before = GridRequest.of(manifest.file, manifest.base, seeds, manifest.settings, runs)
     training = before.training()
     if steps <= training.steps:
         where = f"{manifest.grid} on {manifest.base}"
         raise UserError(f"--steps {steps}: {where} has {training.steps} steps; allowed: more")
     milestones = sorted({*(step for step in training.milestones if step < training.steps), training.steps})
-    asked = replace(before, settings={**before.settings, "training.steps": steps, "training.milestones": milestones})
-    whole, meant = asked.plan(), selection(only)
-    planned = [p for p in whole if meant(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
-    return Extension(asked, planned, whole, only) if planned else None
+    request = replace(before, settings={**before.settings, "training.steps": steps, "training.milestones": milestones})
+    whole, is_selected = request.plan(), selection(only)
+    planned = [p for p in whole if is_selected(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
+    return Extension(request, planned, whole, only) if planned else None
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
@@ -167,14 +175,14 @@ def _toml(value: Any) -> str:
 
 def _check_requirements(planned: list[Planned]) -> None:
     for p in planned:
-        if p.arm.missing_requirement:
-            raise UserError(p.arm.missing_requirement)
+        if p.spec.missing_requirement:
+            raise UserError(p.spec.missing_requirement)
 
 
-def _refuse_lost(planned: list[Planned]) -> None:
+def _check_milestones(planned: list[Planned]) -> None:
     for p in planned:
         if p.lost:
             raise UserError(
                 f"training.milestones: {p.run.run_id} is trained to step {p.state.step} and kept no weights of step "
-                f"{p.lost[0]}: ask for kept milestones or later ones, or let it be trained again to there (--replay)"
+                f"{p.lost[0]}; request milestones that were kept, or later ones, or train to that step again (--replay)"
             )

@@ -1,8 +1,8 @@
 """A read-only copy of the code for one launch, so that editing the source during it changes nothing.
 
-`runs/code/<digest>/` holds the packages that a worker runs, mixers from outside, `origin.json` (digest, commit, dirty
+`runs/code/<digest>/` holds the packages that a worker runs, external mixers, `origin.json` (digest, commit, dirty
 flag) and `changes.diff` (what the checkout had on top of its commit). Equal code is copied once. A mark beside the
-copy, `<digest>.<pid>.<random>.json`, says that a launch uses it.
+copy, `<digest>.<pid>.<random>.json`, means that a launch uses it.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ FOLDER = "code"
 
 @contextlib.contextmanager
 def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
-    """The copy's folder, for as long as the launch lives; `mixers` are those from outside (`package.module:Class`) that
-    it uses."""
+    """Copy the code, and mark the copy as used for as long as the context lasts; yields its folder. `mixers` are the
+    external mixers (`package.module:Class`) that the launch uses."""
     content = _content(mixers)
     digest = source.digest(content)
     copy = (runs / FOLDER / digest).absolute()
@@ -42,26 +42,26 @@ def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
 
 
 def where(runs: Path, mixers: Iterable[str]) -> Path:
-    """Where the copy lies, or will lie."""
+    """The folder of the copy, whether it exists yet or not."""
     return (runs / FOLDER / source.digest(_content(mixers))).absolute()
 
 
 def unused(runs: Path, in_use: Collection[str] = ()) -> list[Path]:
-    """Copies that no launch uses, but for those of the digests `in_use`; a launch on another machine counts as alive
-    until its mark is gone."""
+    """The copies that no launch uses, except those with the digests `in_use`. A launch on another machine counts as
+    alive as long as its mark exists."""
     copies = [path for path in sorted((runs / FOLDER).glob("*")) if path.is_dir() and path.name not in in_use]
-    return [copy for copy in copies if not any(map(_lives, copy.parent.glob(f"{copy.name}.*.json")))]
+    return [copy for copy in copies if not any(map(_is_alive, copy.parent.glob(f"{copy.name}.*.json")))]
 
 
 def _content(mixers: Iterable[str]) -> dict[str, bytes]:
-    """The code, and modules from outside: paths in the copy, and what they hold."""
+    """The files of the code and of external modules: path in the copy -> content."""
     content = source.files(source.ROOT)
     for module in sorted({mixer.partition(":")[0] for mixer in mixers}):
-        content |= _outside(module)
+        content |= _external_files(module)
     return content
 
 
-def _lives(mark: Path) -> bool:
+def _is_alive(mark: Path) -> bool:
     launch = read_json(mark)
     return launch["place"] != place() or process_start(launch["pid"]) == launch["started"]
 
@@ -74,7 +74,7 @@ def _write(copy: Path, content: dict[str, bytes]) -> None:
         path.write_bytes(data)
     try:
         temporary.rename(copy)
-    except OSError:  # another launch made it meanwhile
+    except OSError:  # another launch has made the copy meanwhile
         shutil.rmtree(temporary)
         return
     for path in (*copy.rglob("*"), copy):
@@ -82,15 +82,15 @@ def _write(copy: Path, content: dict[str, bytes]) -> None:
 
 
 def remove(copy: Path) -> None:
-    """Delete a copy, read-only as it is."""
+    """Delete a copy, although it is read-only."""
     for path in (copy, *copy.rglob("*")):
         path.chmod(path.stat().st_mode | 0o200)
     shutil.rmtree(copy)
 
 
-def _outside(module: str) -> dict[str, bytes]:
-    """The files of a module from outside and of what it imports, as far as neither is installed or a part of Python:
-    of packages all files, of others the modules that are loaded."""
+def _external_files(module: str) -> dict[str, bytes]:
+    """The files of an external module and of the modules that it imports, except those that are installed or part of
+    Python: all files of packages, and the loaded modules of others."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     importlib.import_module(module)
@@ -108,8 +108,10 @@ def _outside(module: str) -> dict[str, bytes]:
 
 
 def _is_own(file: Path) -> bool:
-    """Whether a module's file is the user's: not installed, not Python's, not of this project."""
+    """Whether a module's file is the user's own: neither installed, nor part of Python or of this project."""
     foreign = [Path(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib", "platstdlib")]
     foreign += [source.ROOT / room for room in (*source.ROOMS, "reports", "bench", "tests")]
-    there = file.suffix == ".py" and file.is_absolute() and file.is_file()  # torch names files that are not
+    there = (
+        file.suffix == ".py" and file.is_absolute() and file.is_file()
+    )  # torch sets __file__ to files that do not exist
     return there and not any(file.resolve().is_relative_to(part.resolve()) for part in foreign)

@@ -1,4 +1,4 @@
-"""A plan as rows: for people, and for programs."""
+"""A plan as a table, and as rows for JSON and CSV."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,19 +8,19 @@ from ablations.plan.estimate import Estimate, Estimates
 from ablations.plan.makespan import schedule
 from ablations.plan.plan import Planned
 
-LEFT = ("base", "arm", "run", "state")
+LEFT_ALIGNED = ("base", "arm", "run", "state")
 
 
 def row(p: Planned, estimate: Estimate) -> dict[str, Any]:
-    """One run, for JSON and CSV; what is unknown is None."""
+    """The row of a run for JSON and CSV; a value that is unknown is None."""
     per_step, needs = p.macs_per_step, p.run.arm.resources.model_dump(exclude_none=True)
     return {
         "base": p.base,
         "arm": p.run.arm.name,
         "seed": p.run.config.seed,
         "run": p.run.run_id,
-        "parameters": p.arm.parameters,
-        "macs_per_call": p.arm.macs.total,
+        "parameters": p.spec.parameters,
+        "macs_per_call": p.spec.macs.total,
         "macs_per_step": per_step,
         "steps": p.request.steps,
         "milestones": " ".join(map(str, p.request.milestones)),
@@ -29,9 +29,9 @@ def row(p: Planned, estimate: Estimate) -> dict[str, Any]:
         "evaluated": p.state.evaluated,
         "state": p.status,
         "step": p.state.step,
-        "steps_left": p.steps_left,
+        "steps_left": p.remaining_steps,
         "replay_steps": p.replay_steps,
-        "reason": p.state.reason or p.arm.missing_requirement,
+        "reason": p.state.reason or p.spec.missing_requirement,
         "resources": " ".join(f"{name}={value}" for name, value in needs.items()),
         "seconds": estimate.seconds,
         "estimate": estimate.basis,
@@ -39,6 +39,7 @@ def row(p: Planned, estimate: Estimate) -> dict[str, Any]:
 
 
 def text(estimated: Mapping[Planned, Estimate], several_bases: bool) -> str:
+    """The plan as a table."""
     rows = []
     for p, estimate in estimated.items():
         per_step = p.macs_per_step
@@ -46,33 +47,33 @@ def text(estimated: Mapping[Planned, Estimate], several_bases: bool) -> str:
             "arm": p.run.arm.name,
             "seed": p.run.config.seed,
             "run": p.run.run_id,
-            "parameters": f"{p.arm.parameters:,}",
-            "MACs/image and call": "unknown" if p.arm.macs.total is None else f"{p.arm.macs.total:,}",
+            "parameters": f"{p.spec.parameters:,}",
+            "MACs/image and call": "unknown" if p.spec.macs.total is None else f"{p.spec.macs.total:,}",
             "MACs/step": table.big(per_step),
             "steps": f"{p.request.steps:,}",
             "MACs": table.big(None if per_step is None else per_step * p.request.steps),
             "evaluations": f"{p.state.evaluated}/{p.state.evaluations}" if p.state.evaluated else p.state.evaluations,
             "time": "" if p.done else table.duration(estimate.seconds),
-            "state": p.words,
+            "state": p.description,
         }
         rows.append({"base": p.base, **shown} if several_bases else shown)
-    return table.text(rows, LEFT)
+    return table.text(rows, LEFT_ALIGNED)
 
 
 def totals(estimated: Mapping[Planned, Estimate], estimates: Estimates, slots: int) -> dict[str, Any]:
-    """MACs of the training that is left, and the time of all that is left on `slots` workers, and on what it stands.
+    """Return the MACs of the remaining training, the remaining time on `slots` workers, and the basis of the estimate.
 
-    Arms that share a run train it once, as far as the longest of them asks, and each measures it in its own way.
+    Arms that share a run train it once, as far as the longest request, and each evaluates it in its own way.
     """
     runs: dict[str, list[Planned]] = {}
     for p in estimated:
         runs.setdefault(p.run.run_id, []).append(p)
     macs, lengths = [], []
     for arms in runs.values():
-        macs.append(max((p.macs_per_step * p.steps_left for p in arms if p.macs_per_step), default=None))
+        macs.append(max((p.macs_per_step * p.remaining_steps for p in arms if p.macs_per_step), default=None))
         training = [e for p in arms if (e := estimated[p].training) is not None]
         if training:
-            measured = {p.arm.key: estimated[p].evaluation or 0.0 for p in arms}
+            measured = {p.spec.key: estimated[p].evaluation or 0.0 for p in arms}
             width = arms[0].run.arm.resources.slots(estimates.threads)
             lengths.append((max(training) + sum(measured.values()), width))
     return {
@@ -81,14 +82,15 @@ def totals(estimated: Mapping[Planned, Estimate], estimates: Estimates, slots: i
         "worker_seconds_left": sum(seconds for seconds, _ in lengths),
         "seconds_left": schedule(lengths, slots),
         "workers": slots,
-        "estimate": estimates.stand_on(estimated),
+        "estimate": estimates.basis_of(estimated),
     }
 
 
-def total_words(totals: dict[str, Any]) -> str:
+def format_totals(totals: dict[str, Any]) -> str:
+    """The totals as text."""
     workers = f"{totals['workers']} worker{'s' if totals['workers'] > 1 else ''}"
     return (
-        f"Left: {table.big(totals['training_macs_left'])} MACs of training; "
+        f"Remaining: {table.big(totals['training_macs_left'])} MACs of training; "
         f"{table.duration(totals['seconds_left'])} on {workers} "
         f"({table.duration(totals['worker_seconds_left'])} of work). Estimate: {totals['estimate']}."
     )

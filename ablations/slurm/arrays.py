@@ -1,4 +1,4 @@
-"""From runs to job arrays: which runs go together, and which array waits for which. Pure."""
+"""Job arrays: which runs share an array, and which array waits for which. Pure functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ from ablations.plan.makespan import schedule
 
 @dataclass(frozen=True)
 class Array:
-    """Runs that ask for the same; with `waits`, none starts before all runs of the array before it have ended."""
+    """Runs that need the same resources. With `waits`, none starts before all runs of the previous array have ended."""
 
     jobs: tuple[Job, ...]
     needs: Resources
     waits: bool
 
 
-def arrays(jobs: Sequence[Job], most: int, throttle: int) -> list[Array]:
-    """Arrays of at most `most` runs, the longest first: one of a kind of resources, or more where there are too many.
+def arrays(jobs: Sequence[Job], max_length: int, throttle: int) -> list[Array]:
+    """Group the runs into arrays of at most `max_length` runs with equal resources; the longest runs come first.
 
-    A throttle holds within one array only, so with one they are chained.
+    SLURM applies a throttle within one array only, so with a throttle each array waits for the previous one.
     """
-    kinds: dict[str, list[Job]] = {}
+    by_needs: dict[str, list[Job]] = {}
     for job in sorted(jobs, key=lambda job: job.seconds, reverse=True):
-        kinds.setdefault(job.needs.model_dump_json(), []).append(job)
+        by_needs.setdefault(job.needs.model_dump_json(), []).append(job)
     out: list[Array] = []
-    for same in kinds.values():
-        for start in range(0, len(same), most):
-            out.append(Array(tuple(same[start : start + most]), same[0].needs, waits=bool(out and throttle)))
+    for same in by_needs.values():
+        for start in range(0, len(same), max_length):
+            out.append(Array(tuple(same[start : start + max_length]), same[0].needs, waits=bool(out and throttle)))
     return out
 
 
 def chained_seconds(arrays: Sequence[Array], throttle: int) -> tuple[float, float]:
-    """When the last run ends if all wait for their turn as the arrays have it, and what of that is lost because an
-    array waits for the last run of the one before it, while slots are free."""
+    """The time at which the last run ends, and how much of it is lost because an array waits for the last run of the
+    previous one while slots are free."""
     lengths = [[(job.seconds, 1) for job in array.jobs] for array in arrays]
     slots = throttle or sum(map(len, lengths))
     if not slots:

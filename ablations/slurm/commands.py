@@ -1,4 +1,4 @@
-"""SLURM's own programs, run and read, and what the cluster's configuration says."""
+"""Runs SLURM's programs and parses their output, among it the configuration of the cluster."""
 
 import getpass
 import os
@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 MAX_ARRAY_SIZE = 1001  # SLURM's own default
 
 
@@ -22,7 +22,7 @@ def ask(*words: str) -> str | None:
     no answer in time."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=environment)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -31,11 +31,11 @@ def ask(*words: str) -> str | None:
 def tell(*words: str, input_text: str = "") -> str:
     """Run a program that is to do something, with that text to read; returns what it complains of, or ""."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, input=input_text)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, input=input_text)
     except OSError as error:
         return f"{words[0]}: {error.strerror}"
     except subprocess.TimeoutExpired:
-        return f"{words[0]}: no answer in {PATIENCE_SECONDS:.0f} s"
+        return f"{words[0]}: no answer in {TIMEOUT_SECONDS:.0f} s"
     return "" if done.returncode == 0 else " ".join((done.stderr or done.stdout).split())
 
 
@@ -44,20 +44,22 @@ def user() -> str:
 
 
 def rows(text: str, names: Sequence[str]) -> list[dict[str, str]]:
-    """Lines of fields with bars between them, under their names; lines of another number of fields are left out."""
+    """Parse lines of fields separated by bars into a dictionary each; lines with another number of fields are
+    skipped."""
     split = (line.split("|", len(names) - 1) for line in text.splitlines())
     return [dict(zip(names, fields, strict=True)) for fields in split if len(fields) == len(names)]
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a launch must know of the cluster: `settings` are those of `scontrol show config`, empty where it does not
+    """The configuration of the cluster: `settings` are those of `scontrol show config`, empty where it does not
     answer."""
 
     settings: dict[str, str]
 
     @classmethod
-    def here(cls) -> "Site":
+    def current(cls) -> "Site":
+        """The site on which this process runs."""
         text = ask("scontrol", "show", "config") or ""
         pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
         return cls({name.strip(): value.strip() for name, value in pairs})
@@ -67,8 +69,9 @@ class Site:
         return bool(self.settings)
 
     @property
-    def most_in_array(self) -> int:
-        """Runs in one array: MaxArraySize caps the index, and some sites' wrappers the count."""
+    def max_array_length(self) -> int:
+        """The number of runs in an array: MaxArraySize limits the index, and on some sites a wrapper limits the
+        number."""
         return max(1, int(self.settings.get("MaxArraySize", MAX_ARRAY_SIZE)) - 1)
 
     @property
@@ -77,6 +80,6 @@ class Site:
 
     @property
     def kill_seconds(self) -> int:
-        """Between SIGTERM and SIGKILL."""
+        """The seconds between SIGTERM and SIGKILL."""
         found = re.match(r"\d+", self.settings.get("KillWait", ""))
         return int(found[0]) if found else 30

@@ -1,7 +1,7 @@
-"""Submission through submitit: arrays of trainings and the job that evaluates. The only file that imports submitit.
+"""Submission through submitit: arrays of trainings, and the job that evaluates. The only file that imports submitit.
 
-A job's pickle holds paths alone. Everything else a job needs lies in run folders, so whether one is done, alive or
-failed is read there, never from submitit's results: those of a job that ran twice are mixed, and accounting lags.
+A job's pickle holds paths alone; everything else that a job needs is in run folders. Whether a run is done, alive or
+failed is read there too, never from submitit's results, which mix the attempts of a job that ran twice.
 """
 
 import contextlib
@@ -30,14 +30,15 @@ from ablations.slurm.profile import Kind, Profile
 from ablations.slurm.submissions import Submission
 from diffussm.errors import UserError
 
-NATIVE = ("nodes", "ntasks_per_node")  # which submitit must know itself, to count tasks
-NOTHING: Mapping[str, Value] = {}
-SLURM_WOULD_READ = "%\n\\"  # in the names of logs
+SUBMITIT_OPTIONS = ("nodes", "ntasks_per_node")  # submitit must know them, to count tasks
+NO_OPTIONS: Mapping[str, Value] = {}
+SPECIAL_IN_LOG_NAMES = "%\n\\"
 
 
 @dataclass(frozen=True)
-class Launch:
-    """Jobs of one launch: `runs` is the folder of the run folders, `code` the copy of the code, `name` the grid's."""
+class SlurmLauncher:
+    """Submits the jobs of one launch. `runs` is the folder of the run folders, `code` the copy of the code, `name` the
+    name of the grid."""
 
     runs: Path
     code: Path
@@ -45,8 +46,8 @@ class Launch:
     profile: Profile
 
     def scripts(self, arrays: Sequence[Array], evaluated: Sequence[str]) -> list[str]:
-        """The exact texts that sbatch would be given, the evaluator's last; of arrays that wait, the job that they wait
-        for is not known before."""
+        """The exact scripts for sbatch, the evaluator's last. Where an array waits for another, a placeholder stands
+        for the id of that job, which is known only after submission."""
         out, before = [], ""
         for array in arrays:
             executor = self._executor("train", array.needs, before if array.waits else "")
@@ -57,68 +58,71 @@ class Launch:
         return out
 
     def examples(self) -> dict[Kind, str]:
-        """A script of each kind, for a look at whether the cluster takes it."""
+        """A script of each kind, to check whether the cluster accepts it."""
         return {"train": self._executor("train").script(1), "evaluate": self._executor("evaluate").script(1)}
 
     def probe(self) -> tuple[str, Path]:
-        """Submit a job that looks around on a node: its id, and the file that it writes what it found to."""
+        """Submit a job that examines a node; returns its id, and the file to which it writes its findings."""
         answer = submissions.folder(self.runs).absolute() / f".probe-{os.urandom(4).hex()}.json"
         with scrubbed():
             (job,) = self._submit(self._executor("evaluate", more={"time": "5"}), [Probe(str(answer))])
         return job.job_id, answer
 
     def submit(
-        self, arrays: Sequence[Array], evaluated: Callable[[], Sequence[str]], told: Callable[[Submission], None]
+        self, arrays: Sequence[Array], evaluated: Callable[[], Sequence[str]], on_submit: Callable[[Submission], None]
     ) -> None:
-        """One sbatch for each array, then the evaluator of the runs whose ids `evaluated` gives then; each is recorded,
-        and `told`, at once. UserError with SLURM's words where it refuses: what was submitted before goes on."""
+        """Submit each array, then an evaluator of the runs whose ids `evaluated` returns after that. Each submission is
+        recorded at once, and passed to `on_submit`.
+
+        UserError with SLURM's message where sbatch fails; the jobs that were submitted before it continue.
+        """
         before = ""
         with scrubbed():
             for array in arrays:
                 executor = self._executor("train", array.needs, before if array.waits else "")
                 work = [Training(str(job.run.path.absolute())) for job in array.jobs]
                 runs = tuple(job.run.run_id for job in array.jobs)
-                submission = self._submitted(executor, "train", work, runs)
+                submission = self._submit_and_record(executor, "train", work, runs)
                 before = submission.job
-                told(submission)
+                on_submit(submission)
             if ids := tuple(evaluated()):
-                all_of_them = Evaluations(str(self.runs.absolute()), ids)
-                told(self._submitted(self._executor("evaluate"), "evaluate", [all_of_them], ids))
+                evaluator = Evaluations(str(self.runs.absolute()), ids)
+                on_submit(self._submit_and_record(self._executor("evaluate"), "evaluate", [evaluator], ids))
 
-    def _submitted(
-        self, executor: "Executor", kind: Kind, work: Sequence[Callable[[], None]], runs: tuple[str, ...]
+    def _submit_and_record(
+        self, executor: "SubmititExecutor", kind: Kind, work: Sequence[Callable[[], None]], runs: tuple[str, ...]
     ) -> Submission:
         jobs = self._submit(executor, work)
         submission = Submission(jobs[0].job_id.partition("_")[0], kind, runs, self.code.name)
         try:
             submission.write(self.runs)
         except UserError:
-            tell("scancel", submission.job)  # nobody would know whose it is
+            tell("scancel", submission.job)  # without a record, the job would belong to no run
             raise
         return submission
 
     @staticmethod
-    def _submit(executor: "Executor", work: Sequence[Callable[[], None]]) -> list[Any]:
+    def _submit(executor: "SubmititExecutor", work: Sequence[Callable[[], None]]) -> list[Any]:
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # submitit says there what it raises
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit prints there what it also raises
                 return executor.submit_array(work)
         except (FailedJobError, FailedSubmissionError) as error:
             complaints = (line.removeprefix("sbatch: error: ") for line in str(error).strip().splitlines())
-            raise UserError(f"sbatch refuses: {'; '.join(complaints)}") from None
+            raise UserError(f"sbatch failed: {'; '.join(complaints)}") from None
 
     def _executor(
-        self, kind: Kind, needs: Resources | None = None, after: str = "", more: Mapping[str, Value] = NOTHING
-    ) -> "Executor":
+        self, kind: Kind, needs: Resources | None = None, after: str = "", more: Mapping[str, Value] = NO_OPTIONS
+    ) -> "SubmititExecutor":
         options: dict[str, Value] = {"job_name": f"diffussm-{self.name}{'-evaluator' * (kind == 'evaluate')}"}
         options |= {**self.profile.options(kind, needs), **more}
         if after:
             options["dependency"] = ",".join(filter(None, [str(options.get("dependency", "")), f"afterany:{after}"]))
         cpus = options.get("cpus_per_task")
-        return Executor(
+        return SubmititExecutor(
             folder=submissions.folder(self.runs).absolute(),
             python=f"{self.profile.python or shlex.quote(sys.executable)} -P",
             options=options,
-            # srun does not take the batch script's --cpus-per-task since SLURM 22.05
+            # since SLURM 22.05, srun ignores the batch script's --cpus-per-task
             srun=[*self.profile.srun, *([f"--cpus-per-task={cpus}"] if cpus else [])],
             setup=[*self._variables(int(cpus or 1), str(options.get("signal", ""))), *self.profile.setup],
             throttle=self.profile.throttle if kind == "train" else 0,
@@ -133,56 +137,57 @@ class Launch:
         yield f"export PYTHONPATH={shlex.quote(str(self.code.absolute()))}${{PYTHONPATH:+:$PYTHONPATH}}"
 
 
-class Executor(submitit.SlurmExecutor):
-    """submitit's, with any option of sbatch, none of its own defaults, and scripts that can be seen beforehand."""
+class SubmititExecutor(submitit.SlurmExecutor):
+    """submitit's executor with any option of sbatch, without its own defaults, and with scripts that can be shown
+    before submission."""
 
     def __init__(
         self, folder: Path, python: str, options: dict[str, Any], srun: list[str], setup: list[str], throttle: int
     ):
-        if any(sign in str(folder) for sign in SLURM_WOULD_READ):
+        if any(character in str(folder) for character in SPECIAL_IN_LOG_NAMES):
             raise UserError(
-                f"--runs: {folder}: must hold no %, no \\ and no line break, which SLURM reads in names of logs"
+                f"--runs: {folder}: must not contain %, \\ or a line break, which are special in names of SLURM's logs"
             )
         super().__init__(folder, max_num_timeout=sys.maxsize, python=python)
         self._options, self._throttle_runs = options, throttle
         given = {name: value for name, value in options.items() if value != ""}
         self.update_parameters(
-            **{name: int(given[name]) for name in NATIVE if name in given},
-            additional_parameters={name: value for name, value in given.items() if name not in NATIVE},
+            **{name: int(given[name]) for name in SUBMITIT_OPTIONS if name in given},
+            additional_parameters={name: value for name, value in given.items() if name not in SUBMITIT_OPTIONS},
             srun_args=srun,
             setup=setup,
         )
 
     @classmethod
     def affinity(cls) -> int:
-        """Scripts can be made anywhere; sbatch itself says where it is missing."""
+        """Nonzero, so that scripts can be made where there is no sbatch; submission reports its absence."""
         return 1
 
     def script(self, count: int) -> str:
-        """What sbatch is given for an array of `count` jobs."""
-        self._count(count)
+        """The script for an array of `count` jobs."""
+        self._set_array_size(count)
         return self._make_submission_file_text(self._submitit_command_str, "")
 
-    def _count(self, count: int) -> None:
+    def _set_array_size(self, count: int) -> None:
         if count > 1:
             self.parameters |= {"map_count": count, "array_parallelism": self._throttle_runs or count}
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:
-        """Without the options that submitit gives by itself and the profile does not."""
+        """The script of submitit without the options that it adds by itself."""
         kept = {name.replace("_", "-") for name, value in self._options.items() if value != ""}
         kept |= {"array", "output", "error", "open-mode"}
         lines = super()._make_submission_file_text(command, uid).splitlines()
         return "\n".join(line for line in lines if _option(line) in kept | {""}) + "\n"
 
     def _internal_process_submissions(self, delayed_submissions: list[Any]) -> list[Any]:
-        """As submitit's, which would make arrays with an executor of its own kind."""
+        """Submit the jobs as submitit does; its own method would create an array through another executor class."""
         if len(delayed_submissions) == 1:
             return super()._internal_process_submissions(delayed_submissions)
-        self._count(len(delayed_submissions))
+        self._set_array_size(len(delayed_submissions))
         folder = JobPaths.get_first_id_independent_folder(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        own = os.urandom(4).hex()  # another launch may be at it too
-        pickles = [folder / f".{own}-{number}.pkl" for number, _ in enumerate(delayed_submissions)]
+        unique = os.urandom(4).hex()  # another launch may submit at the same time
+        pickles = [folder / f".{unique}-{number}.pkl" for number, _ in enumerate(delayed_submissions)]
         for delayed, pickle in zip(delayed_submissions, pickles, strict=True):
             delayed.dump(pickle)
         first = self._submit_command(self._submitit_command_str)
@@ -196,5 +201,5 @@ class Executor(submitit.SlurmExecutor):
 
 
 def _option(line: str) -> str:
-    """The option of a line of a script; "" of other lines."""
+    """The name of the option that a line of a script sets; "" for other lines."""
     return line.removeprefix("#SBATCH --").partition("=")[0] if line.startswith("#SBATCH --") else ""

@@ -1,4 +1,4 @@
-"""A launch on a cluster: which runs become jobs, which are in somebody's hands already, and what it will cost."""
+"""A launch on a cluster: which runs become jobs, which others work on already, and what it costs."""
 
 import math
 import shlex
@@ -30,94 +30,96 @@ from diffussm.run.tasks import failed_for_good, given_up
 from diffussm.store.rundir import RunDir
 
 if TYPE_CHECKING:
-    from ablations.plan.request import Asked
-    from ablations.slurm.executor import Launch
+    from ablations.plan.request import GridRequest
+    from ablations.slurm.executor import SlurmLauncher
 
 PROFILE = "a100"
 
 
 @dataclass(frozen=True)
-class Submitting:
-    """What a launch of the runs `planned` would submit with a profile."""
+class SubmissionPlan:
+    """The jobs that a launch of the runs `planned` submits with a profile."""
 
-    asked: "Asked"
+    request: "GridRequest"
     planned: Sequence[Planned]
     profile: Profile
     site: Site
     estimates: ClusterEstimates
-    in_hand: dict[str, str] = field(default_factory=dict)  # run id -> who has it
-    stopped: dict[str, str] = field(default_factory=dict)  # run id -> why nobody is to have it
-    trained: list[Job] = field(default_factory=list)
-    unmeasured: list[str] = field(default_factory=list)  # ids
+    active: dict[str, str] = field(default_factory=dict)  # run id -> what works on it already
+    refused: dict[str, str] = field(default_factory=dict)  # run id -> why it is not submitted
+    trainings: list[Job] = field(default_factory=list)
+    unevaluated: list[str] = field(default_factory=list)  # run ids
 
     @classmethod
-    def of(cls, asked: "Asked", planned: Sequence[Planned], profile: Profile) -> "Submitting":
-        made = cls(asked, planned, profile, Site.here(), ClusterEstimates(profile))
-        made._refuse_small_batches()
-        made._sort()
-        return made
+    def of(cls, request: "GridRequest", planned: Sequence[Planned], profile: Profile) -> "SubmissionPlan":
+        plan = cls(request, planned, profile, Site.current(), ClusterEstimates(profile))
+        plan._check_batches()
+        plan._assign_runs()
+        return plan
 
-    def _refuse_small_batches(self) -> None:
+    def _check_batches(self) -> None:
+        """UserError where a batch has fewer samples than a training has tasks."""
         for p in self.planned:
             tasks, batch = self.profile.tasks(p.run.arm.resources), p.run.config.training.batch
             if batch < tasks:
-                raise UserError(f"{p.run.run_id}: training.batch = {batch}: of {tasks} tasks, each needs a sample")
+                raise UserError(f"{p.run.run_id}: training.batch = {batch}: allowed: {tasks} (its tasks) or more")
 
-    def refuse(self) -> None:
-        """UserError where nothing can be submitted, before anything is written."""
+    def check_cluster(self) -> None:
+        """UserError where nothing can be submitted; called before anything is written."""
         if not commands.is_here():
-            raise UserError("--executor slurm: there is no sbatch here; launch where the cluster's jobs are submitted")
+            raise UserError("--executor slurm: there is no sbatch here; launch from a login node of the cluster")
         if not self.site.answers:
-            raise UserError("--executor slurm: scontrol show config: no answer; is the cluster up?")
-        self.launch().examples()
+            raise UserError("--executor slurm: scontrol show config does not answer; check that the cluster is up")
+        self.launcher().examples()
 
-    def _sort(self) -> None:
-        """Each run that is not done is in somebody's hands, or is stopped, or becomes a job."""
-        slurm, liveness = Slurm(self.asked.runs), Liveness(by_mtime=True)
+    def _assign_runs(self) -> None:
+        """Sort each run that is not done: it is active already, or refused, or becomes a job."""
+        slurm, liveness = Slurm(self.request.runs), Liveness(by_mtime=True)
         for run_id, arms in self.unfinished().items():
             try:
-                self._place(run_id, arms, slurm, liveness)
-            except UserError as damage:  # one damaged folder is not the others' matter
-                self.stopped[run_id] = str(damage)
+                self._assign(run_id, arms, slurm, liveness)
+            except UserError as damage:  # a damaged folder does not affect other runs
+                self.refused[run_id] = str(damage)
 
-    def _place(self, run_id: str, arms: Sequence[Planned], slurm: Slurm, liveness: Liveness) -> None:
+    def _assign(self, run_id: str, arms: Sequence[Planned], slurm: Slurm, liveness: Liveness) -> None:
         run = arms[0].folder
         trains = any(run.trained_steps() < p.steps or p.lost for p in arms)
-        if reason := self._why_nothing(run):
-            self.stopped[run_id] = reason
+        if reason := self._reason_to_refuse(run):
+            self.refused[run_id] = reason
             return
         if trains and (failed := failed_for_good(run, run, self.code.name)):
-            self.stopped[run_id] = f"training: {failed['reason']}"
-        elif trains and slurm.has(run_id, "train"):
-            self.in_hand[run_id] = "a job in the queue"
+            self.refused[run_id] = f"training: {failed['reason']}"
+        elif trains and slurm.has_job(run_id, "train"):
+            self.active[run_id] = "a job in the queue"
         elif trains and liveness.alive(run):
-            self.in_hand[run_id] = "another launch"
+            self.active[run_id] = "another launch"
         elif trains:
             seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
-            self.trained.append(Job(run, seconds, arms[0].run.arm.resources))
-        self.unmeasured.append(run_id)
+            self.trainings.append(Job(run, seconds, arms[0].run.arm.resources))
+        self.unevaluated.append(run_id)
 
-    def _why_nothing(self, run: RunDir) -> str:
-        """Why no job is to have the run; "" where one may."""
+    def _reason_to_refuse(self, run: RunDir) -> str:
+        """Why no job may work on the run; "" where one may."""
         if not run.path.exists():
             return ""
         return "cancelled by manage.py cancel" if run.cancelled else given_up(run, self.code.name)
 
     def unfinished(self) -> dict[str, list[Planned]]:
+        """The arms of each run id that is not done."""
         out: dict[str, list[Planned]] = {}
         for p in self.planned:
             if not p.done:
                 out.setdefault(p.run.run_id, []).append(p)
         return out
 
-    def evaluated(self) -> list[str]:
-        """Ids of the runs for which an evaluator has to be submitted, as things are now."""
-        slurm = Slurm(self.asked.runs)
-        return [run_id for run_id in self.unmeasured if not slurm.will_be_evaluated(run_id)]
+    def without_evaluator(self) -> list[str]:
+        """The ids of the runs for which an evaluator has to be submitted at this moment."""
+        slurm = Slurm(self.request.runs)
+        return [run_id for run_id in self.unevaluated if not slurm.has_evaluator(run_id)]
 
     @cached_property
     def arrays(self) -> list[Array]:
-        return arrays(self.trained, self.site.most_in_array, self.profile.throttle)
+        return arrays(self.trainings, self.site.max_array_length, self.profile.throttle)
 
     @cached_property
     def mixers(self) -> list[str]:
@@ -125,106 +127,107 @@ class Submitting:
 
     @cached_property
     def code(self) -> Path:
-        """Where the copy of the code that the jobs run lies, or will lie."""
-        return snapshot.where(self.asked.runs, self.mixers)
+        """The folder of the copy of the code that the jobs run, whether it exists yet or not."""
+        return snapshot.where(self.request.runs, self.mixers)
 
-    def launch(self) -> "Launch":
-        from ablations.slurm.executor import Launch
+    def launcher(self) -> "SlurmLauncher":
+        from ablations.slurm.executor import SlurmLauncher
 
-        return Launch(self.asked.runs, self.code, self.asked.name, self.profile)
+        return SlurmLauncher(self.request.runs, self.code, self.request.name, self.profile)
 
     def scripts(self) -> list[str]:
-        return self.launch().scripts(self.arrays, self.evaluated())
+        return self.launcher().scripts(self.arrays, self.without_evaluator())
 
     def totals(self) -> dict[str, Any]:
-        """What is submitted and what it costs, for programs; hours and seconds are None where a run's MACs are
+        """What is submitted and what it costs, for JSON; hours and seconds are None where the MACs of a run are
         unknown."""
         estimated = {p: self.estimates.of(p) for p in self.planned}
         seconds, tail = chained_seconds(self.arrays, self.profile.throttle)
         known = math.isfinite(seconds)
         needs = [array.needs for array in self.arrays]
-        macs = {job.run.run_id: 0 for job in self.trained}
+        macs = {job.run.run_id: 0 for job in self.trainings}
         for p in self.planned:
             if p.run.run_id in macs and p.macs_per_step:
-                macs[p.run.run_id] = max(macs[p.run.run_id], p.macs_per_step * p.steps_left)
+                macs[p.run.run_id] = max(macs[p.run.run_id], p.macs_per_step * p.remaining_steps)
         return {
             "training_macs_left": sum(macs.values()),
-            "jobs": len(self.trained),
+            "jobs": len(self.trainings),
             "arrays": [len(array.jobs) for array in self.arrays],
             "chained": any(array.waits for array in self.arrays),
-            "evaluator": bool(self.evaluated()),
+            "evaluator": bool(self.without_evaluator()),
             "gpus_per_job": sorted({self.profile.gpus(need) for need in needs}),
             "training_gpu_hours": self._gpu_hours() if known else None,
             "evaluation_gpu_hours": self._evaluation_hours(estimated) if known else None,
             "seconds_left": seconds if known else None,
             "seconds_lost_by_chaining": tail if known else None,
             "throttle": self.profile.throttle,
-            "most_in_array": self.site.most_in_array,
-            "estimate": self.estimates.stand_on(estimated),
+            "most_in_array": self.site.max_array_length,
+            "estimate": self.estimates.basis_of(estimated),
         }
 
     def _gpu_hours(self) -> float:
-        return sum(job.seconds * self.profile.gpus(job.needs) for job in self.trained) / 3600
+        return sum(job.seconds * self.profile.gpus(job.needs) for job in self.trainings) / 3600
 
     def _evaluation_hours(self, estimated: Mapping[Planned, Estimate]) -> float:
-        """Of what is measured in different ways, each counts."""
-        measured = {(p.run.run_id, p.arm.key): e.evaluation or 0.0 for p, e in estimated.items() if not p.done}
+        """The GPU-hours of evaluation; a run that is evaluated in several ways counts once for each."""
+        measured = {(p.run.run_id, p.spec.key): e.evaluation or 0.0 for p, e in estimated.items() if not p.done}
         on_gpu = any(self.estimates.gpus(p) for p in self.planned)
         return sum(measured.values()) / 3600 * on_gpu
 
-    def words(self) -> str:
-        """The totals for people."""
+    def summary(self) -> str:
+        """The totals as text."""
         t = self.totals()
         if not t["jobs"] and not t["evaluator"]:
             return "Nothing to submit."
         each = ", ".join(map(str, t["arrays"])) or "none"
-        lines = [f"Trainings: {t['jobs']} in arrays of {each} (at most {t['most_in_array']} here)"]
+        lines = [f"Trainings: {t['jobs']} in arrays of {each} (at most {t['most_in_array']} per array)"]
         if not self.site.answers:
-            lines[0] += ", as SLURM's default has it: no cluster answers"
+            lines[0] += ", SLURM's default, as no cluster answers"
         lines[0] += f"; {table.big(t['training_macs_left'])} MACs."
         if t["evaluator"]:
-            lines.append("Evaluations: one more job, which lasts as long as milestones may land.")
+            lines.append("Evaluations: one more job, which runs as long as milestones are still to come.")
         if t["seconds_left"] is None:
-            lines.append("Time: unknown, as the MACs of some mixers are.")
+            lines.append("Time: unknown, because the MACs of some mixers are unknown.")
             return "\n".join(lines)
         if any(t["gpus_per_job"]):
             evaluation = f"{t['evaluation_gpu_hours']:,.1f} of evaluation"
             lines.append(f"GPU-hours, estimated: {t['training_gpu_hours']:,.1f} of training, {evaluation}.")
         limit = f"at most {t['throttle']} at a time" if t["throttle"] else "if all start at once"
-        lines.append(f"Time, estimated: {table.duration(t['seconds_left'])} {limit}, but for waiting in the queue.")
+        lines.append(f"Time, estimated: {table.duration(t['seconds_left'])} {limit}, without waiting in the queue.")
         if t["chained"]:
             lost = table.duration(t["seconds_lost_by_chaining"])
             lines.append(
-                f"Of that {lost}, as a throttle holds in one array only: each waits for the last run before it."
+                f"Of that, {lost} are lost because a throttle applies within one array only: "
+                "each array waits for the last run of the previous one."
             )
         lines.append(f"The estimate is {t['estimate'].removesuffix('; nothing was measured here (--calibrate does)')}.")
         return "\n".join(lines)
 
 
-def submit(folder: Path, submitting: Submitting) -> int:
-    """Submit, say what, and return: the jobs need this process no more. The exit code is 1 where runs are stopped."""
-    asked, runs = submitting.asked, len({p.run.run_id for p in submitting.planned})
+def submit(folder: Path, plan: SubmissionPlan) -> int:
+    """Submit the jobs, print what was submitted, and return the exit code: 1 where runs were refused."""
+    request, runs = plan.request, len({p.run.run_id for p in plan.planned})
     if job := allocation():
-        print(f"warning: this is inside job {job}; jobs get an environment without its variables", file=sys.stderr)
-    where = "" if folder == RUNS else f" --runs {shlex.quote(str(folder))}"
-    print(f"{asked.name} on {', '.join(asked.bases)}: {runs} runs, {runs - len(submitting.unfinished())} done before.")
+        print(f"warning: this is inside job {job}; new jobs do not inherit its SLURM variables", file=sys.stderr)
+    runs_option = "" if folder == RUNS else f" --runs {shlex.quote(str(folder))}"
+    print(f"{request.name} on {', '.join(request.bases)}: {runs} runs, {runs - len(plan.unfinished())} done before.")
 
-    def told(submission: Submission) -> None:
+    def on_submit(submission: Submission) -> None:
         count = len(submission.runs)
         what = f"{count} training{'s' * (count > 1)}" if submission.kind == "train" else f"evaluator of {count} runs"
         print(f"Submitted job {submission.job}: {what}.", flush=True)
 
-    if submitting.trained or submitting.unmeasured:
-        with snapshot.taken(folder, submitting.mixers):
-            submitting.launch().submit(submitting.arrays, submitting.evaluated, told)
-    for run_id, who in submitting.in_hand.items():
-        print(f"{run_id}: left to {who}.")
-    for run_id, why in submitting.stopped.items():
-        print(f"{run_id}: not submitted: {why}", file=sys.stderr)
-    if submitting.stopped:
-        retry = f"python ablations/manage.py retry --failed --cancelled --grid {asked.name}{where}"
-        print(f"To have those tried again: {retry}", file=sys.stderr)
-    if not submitting.stopped or submitting.unmeasured:
-        print(f"Watch: python ablations/manage.py watch --grid {asked.name}{where}")
-        print(f"Figures, now and later: python reports/make_figures.py --grid {asked.name}{where}")
-    return 1 if submitting.stopped else 0
+    if plan.trainings or plan.unevaluated:
+        with snapshot.taken(folder, plan.mixers):
+            plan.launcher().submit(plan.arrays, plan.without_evaluator, on_submit)
+    for run_id, worker in plan.active.items():
+        print(f"{run_id}: not submitted: {worker} works on it.")
+    for run_id, reason in plan.refused.items():
+        print(f"{run_id}: not submitted: {reason}", file=sys.stderr)
+    if plan.refused:
+        retry = f"python ablations/manage.py retry --failed --cancelled --grid {request.name}{runs_option}"
+        print(f"To retry these runs: {retry}", file=sys.stderr)
+    if not plan.refused or plan.unevaluated:
+        print(f"Watch: python ablations/manage.py watch --grid {request.name}{runs_option}")
+        print(f"Figures, now and later: python reports/make_figures.py --grid {request.name}{runs_option}")
+    return 1 if plan.refused else 0

@@ -1,60 +1,63 @@
-"""What the scheduler says of jobs: squeue of those that wait or run, then sacct or scontrol of those that ended.
+"""The status of jobs: from squeue for pending and running jobs, then from sacct or scontrol for those that have ended.
 
-Asked last, after run folders and heartbeats: accounting may be absent, may lag, and calls a job that a lost node takes
-back to the queue NODE_FAIL for a while.
+Run folders and heartbeats take precedence over it: accounting may be absent, it may lag, and it reports a job that is
+requeued after the loss of a node as NODE_FAIL for a while.
 """
 
 from collections.abc import Collection
 
 from ablations.slurm.commands import ask, rows, user
-from ablations.status.scheduler import Seen
+from ablations.status.scheduler import JobStatus
 
-MOST_ASKED_SINGLY = 50  # of scontrol, which is asked for one job at a time
+MAX_SCONTROL_QUERIES = 50  # scontrol reports one job at a time
 
 
-def in_queue() -> dict[str, Seen] | None:
-    """The user's jobs that wait or run, elements of arrays one by one; None where the scheduler does not answer."""
+def queued_jobs() -> dict[str, JobStatus] | None:
+    """The status of each pending or running job of the user, the elements of arrays separately; None where the
+    scheduler does not answer."""
     text = ask("squeue", "--noheader", "--all", "--array", "--user", user(), "--format", "%i|%T|%r")
     if text is None:
         return None
-    names = ("job", "word", "why")
-    return {row["job"]: Seen(row["job"], row["word"], row["why"]) for row in rows(text, names)}
+    names = ("job", "state", "reason")
+    return {row["job"]: JobStatus(row["job"], row["state"], row["reason"]) for row in rows(text, names)}
 
 
-def look(jobs: Collection[str]) -> dict[str, Seen] | None:
-    """What is known of the jobs, UNKNOWN what nobody remembers; None where the scheduler does not answer."""
-    queued = in_queue()
+def job_statuses(jobs: Collection[str]) -> dict[str, JobStatus] | None:
+    """The status of each job, with state UNKNOWN where it is no longer known; None where the scheduler does not
+    answer."""
+    queued = queued_jobs()
     if queued is None:
         return None
     found = {job: queued[job] for job in jobs if job in queued}
     rest = [job for job in jobs if job not in found]
-    found |= _accounted(rest)
-    found |= _remembered([job for job in rest if job not in found])
-    return {job: Seen(job, "UNKNOWN") for job in jobs} | found
+    found |= _from_sacct(rest)
+    found |= _from_scontrol([job for job in rest if job not in found])
+    return {job: JobStatus(job, "UNKNOWN") for job in jobs} | found
 
 
-def _accounted(jobs: Collection[str]) -> dict[str, Seen]:
+def _from_sacct(jobs: Collection[str]) -> dict[str, JobStatus]:
+    """The status of jobs that accounting has."""
     if not jobs:
         return {}
     masters = sorted({job.partition("_")[0] for job in jobs}, key=int)
-    columns = "JobID,State,ExitCode"
+    columns, names = "JobID,State,ExitCode", ("job", "state", "reason")
     text = ask("sacct", "-X", "-P", "-n", "-o", columns, "-j", ",".join(masters)) or ""
-    seen = {row["job"]: Seen(row["job"], _word(row["word"]), row["why"]) for row in rows(text, ("job", "word", "why"))}
-    return {job: seen[job] for job in jobs if job in seen}
+    found = {row["job"]: JobStatus(row["job"], _state(row["state"]), row["reason"]) for row in rows(text, names)}
+    return {job: found[job] for job in jobs if job in found}
 
 
-def _remembered(jobs: Collection[str]) -> dict[str, Seen]:
-    """What slurmctld still has in memory of jobs that ended a while ago, where nothing is accounted."""
-    out = {}
-    newest = sorted(jobs, key=lambda job: [int(part) for part in job.split("_")])[-MOST_ASKED_SINGLY:]
+def _from_scontrol(jobs: Collection[str]) -> dict[str, JobStatus]:
+    """The status of recently ended jobs that slurmctld still has in memory, where there is no accounting."""
+    found = {}
+    newest = sorted(jobs, key=lambda job: [int(part) for part in job.split("_")])[-MAX_SCONTROL_QUERIES:]
     for job in newest:
         text = ask("scontrol", "show", "job", "-o", job)
         fields = dict(word.split("=", 1) for word in (text or "").split() if "=" in word)
         if "JobState" in fields:
-            out[job] = Seen(job, fields["JobState"], fields.get("ExitCode", ""))
-    return out
+            found[job] = JobStatus(job, fields["JobState"], fields.get("ExitCode", ""))
+    return found
 
 
-def _word(state: str) -> str:
+def _state(text: str) -> str:
     """`CANCELLED by 1000` -> CANCELLED."""
-    return state.split()[0].rstrip("+") if state.split() else ""
+    return text.split()[0].rstrip("+") if text.split() else ""

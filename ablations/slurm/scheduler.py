@@ -1,51 +1,54 @@
-"""What the scheduler knows of the jobs of runs, for whoever looks at many runs at once."""
+"""SLURM as the scheduler of runs: the status of their jobs, queried once for all runs."""
 
 from collections.abc import Collection
 from pathlib import Path
 
 from ablations.slurm import queue, submissions
 from ablations.slurm.commands import tell
-from ablations.status.scheduler import Seen
+from ablations.status.scheduler import JobStatus
 
 
 class Slurm:
-    """SLURM, asked once, when the first run needs it; never where nothing was submitted from the folder `runs`."""
+    """SLURM, queried once, when the first run needs it; never where nothing was submitted from the folder `runs`."""
 
     def __init__(self, runs: Path):
         self._runs = runs
         self._jobs = submissions.jobs_of(submissions.read(runs))
-        self._seen: dict[str, Seen] | None = None
+        self._statuses: dict[str, JobStatus] | None = None
         self.answers = True
 
-    def of(self, run_id: str, kind: str) -> Seen | None:
-        job = self._newest(run_id, kind)
+    def newest_job(self, run_id: str, kind: str) -> JobStatus | None:
+        job = self._newest_id(run_id, kind)
         if job is None:
             return None
-        if self._seen is None:
-            newest = {self._newest(run, what) for run in self._jobs for what in ("train", "evaluate")}
-            found = queue.look([job for job in newest if job])
-            self.answers, self._seen = found is not None, found or {}
-        return self._seen.get(job)
+        if self._statuses is None:
+            newest = {self._newest_id(run, what) for run in self._jobs for what in ("train", "evaluate")}
+            found = queue.job_statuses([job for job in newest if job])
+            self.answers, self._statuses = found is not None, found or {}
+        return self._statuses.get(job)
 
-    def has(self, run_id: str, kind: str) -> bool:
-        """Whether a job of the kind waits or runs for the run, or may, as far as anybody tells."""
-        seen = self.of(run_id, kind)
+    def has_job(self, run_id: str, kind: str) -> bool:
+        """Whether a job of the kind is pending or running for the run, or may be, where SLURM does not answer."""
+        job = self.newest_job(run_id, kind)
         if not self.answers:
-            return self._newest(run_id, kind) is not None
-        return seen is not None and seen.phase != "ended"
+            return self._newest_id(run_id, kind) is not None
+        return job is not None and job.phase != "ended"
 
-    def will_be_evaluated(self, run_id: str) -> bool:
-        """Whether an evaluator waits or runs that will see milestones to come."""
-        job = self._newest(run_id, "evaluate")
-        return job is not None and self.has(run_id, "evaluate") and not submissions.closing(self._runs, job).exists()
+    def has_evaluator(self, run_id: str) -> bool:
+        """Whether an evaluator is pending or running that will evaluate further milestones of the run."""
+        job = self._newest_id(run_id, "evaluate")
+        if job is None or not self.has_job(run_id, "evaluate"):
+            return False
+        return not submissions.closing(self._runs, job).exists()
 
-    def cancel_waiting(self, run_ids: Collection[str]) -> str:
-        """Take the runs' trainings that have not started out of the queue; returns what SLURM complains of, or "".
+    def cancel_pending(self, run_ids: Collection[str]) -> str:
+        """Cancel the trainings of the runs that have not started; returns SLURM's error message, or "".
 
-        Not with --state=PENDING, which would take all elements of an array that wait.
+        scancel --state=PENDING would cancel all pending elements of an array.
         """
-        waiting = [seen.job for run in run_ids if (seen := self.of(run, "train")) and seen.phase == "queued"]
-        return tell("scancel", *waiting) if waiting else ""
+        newest = (self.newest_job(run, "train") for run in run_ids)
+        pending = [job.job for job in newest if job and job.phase == "queued"]
+        return tell("scancel", *pending) if pending else ""
 
-    def _newest(self, run_id: str, kind: str) -> str | None:
+    def _newest_id(self, run_id: str, kind: str) -> str | None:
         return next((job for job, what in reversed(self._jobs.get(run_id, [])) if what == kind), None)

@@ -1,13 +1,13 @@
-"""What was submitted: `runs/slurm/<job>.json` names the runs of a job or array. Beside it lie its script and logs.
+"""Submissions: `runs/slurm/<job>.json` names the runs of a job or array; its script and logs are beside it.
 
-Written by the launcher right after sbatch has answered, and never changed.
+The launcher writes the file right after sbatch has returned, and it never changes.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ablations.slurm.queue import in_queue
+from ablations.slurm.queue import queued_jobs
 from diffussm.errors import UserError
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import read_json
@@ -18,7 +18,7 @@ FOLDER = "slurm"
 
 @dataclass(frozen=True)
 class Submission:
-    """Job or array `job`: of trainings, element i is that of run i; of evaluations, one job for all runs."""
+    """A submitted job or array: for trainings, element i trains run i; for evaluations, one job serves all runs."""
 
     job: str
     kind: Literal["train", "evaluate"]
@@ -26,26 +26,26 @@ class Submission:
     code: str  # digest of the copy of the code that it runs
 
     def elements(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Each job with the ids of its runs."""
+        """The id of each job, with the ids of its runs."""
         if self.kind == "evaluate" or len(self.runs) == 1:
             return [(self.job, self.runs)]
         return [(f"{self.job}_{index}", (run,)) for index, run in enumerate(self.runs)]
 
     def write(self, runs: Path) -> None:
-        """UserError where a job of that number was submitted before, as on another cluster."""
+        """Write the file; UserError where there is one of that number already, as from another cluster."""
         path = folder(runs) / f"{self.job}.json"
         if not link_first(path, to_json(self.__dict__)):
-            raise UserError(f"{path}: is another job's, of a cluster whose numbers began anew: give another --runs")
+            raise UserError(f"{path}: already exists, from another cluster or an older job; give another --runs")
 
 
 def closing(runs: Path, job: str) -> Path:
-    """The mark of an evaluator that is about to end. With it there, it looks once more at what was submitted, and a
-    launch does not count on it: of the two one at least sees the other."""
+    """The mark of an evaluator that is about to end. The evaluator creates it and then looks once more for submissions;
+    a launch that finds it submits another evaluator. So at least one of the two notices the other."""
     return folder(runs) / f"{job}.closing"
 
 
 def folder(runs: Path) -> Path:
-    """Where scripts, logs and records of jobs lie."""
+    """The folder of the scripts, logs and submissions of jobs."""
     return runs / FOLDER
 
 
@@ -56,7 +56,7 @@ def read(runs: Path) -> list[Submission]:
 
 
 def jobs_of(submissions: list[Submission]) -> dict[str, list[tuple[str, str]]]:
-    """For each run id its jobs, the oldest first: (job, kind)."""
+    """The jobs (job, kind) of each run id, the oldest first."""
     out: dict[str, list[tuple[str, str]]] = {}
     for submission in submissions:
         for job, runs in submission.elements():
@@ -66,14 +66,14 @@ def jobs_of(submissions: list[Submission]) -> dict[str, list[tuple[str, str]]]:
 
 
 def code_in_use(runs: Path) -> set[str]:
-    """Digests of the code of jobs that wait or run; of all jobs ever where no scheduler answers."""
+    """The digests of the code of pending and running jobs; of all jobs where no scheduler answers."""
     found = read(runs)
-    queued = in_queue() if found else {}
+    queued = queued_jobs() if found else {}
     return {s.code for s in found if queued is None or any(job in queued for job, _ in s.elements())}
 
 
 def logs(run: RunDir, kind: Literal["train", "evaluate"] = "train") -> list[Path]:
-    """What SLURM itself noted of the run's jobs: outputs and complaints of every task."""
+    """The logs that SLURM wrote for the run's jobs: stdout and stderr of every task."""
     runs = run.path.parent
     jobs = [job for job, what in jobs_of(read(runs)).get(run.run_id, []) if what == kind]
     return [path for job in jobs for path in sorted(folder(runs).glob(f"{job}_*_log.*"), key=_task)]

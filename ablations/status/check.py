@@ -1,4 +1,4 @@
-"""What a look at a machine or a cluster finds."""
+"""The result of one check of a machine or a cluster."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,4 +8,4 @@ from typing import Literal
 class Check:
     verdict: Literal["ok", "warning", "fail"]
     what: str
-    words: str
+    message: str

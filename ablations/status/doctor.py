@@ -1,4 +1,4 @@
-"""Whether grids can be run here, found out before a night is lost."""
+"""Checks whether grids can be run on this machine, before a night is lost."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ LEAST_FREE_GB = 5.0
 
 
 def examine(runs: Path, grid: str | None, base: str | None) -> list[Check]:
-    """Folder, disk, versions, weights and data; of `grid` only what its runs need, if it was launched."""
+    """Check folder, disk, versions, weights and data; with `grid`, only the data that its launched runs need."""
     return [*_folder(runs), _disk(runs), *_versions(), _code(), *_weights(), *_data(runs, grid, base), _machine()]
 
 
@@ -32,14 +32,15 @@ def _folder(runs: Path) -> Iterator[Check]:
     try:
         probe.write_bytes(b"x")
     except OSError as error:
-        yield Check("fail", "folder", f"{there} cannot be written: {error.strerror}")
+        yield Check("fail", "folder", f"{there} is not writable: {error.strerror}")
         return
-    yield Check("ok", "folder", f"{there.absolute()} can be written")
+    yield Check("ok", "folder", f"{there.absolute()} is writable")
     try:
         os.link(probe, linked)
-        yield Check("ok", "hard links", "there are: two launches cannot take the same run")
+        yield Check("ok", "hard links", "supported: two launches cannot claim the same run")
     except OSError as error:
-        yield Check("fail", "hard links", f"{there.absolute()} has none ({error.strerror}); ownership needs them")
+        problem = f"{there.absolute()} does not support them ({error.strerror})"
+        yield Check("fail", "hard links", f"{problem}; runs are claimed by them: give another --runs")
     finally:
         linked.unlink(missing_ok=True)
         probe.unlink()
@@ -51,19 +52,19 @@ def _disk(runs: Path) -> Check:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the first of those above it that is there."""
+    """The folder, or the nearest folder above it that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
 def _versions() -> Iterator[Check]:
     good = (3, 11) <= sys.version_info[:2] < (3, 15)
-    yield Check("ok" if good else "fail", "python", f"{platform.python_version()}; 3.11 to 3.14 will do")
+    yield Check("ok" if good else "fail", "python", f"{platform.python_version()}; supported: 3.11 to 3.14")
     from packaging.requirements import Requirement
 
     try:
         wanted = [Requirement(text) for text in requires("diffussm") or []]
     except PackageNotFoundError:
-        yield Check("warning", "packages", "diffussm is not installed, so what it needs is not known: make .venv")
+        yield Check("warning", "packages", "diffussm is not installed, so its requirements are unknown; run make .venv")
         return
     wrong = []
     for need in wanted:
@@ -74,14 +75,16 @@ def _versions() -> Iterator[Check]:
             except PackageNotFoundError:
                 wrong.append(f"{need.name} is missing")
     torch = version("torch") if not any(text.startswith("torch ") for text in wrong) else "wrong"
-    yield Check("fail" if wrong else "ok", "packages", "; ".join(wrong) or f"all {len(wanted)} there (torch {torch})")
+    yield Check(
+        "fail" if wrong else "ok", "packages", "; ".join(wrong) or f"all {len(wanted)} installed (torch {torch})"
+    )
 
 
 def _code() -> Check:
     origin = source.origin()
     if origin["commit"] is None:
-        return Check("warning", "code", f"{origin['code']}, of no commit: git or the checkout is missing")
-    changed = ", with changes on top" if origin["dirty"] else ""
+        return Check("warning", "code", f"{origin['code']}, commit unknown: git or the checkout is missing")
+    changed = ", with uncommitted changes" if origin["dirty"] else ""
     return Check("ok", "code", f"{origin['code']}, commit {origin['commit'][:12]}{changed}")
 
 

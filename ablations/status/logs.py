@@ -1,4 +1,4 @@
-"""What the attempts at a run print: of its training, and of the evaluation of each milestone."""
+"""The logs of a run: what the attempts at its training and at the evaluation of each milestone printed."""
 
 import os
 import time
@@ -11,15 +11,15 @@ POLL_SECONDS = 0.5
 
 
 def of(run: RunDir, job_logs: Callable[[RunDir], list[Path]]) -> list[Path]:
-    """All logs of the run, the oldest first; `job_logs` are those that a scheduler wrote of the jobs that trained it,
-    left out where they are empty."""
+    """All logs of the run, the oldest first. `job_logs` gives those that a scheduler wrote for the jobs that trained
+    it; empty ones are omitted."""
     paths = [path for folder in (run, *run.evaluations()) for path in folder.outputs()]
     paths += [path for path in job_logs(run) if path.stat().st_size]
     return sorted(paths, key=lambda path: path.stat().st_mtime)
 
 
 def show(run: RunDir, job_logs: Callable[[RunDir], list[Path]], follow: bool) -> None:
-    """Print the logs under headings of their own; with `follow`, for ever, as more is printed."""
+    """Print the logs, each under a heading; with `follow`, keep printing what is added to them, without end."""
     printed: dict[Path, int] = {}
     last: Path | None = None
     while True:

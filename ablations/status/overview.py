@@ -1,4 +1,4 @@
-"""Every run of launched grids with its state, read from manifests and run folders."""
+"""A table of every run of launched grids with its state, read from manifests and run folders."""
 
 import fnmatch
 from collections import Counter
@@ -9,14 +9,14 @@ from typing import Any
 
 from ablations import table
 from ablations.grid.selection import selection
-from ablations.status.scheduler import NOBODY, Scheduler
+from ablations.status.scheduler import NO_SCHEDULER, Scheduler
 from ablations.status.states import STATES, RunState, state_of
 from diffussm.errors import UserError, unknown
 from diffussm.run.heartbeat import Liveness
 from diffussm.store.manifests import Manifest
 from diffussm.store.rundir import RunDir
 
-LEFT = ("base", "arm", "run", "state", "reason")
+LEFT_ALIGNED = ("base", "arm", "run", "state", "reason")
 LONGEST_REASON = 60
 
 
@@ -47,14 +47,14 @@ def overview(
     manifests: Iterable[Manifest],
     only: Sequence[str],
     liveness: Liveness,
-    scheduler: Scheduler = NOBODY,
+    scheduler: Scheduler = NO_SCHEDULER,
 ) -> list[Row]:
-    """Return a row for each run of the manifests that is meant."""
-    meant = selection(only)
+    """Return a row for each run of the manifests that `only` selects (see `ablations.grid.selection`)."""
+    is_selected = selection(only)
     rows = []
     for manifest in manifests:
         for entry in manifest.runs:
-            if meant(entry.arm, entry.levels, entry.run_id):
+            if is_selected(entry.arm, entry.levels, entry.run_id):
                 run = RunDir(runs / entry.run_id)
                 state = state_of(run, entry.steps, entry.milestones, entry.key, liveness, scheduler)
                 rows.append(Row(manifest.grid, manifest.base, entry.arm, entry.seed, run, state))
@@ -62,7 +62,7 @@ def overview(
 
 
 def counts(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """For each grid on each base, how many runs are in which state."""
+    """The number of runs in each state, for each grid on each base."""
     grids: dict[tuple[str, str], Counter[str]] = {}
     for row in rows:
         grids.setdefault((row.grid, row.base), Counter())[row.state.name] += 1
@@ -73,7 +73,7 @@ def counts(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """A line for each grid."""
+    """The counts as text, a line for each grid on each base."""
     return "\n".join(
         f"{c['grid']} on {c['base']}: {c['runs']} runs: "
         + ", ".join(f"{c[state]} {state}" for state in STATES if c[state])
@@ -82,15 +82,15 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def text(rows: Sequence[Row]) -> str:
-    """A table for each grid."""
+    """The rows as text, a table for each grid on each base."""
     parts = []
     for c in counts(rows):
         own = [row for row in rows if (row.grid, row.base) == (c["grid"], c["base"])]
-        parts.append(table.text([_shown(row) for row in own], LEFT))
+        parts.append(table.text([_cells(row) for row in own], LEFT_ALIGNED))
     return "\n\n".join(parts) + "\n"
 
 
-def _shown(row: Row) -> dict[str, Any]:
+def _cells(row: Row) -> dict[str, Any]:
     s = row.state
     reason = s.reason if len(s.reason) <= LONGEST_REASON else f"{s.reason[: LONGEST_REASON - 3]}..."
     return {
@@ -110,13 +110,16 @@ def _shown(row: Row) -> dict[str, Any]:
 
 
 def find(rows: Sequence[Row], name: str) -> RunDir:
-    """The one run that `name` means: an id, its beginning, or a pattern on id or arm; UserError for none or several."""
+    """The one run that `name` selects: its id, the beginning of it, or a pattern on id or arm; UserError if there is
+    none, or more than one."""
     runs = {row.run.run_id: row for row in rows}
-    meant = [row for run_id, row in runs.items() if run_id == name]
-    meant = meant or [row for run_id, row in runs.items() if run_id.startswith(name)]
-    meant = meant or [r for i, r in runs.items() if fnmatch.fnmatchcase(i, name) or fnmatch.fnmatchcase(r.arm, name)]
-    if not meant:
+    found = [row for run_id, row in runs.items() if run_id == name]
+    found = found or [row for run_id, row in runs.items() if run_id.startswith(name)]
+    found = found or [r for i, r in runs.items() if fnmatch.fnmatchcase(i, name) or fnmatch.fnmatchcase(r.arm, name)]
+    if not found:
         raise unknown("run", name, runs)
-    if len(meant) > 1:
-        raise UserError(f"run {name!r}: {len(meant)} runs match: {', '.join(row.run.run_id for row in meant)}")
-    return meant[0].run
+    if len(found) > 1:
+        raise UserError(
+            f"run {name!r}: {len(found)} runs match: {', '.join(row.run.run_id for row in found)}; give one run id"
+        )
+    return found[0].run

@@ -1,10 +1,10 @@
-"""How far a run is, told from its folder, and by a scheduler where the folder leaves it open."""
+"""The state of a run, read from its folder, and from a scheduler where the folder leaves it open."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from ablations.status.scheduler import NOBODY, Scheduler, Seen
+from ablations.status.scheduler import NO_SCHEDULER, JobStatus, Scheduler
 from diffussm.errors import UserError, one_line
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import failure
@@ -25,8 +25,8 @@ STATES = (
     "cancelled",
     "done",
 )
-INTERRUPTED = ("preempted", "timed out")  # phases of an attempt that was cut off after a checkpoint
-ENDS = {  # of jobs that could say nothing more themselves
+INTERRUPTED = ("preempted", "timed out")  # phases of an attempt that was interrupted after a checkpoint
+STATE_AFTER_JOB = {  # of a run whose job ended in this state, and so could not record the reason itself
     "TIMEOUT": "timed out",
     "DEADLINE": "timed out",
     "OUT_OF_MEMORY": "out of memory",
@@ -39,25 +39,28 @@ ENDS = {  # of jobs that could say nothing more themselves
 
 @dataclass(frozen=True)
 class RunState:
-    """`pending` waits to be started or gone on with; `stale` has an owner who gives no sign of life. `left` runs wait
-    for a launch: none had them yet, or the jobs that had are gone."""
+    """How far a run is. `pending`: it waits to be started or resumed. `stale`: its owner's heartbeat has stopped.
+
+    A run that `needs_launch` is not worked on until the next launch: it was never launched, or its job has ended.
+    """
 
     name: str = "pending"
     step: int = 0
     steps: int = 0
-    evaluated: int = 0  # milestones
+    evaluated: int = 0  # milestones that have a record
     evaluations: int = 0
     loss: float | None = None
-    fid: float | None = None  # at the last milestone measured
+    fid: float | None = None  # at the last milestone that has a record
     steps_per_second: float | None = None
     eta_seconds: float | None = None  # of the training
     attempts: int = 0
     reason: str = ""
-    left: bool = False
+    needs_launch: bool = False
 
     def as_dict(self) -> dict[str, Any]:
+        """The fields for JSON. `left` is the former name of `needs_launch`, kept for this version."""
         values = asdict(self)
-        return {"state": values.pop("name"), **values}
+        return {"state": values.pop("name"), **values, "left": self.needs_launch}
 
 
 def state_of(
@@ -66,16 +69,16 @@ def state_of(
     milestones: Sequence[int],
     key: str,
     liveness: Liveness,
-    scheduler: Scheduler = NOBODY,
+    scheduler: Scheduler = NO_SCHEDULER,
 ) -> RunState:
-    """The state of a run as far as a request goes, from its folder, then from heartbeats, and only then from what a
-    scheduler says of its jobs; `key` is the digest of its evaluation key.
+    """The state of a run with respect to a request for `steps` and `milestones`; `key` is the digest of its evaluation
+    key. The folder decides, then heartbeats, and only then what the scheduler reports of jobs.
 
-    A run with a damaged file has failed, for the reason of the damage.
+    A run with a damaged file has failed; the reason names the file.
     """
     try:
         return _state_of(run, steps, milestones, key, liveness, scheduler)
-    except (UserError, OSError) as damage:  # OSError as where a file lies in the place of a folder
+    except (UserError, OSError) as damage:  # OSError: for example, a file in the place of a folder
         return RunState("failed", steps=steps, evaluations=len(milestones), reason=one_line(damage))
 
 
@@ -84,78 +87,81 @@ def _state_of(
 ) -> RunState:
     found = [records.read(run.record(step, key)) for step in milestones]
     measured = [record for record in found if record is not None]
-    said, step = run.state(), run.trained_steps()
-    if said.get("phase") == "train" and said.get("lane") == "train":
-        step = max(step, said["step"])
-    seconds = said.get("seconds_per_step")
-    told = Told("done") if len(measured) == len(found) else _unfinished(run, milestones, key, liveness)
-    if told.name in ("pending", "stale", *INTERRUPTED):
-        told = _by_scheduler(told, run, run.trained_steps() < steps, scheduler)
-    name = told.name
-    training = name == "running" and said.get("phase") == "train" and seconds
+    state, step = run.state(), run.trained_steps()
+    if state.get("phase") == "train" and state.get("lane") == "train":
+        step = max(step, state["step"])
+    seconds = state.get("seconds_per_step")
+    status = Status("done") if len(measured) == len(found) else _status_in_folder(run, milestones, key, liveness)
+    if status.name in ("pending", "stale", *INTERRUPTED):
+        status = _status_with_job(status, run, run.trained_steps() < steps, scheduler)
+    training = status.name == "running" and state.get("phase") == "train" and seconds
     return RunState(
-        name=name,
+        name=status.name,
         step=step,
         steps=steps,
         evaluated=len(measured),
         evaluations=len(found),
-        loss=said.get("loss"),
+        loss=state.get("loss"),
         fid=measured[-1].metrics.get("fid") if measured else None,
         steps_per_second=1 / seconds if seconds else None,
-        eta_seconds=(said["steps"] - said["step"]) * seconds if training else None,
+        eta_seconds=(state["steps"] - state["step"]) * seconds if training else None,
         attempts=run.owner(),
-        reason=told.reason,
-        left=told.left,
+        reason=status.reason,
+        needs_launch=status.needs_launch,
     )
 
 
-class Told(NamedTuple):
+class Status(NamedTuple):
+    """The fields of a RunState that say who works on the run, if anybody does."""
+
     name: str
     reason: str = ""
-    left: bool = False
+    needs_launch: bool = False
 
 
-def _unfinished(run: RunDir, milestones: Sequence[int], key: str, liveness: Liveness) -> Told:
-    """What the folder of a run that lacks records tells."""
+def _status_in_folder(run: RunDir, milestones: Sequence[int], key: str, liveness: Liveness) -> Status:
+    """The status of a run with missing records, as its folder has it."""
     folders = [run, *(run.evaluation(step, key) for step in milestones)]
     owned = [folder for folder in folders if folder.owner()]
     if any(liveness.alive(folder) for folder in owned):
-        return Told("running")
+        return Status("running")
     if run.cancelled:
-        return Told("cancelled", "by manage.py cancel")
+        return Status("cancelled", "by manage.py cancel")
     for folder in owned:
         if failed := failure(run, folder):
-            return Told(failed["phase"], failed["reason"])
+            return Status(failed["phase"], failed["reason"])
     if any(folder.state().get("phase", "start") in ACTIVE for folder in owned):
-        return Told("stale", "no sign of life; the next launch takes it up")
+        return Status("stale", "no heartbeat; the next launch resumes it")
     if not run.path.exists():
-        return Told("pending", "not launched", left=True)
-    said = run.state()
-    return Told(said["phase"] if said.get("phase") in INTERRUPTED else "pending", said.get("reason", ""))
+        return Status("pending", "not launched", needs_launch=True)
+    state = run.state()
+    return Status(state["phase"] if state.get("phase") in INTERRUPTED else "pending", state.get("reason", ""))
 
 
-def _by_scheduler(told: Told, run: RunDir, trains: bool, scheduler: Scheduler) -> Told:
-    """What the folder tells, with what the scheduler says of the newest job that was to train it, or to evaluate it."""
-    seen = scheduler.of(run.run_id, "train" if trains else "evaluate")
-    if seen is None:
-        return told
-    if seen.is_held:
-        return Told(told.name, f"job {seen.job} is held: {seen.why} (scontrol release frees it)", left=True)
-    if seen.phase == "queued":
-        name = "pending" if told.name == "stale" else told.name
-        return Told(name, f"job {seen.job} ends" if seen.word == "COMPLETING" else f"job {seen.job} waits ({seen.why})")
-    if seen.phase == "running":
-        if told.name == "stale":
-            return Told("stale", f"no sign of life, though job {seen.job} runs")
-        return Told("running", f"job {seen.job} has started")
+def _status_with_job(status: Status, run: RunDir, trains: bool, scheduler: Scheduler) -> Status:
+    """The status in the folder, updated with that of the newest job that trains the run, or else evaluates it."""
+    job = scheduler.newest_job(run.run_id, "train" if trains else "evaluate")
+    if job is None:
+        return status
+    if job.is_held:
+        reason = f"job {job.job} is held: {job.reason} (scontrol release frees it)"
+        return Status(status.name, reason, needs_launch=True)
+    if job.phase == "queued":
+        name = "pending" if status.name == "stale" else status.name
+        what = "is completing" if job.state == "COMPLETING" else f"waits ({job.reason})"
+        return Status(name, f"job {job.job} {what}")
+    if job.phase == "running":
+        if status.name == "stale":
+            return Status("stale", f"no heartbeat, though job {job.job} runs")
+        return Status("running", f"job {job.job} has started")
     owner = run.owner()
-    if trains and owner and run.owner_process(owner).get("job") != seen.job:
-        return told  # another had it since
-    if told.name in INTERRUPTED or seen.word not in ENDS:
-        return Told("pending" if told.name == "stale" else told.name, _ended(seen), left=True)
-    return Told(ENDS[seen.word], _ended(seen), left=True)
+    if trains and owner and run.owner_process(owner).get("job") != job.job:
+        return status  # the newest attempt belongs to another job or launch
+    if status.name in INTERRUPTED or job.state not in STATE_AFTER_JOB:
+        return Status("pending" if status.name == "stale" else status.name, _end_of_job(job), needs_launch=True)
+    return Status(STATE_AFTER_JOB[job.state], _end_of_job(job), needs_launch=True)
 
 
-def _ended(seen: Seen) -> str:
-    code = f", exit code {seen.why}" if seen.word == "FAILED" and seen.why else ""
-    return f"job {seen.job} ended ({seen.word}{code}); the next launch takes it up"
+def _end_of_job(job: JobStatus) -> str:
+    code = f", exit code {job.reason}" if job.state == "FAILED" and job.reason else ""
+    return f"job {job.job} ended ({job.state}{code}); the next launch resumes the run"

@@ -54,7 +54,7 @@ def test_every_grid_plans_on_every_base(name: str, base: str, tmp_path: Path) ->
     planned = plan(expand(content, base, [0], {}), tmp_path)
     assert len(planned) == len(arms(content))
     assert {p.status for p in planned} == {"lacks data" if base == "imagenet256" else "new"}
-    assert all(p.arm.parameters > 0 and p.arm.macs.total for p in planned)
+    assert all(p.spec.parameters > 0 and p.spec.macs.total for p in planned)
     assert broken_matches(content.matched, planned) == []
 
 
@@ -86,7 +86,7 @@ def output(config: Config) -> torch.Tensor:
 def test_a_broken_match_is_told(tmp_path: Path) -> None:
     runs = expand(grid(arms={"a": {"model.hourglass": 1}, "b": {"model.hourglass": 2}}), "digits", [0], {})
     (sentence,) = broken_matches(("parameters",), plan(runs, tmp_path))
-    assert sentence == ("parameters are said to be matched, but b has 3.7% more than a (121,284 and 116,930)")
+    assert sentence == ("parameters are declared matched, but b has 3.7% more than a (121,284 and 116,930)")
     assert broken_matches((), plan(runs, tmp_path)) == []
 
 
@@ -135,7 +135,7 @@ def test_states(tmp_path: Path) -> None:
     asked, key = request(runs[0].config), evaluation_key(runs[0].config)
 
     def state() -> str:
-        return plan(runs, tmp_path)[0].words
+        return plan(runs, tmp_path)[0].description
 
     assert state() == "new"
     run = RunDir.create(tmp_path, runs[0].config)

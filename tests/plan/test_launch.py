@@ -231,7 +231,7 @@ def test_runs_that_arms_share_are_counted_once(tmp_path: Path, capsys: pytest.Ca
 def test_what_was_asked_before_is_told(tmp_path: Path) -> None:
     tiny.run_folder(tmp_path, training__steps=64)
     run = Run(Arm("a", {"arm": "a"}, {}), tiny.config())
-    assert plan("digits", [run], tmp_path)[0].words == "new (64 steps were asked before)"
+    assert plan("digits", [run], tmp_path)[0].description == "new (64 steps were requested before)"
 
 
 @pytest.mark.parametrize("given", [["--help"], ["--grid", "hourglass_vs_patch", "--dry-run"]])

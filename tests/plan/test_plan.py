@@ -64,7 +64,7 @@ def test_states_of_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_json_and_csv_go_with_a_dry_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="go with --dry-run"):
+    with pytest.raises(UserError, match="need --dry-run"):
         launch.main(arguments(tmp_path, "--json"))
 
 

@@ -76,7 +76,7 @@ def test_what_sbatch_refuses_leaves_nothing_behind(cluster: Cluster, tmp_path: P
     for _ in range(2):
         refused = runs.tried("ablations/launch.py", *words, "--set-slurm", "partition=nope")
         assert refused.returncode == 2
-        assert refused.stderr.startswith("error: sbatch refuses: ")
+        assert refused.stderr.startswith("error: sbatch failed: ")
         assert "invalid partition" in refused.stderr
         assert refused.stderr.count("\n") == 1
         assert "Submitted" not in refused.stdout

@@ -51,7 +51,9 @@ def test_more_runs_than_an_array_may_have(own_cluster: Callable[..., Cluster], t
     assert runs.watch().endswith("3 runs: 3 done\n")
 
 
-def test_the_launching_shell_may_go_and_another_launch_leaves_what_is_in_hand(cluster: Cluster, tmp_path: Path) -> None:
+def test_jobs_outlive_the_launching_shell_and_another_launch_does_not_submit_active_runs(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     runs = Runs(cluster, tmp_path / "runs")
     words = runs.grid("--executor", "slurm", "--profile", "cpu", "--set-slurm", "throttle=1", "--only", "M = 1*")
     command = [sys.executable, str(ROOT / "ablations/launch.py"), *words, "--runs", str(runs.path)]

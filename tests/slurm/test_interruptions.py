@@ -46,7 +46,7 @@ def test_what_is_cancelled_stays_cancelled(cluster: Cluster, tmp_path: Path) -> 
     cluster.wait_for(lambda: slow.job not in cluster.jobs())
     assert slow.run.state()["phase"] == "stopped"
     assert slow.run.trained_steps() > 0
-    cluster.wait_for(lambda: slow.runs.states()[ARM]["left"])  # once the evaluator has gone too
+    cluster.wait_for(lambda: slow.runs.states()[ARM]["needs_launch"])  # once the evaluator has gone too
     assert slow.runs.state() == "pending"
     again = slow.launch()
     slow.wait_for_step(10, attempt=2)

@@ -97,7 +97,7 @@ def test_without_requeue_the_next_launch_goes_on(breakable: Cluster, tmp_path: P
     slow.wait_for_step(10)
     lose(breakable, slow.node())
     slow.runs.wait_for_state("node failed")
-    assert slow.runs.states()["M = 2, P = 1"]["left"]
+    assert slow.runs.states()["M = 2, P = 1"]["needs_launch"]
     slow.launch()
     assert slow.results() == slow.undisturbed()
     assert slow.run.owner() == 2

@@ -16,7 +16,7 @@ README = (ROOT / "slurm/README.md").read_text()
 ROOMS = ("ablations", "reports", "slurm")
 NOT_HERE = ("git clone", "make .venv", ". .venv")  # the test's own environment stands for it
 GIVES = {  # words that a command's output must hold
-    "doctor": ["ok      accounting", "ok      requeue", "is shared with", "jobs may ask squeue and scontrol"],
+    "doctor": ["ok      accounting", "ok      requeue", "is shared with", "jobs have access to squeue and scontrol"],
     "--print-sbatch": ["#SBATCH --account=mylab", "#SBATCH --gpus-per-node=8", "GPU-hours, estimated"],
     "watch": ["1 done"],
     "status": [" done "],

@@ -11,7 +11,7 @@ from ablations.plan import snapshot
 from ablations.slurm import submissions
 from ablations.slurm.environment import scrubbed
 from ablations.slurm.submissions import Submission
-from ablations.status.scheduler import Seen
+from ablations.status.scheduler import JobStatus
 from ablations.status.states import state_of
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
@@ -35,7 +35,7 @@ def planned(capsys: pytest.CaptureFixture[str], runs: Path, *more: str) -> str:
 
 def test_a_plan_says_what_is_submitted_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = planned(capsys, tmp_path / "runs", "--profile", "cpu", "--print-sbatch")
-    assert "Trainings: 3 in arrays of 3 (at most 1000 here), as SLURM's default has it: no cluster answers" in text
+    assert "Trainings: 3 in arrays of 3 (at most 1000 per array), SLURM's default, as no cluster answers" in text
     assert "Evaluations: one more job" in text
     assert text.count("#!/bin/bash") == 2
     assert "GPU-hours" not in text
@@ -55,7 +55,7 @@ def test_gpu_hours_are_an_estimate_at_a_stated_utilisation(tmp_path: Path, capsy
 
 
 def test_a_batch_that_cannot_be_shared_out_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"training.batch = 7: of 8 tasks"):
+    with pytest.raises(UserError, match=r"training.batch = 7: allowed: 8"):
         launch.main(arguments(tmp_path / "runs", "--executor", "slurm"))
     assert not (tmp_path / "runs").exists()
 
@@ -78,7 +78,7 @@ def test_a_mistake_in_the_profile_is_told_before_anything_is_written(tmp_path: P
 
 @pytest.mark.parametrize("option", [["--profile", "cpu"], ["--set-slurm", "time=5"], ["--print-sbatch", "--dry-run"]])
 def test_options_of_the_cluster_need_its_executor(tmp_path: Path, option: list[str]) -> None:
-    with pytest.raises(UserError, match="go with --executor slurm"):
+    with pytest.raises(UserError, match="need --executor slurm"):
         launch.main(arguments(tmp_path, *option))
 
 
@@ -130,7 +130,7 @@ def test_a_failed_training_is_left_and_its_milestones_are_measured(
     assert (plan["arrays"], plan["evaluator"]) == ([], True)
 
 
-def test_a_submission_tells_the_jobs_of_runs(tmp_path: Path) -> None:
+def test_the_jobs_of_each_run(tmp_path: Path) -> None:
     Submission("12", "train", ("a", "b"), "code").write(tmp_path)
     Submission("9", "train", ("a",), "code").write(tmp_path)
     Submission("13", "evaluate", ("a", "b"), "code").write(tmp_path)
@@ -138,28 +138,28 @@ def test_a_submission_tells_the_jobs_of_runs(tmp_path: Path) -> None:
         "a": [("9", "train"), ("12_0", "train"), ("13", "evaluate")],
         "b": [("12_1", "train"), ("13", "evaluate")],
     }
-    assert submissions.code_in_use(tmp_path) == {"code"}  # nobody answers, so it may be
+    assert submissions.code_in_use(tmp_path) == {"code"}  # no scheduler answers, so it may be in use
 
 
-class Says:
-    """A scheduler that knows one job."""
+class OneJob:
+    """A scheduler with one job."""
 
-    def __init__(self, word: str, why: str = "", kind: str = "train"):
-        self.seen, self.kind = Seen("12_1", word, why), kind
+    def __init__(self, state: str, reason: str = "", kind: str = "train"):
+        self.job, self.kind = JobStatus("12_1", state, reason), kind
 
-    def of(self, run_id: str, kind: str) -> Seen | None:  # noqa: ARG002
-        return self.seen if kind == self.kind else None
+    def newest_job(self, run_id: str, kind: str) -> JobStatus | None:  # noqa: ARG002
+        return self.job if kind == self.kind else None
 
 
-def told(run: RunDir, scheduler: Says) -> tuple[str, bool]:
+def state_with(run: RunDir, scheduler: OneJob) -> tuple[str, bool]:
     (asked,) = run.requests()
     key = key_of(run.path, asked)
     state = state_of(run, asked.steps, asked.milestones, key, Liveness(by_mtime=True, clock=lambda: 0.0), scheduler)
-    return state.name, state.left
+    return state.name, state.needs_launch
 
 
 @pytest.mark.parametrize(
-    ("word", "name", "left"),
+    ("job_state", "name", "needs_launch"),
     [
         ("PENDING", "pending", False),
         ("RUNNING", "running", False),
@@ -172,12 +172,14 @@ def told(run: RunDir, scheduler: Says) -> tuple[str, bool]:
         ("UNKNOWN", "pending", True),
     ],
 )
-def test_what_only_the_scheduler_knows(tmp_path: Path, word: str, name: str, left: bool) -> None:
-    assert told(tiny.run_folder(tmp_path), Says(word)) == (name, left)
+def test_the_state_of_the_job_where_the_folder_has_none(
+    tmp_path: Path, job_state: str, name: str, needs_launch: bool
+) -> None:
+    assert state_with(tiny.run_folder(tmp_path), OneJob(job_state)) == (name, needs_launch)
 
 
-def test_a_held_job_is_told_and_left(tmp_path: Path) -> None:
-    assert told(tiny.run_folder(tmp_path), Says("PENDING", "launch failed requeued held")) == ("pending", True)
+def test_a_run_whose_job_is_held_needs_a_launch(tmp_path: Path) -> None:
+    assert state_with(tiny.run_folder(tmp_path), OneJob("PENDING", "launch failed requeued held")) == ("pending", True)
 
 
 @pytest.mark.parametrize("phase", ["preempted", "timed out"])
@@ -185,22 +187,22 @@ def test_the_folder_comes_before_the_scheduler(tmp_path: Path, phase: str) -> No
     run = tiny.run_folder(tmp_path)
     run.claim()
     run.write_state({"phase": phase, "attempt": 1, "heartbeat": 1, "reason": "at step 3"})
-    assert told(run, Says("PENDING")) == (phase, False)
+    assert state_with(run, OneJob("PENDING")) == (phase, False)
     run.write_state({"phase": "failed", "attempt": 1, "heartbeat": 1, "reason": "x", "can_pass": False, "code": "y"})
-    assert told(run, Says("RUNNING")) == ("failed", False)
+    assert state_with(run, OneJob("RUNNING")) == ("failed", False)
     run.add_order("cancel")
-    assert told(run, Says("RUNNING")) == ("cancelled", False)
+    assert state_with(run, OneJob("RUNNING")) == ("cancelled", False)
 
 
-def test_a_heart_that_stopped_is_stale_whatever_the_scheduler_believes(tmp_path: Path) -> None:
+def test_a_run_without_heartbeat_is_stale_whatever_the_scheduler_reports(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     run.claim()
     run.write_state({"phase": "train", "lane": "train", "step": 1, "attempt": 1, "heartbeat": 1})
     os.utime(run.path / "state.json", (1, 1))
     owner = run.path / "owner-1.json"
     owner.write_text(json.dumps(json.loads(owner.read_text()) | {"place": "elsewhere", "job": "12_1"}))
-    assert told(run, Says("RUNNING")) == ("stale", False)
-    assert told(run, Says("PENDING")) == ("pending", False)  # SLURM took it back to the queue
-    assert told(run, Says("NODE_FAIL")) == ("node failed", True)
+    assert state_with(run, OneJob("RUNNING")) == ("stale", False)
+    assert state_with(run, OneJob("PENDING")) == ("pending", False)  # SLURM has requeued it
+    assert state_with(run, OneJob("NODE_FAIL")) == ("node failed", True)
     owner.write_text(json.dumps(json.loads(owner.read_text()) | {"job": "99"}))
-    assert told(run, Says("NODE_FAIL")) == ("stale", False)  # of an older job: another works since
+    assert state_with(run, OneJob("NODE_FAIL")) == ("stale", False)  # that job is older than the newest attempt

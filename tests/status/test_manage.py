@@ -14,7 +14,7 @@ import pytest
 
 from ablations import launch, manage
 from ablations.plan import snapshot
-from ablations.plan.request import Asked
+from ablations.plan.request import GridRequest
 from ablations.status import doctor
 from diffussm.errors import UserError
 from diffussm.store import manifests
@@ -183,7 +183,7 @@ def test_gc_shows_and_deletes_only_when_told(runs: Path, capsys: pytest.CaptureF
     assert "checkpoint before the newest" in text
     assert "code that no launch uses" in text
     assert str(copy) not in told(capsys, "gc", "--grid", "hourglass_vs_patch", "--runs", str(runs))
-    assert "would be deleted; --yes does it" in text
+    assert "would be deleted; --yes deletes them" in text
     assert torn.exists()
     assert copy.exists()
     assert len(run.checkpoints()) == 2
@@ -240,9 +240,9 @@ def test_launches_at_once_lose_no_rows(tmp_path: Path) -> None:
     """Six at once, each with a seed of its own."""
 
     def ask(seed: int) -> None:
-        asked = Asked.of("hourglass_vs_patch", None, [seed], {}, tmp_path)
-        whole = asked.plan()
-        asked.ask(whole, whole, replay=False)
+        request = GridRequest.of("hourglass_vs_patch", None, [seed], {}, tmp_path)
+        whole = request.plan()
+        request.write(whole, whole, replay=False)
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(ask, range(6)))
@@ -290,7 +290,7 @@ def test_doctor_finds_what_is_wrong(
     [
         (["status", "--grid", "hourglass"], "did you mean 'hourglass_vs_patch'?"),
         (["status", "--only", "nothing"], "--only 'nothing': no arm, level or run id matches"),
-        (["retry"], "say which: --failed, --cancelled or both"),
+        (["retry"], "give --failed, --cancelled or both"),
         (["extend"], "required: --steps"),
         (["extend", "--steps", "0"], "0 is not at least 1"),
         (["sttus"], "invalid choice: 'sttus'"),

@@ -93,9 +93,9 @@ class Evaluator:
         if any(self._liveness.alive(work.folder) for work in works):
             self._at_work = True
             return True
-        if not any(work.task == "train" for work in works) or not self._slurm.has(run.run_id, "train"):
+        if not any(work.task == "train" for work in works) or not self._slurm.has_job(run.run_id, "train"):
             return False
-        seen = self._slurm.of(run.run_id, "train")
+        seen = self._slurm.newest_job(run.run_id, "train")
         self._at_work = self._at_work or seen is None or seen.phase == "running"
         return True
 
