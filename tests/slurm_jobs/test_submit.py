@@ -1,4 +1,4 @@
-"""A launch on a cluster as it is planned and told; the cluster itself is in tests/slurm."""
+"""The plan and the messages of a launch on a cluster; tests on a real cluster are in tests/slurm."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.support import tiny
 
 @pytest.fixture(autouse=True)
 def _no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever is installed here: no program of SLURM's is found."""
+    """Hide the programs of SLURM, if they are installed."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
@@ -54,7 +54,7 @@ def test_gpu_hours_are_an_estimate_at_a_stated_utilisation(tmp_path: Path, capsy
     assert found["arrays"] == [3]
 
 
-def test_a_batch_that_cannot_be_shared_out_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_batch_smaller_than_the_tasks_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"training.batch = 7: allowed: 8"):
         launch.main(arguments(tmp_path / "runs", "--executor", "slurm"))
     assert not (tmp_path / "runs").exists()
@@ -70,7 +70,7 @@ def test_without_a_cluster_nothing_is_submitted(tmp_path: Path) -> None:
         launch.main(arguments(tmp_path, "--executor", "slurm", "--profile", "cpu"))
 
 
-def test_a_mistake_in_the_profile_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_an_unknown_profile_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown name 'a10'"):
         launch.main(arguments(tmp_path / "runs", "--executor", "slurm", "--profile", "a10"))
     assert not (tmp_path / "runs").exists()
@@ -102,12 +102,12 @@ def test_the_environment_of_jobs_is_scrubbed(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_job_number_that_is_taken_is_refused(tmp_path: Path) -> None:
     Submission("12", "train", ("a",), "code").write(tmp_path)
-    with pytest.raises(UserError, match="numbers began anew"):
+    with pytest.raises(UserError, match="already exists, from another cluster"):
         Submission("12", "train", ("b",), "code").write(tmp_path)
 
 
-def test_what_was_trained_and_not_saved_is_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A heartbeat tells of steps that a kill took along."""
+def test_steps_without_a_checkpoint_are_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A heartbeat may report steps that a kill has lost."""
     assert launch.main(arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")) == 0
     (run,) = [RunDir(path.parent) for path in tmp_path.glob("*m2p1*/config.json")]
     for path in (*run.path.glob("checkpoints/*"), *run.path.glob("milestones/*/*/record.json")):
@@ -117,7 +117,7 @@ def test_what_was_trained_and_not_saved_is_trained_again(tmp_path: Path, capsys:
     assert plan["arrays"] == [1]
 
 
-def test_a_failed_training_is_left_and_its_milestones_are_measured(
+def test_a_failed_training_is_not_submitted_and_its_milestones_are_evaluated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert launch.main(arguments(tmp_path, "--executor", "debug", "--only", "M = 2*")) == 0
