@@ -9,6 +9,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +20,9 @@ from diffussm.host import source
 from diffussm.run.outcome import Outcome, outcome_of, print_failure
 from diffussm.run.runner import CHECKPOINT_SECONDS, Cell
 from diffussm.run.tasks import Work
+from diffussm.stopping import Stopped, StopRequest, stopped_by
+
+WATCH_SECONDS = 1.0  # between looks whether the launcher lives
 
 
 class Worker:
@@ -26,37 +31,43 @@ class Worker:
     def __init__(self, answers: TextIO, launcher: int, threads: int, checkpoint_seconds: float):
         self.answers, self.launcher = answers, launcher
         self.threads, self.checkpoint_seconds = threads, checkpoint_seconds
-        self.leaving = ""
-        self._cell: Cell | None = None
+        self.stop = StopRequest()
+        self._is_busy = False
 
     def serve(self) -> None:
         """Until stdin ends or a signal comes."""
         for line in sys.stdin:
             asked = json.loads(line)
             after = asked.pop("after")
+            self._is_busy = True
             outcome = self._do(Work(**{**asked, "run": Path(asked["run"])}), after)
+            self._is_busy = False
             self.answers.write(json.dumps(outcome.__dict__) + "\n")
             self.answers.flush()
-            if self.leaving:
+            if self.stop.stopped:
                 return
 
     def leave(self, number: int, _: Any) -> None:
         """Stop what is being done, after a checkpoint, and go (a signal handler)."""
-        self.leaving = signal.Signals(number).name
-        if self._cell is None:
+        self.stop.set(stopped_by(number))
+        if not self._is_busy:
             raise SystemExit(0)
-        self._cell.stop(self.leaving)
+
+    def watch_launcher(self) -> None:
+        """Stop what is being done once the launcher is gone (a thread)."""
+        while os.getppid() == self.launcher:
+            time.sleep(WATCH_SECONDS)
+        self.stop.set(Stopped("the launcher is gone"))
 
     def _do(self, work: Work, after: int) -> Outcome:
         try:
-            cell = Cell(work.run, self.checkpoint_seconds, self._reason_to_stop, self.threads, to_logs=True)
+            cell = Cell(work.run, self.checkpoint_seconds, self.stop, self.threads, to_logs=True)
         except UserError as error:
             return Outcome("failed", str(error))
         number = work.folder.claim(after)
         if number is None:
             return Outcome("superseded", "another was first")
         try:
-            self._cell = cell
             cell.do(work, number)
         except Exception as error:
             outcome = outcome_of(error, cell.has_progress)
@@ -66,12 +77,8 @@ class Worker:
                     return Outcome("superseded", outcome.reason)
             return replace(outcome, log=str(work.folder.output(number)))
         finally:
-            self._cell = None
             sys.stdout.flush()
         return Outcome("done")
-
-    def _reason_to_stop(self) -> str:
-        return "" if os.getppid() == self.launcher else "the launcher is gone"
 
 
 def main() -> int:
@@ -86,6 +93,7 @@ def main() -> int:
     worker = Worker(os.fdopen(os.dup(1), "w"), options.launcher, options.threads, options.checkpoint_seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.leave)
+    threading.Thread(target=worker.watch_launcher, daemon=True).start()
     worker.serve()
     return 0
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from diffussm.config import DiffusionConfig
 from diffussm.diffusion.gaussian import GaussianDiffusion, Prediction
 from diffussm.diffusion.schedule import Schedule, ddim_steps, ddpm_steps, linear_schedule, respace
+from diffussm.stopping import StopRequest
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, t, y) -> output
 Noise = Callable[[int], Tensor]  # step -> (B, C, H, W); step 0 is x_T
@@ -56,15 +57,18 @@ def make_sampler(
     clip: bool,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    stop: StopRequest | None = None,
 ) -> Sampler:
     """Return the sampler `name` (ddpm | ddim | dpm-solver++ | unipc) with `steps` steps of one network call each.
 
-    `clip` clamps the predicted image to [-1, 1] at each step.
+    `clip` clamps the predicted image to [-1, 1] at each step. The sampler polls `stop` between steps, and raises
+    Stopped once it is set.
     """
+    stop = stop or StopRequest()
     if name in ("ddpm", "ddim"):
         diffusion = GaussianDiffusion(sampling_schedule(config, name, steps), config, device, dtype)
         update = _ddim_step if name == "ddim" else _ddpm_step
-        return lambda network, labels, noise: _ancestral(diffusion, update, clip, network, labels, noise)
+        return lambda network, labels, noise: _ancestral(diffusion, update, clip, stop, network, labels, noise)
     from diffussm.diffusion.solvers import solve, solver
 
     schedule = training_schedule(config)
@@ -72,7 +76,7 @@ def make_sampler(
     solver(name, schedule, steps)  # raises here, not in the first batch, if it is missing or does not fit
 
     def sample(network: Network, labels: Tensor, noise: Noise) -> Tensor:
-        return solve(full_diffusion, solver(name, schedule, steps), clip, network, labels, noise)
+        return solve(full_diffusion, solver(name, schedule, steps), clip, stop, network, labels, noise)
 
     return sample
 
@@ -82,11 +86,18 @@ Update = Callable[[GaussianDiffusion, Prediction, int, Callable[[], Tensor]], Te
 
 @torch.no_grad()
 def _ancestral(
-    diffusion: GaussianDiffusion, update: Update, clip: bool, network: Network, labels: Tensor, noise: Noise
+    diffusion: GaussianDiffusion,
+    update: Update,
+    clip: bool,
+    stop: StopRequest,
+    network: Network,
+    labels: Tensor,
+    noise: Noise,
 ) -> Tensor:
     """Return images (B, C, H, W), made from x_T = noise(0) by all steps of the diffusion in reverse."""
     x = noise(0)
     for taken, step in enumerate(reversed(range(diffusion.steps)), start=1):
+        stop.check()
         index = torch.full_like(labels, step)
         prediction = diffusion.predict(network(x, diffusion.timesteps[index], labels), x, index, clip)
         x = update(diffusion, prediction, step, partial(noise, taken))

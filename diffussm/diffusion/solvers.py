@@ -13,6 +13,7 @@ from torch import Tensor
 from diffussm.diffusion.gaussian import GaussianDiffusion
 from diffussm.diffusion.schedule import Schedule
 from diffussm.errors import UserError
+from diffussm.stopping import StopRequest
 
 
 def solver(name: str, schedule: Schedule, steps: int) -> Any:
@@ -45,10 +46,19 @@ def solver(name: str, schedule: Schedule, steps: int) -> Any:
 
 
 @torch.no_grad()
-def solve(diffusion: GaussianDiffusion, scheduler: Any, clip: bool, network: Any, labels: Tensor, noise: Any) -> Tensor:
+def solve(
+    diffusion: GaussianDiffusion,
+    scheduler: Any,
+    clip: bool,
+    stop: StopRequest,
+    network: Any,
+    labels: Tensor,
+    noise: Any,
+) -> Tensor:
     """Return images (B, C, H, W), made from x_T = noise(0) by a new scheduler; `diffusion` is that of training."""
     x = noise(0)
     for t in scheduler.timesteps:
+        stop.check()
         index = torch.full_like(labels, int(t))
         prediction = diffusion.predict(network(x, diffusion.timesteps[index], labels), x, index, clip)
         x = scheduler.step(prediction.x0, t, x).prev_sample

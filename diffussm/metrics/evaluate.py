@@ -13,6 +13,7 @@ from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Arrays, Shards, ignore, never
 from diffussm.metrics.suite import MetricSuite, metric_suite
+from diffussm.stopping import StopRequest
 
 
 class Evaluation(NamedTuple):
@@ -38,16 +39,17 @@ class Evaluator:
         processes: ProcessGroup = SINGLE_PROCESS,
         progress: Callable[[int], object] = ignore,
         is_done: Callable[[], bool] = never,
+        stop: StopRequest | None = None,
     ) -> Evaluation | None:
         """What the network's samples are worth, in the first of the processes; None in the others, and where `is_done`
         says that another was faster.
 
         Samples are made and looked at batch by batch, as shards in `folder`: those that are there already are not made
-        again. `progress` is told how many there are.
+        again. `progress` is told how many there are. Raises Stopped between steps of the sampler once `stop` is set.
         """
         if processes.is_rank_zero:
             self.suite.load_reference()
-        make_samples = SampleMaker(self.config, network, self.device)
+        make_samples = SampleMaker(self.config, network, self.device, stop=stop)
 
         def make(start: int, count: int) -> Arrays:
             pixels = make_samples(start, count).pixels

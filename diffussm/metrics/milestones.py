@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from einops import rearrange
 
 from diffussm.config import Config
@@ -17,6 +16,7 @@ from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.sampling import Samples
 from diffussm.metrics.sheet import sheet
 from diffussm.models.trained import load_network
+from diffussm.stopping import StopRequest
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir
@@ -33,21 +33,19 @@ def evaluate_milestone(
     backend: str,
     provenance: Mapping[str, Any],
     progress: Callable[[int], None],
-    before_call: Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None] | None = None,
     processes: ProcessGroup = SINGLE_PROCESS,
+    stop: StopRequest | None = None,
 ) -> None:
     """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record.
 
-    `progress` is told how many samples are made, `before_call` is called before each call of the network. Of many
-    processes the first writes. Samples that an earlier attempt left are not made again. Where another has made the
-    record meanwhile, it stays.
+    `progress` is told how many samples are made. Of many processes the first writes. Samples that an earlier attempt
+    left are not made again. Where another has made the record meanwhile, it stays. Raises Stopped between steps of the
+    sampler once `stop` is set.
     """
     network = load_network(run, config, config.evaluation.weights, step, backend, evaluator.device)
-    if before_call:
-        network.register_forward_pre_hook(before_call)
     path = run.record(step, evaluator.key.digest)
     began = time.monotonic()
-    found = evaluator(network, path.parent / SHARDS, processes, progress, lambda: records.read(path) is not None)
+    found = evaluator(network, path.parent / SHARDS, processes, progress, lambda: records.read(path) is not None, stop)
     if found is None:
         if processes.is_rank_zero:
             tidy(path.parent)

@@ -10,6 +10,7 @@ from diffussm.config import Config
 from diffussm.diffusion.sampling import Network, guided, make_sampler
 from diffussm.errors import NotFinite
 from diffussm.rng import Stream, integers, normal
+from diffussm.stopping import StopRequest
 
 
 class Samples(NamedTuple):
@@ -21,11 +22,18 @@ class SampleMaker:
     """Makes samples of the config's seed, each by its index alone: label uniform over the classes, noise by (seed,
     index). With `label`, all of that class."""
 
-    def __init__(self, config: Config, network: Network, device: torch.device | str = "cpu", label: int | None = None):
+    def __init__(
+        self,
+        config: Config,
+        network: Network,
+        device: torch.device | str = "cpu",
+        label: int | None = None,
+        stop: StopRequest | None = None,
+    ):
         m, e = config.model, config.evaluation
         self.seed, self.classes, self.label, self.device = config.seed, m.classes, label, device
         self.shape = (m.channels, m.image_size, m.image_size)
-        self._sample = make_sampler(config.diffusion, e.sampler, e.sampler_steps, e.clip, device)
+        self._sample = make_sampler(config.diffusion, e.sampler, e.sampler_steps, e.clip, device, stop=stop)
         self._network = guided(network, e.guidance, m.classes, e.guidance_channels or m.channels)
 
     def labels(self, start: int, count: int) -> NDArray[np.int64]:
@@ -36,7 +44,10 @@ class SampleMaker:
 
     @torch.no_grad()
     def __call__(self, start: int, count: int) -> Samples:
-        """Samples start .. start + count - 1, in one batch; NotFinite naming the first that is not finite."""
+        """Samples start .. start + count - 1, in one batch.
+
+        Raises NotFinite, which names the first sample that is not finite, and Stopped once `stop` is set.
+        """
 
         def noise(step: int) -> torch.Tensor:
             drawn = normal(self.seed, Stream.SAMPLE_NOISE, step, start, count, self.shape)

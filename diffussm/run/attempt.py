@@ -10,7 +10,7 @@ from typing import Any
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.host.source import origin
 from diffussm.run.outcome import outcome_of
-from diffussm.stopping import Stopped, Superseded
+from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.workdir import ACTIVE, FAILED, WorkDir
 
 SAY_SECONDS = 0.5  # no oftener: nobody reads faster
@@ -18,39 +18,31 @@ BEAT_SECONDS = 10.0
 LISTEN_SECONDS = 1.0
 
 
-PHASES = {"cancelled": "cancelled", "SIGUSR2": "preempted"}  # that reasons to stop lead to; others to "stopped"
-
-
 class Attempt:
     """The attempt `number` at `work`, as a context: a state is written when it begins, when it ends and in between.
 
-    `reason_to_stop` is asked once a second; what it answers, or what is given to `stop`, is in `stopping`, and the
-    work that sees it there ends with it. Of many processes the first writes the state and watches who owns the folder;
-    what any of them fails with is the state that it ends with.
+    The work polls the attempt's `stop`: it is set by the given request, when `is_cancelled` (called once a second)
+    returns true, and when another attempt owns the folder. Of many processes the first writes the state and watches
+    who owns the folder; what any of them fails with is the state that it ends with.
     """
 
     def __init__(
-        self, work: WorkDir, number: int, reason_to_stop: Callable[[], str], processes: ProcessGroup = SINGLE_PROCESS
+        self,
+        work: WorkDir,
+        number: int,
+        is_cancelled: Callable[[], bool],
+        processes: ProcessGroup = SINGLE_PROCESS,
+        stop: StopRequest | None = None,
     ):
         self.folder, self.number, self.processes = work, number, processes
-        self.stopping: Stopped | None = None
-        self._reason_to_stop = reason_to_stop
+        self.stop = StopRequest(within=stop)
+        self._is_cancelled = is_cancelled
         self._state: dict[str, Any] = {}
         self._said = 0.0
         self._beat = 0
         self._writing = threading.Lock()
         self._ended = threading.Event()
         self._listener = threading.Thread(target=self._listen, daemon=True)
-
-    def stop(self, reason: str, phase: str = "") -> None:
-        """End with a state of that phase; a reason given before holds."""
-        self.stopping = self.stopping or Stopped(reason, phase or PHASES.get(reason, "stopped"))
-
-    def check(self) -> None:
-        """Raise Stopped where the attempt was asked to stop, Superseded where another owns the folder."""
-        if self.stopping:
-            raise self.stopping
-        self._still_owner()
 
     def say(self, **state: Any) -> None:
         """Write the state: at once when the phase changes, else no oftener than is worth reading.
@@ -99,20 +91,24 @@ class Attempt:
         last = time.monotonic()
         while not self._ended.wait(LISTEN_SECONDS):
             with contextlib.suppress(OSError):  # a disk may be full or away for a while
-                if reason := self._reason_to_stop():
-                    self.stop(reason)
+                if self._is_cancelled():
+                    self.stop.set(Stopped("cancelled", "cancelled"))
                 if not self.processes.is_rank_zero:
                     continue
-                if self.folder.owner() != self.number:
-                    self.stop("superseded")
+                if superseded := self._superseded():
+                    self.stop.set(superseded)
                 elif time.monotonic() - max(last, self._said) > BEAT_SECONDS:
                     last = time.monotonic()
                     if self._state["phase"] in ACTIVE:
                         self._write()
 
     def _still_owner(self) -> None:
-        if self.processes.is_rank_zero and (owner := self.folder.owner()) != self.number:
-            raise Superseded(f"attempt {owner} owns the folder")
+        if self.processes.is_rank_zero and (superseded := self._superseded()):
+            raise superseded
+
+    def _superseded(self) -> Superseded | None:
+        owner = self.folder.owner()
+        return None if owner == self.number else Superseded(f"attempt {owner} owns the folder")
 
     def _write(self) -> None:
         with self._writing:

@@ -14,11 +14,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor, nn
 
 from diffussm.config import Config, Request
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, device_of, of_environment
@@ -32,7 +30,7 @@ from diffussm.run.execution import resolve_execution
 from diffussm.run.outcome import print_failure
 from diffussm.run.output import redirect_output
 from diffussm.run.tasks import Task, Work, left, replays
-from diffussm.stopping import Stopped, Superseded
+from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store import records
 from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir, step_of
@@ -41,13 +39,8 @@ from diffussm.training.loop import Trainer, train
 CHECKPOINT_SECONDS = 60.0
 
 
-def nothing() -> str:
-    """No reason to stop."""
-    return ""
-
-
 class Cell:
-    """Work on one run in this process, or in many, each with a cell of its own.
+    """Work on one run in this process, or in many, each with a cell of its own, until `stop` is set.
 
     `threads` are for runs whose config leaves their number to the machine. With `to_logs` each process prints to the
     log that is its own in the folder of what it works on.
@@ -57,7 +50,7 @@ class Cell:
         self,
         path: Path,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
-        reason_to_stop: Callable[[], str] = nothing,
+        stop: StopRequest | None = None,
         threads: int = 0,
         processes: ProcessGroup = SINGLE_PROCESS,
         to_logs: bool = False,
@@ -66,8 +59,7 @@ class Cell:
         self.config = self.run.config()
         self.checkpoint_seconds = checkpoint_seconds
         self.threads, self.processes, self.to_logs = threads, processes, to_logs
-        self._asked_to_stop = ("", "")
-        self._reason_to_stop = reason_to_stop
+        self.stop = stop or StopRequest()
         self._attempt: Attempt | None = None
 
     def work(self, tasks: Collection[Task] = ("train", "evaluate")) -> None:
@@ -83,9 +75,8 @@ class Cell:
         if self.to_logs:
             redirect_output(work.folder.output(number, self.processes.rank))
             print(f"{work}: {self.run.run_id}, process {os.getpid()}", flush=True)
-        self._attempt = Attempt(work.folder, number, self._reason, self.processes)
+        self._attempt = Attempt(work.folder, number, self._is_cancelled, self.processes, self.stop)
         with self._attempt as attempt:
-            self.stop(*self._asked_to_stop)
             if work.task == "train":
                 self._train(attempt)
             else:
@@ -96,19 +87,10 @@ class Cell:
         """Whether the last attempt made a first step or sample."""
         return self._attempt is not None and self._attempt.has_progress
 
-    def stop(self, reason: str, phase: str = "") -> None:
-        """Ask for a checkpoint and an end, with a state of that phase (a signal handler may)."""
-        if not reason:
-            return
-        self._asked_to_stop = (reason, phase)
-        if self._attempt:
-            self._attempt.stop(reason, phase)
-
-    def _reason(self) -> str:
+    def _is_cancelled(self) -> bool:
         with contextlib.suppress(UserError):  # a damaged order does not end what is under way
-            if self.run.cancelled:
-                return "cancelled"
-        return self._reason_to_stop()
+            return self.run.cancelled
+        return False
 
     def _claimed(self, tasks: Collection[Task]) -> tuple[Work, int] | None:
         """What is next, and the number of the attempt at it; None where nothing is left."""
@@ -180,7 +162,7 @@ class Cell:
         def on_step(step: int, loss: float, seconds: float) -> None:
             attempt.say(phase="train", lane=run.lane, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
 
-        train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, on_step, lambda: attempt.stopping)
+        train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, on_step, attempt.stop)
 
     def _evaluate(self, attempt: Attempt, work: Work) -> None:
         asked = self.processes.on_rank_zero(lambda: self._asked(work))
@@ -194,9 +176,6 @@ class Cell:
         def progress(done: int) -> None:
             attempt.say(phase="evaluate", milestone=work.step, sample=done, samples=samples)
 
-        def watched(_: nn.Module, __: tuple[Tensor, ...]) -> None:
-            attempt.check()
-
         evaluate_milestone(
             self.run,
             config,
@@ -205,8 +184,8 @@ class Cell:
             execution.backend,
             self._provenance(attempt, execution),
             progress,
-            watched,
             self.processes,
+            attempt.stop,
         )
 
     def _asked(self, work: Work) -> Request | None:
@@ -231,9 +210,9 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         with of_environment() as processes:
-            cell = Cell(arguments.rundir, arguments.checkpoint_seconds, processes=processes, to_logs=arguments.to_logs)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-                signal.signal(number, lambda number, _: cell.stop(signal.Signals(number).name))
+            stop = StopRequest()
+            cell = Cell(arguments.rundir, arguments.checkpoint_seconds, stop, 0, processes, arguments.to_logs)
+            stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
             print(f"{cell.run.run_id}: process {os.getpid()}", flush=True)
             return _worked(cell)
     except Exception as error:

@@ -17,7 +17,7 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import Diverged
 from diffussm.models.build import build_model
 from diffussm.rng import Stream, integers, normal, uniform
-from diffussm.stopping import Stopped, Superseded
+from diffussm.stopping import StopRequest, Superseded
 from diffussm.store.rundir import RunDir
 from diffussm.training.parallel import Share, apart, averaged, shares_of
 from diffussm.training.state import TrainingState
@@ -105,13 +105,13 @@ def train(
     milestones: Mapping[int, Collection[str]],
     checkpoint_seconds: float,
     on_step: Callable[[int, float, float], None],
-    stop: Callable[[], Stopped | None],
+    stop: StopRequest,
 ) -> None:
     """Train to the last of `milestones` (step -> kinds of weights to keep), from the newest checkpoint.
 
     Checkpoints are written at every milestone and every `checkpoint_seconds`, by the first of the trainer's processes.
     `on_step` is told step, loss and seconds per step now and then. Raises, in all processes at the same step, Stopped
-    once `stop()` gives it in one of them, Diverged on a loss that is not finite, Superseded when another attempt took
+    once `stop` is set in one of them, Diverged on a loss that is not finite, Superseded when another attempt took
     the run over.
     """
     state, processes = trainer.state, trainer.processes
@@ -123,7 +123,7 @@ def train(
         while state.step < last:
             losses = trainer.step()
             since += 1
-            leaving: Stopped | None = stop()
+            leaving = stop.stopped
             if state.step % LOG_EVERY == 0 or state.step in milestones:
                 row = _means(losses, processes)
                 if not np.isfinite(row["total"]):

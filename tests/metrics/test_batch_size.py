@@ -40,8 +40,8 @@ def made(model: str, sampler: str, batch: int) -> tuple[Samples, dict[int, torch
     """Samples, and for each step the noise that the sampler was handed, in the samples' order."""
     handed: dict[int, list[torch.Tensor]] = {}
 
-    def recording(*args: Any) -> Sampler:
-        sample = make_sampler(*args)
+    def recording(*args: Any, **kwargs: Any) -> Sampler:
+        sample = make_sampler(*args, **kwargs)
 
         def with_record(network: Network, labels: torch.Tensor, noise: Noise) -> torch.Tensor:
             def recorded(step: int) -> torch.Tensor:

@@ -17,10 +17,9 @@ import pytest
 import tests.support.tiny as tiny
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
-from diffussm.run.attempt import Attempt
 from diffussm.run.runner import Cell
 from diffussm.run.tasks import failure
-from diffussm.stopping import Stopped, Superseded
+from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
 from diffussm.training.loop import Trainer
 from tests.support.evaluating import ROOT
@@ -45,7 +44,7 @@ def fails(_: Cell) -> None:
 
 
 def hears_sigusr2(cell: Cell) -> None:
-    cell.stop("SIGUSR2")
+    cell.stop.set(Stopped("SIGUSR2", "preempted"))
 
 
 def is_cancelled(cell: Cell) -> None:
@@ -62,7 +61,7 @@ def work(
 ) -> None:
     cell = Cell(folder, seconds, processes=processes, to_logs=True)
     if processes.rank == rank:
-        for owner, name, count in ((Trainer, "step", step), (Attempt, "check", call)):
+        for owner, name, count in ((Trainer, "step", step), (StopRequest, "check", call)):
             usual = getattr(owner, name)
             setattr(owner, name, at_call(count, lambda self, usual=usual: what(cell) or usual(self), usual))
     try:
@@ -90,7 +89,7 @@ def cells(
     checkpoint_seconds: float = NEVER,
 ) -> list[int | None]:
     """Exit codes of `count` processes, in one of which something happens before its `step`-th step of training, or its
-    `call`-th call of the network in an evaluation."""
+    `call`-th step of a sampler in an evaluation."""
     return ended(started(count, work, run.path, what, rank, step, call, checkpoint_seconds))
 
 

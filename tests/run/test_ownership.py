@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from diffussm.host import machine
 from diffussm.run.attempt import Attempt
 from diffussm.run.heartbeat import STALE_SECONDS, Liveness
-from diffussm.stopping import Stopped, Superseded
+from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import to_json, write_whole
 from tests.support.waiting import wait_for
@@ -116,14 +117,14 @@ def test_another_process_of_the_same_number_is_not_it(work: WorkDir) -> None:
     assert not Liveness().alive(work)
 
 
-def silent() -> str:
-    return ""
+def never() -> bool:
+    return False
 
 
 def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
     number = work.claim()
     assert number == 1
-    with Attempt(work, number, silent) as attempt:
+    with Attempt(work, number, never) as attempt:
         assert work.state()["phase"] == "start"
         attempt.say(phase="train", step=3)
     assert work.state()["phase"] == "done"
@@ -131,7 +132,7 @@ def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
     assert work.state()["heartbeat"] == 3
     number = work.claim()
     assert number == 2
-    with pytest.raises(ValueError, match="odd"), Attempt(work, number, silent):
+    with pytest.raises(ValueError, match="odd"), Attempt(work, number, never):
         raise ValueError("odd\nthing")
     said = work.state()
     assert (said["phase"], said["reason"], said["can_pass"], said["attempt"]) == (
@@ -146,7 +147,7 @@ def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
 def test_out_of_memory_can_pass_at_the_start_only(begun: bool, can_pass: bool, work: WorkDir) -> None:
     number = work.claim()
     assert number
-    with pytest.raises(RuntimeError), Attempt(work, number, silent) as attempt:
+    with pytest.raises(RuntimeError), Attempt(work, number, never) as attempt:
         if begun:
             attempt.say(phase="train", step=10)
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate memory")
@@ -156,7 +157,7 @@ def test_out_of_memory_can_pass_at_the_start_only(begun: bool, can_pass: bool, w
 def test_a_superseded_attempt_is_silent(work: WorkDir) -> None:
     number = work.claim()
     assert number
-    with pytest.raises(Superseded), Attempt(work, number, silent) as attempt:
+    with pytest.raises(Superseded), Attempt(work, number, never) as attempt:
         assert work.claim(after=number) == 2
         work.write_state({"phase": "start", "attempt": 2, "heartbeat": 1})
         attempt.say(phase="train", step=1)
@@ -177,21 +178,21 @@ def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPa
         write(state)
 
     monkeypatch.setattr(work, "write_state", write_if_there_is_room)
-    reasons: list[str] = []
-    with Attempt(work, number, lambda: "".join(reasons)) as attempt:
+    cancelled = threading.Event()
+    with Attempt(work, number, cancelled.is_set) as attempt:
         full[0] = True
         time.sleep(0.3)
         full[0] = False
         beat = work.state()["heartbeat"]
         wait_for(lambda: work.state()["heartbeat"] > beat, 20)
-        reasons.append("told")
-        wait_for(lambda: bool(attempt.stopping), 20)
+        cancelled.set()
+        wait_for(lambda: bool(attempt.stop.stopped), 20)
 
 
 def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
     number = work.claim()
     assert number
-    with pytest.raises(OSError, match="No space"), Attempt(work, number, silent) as attempt:
+    with pytest.raises(OSError, match="No space"), Attempt(work, number, never) as attempt:
         attempt.say(phase="train", step=10)
         raise OSError(errno.ENOSPC, "No space left on device")
     assert work.state()["can_pass"] is True
@@ -208,34 +209,35 @@ def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatc
 def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffussm.run.attempt.LISTEN_SECONDS", 0.01)
     monkeypatch.setattr("diffussm.run.attempt.BEAT_SECONDS", 0.05)
-    reasons: list[str] = []
+    cancelled = threading.Event()
     number = work.claim()
     assert number
-    with pytest.raises(Stopped), Attempt(work, number, lambda: "".join(reasons)) as attempt:
+    with pytest.raises(Stopped), Attempt(work, number, cancelled.is_set) as attempt:
         wait_for(lambda: work.state()["heartbeat"] >= 4, 20)  # while the work says nothing
-        reasons.append("cancelled")
-        wait_for(lambda: bool(attempt.stopping), 20)
-        attempt.check()
+        cancelled.set()
+        wait_for(lambda: bool(attempt.stop.stopped), 20)
+        attempt.stop.check()
     assert work.state()["phase"] == "cancelled"
 
 
-@pytest.mark.parametrize(
-    ("asked", "phase"),
-    [
-        (("SIGTERM",), "stopped"),
-        (("SIGUSR2",), "preempted"),
-        (("cancelled",), "cancelled"),
-        (("SIGUSR2", "timed out"), "timed out"),
-    ],
-)
-def test_where_a_stop_leads_to(asked: tuple[str, ...], phase: str, work: WorkDir) -> None:
+def test_an_attempt_hears_that_another_owns_the_folder(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffussm.run.attempt.LISTEN_SECONDS", 0.01)
     number = work.claim()
     assert number
-    with pytest.raises(Stopped, match=asked[0]), Attempt(work, number, silent) as attempt:
-        attempt.stop(*asked)
-        attempt.stop("something later")
-        attempt.check()
-    assert (work.state()["phase"], work.state()["reason"]) == (phase, asked[0])
+    with pytest.raises(Superseded, match="attempt 2 owns"), Attempt(work, number, never) as attempt:
+        work.claim()
+        wait_for(lambda: bool(attempt.stop.stopped), 20)
+        attempt.stop.check()
+    assert work.state()["phase"] == "start"
+
+
+def test_what_stops_the_process_stops_the_attempt(work: WorkDir) -> None:
+    number, stop = work.claim(), StopRequest()
+    assert number
+    with pytest.raises(Stopped, match="SIGUSR2"), Attempt(work, number, never, stop=stop) as attempt:
+        stop.set(Stopped("SIGUSR2", "timed out"))
+        attempt.stop.check()
+    assert (work.state()["phase"], work.state()["reason"]) == ("timed out", "SIGUSR2")
 
 
 def test_a_failure_outlives_the_process_that_should_tell_of_it(work: WorkDir) -> None:

@@ -58,7 +58,7 @@ def asked_late(tmp_path: Path) -> RunDir:
 def test_a_replay_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = asked_late(tmp_path)
     cell = Cell(run.path)
-    cell.stop("SIGTERM")
+    cell.stop.set(Stopped("SIGTERM"))
     with pytest.raises(Stopped):
         cell.work()
     assert [path.name for path in run.replay.checkpoints()] == ["000000001-2.pt"]

@@ -185,7 +185,7 @@ def test_a_superseded_attempt_writes_no_checkpoint(tmp_path: Path) -> None:
 def test_sigterm_checkpoints_and_the_rest_follows(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     run = tiny.run_folder(tmp_path)
     cell = Cell(run.path)
-    cell.stop("SIGTERM")  # as the signal's handler does
+    cell.stop.set(Stopped("SIGTERM"))  # as the signal's handler does
     with pytest.raises(Stopped, match="SIGTERM at step 1"):
         cell.work()
     assert run.trained_steps() == 1

@@ -119,6 +119,6 @@ class Evaluator:
         return True
 
     def _leave_if_told(self) -> None:
-        if self.interruption.phase:
-            self.interruption.requeue(self.interruption.phase)
+        if stopped := self.interruption.stop.stopped:
+            self.interruption.requeue(stopped.phase)
             raise SystemExit(0)

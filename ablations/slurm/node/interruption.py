@@ -9,10 +9,10 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ablations.slurm.commands import ask, tell
+from diffussm.stopping import Stopped, StopRequest
 
 NOTICE = "DIFFUSSM_NOTICE_SECONDS"  # set in the script: how long before the time limit SIGUSR2 is sent
 EARLIER_SECONDS = 60  # than that it may come
@@ -20,23 +20,16 @@ REASONS = {"timed out": "the job's time limit", "preempted": "preempted by SLURM
 
 
 class Interruption:
-    """`phase` is what a state is to say of the work that was cut off: preempted, timed out or stopped; "" before."""
+    """Sets `stop`, which all work of the job polls; its phase is preempted, timed out or stopped."""
 
     def __init__(self) -> None:
-        self.phase = ""
+        self.stop = StopRequest()
         self._terminated = self._requeued = False
-        self._stop: Callable[[str, str], object] | None = None
         self._ends = float("inf")  # as this process' clock counts; the first task knows, and tells
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, self._hear)
         if is_first_task():
             self._ends = time.monotonic() + seconds_left()
-
-    def tell(self, stop: Callable[[str, str], object]) -> None:
-        """Who is to stop, with a reason and a phase: at once if a signal came before."""
-        self._stop = stop
-        if self.phase:
-            stop(REASONS[self.phase], self.phase)
 
     def seconds_left(self) -> float:
         return self._ends - time.monotonic()
@@ -48,7 +41,7 @@ class Interruption:
     def sleep(self, seconds: float) -> None:
         """Until a signal comes, or the time is over."""
         deadline = time.monotonic() + seconds
-        while not self.phase and time.monotonic() < deadline:
+        while not self.stop.stopped and time.monotonic() < deadline:
             time.sleep(min(0.2, seconds))
 
     def requeue(self, phase: str) -> None:
@@ -66,10 +59,8 @@ class Interruption:
     def _hear(self, number: int, _: Any) -> None:
         if number == signal.SIGTERM:
             self._terminated = True
-        if not self.phase:
-            self.phase = "stopped" if number == signal.SIGTERM else self._which()
-            if self._stop:
-                self._stop(REASONS[self.phase], self.phase)
+        phase = "stopped" if number == signal.SIGTERM else self._which()
+        self.stop.set(Stopped(REASONS[phase], phase))
 
     def _which(self) -> str:
         notice = float(os.environ.get(NOTICE, "0")) + EARLIER_SECONDS

@@ -19,9 +19,8 @@ def cell_here(run: Path, interruption: Interruption, processes: ProcessGroup = S
         f"job {job_here()}, task {processes.rank + 1} of {processes.world_size}, on {platform.node()}{given}",
         flush=True,
     )
-    cell = Cell(run, threads=int(os.environ.get("SLURM_CPUS_PER_TASK", "0")), processes=processes, to_logs=True)
-    interruption.tell(cell.stop)
-    return cell
+    threads = int(os.environ.get("SLURM_CPUS_PER_TASK", "0"))
+    return Cell(run, stop=interruption.stop, threads=threads, processes=processes, to_logs=True)
 
 
 def do(
