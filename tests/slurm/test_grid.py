@@ -85,7 +85,7 @@ def test_status_knows_at_once(cluster: Cluster, tmp_path: Path) -> None:
     (found,) = [row for row in runs.states().values() if row["arm"] == ARM]
     assert (found["state"], found["reason"]) == ("pending", f"job {job} waits (BeginTime)")
     cluster.run("scancel", job)
-    cluster.wait_for(lambda: runs.states()[ARM]["left"], 30)
+    cluster.wait_for(lambda: runs.states()[ARM]["needs_launch"], 30)
 
 
 def test_a_launch_from_inside_an_allocation(cluster: Cluster, tmp_path: Path) -> None:
