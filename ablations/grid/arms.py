@@ -1,4 +1,5 @@
-"""From axes and their levels to arms: product, zip, one at a time, conditions, include, exclude. Pure."""
+"""The arms of a grid, from its axes and levels: product, zip, one at a time, conditions, include, exclude. Pure
+functions."""
 
 import math
 from collections.abc import Iterator, Mapping, Set
@@ -8,23 +9,25 @@ from ablations.grid.messages import dotted
 from ablations.grid.schema import GridFile, Level, Levels, Overrides, Pattern, Resources
 from diffussm.errors import UserError
 
-MOST_COMBINATIONS = 100_000  # looked at, before `exclude`, where max_runs is less
+MAX_COMBINATIONS = 100_000  # before `exclude`, unless max_runs is larger
 
 
 @dataclass(frozen=True)
 class Arm:
+    """What the runs of an arm have in common."""
+
     name: str
-    levels: Levels  # of explicit arms {"arm": name}
+    levels: Levels  # {"arm": name} for an explicit arm
     overrides: Overrides  # dotted key -> value
     resources: Resources = field(default_factory=Resources)
 
 
-def arms(grid: GridFile, most: int | None = None) -> list[Arm]:
+def arms(grid: GridFile, max_arms: int | None = None) -> list[Arm]:
     """All arms in file order, explicit ones last; UserError where two levels of an arm set the same key, where two arms
-    have one name, or where there are more than `most`."""
-    most = most or grid.max_runs
+    have the same name, or where there are more than `max_arms`."""
+    max_arms = max_arms or grid.max_runs
     out = []
-    for levels in _combinations(grid, most):
+    for levels in _combinations(grid, max_arms):
         out.append(_arm(levels, grid.parsed_axes))
     for name, explicit in grid.parsed_arms.items():
         out.append(Arm(name, {"arm": name}, explicit.overrides, explicit.resources))
@@ -37,16 +40,17 @@ def arms(grid: GridFile, most: int | None = None) -> list[Arm]:
     return out
 
 
-def find_control(grid: GridFile, made: list[Arm]) -> Arm:
+def find_control(grid: GridFile, all_arms: list[Arm]) -> Arm:
     """The arm that `control` names; UserError if there is none."""
-    meant = _complete(grid, grid.control, "control") if isinstance(grid.control, dict) else grid.control
-    for arm in made:
-        if meant in (arm.name, arm.levels):
+    wanted = _complete(grid, grid.control, "control") if isinstance(grid.control, dict) else grid.control
+    for arm in all_arms:
+        if wanted in (arm.name, arm.levels):
             return arm
-    raise UserError(f"control: no arm is {grid.control!r}; valid: {', '.join(repr(arm.name) for arm in made[:20])}")
+    raise UserError(f"control: no arm is {grid.control!r}; valid: {', '.join(repr(arm.name) for arm in all_arms[:20])}")
 
 
 def _arm(levels: Levels, parsed: Mapping[str, Mapping[str, Level]]) -> Arm:
+    """The arm of a combination of levels."""
     merged: Overrides = {}
     needs: dict[str, object] = {}
     for axis, level in levels.items():
@@ -55,17 +59,18 @@ def _arm(levels: Levels, parsed: Mapping[str, Mapping[str, Level]]) -> Arm:
             for key, value in add.items():
                 if key in into:
                     what = key if into is merged else f"resources.{key}"
-                    raise UserError(f"axes.{axis}.{level}: {what} is set by another axis too; one axis may set it")
+                    raise UserError(f"axes.{axis}.{level}: {what} is set by another axis too; only one axis may set it")
                 into[key] = value
     return Arm(", ".join(levels.values()), levels, merged, Resources.model_validate(needs))
 
 
-def _combinations(grid: GridFile, most: int) -> list[Levels]:
+def _combinations(grid: GridFile, max_arms: int) -> list[Levels]:
+    """The combinations of levels that form arms."""
     if not grid.axes:
         return []
     source = _one_at_a_time(grid) if grid.combine == "one-at-a-time" else _product(grid)
-    least = _least(grid)
-    _refuse_many(grid, least, 0 if grid.exclude else least, most)
+    minimum = _min_combinations(grid)
+    _check_size(grid, minimum, 0 if grid.exclude else minimum, max_arms)
     patterns = [_sets(pattern) for pattern in grid.exclude]
     used: set[int] = set()
     kept: list[Levels] = []
@@ -74,57 +79,59 @@ def _combinations(grid: GridFile, most: int) -> list[Levels]:
         used.update(hits)
         if not hits:
             kept.append(levels)
-        _refuse_many(grid, number + 1, len(kept), most)
+        _check_size(grid, number + 1, len(kept), max_arms)
     for i, pattern in enumerate(grid.exclude):
         if i not in used:
-            raise UserError(f"exclude[{i}]: {pattern} matches no combination of levels; it must match some")
+            raise UserError(f"exclude[{i}]: {pattern} matches no combination of levels; it must match at least one")
     for i, extra in enumerate(grid.include):
         completed = _complete(grid, extra, f"include[{i}]")
         if completed in kept:
-            raise UserError(f"include[{i}]: {', '.join(completed.values())} is an arm already; allowed: others")
+            raise UserError(f"include[{i}]: {', '.join(completed.values())} is already an arm; it must be a new one")
         kept.append(completed)
     if not kept:
-        raise UserError("exclude: leaves no arm; it must leave some")
+        raise UserError("exclude: removes every arm; at least one must remain")
     for axis in grid.when:
         if not any(axis in levels for levels in kept):
-            raise UserError(f"when.{axis}: holds in no arm; it must hold in some")
+            raise UserError(f"when.{axis}: holds in no arm; it must hold in at least one")
     for axis, named in grid.axes.items():
         used_levels = {levels.get(axis) for levels in kept}
         for level in named:
             if level not in used_levels:
-                raise UserError(f"axes.{axis}.{level}: is in no arm; it must be in some, or leave the file")
+                raise UserError(f"axes.{axis}.{level}: is in no arm; remove it, or change exclude or when")
     return kept
 
 
-def _least(grid: GridFile) -> int:
-    """How many combinations there are at least: those of the axes without conditions."""
+def _min_combinations(grid: GridFile) -> int:
+    """A lower bound of the number of combinations: that of the axes without conditions."""
     if grid.combine == "one-at-a-time":
         return 1
     return math.prod(len(grid.axes[group[0]]) for group in _groups(grid) if group[0] not in grid.when)
 
 
-def _refuse_many(grid: GridFile, combinations: int, kept: int, most: int) -> None:
-    if kept > most:
+def _check_size(grid: GridFile, combinations: int, kept: int, max_arms: int) -> None:
+    if kept > max_arms:
         sizes = ", ".join(f"{axis} {len(levels):,}" for axis, levels in grid.axes.items())
         raise UserError(
-            f"max_runs: axes of {sizes} levels make more than {most:,} arms; max_runs = {grid.max_runs:,} allows "
-            "no more with as many seeds: leave some out, or raise it"
+            f"max_runs: axes of {sizes} levels make more than {max_arms:,} arms; max_runs = {grid.max_runs:,} allows "
+            "no more with this many seeds: remove some levels, or raise it"
         )
-    allowed = max(MOST_COMBINATIONS, grid.max_runs)
+    allowed = max(MAX_COMBINATIONS, grid.max_runs)
     if combinations > allowed:
-        raise UserError(f"axes: more than {allowed:,} combinations before `exclude`; allowed: so many, or max_runs")
+        raise UserError(
+            f"axes: more than {allowed:,} combinations before `exclude`; allowed: that many, or max_runs if larger"
+        )
 
 
 def _product(grid: GridFile) -> Iterator[Levels]:
-    """Every combination in file order; an axis under a condition only where that holds."""
+    """Every combination in file order; an axis with a condition appears only where the condition holds."""
     groups = _groups(grid)
-    places = {axis: number for number, axis in enumerate(grid.axes)}
+    positions = {axis: number for number, axis in enumerate(grid.axes)}
 
-    def branch(left: list[tuple[str, ...]], chosen: Levels) -> Iterator[Levels]:
-        if not left:
-            yield {axis: chosen[axis] for axis in sorted(chosen, key=places.__getitem__)}
+    def branch(remaining: list[tuple[str, ...]], chosen: Levels) -> Iterator[Levels]:
+        if not remaining:
+            yield {axis: chosen[axis] for axis in sorted(chosen, key=positions.__getitem__)}
             return
-        group, *rest = left
+        group, *rest = remaining
         if not _applies(grid, group[0], chosen):
             yield from branch(rest, chosen)
             return
@@ -135,7 +142,7 @@ def _product(grid: GridFile) -> Iterator[Levels]:
 
 
 def _one_at_a_time(grid: GridFile) -> Iterator[Levels]:
-    """The control, and then one axis (or zipped group) moved to each of its other levels."""
+    """The control, and the control with one axis (or zipped group) moved to each of its other levels."""
     assert isinstance(grid.control, dict)
     control = _complete(grid, grid.control, "control")
     yield control
@@ -149,7 +156,7 @@ def _one_at_a_time(grid: GridFile) -> Iterator[Levels]:
 
 
 def _groups(grid: GridFile) -> list[tuple[str, ...]]:
-    """Axes that move together, those that conditions ask about before those that have the conditions."""
+    """The groups of axes that move together; an axis comes after those that its condition refers to."""
     zipped = {axis: group for group in grid.zip for axis in group}
     out: dict[tuple[str, ...], None] = {}
 
@@ -167,7 +174,7 @@ def _groups(grid: GridFile) -> list[tuple[str, ...]]:
 
 
 def _complete(grid: GridFile, levels: Mapping[str, str], where: str) -> Levels:
-    """The levels in file order, without those of axes whose condition does not hold; UserError for one that lacks."""
+    """The levels in file order, without those of axes whose condition does not hold; UserError where one is missing."""
     out: Levels = {}
     for axis in (axis for group in _groups(grid) for axis in group):
         if not _applies(grid, axis, out):
@@ -179,7 +186,8 @@ def _complete(grid: GridFile, levels: Mapping[str, str], where: str) -> Levels:
 
 
 def _applies(grid: GridFile, axis: str, chosen: Mapping[str, str]) -> bool:
-    """Whether the axis's condition holds; `chosen` has the levels of those axes that it asks about and that apply."""
+    """Whether the axis's condition holds; `chosen` has the levels of the axes that it refers to, as far as they
+    apply."""
     return _matches(chosen, _sets(grid.when.get(axis, {})))
 
 

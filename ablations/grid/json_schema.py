@@ -1,6 +1,7 @@
-"""The JSON Schema of grid files, for editors: `python -m ablations.grid.json_schema > ablations/grid.schema.json`.
+"""Prints the JSON Schema of grid files, for editors: `python -m ablations.grid.json_schema >
+ablations/grid.schema.json`.
 
-A grid file names it in its first line: `#:schema path/to/grid.schema.json`.
+A grid file refers to it in its first line: `#:schema path/to/grid.schema.json`.
 """
 
 import json
@@ -14,22 +15,22 @@ from diffussm.config.fields import SIZE
 ABOUT = {
     "claim": "what the grid tests, in a sentence",
     "source": "where the claim comes from",
-    "expected": "what is expected, said before it is run",
-    "cost": "what a run of it costs, as measured",
-    "command": "the command that runs it",
+    "expected": "the expected result, stated before the grid is run",
+    "cost": "the measured cost of running the grid",
+    "command": "the command that runs the grid",
     "base": "the recipe that the levels vary, or several",
-    "seeds": "how many seeds, from 0; or which",
-    "matched": "what is equal across arms; checked",
+    "seeds": "the number of seeds, counted from 0, or a list of seeds",
+    "matched": "quantities that are equal across arms (checked at launch)",
     "axes": "each axis a table of named levels, each level a table of overrides (and resources)",
-    "combine": "product: every combination; one-at-a-time: the control, and it with one axis moved",
-    "zip": "groups of axes that go in step, as one",
-    "when": "axis = { other axis = level or levels }: where the axis applies; elsewhere it is left out",
+    "combine": "product: every combination; one-at-a-time: the control, and the control with one axis moved",
+    "zip": "groups of axes that move together",
+    "when": "axis = { other axis = level or levels }: where the axis applies; elsewhere it is omitted",
     "include": "combinations of levels to add",
-    "exclude": "combinations of levels to leave out; a list of levels means any of them",
+    "exclude": "combinations of levels to remove; a list of levels stands for any of them",
     "arms": "named arms, each a table of overrides (and resources)",
     "control": "the arm to start from (one-at-a-time) or to match (budget): its name, or axis = level",
-    "budget": "what every arm's training is matched in: steps, or total training MACs",
-    "max_runs": "refuse to plan more runs than this",
+    "budget": "what is equal in the training of every arm: steps, or total training MACs",
+    "max_runs": "the largest number of runs to plan",
 }
 
 
@@ -53,8 +54,8 @@ def schema() -> dict[str, Any]:
         },
     }
     properties = out["properties"]
-    for name, words in ABOUT.items():
-        properties[name]["description"] = words
+    for name, description in ABOUT.items():
+        properties[name]["description"] = description
     reference = {"$ref": "#/$defs/Overrides"}
     properties["axes"]["additionalProperties"]["additionalProperties"] = reference
     properties["axes"]["propertyNames"] = {"pattern": f"^{AXIS_NAME}$"}

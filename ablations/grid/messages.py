@@ -1,4 +1,4 @@
-"""Mistakes in a grid file, told in one line: key, what is there, what is allowed."""
+"""Error messages about a grid file, in one line: the key, its value, what is allowed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 
 from diffussm.errors import unknown
 
-LONGEST_NAME = 80
+MAX_NAME_LENGTH = 80
 
 ALLOWED = {
     "string_type": "a string",
@@ -27,33 +27,31 @@ ALLOWED = {
 
 
 def quoted(name: str) -> str:
-    """For a message of one line, whatever the name holds."""
-    return ascii(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}...")
+    """The name for a message of one line, whatever characters it contains."""
+    return ascii(name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}...")
 
 
 def dotted(*parts: str | int) -> str:
-    """A key of the file as one line, whatever its parts hold: axes.size.S, exclude[0].size."""
+    """A key of the file in one line, whatever characters its parts contain: axes.size.S, exclude[0].size."""
     out = ""
     for part in parts:
         if isinstance(part, int):
             out += f"[{part}]"
         else:
-            plain = part and part.isprintable() and len(part) <= LONGEST_NAME
+            plain = part and part.isprintable() and len(part) <= MAX_NAME_LENGTH
             out += f"{'.' if out else ''}{part if plain else quoted(part)}"
     return out
 
 
 def describe(error: ValidationError, model: type[BaseModel], tree: Any, at: str = "") -> str:
-    """What is wrong first, as `key = what is there: allowed: what is`; `tree`, which lies at key `at`, is what was
-    validated as `model`."""
+    """The message for the first problem, as `key = value: allowed: ...`. `tree` is what was validated as `model`; it
+    lies at the key `at` of the file."""
     errors = error.errors()
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    if first["type"] == "extra_forbidden":
-        return str(unknown(f"{at}: key" if at else "key", str(first["loc"][-1]), model.model_fields))
-    if first["type"] == "missing":
-        return (
-            f"{dotted(*first['loc'])}: is missing; a grid needs {', '.join(_required(model))}, above its first [table]"
-        )
+    problem = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    if problem["type"] == "extra_forbidden":
+        return str(unknown(f"{at}: key" if at else "key", str(problem["loc"][-1]), model.model_fields))
+    if problem["type"] == "missing":
+        return f"{dotted(*problem['loc'])}: is missing; a grid needs {', '.join(_required(model))}, above its first [table]"
     found = [_key(e["loc"], tree) for e in errors]
     deepest = max((key for key in found if key[: len(found[0])] == found[0]), key=len)
     alternatives = [e for e, key in zip(errors, found, strict=True) if key == deepest]
@@ -62,7 +60,7 @@ def describe(error: ValidationError, model: type[BaseModel], tree: Any, at: str 
 
 
 def _key(loc: Iterable[str | int], tree: Any) -> tuple[str | int, ...]:
-    """The key in the file: without the names that pydantic gives to the members of a union, which are not in `tree`."""
+    """The key in the file: `loc` without the names of union members, which pydantic adds and `tree` does not have."""
     key: list[str | int] = []
     for part in loc:
         if part in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(part, int):
@@ -77,8 +75,9 @@ def _allowed(error: ErrorDetails) -> str:
 
 
 def shown(value: Any) -> str:
+    """The value for a message of one line, shortened."""
     text = ascii(value)
-    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
+    return text if len(text) <= MAX_NAME_LENGTH else f"{text[:MAX_NAME_LENGTH]}..."
 
 
 def _required(model: type[BaseModel]) -> list[str]:

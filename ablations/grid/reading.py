@@ -1,4 +1,4 @@
-"""Reading a grid file: whatever is wrong in it becomes a UserError of one line that names file and key."""
+"""Reads grid files: every error in a file becomes a UserError of one line that names the file and the key."""
 
 import contextlib
 import json
@@ -13,41 +13,42 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablations.grid.checks import check
-from ablations.grid.messages import LONGEST_NAME, describe, dotted, quoted, shown
+from ablations.grid.messages import MAX_NAME_LENGTH, describe, dotted, quoted, shown
 from ablations.grid.schema import GridFile
 from diffussm.errors import UserError, unknown
 
 GRIDS = Path(__file__).parents[1] / "grids"
 FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
-MOST_NESTED = 10  # tables and lists in one another
-WHOLE_NUMBERS = range(-(2**63), 2**63)  # those of TOML
-WHOLE_NUMBERS_WORDS = "whole numbers from -2**63 to 2**63 - 1"
+MAX_NESTING = 10  # levels of tables and lists
+WHOLE_NUMBERS = range(-(2**63), 2**63)  # the range of TOML
+WHOLE_NUMBERS_TEXT = "whole numbers from -2**63 to 2**63 - 1"
 
 
 def grids() -> list[str]:
+    """The names of the grids in ablations/grids."""
     return sorted(path.stem for path in GRIDS.glob("*.toml"))
 
 
 def locate(name: str) -> Path:
-    """The grid `grids/<name>.toml`, or the file `name` if it ends in .toml."""
+    """The path of the grid `grids/<name>.toml`, or `name` itself if it ends in .toml."""
     path = Path(name) if name.endswith(".toml") else GRIDS / f"{name}.toml"
     if not os.path.isfile(path):
         if not name.endswith(".toml"):
             raise unknown("grid", name, [*grids(), "path/to/grid.toml"])
         what = "it is a folder" if os.path.isdir(path) else "there is no such file"
         raise UserError(f"--grid {name!r}: {what}; allowed: the path of a .toml file, or a grid's name")
-    if len(path.stem) > LONGEST_NAME or not re.fullmatch(FILE_NAME, path.stem):
+    if len(path.stem) > MAX_NAME_LENGTH or not re.fullmatch(FILE_NAME, path.stem):
         raise UserError(
-            f"{quoted(path.name)}: a grid's file name has 1 to {LONGEST_NAME} letters, digits and _ - . only, begins "
-            "with a letter or digit and has no .., for it names folders"
+            f"{quoted(path.name)}: a grid's file name has 1 to {MAX_NAME_LENGTH} letters, digits and _ - . only, "
+            "begins with a letter or digit and has no .., because folders are named after it"
         )
     return path
 
 
 def load(name: str) -> GridFile:
-    """The grid of that name or path; UserError naming file and key for whatever is wrong in it."""
+    """The grid of that name or path; UserError with the file and the key of the first error."""
     path = locate(name)
-    with naming(path):
+    with naming_file(path):
         tree = _read(path)
         _check_values(tree)
         try:
@@ -59,11 +60,11 @@ def load(name: str) -> GridFile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The file as TOML; UserError with the line for what is none."""
+    """The parsed file; UserError with the line where it is not valid TOML."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"byte {error.start}: not UTF-8, which TOML is") from None
+        raise UserError(f"byte {error.start}: not valid UTF-8, which TOML requires") from None
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}") from None
     if text.startswith("\N{BYTE ORDER MARK}"):
@@ -71,11 +72,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise UserError(f"nested too deeply; allowed: up to {MOST_NESTED} tables and lists in one another") from None
+        raise UserError(f"nested too deeply; allowed: up to {MAX_NESTING} levels of tables and lists") from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"not TOML: {error}{_line_at_fault(str(error), text)}") from None
-    except ValueError:  # Python's own, of a number with thousands of digits
-        raise UserError(f"not TOML: a number is too large; allowed: {WHOLE_NUMBERS_WORDS}") from None
+        raise UserError(f"not valid TOML: {error}{_line_at_fault(str(error), text)}") from None
+    except ValueError:  # Python's own limit on the digits of a number
+        raise UserError(f"not valid TOML: a number is too large; allowed: {WHOLE_NUMBERS_TEXT}") from None
 
 
 def _line_at_fault(message: str, text: str) -> str:
@@ -84,8 +85,8 @@ def _line_at_fault(message: str, text: str) -> str:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the file's name before the message of any UserError."""
+def naming_file(path: Path) -> Iterator[None]:
+    """Prepend the file's name to the message of any UserError."""
     try:
         yield
     except UserError as error:
@@ -93,13 +94,13 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _check_values(value: Any, *where: str | int) -> None:
-    """TOML has dates, times, inf and nan, which no field takes; and tomllib reads more whole numbers than TOML has."""
-    if len(where) > MOST_NESTED:
-        raise UserError(f"{dotted(*where)}: nested too deeply; allowed: up to {MOST_NESTED} tables and lists")
+    """Refuse dates, times, inf and nan, which no field allows, and whole numbers beyond the range of TOML."""
+    if len(where) > MAX_NESTING:
+        raise UserError(f"{dotted(*where)}: nested too deeply; allowed: up to {MAX_NESTING} levels of tables and lists")
     if isinstance(value, dict | list):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             _check_values(part, *where, key)
     elif isinstance(value, int) and value not in WHOLE_NUMBERS:
-        raise UserError(f"{dotted(*where)}: is too large a number; allowed: {WHOLE_NUMBERS_WORDS}")
+        raise UserError(f"{dotted(*where)}: the number is too large; allowed: {WHOLE_NUMBERS_TEXT}")
     elif not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
         raise UserError(f"{dotted(*where)} = {value}: allowed: strings, finite numbers, true, false, lists, tables")

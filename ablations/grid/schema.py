@@ -1,4 +1,4 @@
-"""The fields of a grid file, and its levels' overrides parsed into dotted keys."""
+"""The fields of a grid file, and the overrides of its levels parsed into dotted keys."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from diffussm.errors import UserError
 
 SECTIONS = {key.split(".")[0] for key in keys() if "." in key}  # of the config
 
-Overrides = dict[str, Any]  # config keys; in a file dotted or as nested tables, and `resources` among them
+Overrides = dict[str, Any]  # of config keys; in a file dotted or as nested tables, with `resources` among them
 Levels = dict[str, str]  # axis -> level
 Pattern = dict[str, str | tuple[str, ...]]  # axis -> the level, or any of the levels
 
@@ -24,23 +24,24 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Resources(Section):
-    """What a run needs of a machine, where that is more than the executor gives by itself. Changes no result."""
+    """What a run needs of a machine beyond the executor's default. It does not affect results."""
 
     cpus: Positive | None = None
     gpus: Positive | None = None
     memory_gb: Annotated[float, Field(gt=0)] | None = None
-    hours: Annotated[float, Field(gt=0)] | None = None  # for schedulers; a local pool knows no time limit
+    hours: Annotated[float, Field(gt=0)] | None = None  # for schedulers; a local pool has no time limit
 
     def slots(self, threads: int) -> int:
-        """Slots of a local pool that a run takes; each has `threads` threads, and a GPU if there are any."""
+        """The number of slots of a local pool that a run takes; each has `threads` threads, and a GPU if there are
+        any."""
         return max(self.gpus or 1, -(-(self.cpus or 1) // threads))
 
 
 @dataclass(frozen=True)
 class Level:
-    """What a level of an axis sets, or an arm."""
+    """What a level of an axis or an explicit arm sets."""
 
-    overrides: Overrides  # dotted keys, each of the config
+    overrides: Overrides  # by dotted config keys
     resources: Resources
 
 
@@ -53,17 +54,17 @@ class GridFile(Section):
     cost: Text
     command: Text
     base: str | Annotated[tuple[str, ...], Field(min_length=1)]
-    seeds: Positive | Annotated[tuple[Count, ...], Field(min_length=1)]  # how many, from 0; or which
+    seeds: Positive | Annotated[tuple[Count, ...], Field(min_length=1)]  # their number, counted from 0, or a list
     matched: tuple[Literal["parameters", "macs"], ...] = ()  # what is equal across arms
     axes: dict[str, dict[str, Overrides]] = Field(default_factory=dict)
     combine: Literal["product", "one-at-a-time"] = "product"
-    zip: tuple[tuple[str, ...], ...] = ()  # axes that go in step, as one
-    when: dict[str, Pattern] = Field(default_factory=dict)  # an axis that applies only at some levels of others
+    zip: tuple[tuple[str, ...], ...] = ()  # groups of axes that move together
+    when: dict[str, Pattern] = Field(default_factory=dict)  # axis -> the levels of other axes at which it applies
     include: tuple[Levels, ...] = ()
     exclude: tuple[Pattern, ...] = ()
     arms: dict[str, Overrides] = Field(default_factory=dict)
-    control: str | Levels | None = None  # of one-at-a-time and of budget = "macs": an arm by its name or its levels
-    budget: Literal["steps", "macs"] = "steps"  # what the training of every arm is matched in
+    control: str | Levels | None = None  # an arm, by its name or its levels
+    budget: Literal["steps", "macs"] = "steps"  # what is equal in the training of every arm
     max_runs: Positive = 20_000
 
     @property
@@ -72,7 +73,7 @@ class GridFile(Section):
 
     @cached_property
     def parsed_axes(self) -> dict[str, dict[str, Level]]:
-        """Axis -> level -> what it sets; UserError for a key that is none of the config."""
+        """Axis -> level -> what it sets; UserError for a key that the config does not have."""
         return {
             axis: {level: _parse_level(overrides, f"axes.{axis}.{level}") for level, overrides in levels.items()}
             for axis, levels in self.axes.items()
@@ -80,7 +81,7 @@ class GridFile(Section):
 
     @cached_property
     def parsed_arms(self) -> dict[str, Level]:
-        """Arm -> what it sets; UserError for a key that is none of the config."""
+        """Arm -> what it sets; UserError for a key that the config does not have."""
         return {arm: _parse_level(overrides, f"arms.{arm}") for arm, overrides in self.arms.items()}
 
     @property
@@ -95,7 +96,7 @@ def _parse_level(overrides: Mapping[str, Any], where: str) -> Level:
         flat: Overrides = {}
         for key, value in _leaves(rest, ""):
             if key in flat:
-                raise UserError(f"{key}: is there twice, as a dotted key and in a table; each may be there once")
+                raise UserError(f"{key}: appears twice, as a dotted key and in a table; each key may appear once")
             flat[key] = value
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
@@ -112,7 +113,7 @@ def _resources(asked: Any) -> Resources:
 def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and (value or key in SECTIONS):  # an empty table is no field's value
+        if isinstance(value, Mapping) and (value or key in SECTIONS):  # an empty table is not the value of a field
             yield from _leaves(value, f"{key}.")
         else:
             split_key(key)

@@ -1,19 +1,20 @@
-"""Which arms and runs the option `--only` selects."""
+"""Selection of arms and runs by the option `--only`."""
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 
 
 def selection(patterns: Sequence[str]) -> Callable[[str, Mapping[str, str], str], bool]:
-    """Whether an arm (name, levels) or a run id is meant by `--only`: a pattern on arm or run id, or axis=level."""
+    """A function that returns whether `--only` selects a run (arm, levels, run id). Each pattern is matched with the
+    arm and the run id, or is axis=level."""
 
-    def meant(arm: str, levels: Mapping[str, str], run_id: str) -> bool:
-        return not patterns or any(_is_meant(pattern, arm, levels, run_id) for pattern in patterns)
+    def is_selected(arm: str, levels: Mapping[str, str], run_id: str) -> bool:
+        return not patterns or any(_matches(pattern, arm, levels, run_id) for pattern in patterns)
 
-    return meant
+    return is_selected
 
 
-def _is_meant(pattern: str, arm: str, levels: Mapping[str, str], run_id: str) -> bool:
+def _matches(pattern: str, arm: str, levels: Mapping[str, str], run_id: str) -> bool:
     axis, equals, level = pattern.partition("=")
     if equals and axis in levels and fnmatch.fnmatchcase(levels[axis], level):
         return True

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.grid.arms import arms, find_control
-from ablations.grid.reading import GRIDS, load, locate, naming
+from ablations.grid.reading import GRIDS, load, locate, naming_file
 from ablations.grid.runs import expand
 from ablations.grid.schema import GridFile
 from ablations.grid.selection import selection
@@ -69,7 +69,7 @@ class GridRequest:
 
     def plan(self) -> list[Planned]:
         """Plan every run of the grid on all bases."""
-        with naming(self.file), _without_garbage_collection():
+        with naming_file(self.file), _without_garbage_collection():
             expanded = {base: expand(self.grid, base, self.seeds, self.settings) for base in self.bases}
             if (count := sum(map(len, expanded.values()))) > (most := self.grid.max_runs):
                 raise UserError(f"max_runs: {count:,} runs on all bases, allowed: {most:,}; raise it if intended")

@@ -1,4 +1,4 @@
-"""Levels become arms: product, zip, one at a time, conditions, include, exclude, resources, equal MACs."""
+"""The arms of a grid: product, zip, one at a time, conditions, include, exclude, resources, equal MACs."""
 
 import itertools
 import json
@@ -48,7 +48,7 @@ def test_a_product_has_every_combination_once_in_file_order(sizes: list[int]) ->
     assert names(axes=axes) == expected
 
 
-def test_zipped_axes_go_in_step() -> None:
+def test_zipped_axes_move_together() -> None:
     three = {"a": {"training.ema": 0.9}, "b": {"training.ema": 0.95}, "c": {"training.ema": 0.99}}
     assert names(axes={"ratio": RATIO, "ema": three}, zip=[["ratio", "ema"]]) == ["M1, a", "M2, b", "M4, c"]
     with_lr = names(axes={"ratio": RATIO, "lr": LR, "ema": three}, zip=[["ratio", "ema"]])
@@ -68,7 +68,7 @@ def test_an_axis_applies_only_where_its_condition_holds() -> None:
 
 
 def test_conditions_in_a_chain() -> None:
-    """An axis whose condition asks about an axis that does not apply does not apply either."""
+    """An axis does not apply if its condition refers to an axis that does not apply."""
     kind = {"ssm": {"model.kind": "diffussm"}, "dit": {"model.kind": "dit"}}
     made = names(
         axes={"kind": kind, "mixer": MIXER, "heads": HEADS},
@@ -88,8 +88,8 @@ def test_one_at_a_time_under_conditions() -> None:
 
 
 def test_exclude_and_include() -> None:
-    left = names(axes={"ratio": RATIO, "lr": LR}, exclude=[{"ratio": ["M1", "M4"], "lr": "fast"}])
-    assert left == ["M1, slow", "M2, slow", "M2, fast", "M4, slow"]
+    kept = names(axes={"ratio": RATIO, "lr": LR}, exclude=[{"ratio": ["M1", "M4"], "lr": "fast"}])
+    assert kept == ["M1, slow", "M2, slow", "M2, fast", "M4, slow"]
     more = names(axes={"ratio": RATIO, "lr": LR}, exclude=[{"lr": "fast"}], include=[{"lr": "fast", "ratio": "M4"}])
     assert more == ["M1, slow", "M2, slow", "M4, slow", "M4, fast"]
 
@@ -100,7 +100,7 @@ def test_named_arms_beside_axes() -> None:
     assert made[3].levels == {"arm": "DiT"}
 
 
-def test_resources_of_levels_add_up_and_change_no_run() -> None:
+def test_resources_of_levels_are_merged_and_change_no_run() -> None:
     big = {**RATIO["M1"], "resources": {"gpus": 2, "memory_gb": 20.0}}
     slow = {**LR["slow"], "resources": {"hours": 12.0}}
     axes = {"ratio": {"M1": big, "M2": RATIO["M2"]}, "lr": {"slow": slow, "fast": LR["fast"]}}
@@ -112,7 +112,7 @@ def test_resources_of_levels_add_up_and_change_no_run() -> None:
     assert [run.run_id for run in made] == [run.run_id for run in plain]
 
 
-def test_seeds_by_number_or_by_name() -> None:
+def test_seeds_as_a_list() -> None:
     content = grid(axes={"lr": LR}, seeds=[0, 7])
     assert [run.config.seed for run in expand(content, "digits", content.seed_list, {})] == [0, 7, 0, 7]
 
@@ -124,7 +124,7 @@ def per_step(run: Run) -> int:
 
 
 def test_equal_macs() -> None:
-    """Every arm's training costs what the control's does, to half a step; milestones lie at the same fractions."""
+    """The training of every arm costs as much as the control's, to half a step; milestones lie at equal fractions."""
     axes = {"ratio": RATIO, "batch": {"32": {"training.batch": 32}, "48": {"training.batch": 48}}}
     content = grid(axes=axes, budget="macs", control={"ratio": "M2", "batch": "32"})
     runs = expand(content, "digits", [0], {"training.steps": 3000})
@@ -144,15 +144,15 @@ def test_equal_macs() -> None:
     ]
 
 
-def test_equal_macs_with_milestones_that_would_fall_together() -> None:
+def test_equal_macs_with_milestones_that_would_coincide() -> None:
     tiny = {"a": {"model.width": 8}, "b": {"model.width": 256, "model.depth": 4}}
     content = grid(axes={"size": tiny}, budget="macs", control={"size": "a"})
-    with pytest.raises(UserError, match="allowed: milestones that stay apart"):
+    with pytest.raises(UserError, match="allowed: milestones that remain distinct"):
         expand(content, "digits", [0], {"training.steps": 8, "training.milestones": [2, 3, 4]})
 
 
 def test_the_schema_for_editors_is_current() -> None:
-    """Made by `make schema`."""
+    """`make schema` writes it."""
     assert (ROOT / "ablations" / "grid.schema.json").read_text() == grid_schema.text()
 
 
@@ -188,7 +188,7 @@ def test_the_schema_refuses(wrong: dict[str, Any]) -> None:
 
 
 def test_overrides_are_parsed_once() -> None:
-    """Into dotted keys and resources, whichever way they are written."""
+    """Overrides are parsed into dotted keys and resources, whichever way they are written."""
     made = grid(axes={"size": {"wide": {"model": {"width": 64}, "training.lr": 0.1, "resources": {"cpus": 2}}}})
     level = made.parsed_axes["size"]["wide"]
     assert level.overrides == {"model.width": 64, "training.lr": 0.1}

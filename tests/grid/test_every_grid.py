@@ -28,7 +28,7 @@ def test_every_grid_runs_on_every_base(name: str, base: str, tmp_path: Path) -> 
     given: dict[str, object] = dict(SETTINGS)
     if name == "model_scale":
         given = {key: value for key, value in SETTINGS.items() if not key.startswith("model.")}
-    if name == "equal_macs":  # whose dearest arm has a fifth of the steps
+    if name == "equal_macs":  # its most expensive arm has a fifth of the steps
         given |= {"training.steps": 40, "training.milestones": [20]}
     settings = [f"--set={key}={value}" for key, value in given.items()]
     asked = ["--grid", name, "--base", base, "--seeds", "1", "--executor", "debug", "--runs", str(tmp_path / "runs")]

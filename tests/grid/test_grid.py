@@ -1,4 +1,4 @@
-"""Grids become runs; every mistake in one is a line that names file and key."""
+"""The runs of grids, and their states."""
 
 import itertools
 from pathlib import Path
@@ -35,7 +35,7 @@ def plan(runs: list[Run], folder: Path) -> list[Planned]:
 
 @pytest.mark.parametrize("name", grids.grids())
 def test_shipped_grids(name: str) -> None:
-    """Each says what it tests and how to run it, and each of its arms differs from the others."""
+    """Every shipped grid states what it tests and how to run it, and its arms differ from one another."""
     content = load(name)
     assert all(getattr(content, field).strip() for field in ("claim", "source", "expected", "cost"))
     assert content.command == f"python ablations/launch.py --grid {name}"
@@ -61,7 +61,7 @@ def test_every_grid_plans_on_every_base(name: str, base: str, tmp_path: Path) ->
 @pytest.mark.parametrize("base", EMBEDDED)
 @pytest.mark.parametrize("name", grids.grids())
 def test_every_arm_makes_a_difference(name: str, base: str) -> None:
-    """Any two arms of a grid differ in what their models put out, or in the key by which they are measured."""
+    """Any two arms of a grid differ in the outputs of their models, or in their evaluation keys."""
     runs = expand(load(name), base, [0], SMALL if name != "model_scale" else {"training.batch": 2})
     identities = [(output(run.config), evaluation_key(run.config)) for run in runs]
     for (a, key_a), (b, key_b) in itertools.combinations(identities, 2):
@@ -72,7 +72,7 @@ SMALL = {"model.width": 16, "model.depth": 1, "training.batch": 2}
 
 
 def output(config: Config) -> torch.Tensor:
-    """Of the untrained model, each weight moved off its initial value by noise drawn by the weight's name."""
+    """The output of the untrained model, after adding noise to each weight, drawn by the weight's name."""
     model = build_model(config)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -83,10 +83,10 @@ def output(config: Config) -> torch.Tensor:
         return model(torch.from_numpy(x), torch.tensor([10, 500]), torch.tensor([0, 0]))
 
 
-def test_a_broken_match_is_told(tmp_path: Path) -> None:
+def test_a_broken_match_is_reported(tmp_path: Path) -> None:
     runs = expand(grid(arms={"a": {"model.hourglass": 1}, "b": {"model.hourglass": 2}}), "digits", [0], {})
-    (sentence,) = broken_matches(("parameters",), plan(runs, tmp_path))
-    assert sentence == ("parameters are declared matched, but b has 3.7% more than a (121,284 and 116,930)")
+    (message,) = broken_matches(("parameters",), plan(runs, tmp_path))
+    assert message == ("parameters are declared matched, but b has 3.7% more than a (121,284 and 116,930)")
     assert broken_matches((), plan(runs, tmp_path)) == []
 
 
@@ -117,7 +117,7 @@ def test_axes_multiply_in_order() -> None:
     assert made[3].levels == {"ratio": "M2", "direction": "one"}
 
 
-def test_runs_of_one_training_are_shared_where_only_the_evaluation_differs() -> None:
+def test_arms_that_differ_in_their_evaluation_only_share_a_run() -> None:
     runs = expand(load("sampler_steps"), "digits", [0], {})
     assert len(runs) == 9
     assert len({run.run_id for run in runs}) == 3
@@ -126,7 +126,7 @@ def test_runs_of_one_training_are_shared_where_only_the_evaluation_differs() -> 
 def test_settings_that_an_arm_sets_are_refused() -> None:
     with pytest.raises(UserError, match=r"--set model\.patch: arms\.M = 2, P = 1 sets it already"):
         expand(load("hourglass_vs_patch"), "digits", [0], {"model.patch": 4})
-    with pytest.raises(UserError, match="--set seed: --seeds sets it"):
+    with pytest.raises(UserError, match="--set seed: use --seeds"):
         expand(load("hourglass_vs_patch"), "digits", [0], {"seed": 4})
 
 
