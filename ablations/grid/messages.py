@@ -51,7 +51,8 @@ def describe(error: ValidationError, model: type[BaseModel], tree: Any, at: str 
     if problem["type"] == "extra_forbidden":
         return str(unknown(f"{at}: key" if at else "key", str(problem["loc"][-1]), model.model_fields))
     if problem["type"] == "missing":
-        return f"{dotted(*problem['loc'])}: is missing; a grid needs {', '.join(_required(model))}, above its first [table]"
+        required = ", ".join(_required(model))
+        return f"{dotted(*problem['loc'])}: is missing; a grid needs {required}, above its first [table]"
     found = [_key(e["loc"], tree) for e in errors]
     deepest = max((key for key in found if key[: len(found[0])] == found[0]), key=len)
     alternatives = [e for e, key in zip(errors, found, strict=True) if key == deepest]

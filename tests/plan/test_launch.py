@@ -177,7 +177,7 @@ def test_milestones_that_cannot_be_had_are_refused(launched: Path) -> None:
         launch.main(arguments(launched, settings=given))
 
 
-def test_other_settings_start_the_manifest_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_settings_start_a_new_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = arguments(tmp_path, "--executor", "debug", "--only", "M = 1, P = 2")
     assert launch.main(first) == 0
 
@@ -194,7 +194,7 @@ def test_other_settings_start_the_manifest_anew(tmp_path: Path, capsys: pytest.C
     other = arguments(tmp_path, "--executor", "debug", "--only", "M = 2*", "--set", "evaluation.guidance=2.0")
     assert launch.main(other) == 0
     assert newest().count('"run_id"') == 3
-    assert "Other settings than at the last launch" in capsys.readouterr().out
+    assert "The settings differ from those of the last launch" in capsys.readouterr().out
 
 
 def test_an_arm_that_left_the_grid_leaves_the_manifest(tmp_path: Path) -> None:
