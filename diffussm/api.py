@@ -11,7 +11,7 @@ from torch import Tensor
 from diffussm.config import Config, validate
 from diffussm.data.pixels import ArrayPixels
 from diffussm.errors import UserError, unknown
-from diffussm.metrics.external import evaluate_external
+from diffussm.metrics.external import evaluate_external, external_config
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.models.build import build_model
 from diffussm.models.diffussm import DiffuSSM
@@ -115,9 +115,8 @@ def evaluate(
         pixels = ArrayPixels(images)
     except ValueError as error:
         raise UserError(f"images: {error}") from None
-    record = evaluate_external(pixels, reference, extractor, tuple(metrics), str(extractor_weights), device)
-    assert record is not None  # this process is the only one
-    return record.metrics
+    evaluation = external_config(pixels, reference, extractor, tuple(metrics), str(extractor_weights))
+    return evaluate_external(pixels, evaluation, device).metrics
 
 
 class _Labelled(SampleMaker):

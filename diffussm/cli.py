@@ -78,19 +78,14 @@ def evaluate(
     from diffussm.commands.evaluate import evaluate_paths
     from diffussm.config import parse_settings
 
-    print(
-        evaluate_paths(
-            paths,
-            step=step,
-            settings=parse_settings(settings or []),
-            reference=reference,
-            extractor=extractor,
-            metrics=tuple(filter(None, metrics.split(","))),
-            extractor_weights=extractor_weights,
-            as_json=as_json,
-        ),
-        end="",
-    )
+    options = {
+        "reference": reference,
+        "extractor": extractor,
+        "metrics": tuple(filter(None, metrics.split(","))),
+        "extractor_weights": extractor_weights,
+    }
+    given = {name: value for name, value in options.items() if value}
+    print(evaluate_paths(paths, step, parse_settings(settings or []), given, as_json), end="")
 
 
 @app.command()

@@ -15,8 +15,8 @@ from ablations.plan.plan import Planned
 from diffussm.config import Config
 from diffussm.host.machine import keep_freed_memory
 from diffussm.host.provenance import describe
-from diffussm.metrics.evaluate import Evaluator
-from diffussm.metrics.sampling import Samples
+from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.suite import metric_suite
 from diffussm.models.build import build_model
 from diffussm.ssm.selection import select
 from diffussm.store.writing import to_json, write_whole
@@ -80,8 +80,9 @@ def measure(config: Config, threads: int) -> dict[str, float]:
 
 def _evaluation_seconds(config: Config, device: str) -> float:
     """The time of an evaluation beyond sampling: features and metrics, here of noise images."""
-    evaluator, m, n = Evaluator(config, device), config.model, config.evaluation.samples
+    suite = metric_suite(config.evaluation, evaluation_key(config), device)
+    m, n = config.model, config.evaluation.samples
     pixels = np.random.default_rng(0).integers(0, 256, (n, m.channels, m.image_size, m.image_size), dtype=np.uint8)
     began = clock()
-    evaluator.measure(Samples(pixels, np.zeros(n, dtype=np.int64)))
+    suite.measure_images(pixels, np.zeros(n, dtype=np.int64))
     return clock() - began

@@ -10,8 +10,8 @@ from diffussm.data.pixels import open_pixels
 from diffussm.distributed.group import ProcessGroup, device_here, of_environment
 from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
-from diffussm.metrics.evaluate import Evaluator
-from diffussm.metrics.external import evaluate_external, key_of
+from diffussm.metrics.context import EvaluationContext
+from diffussm.metrics.external import evaluate_external, external_config, key_of
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.milestones import evaluate_milestone, tidy
 from diffussm.metrics.requirements import missing_requirement
@@ -27,27 +27,17 @@ def evaluate_paths(
     paths: Sequence[Path],
     step: int | None,
     settings: Mapping[str, Any],
-    reference: str,
-    extractor: str,
-    metrics: tuple[str, ...],
-    extractor_weights: str,
+    options: Mapping[str, Any],
     as_json: bool,
 ) -> str:
     """Return what `diffussm evaluate` prints: a table under the key that all paths share, or the records as JSON; "" on
-    all ranks but zero."""
+    all ranks but zero.
+
+    `settings` are fields of the config, for runs only; `options` are fields of the evaluation, for all paths.
+    """
     if stray := [key for key in settings if not key.startswith("evaluation.")]:
         raise UserError(f"--set {stray[0]}: only fields of the evaluation can be set here, as evaluation.<field>")
-    given: dict[str, Any] = {
-        name: value
-        for name, value in {
-            "reference": reference,
-            "extractor": extractor,
-            "metrics": metrics,
-            "extractor_weights": extractor_weights,
-        }.items()
-        if value
-    }
-    overrides = {key.removeprefix("evaluation."): value for key, value in settings.items()} | given
+    overrides = {key.removeprefix("evaluation."): value for key, value in settings.items()} | dict(options)
     found: dict[str, records.Record] = {}
     for path in paths:
         if not path.exists():
@@ -58,10 +48,11 @@ def evaluate_paths(
             keys.append(evaluation_key(requested_config(RunDir(path), overrides)))
         elif (settings or step is not None) and not any(map(is_run, paths)):
             raise UserError(f"{path}: not a run folder; --set and --step apply to runs only")
-        elif not reference:
+        elif "reference" not in options:
             raise UserError(f"{path}: not a run folder, so the reference must be given: --reference")
         else:
-            keys.append(key_of(open_pixels(path), reference, extractor, metrics))
+            pixels = open_pixels(path)
+            keys.append(key_of(pixels, external_config(pixels, **options)))
     if not as_json:
         common_key(keys, "samples", SAMPLING_FIELDS)
     with of_environment() as processes:
@@ -69,7 +60,7 @@ def evaluate_paths(
             if is_run(path):
                 record = evaluate_run(RunDir(path), step, overrides, processes)
             else:
-                record = evaluate_files(path, reference, extractor, metrics, extractor_weights, processes)
+                record = evaluate_files(path, options, processes)
             if record:
                 found[str(path)] = record
     if not found:
@@ -100,31 +91,24 @@ def evaluate_run(
             raise UserError(missing)
         device = device_here()
         execution = resolve_execution(run, config, device=device)
+        samples = config.evaluation.samples if processes.is_rank_zero else 0
+        context = EvaluationContext(processes, report=Progress(f"{run.run_id}, step {step}: samples", samples))
+        origin = {**provenance.describe(), **execution.model_dump(), "processes": processes.world_size}
         try:
-            evaluate_milestone(
-                run,
-                config,
-                step,
-                Evaluator(config, device),
-                execution.backend,
-                {**provenance.describe(), **execution.model_dump(), "processes": processes.world_size},
-                Progress(
-                    f"{run.run_id}, step {step}: samples", config.evaluation.samples if processes.is_rank_zero else 0
-                ),
-                processes=processes,
-            )
+            evaluate_milestone(run, config, step, execution.backend, device, origin, context)
         except NotFinite as error:
             raise UserError(f"{run.path}, step {step}: {error}") from None
     return records.read(path) if processes.is_rank_zero else None
 
 
-def evaluate_files(
-    path: Path, reference: str, extractor: str, metrics: tuple[str, ...], weights: str, processes: ProcessGroup
-) -> records.Record | None:
+def evaluate_files(path: Path, options: Mapping[str, Any], processes: ProcessGroup) -> records.Record | None:
     """Return the record of a folder of PNG files or of an .npz of samples; None on all ranks but zero."""
     pixels = open_pixels(path)
+    evaluation = external_config(pixels, **options)
     progress = Progress(f"{path}: samples", pixels.count if processes.is_rank_zero else 0)
+    context = EvaluationContext(processes, report=progress)
     try:
-        return evaluate_external(pixels, reference, extractor, metrics, weights, device_here(), processes, progress)
+        record = evaluate_external(pixels, evaluation, device_here(), context)
     except NotFinite as error:
         raise UserError(f"{path}: {error}") from None
+    return record if processes.is_rank_zero else None

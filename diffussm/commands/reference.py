@@ -26,7 +26,13 @@ BATCH = 250
 
 
 def build(
-    source: str, out: Path, image_size: int | None, extractor: str, images: int, weights: str, statistics: bool
+    source: str,
+    out: Path,
+    image_size: int | None,
+    extractor: str,
+    images: int,
+    extractor_weights: str,
+    statistics: bool,
 ) -> None:
     """Write `out`: `images` random images of the source, and statistics of all of them.
 
@@ -56,7 +62,7 @@ def build(
     arrays: dict[str, NDArray[Any]] = {}
     if statistics:
         extractor = extractor or default_extractor(source)
-        network = _network(extractor, weights, (channels, height))
+        network = _network(extractor, extractor_weights, (channels, height))
         stated |= {"extractor": extractor, "extractor_sha256": network.facts.weights.sha256}
         for layer, moments in _moments(pixels, network).items():
             arrays |= dict(zip(STATISTICS[layer], moments.statistics, strict=True))
@@ -81,10 +87,10 @@ def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
     return ArrayPixels(reference_images(source).pixels), "none"
 
 
-def _network(extractor: str, weights: str, shape: tuple[int, int]) -> Extractor:
+def _network(extractor: str, extractor_weights: str, shape: tuple[int, int]) -> Extractor:
     facts = extractor_facts(extractor)
     refuse_shape(f"--extractor {extractor}", facts, shape)
-    return Extractor(extractor, ["features", *(["spatial"] if facts.spatial else [])], weights, device_here())
+    return Extractor(extractor, ["features", *(["spatial"] if facts.spatial else [])], extractor_weights, device_here())
 
 
 def _moments(pixels: Pixels, extractor: Extractor) -> dict[str, Moments]:

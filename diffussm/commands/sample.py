@@ -9,11 +9,13 @@ from diffussm.config import digest
 from diffussm.data.pixels import write_npz
 from diffussm.distributed.group import ProcessGroup, device_here
 from diffussm.errors import NotFinite, UserError
+from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.sampling import SampleMaker
-from diffussm.metrics.shards import Arrays, Shards
+from diffussm.metrics.shards import Shards, again_if_removed
 from diffussm.models.trained import kept_step, load_network, requested_config
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
+from diffussm.stopping import Stopped
 from diffussm.store.hashes import file_sha256
 from diffussm.store.rundir import RunDir
 
@@ -40,11 +42,6 @@ def write_samples(
     device = device_here()
     execution = resolve_execution(run, config, device=device)
     network = load_network(run, config, config.evaluation.weights, step, execution.backend, device)
-    make_samples, m = SampleMaker(config, network, device, label), config.model
-
-    def make(start: int, size: int) -> Arrays:
-        return {"pixels": make_samples(start, size).pixels}
-
     content = {
         "weights": file_sha256(run.weights(step, config.evaluation.weights)),
         "config": config.model_dump(mode="json"),
@@ -53,15 +50,27 @@ def write_samples(
     }
     folder = out.with_name(f".{out.name}.{digest(content)}.shards")
     shards = Shards(folder, count, min(config.evaluation.batch, count), ("pixels",))
-
-    def merge() -> None:
-        shape = (m.channels, m.image_size, m.image_size)
-        write_npz(out, shape, count, shards.parts("pixels"), arr_1=make_samples.labels(0, count))
-
     progress = Progress(f"{run.run_id}, step {step}: samples", count if processes.is_rank_zero else 0)
+    context = EvaluationContext(processes, report=progress)
     try:
-        shards.merged(make, merge, processes, progress, out.exists)
+        _sample(SampleMaker(config, network, device, label), shards, out, context)
     except NotFinite as error:
         raise UserError(f"{run.path}, step {step}: {error}") from None
-    if processes.is_rank_zero:
+
+
+@again_if_removed
+def _sample(make_samples: SampleMaker, shards: Shards, out: Path, context: EvaluationContext) -> None:
+    """Make the missing shards, and of all of them `out`, unless another process has made it meanwhile."""
+    with context.processes.join(raising=Stopped):
+        for batch in context.missing(shards):
+            if out.exists():
+                break
+            shards.write(batch, {"pixels": make_samples(batch.start, batch.size).pixels})
+
+    def finish() -> None:
+        if not out.exists():
+            labels = make_samples.labels(0, shards.count)
+            write_npz(out, make_samples.shape, shards.count, shards.parts("pixels"), arr_1=labels)
         shards.remove()
+
+    context.processes.on_rank_zero(finish)

@@ -62,6 +62,17 @@ class ProcessGroup:
         highest = self._all_reduce([self.world_size - self.rank if value else 0], distributed.ReduceOp.MAX)[0]
         return self._broadcast(value, source=self.world_size - int(highest)) if highest else value
 
+    @contextmanager
+    def join(self, raising: type[Exception]) -> Iterator[None]:
+        """Wait at the end of the block for every rank; what is raised of that type on one is then raised on all."""
+        raised: Exception | None = None
+        try:
+            yield
+        except raising as error:
+            raised = error
+        if raised := self.first_nonempty(raised):
+            raise raised
+
     def all_reduce_sum(self, values: Sequence[float]) -> Sequence[float]:
         """Return the sum of each of the values over all processes."""
         if self.world_size == 1:

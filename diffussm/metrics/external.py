@@ -4,29 +4,29 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from diffussm.config import digest
+from diffussm.config import EvaluationConfig, digest
 from diffussm.data.pixels import Pixels
-from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
+from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
+from diffussm.metrics.context import ALONE, EvaluationContext
 from diffussm.metrics.features.registry import EXTRACTORS, extractor_facts
 from diffussm.metrics.key import external_key
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.reference.file import ReferenceFile, is_file
 from diffussm.metrics.requirements import missing_instrument, unsupported_metrics
-from diffussm.metrics.shards import Arrays, Shards, ignore
+from diffussm.metrics.shards import Shards, again_if_removed
 from diffussm.metrics.suite import metric_suite
+from diffussm.stopping import Stopped
 from diffussm.store import records
-
-BATCH = 250
 
 
 def default_extractor(reference: str) -> str:
@@ -42,49 +42,57 @@ def default_metrics(extractor: str, reference: str) -> tuple[str, ...]:
     return tuple(name for name, metric in METRICS.items() if metric.by_default and name not in unsupported)
 
 
-def key_of(pixels: Pixels, reference: str, extractor: str, metrics: tuple[str, ...]) -> records.EvaluationKey:
-    """How `pixels` are measured, with the defaults above; UserError for what does not fit."""
+def external_config(
+    pixels: Pixels, reference: str, extractor: str = "", metrics: tuple[str, ...] = (), extractor_weights: str = ""
+) -> EvaluationConfig:
+    """Return how to measure `pixels` against `reference`: by the reference's own extractor and by all default metrics
+    that it can give, where none are given. `key_of` checks it; fields that say how samples are made mean nothing."""
     extractor = extractor or default_extractor(reference)
-    metrics = metrics or default_metrics(extractor, reference)
+    given = {
+        "extractor": extractor,
+        "extractor_weights": extractor_weights,
+        "samples": pixels.count,
+        "reference": reference,
+        "metrics": metrics or default_metrics(extractor, reference),
+    }
+    return EvaluationConfig().model_copy(update=given)
+
+
+def key_of(pixels: Pixels, evaluation: EvaluationConfig) -> records.EvaluationKey:
+    """Return the key under which `pixels` are measured; raise UserError for what does not fit them."""
     channels, height, width = pixels.shape
     if height != width:
         raise UserError(f"samples: images of {height} by {width} pixels; needed are squares")
-    return external_key(extractor, reference, metrics, pixels.count, (channels, height))
+    return external_key(evaluation, (channels, height))
 
 
+@again_if_removed
 def evaluate_external(
     pixels: Pixels,
-    reference: str,
-    extractor: str = "",
-    metrics: tuple[str, ...] = (),
-    weights: str = "",
+    evaluation: EvaluationConfig,
     device: torch.device | str = "cpu",
-    processes: ProcessGroup = SINGLE_PROCESS,
-    progress: Callable[[int], object] = ignore,
-) -> records.Record | None:
-    """The record of `pixels` against `reference`, in the first of the processes; None in the others.
+    context: EvaluationContext = ALONE,
+) -> records.Record:
+    """Return the record of `pixels`, measured as `evaluation` says, on every rank.
 
-    What they are measured with is the reference's own where it is not given. Features are kept as shards in the cache
-    until the record is made, so that a kill costs a batch.
+    Features are kept as shards in the cache until the record is made, so that a kill costs a batch.
     """
-    key = key_of(pixels, reference, extractor, metrics)
-    if missing := missing_instrument(key.extractor, reference, key.metrics, weights):
+    key, processes = key_of(pixels, evaluation), context.processes
+    if missing := missing_instrument(evaluation):
         raise UserError(missing)
-    by = metric_suite(key, reference, weights, str(device))
-    content = processes.broadcast(pixels.sha256 if processes.is_rank_zero else None)
-    if processes.is_rank_zero:
-        by.load_reference()
-
-    def make(start: int, count: int) -> Arrays:
-        return by.extract(np.concatenate(list(pixels.batches(count, start, start + count))))
-
-    name = digest({"samples": content, "key": key.digest, "batch": BATCH})
+    suite = metric_suite(evaluation, key, str(device))
+    content = processes.on_rank_zero(lambda: pixels.sha256)
+    processes.on_rank_zero(suite.load_reference)
+    name = digest({"samples": content, "key": key.digest, "batch": evaluation.batch})
     with _folder(name, processes) as folder:
-        shards = Shards(folder, pixels.count, BATCH, by.layers)
-        found = shards.merged(make, lambda: by.measure(shards.whole, None), processes, progress)
-        if found is None:
-            return None
-        shards.remove()
+        shards = Shards(folder, pixels.count, evaluation.batch, suite.layers)
+        with processes.join(raising=Stopped):
+            for batch in context.missing(shards):
+                images = np.concatenate(list(pixels.batches(batch.size, batch.start, batch.stop)))
+                shards.write(batch, suite.extract(images))
+        found = processes.on_rank_zero(lambda: suite.measure(shards.whole, None))
+        if processes.is_rank_zero:
+            shards.remove()
     return records.Record(
         run_id=f"outside-{content[:12]}",
         step=0,

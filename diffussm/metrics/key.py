@@ -26,7 +26,7 @@ def evaluation_key(config: Config) -> EvaluationKey:
 
 def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> EvaluationKey:
     return EvaluationKey(
-        **instrument(e.extractor, e.reference, e.metrics, e.samples, shape, transform),
+        **instrument(e, shape, transform),
         sampler=e.sampler,
         sampler_steps=e.sampler_steps,
         guidance=e.guidance,
@@ -39,18 +39,16 @@ def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> Evaluat
 _key_of_data_set = lru_cache(maxsize=1 << 12)(_key)  # the runs of a grid are mostly measured alike; files may change
 
 
-def external_key(
-    extractor: str, reference: str, metrics: tuple[str, ...], samples: int, shape: tuple[int, int]
-) -> EvaluationKey:
-    """Of samples that came from elsewhere: nothing is known of how they were made; UserError as `evaluation_key`."""
-    for metric in metrics:
+def external_key(evaluation: EvaluationConfig, shape: tuple[int, int]) -> EvaluationKey:
+    """Return the key of samples from elsewhere: nothing is known of how they were made. Raises as `evaluation_key`."""
+    for metric in evaluation.metrics:
         if metric not in METRICS:
             raise unknown("evaluation.metrics", metric, METRICS)
-    for metric in metrics:
+    for metric in evaluation.metrics:
         if METRICS[metric].needs_labels:
             raise UserError(f"evaluation.metrics: {metric} needs labels, which samples from elsewhere have not")
     return EvaluationKey(
-        **instrument(extractor, reference, metrics, samples, shape, None),
+        **instrument(evaluation, shape, None),
         sampler="outside",
         sampler_steps=0,
         guidance=1.0,
@@ -59,18 +57,12 @@ def external_key(
     )
 
 
-def instrument(
-    extractor: str,
-    reference: str,
-    metrics: tuple[str, ...],
-    samples: int,
-    shape: tuple[int, int],
-    transform: str | None,
-) -> dict[str, Any]:
-    """The fields of a key that say what samples of `shape` (channels, pixels a side) are measured with, if it fits.
+def instrument(evaluation: EvaluationConfig, shape: tuple[int, int], transform: str | None) -> dict[str, Any]:
+    """Return a key's fields that say what samples of `shape` (channels, pixels a side) are measured with, if it fits.
 
     `transform` is that of the training data, None where it is not known.
     """
+    extractor, reference, metrics = evaluation.extractor, evaluation.reference, evaluation.metrics
     by, against = extractor_facts(extractor), reference_facts(reference)
     refuse_shape(f"evaluation.extractor = {extractor}", by, shape)
     if against.shape and against.shape != shape:
@@ -85,7 +77,7 @@ def instrument(
             f"evaluation.reference = {reference}: its statistics are of a network with sha256 "
             f"{against.extractor_sha256[:12]}..., {extractor} has {by.weights.sha256[:12]}..."
         )
-    for metric, reason in unsupported_metrics(by, against, samples).items():
+    for metric, reason in unsupported_metrics(by, against, evaluation.samples).items():
         if metric in metrics:
             raise UserError(f"evaluation.metrics: {metric} {reason}")
     return {
@@ -96,7 +88,7 @@ def instrument(
         "reference_sha256": against.sha256,
         "reference_samples": against.images,
         "reference_kind": against.kind,
-        "samples": samples,
+        "samples": evaluation.samples,
         "metrics": tuple(metric for metric in METRICS if metric in metrics),
         "transform": transform or against.transform or "unknown",
         "clean_fid_sha256": CLEAN_FID.sha256 if set(CLEAN_FID_METRICS) & set(metrics) else "",

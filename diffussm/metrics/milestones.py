@@ -8,61 +8,79 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from einops import rearrange
 
 from diffussm.config import Config
-from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
-from diffussm.metrics.evaluate import Evaluator
-from diffussm.metrics.sampling import Samples
+from diffussm.metrics.context import EvaluationContext
+from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.sampling import SampleMaker, Samples
+from diffussm.metrics.shards import Shards, again_if_removed
 from diffussm.metrics.sheet import sheet
+from diffussm.metrics.suite import metric_suite
 from diffussm.models.trained import load_network
-from diffussm.stopping import StopRequest
+from diffussm.stopping import Stopped
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import write_whole
 
 SHARDS = "shards"  # folder of an evaluation that is under way
+KEPT = 64  # samples beside the record, the first ones
 
 
+@again_if_removed
 def evaluate_milestone(
     run: RunDir,
     config: Config,
     step: int,
-    evaluator: Evaluator,
     backend: str,
+    device: torch.device | str,
     provenance: Mapping[str, Any],
-    progress: Callable[[int], None],
-    processes: ProcessGroup = SINGLE_PROCESS,
-    stop: StopRequest | None = None,
+    context: EvaluationContext,
 ) -> None:
     """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record.
 
-    `progress` is told how many samples are made. Of many processes the first writes. Samples that an earlier attempt
-    left are not made again. Where another has made the record meanwhile, it stays. Raises Stopped between steps of the
-    sampler once `stop` is set.
+    Rank zero measures and writes. Samples that an earlier attempt left are not made again. Where another evaluation has
+    made the record meanwhile, it stays. Raises Stopped between steps of the sampler once the context's `stop` is set.
     """
-    network = load_network(run, config, config.evaluation.weights, step, backend, evaluator.device)
-    path = run.record(step, evaluator.key.digest)
-    began = time.monotonic()
-    found = evaluator(network, path.parent / SHARDS, processes, progress, lambda: records.read(path) is not None, stop)
-    if found is None:
-        if processes.is_rank_zero:
-            tidy(path.parent)
-        return
-    seconds = time.monotonic() - began
-    record = records.Record(
-        run_id=run.run_id,
-        step=step,
-        key=evaluator.key,
-        metrics=found.metrics,
-        timing={"seconds_per_step": _seconds_per_step(run, step), "evaluation_seconds": seconds},
-        provenance=dict(provenance),
-    )
-    try:
-        _write_samples(found.shown, path.parent)
+    key, evaluation, processes = evaluation_key(config), config.evaluation, context.processes
+    suite = metric_suite(evaluation, key, str(device))
+    network = load_network(run, config, evaluation.weights, step, backend, device)
+    make_samples = SampleMaker(config, network, device, stop=context.stop)
+    path, began = run.record(step, key.digest), time.monotonic()
+    shards = Shards(path.parent / SHARDS, key.samples, min(evaluation.batch, key.samples), (*suite.layers, "pixels"))
+    processes.on_rank_zero(suite.load_reference)
+    with processes.join(raising=Stopped):
+        for batch in context.missing(shards):
+            if records.read(path):
+                break  # another evaluation was faster
+            pixels = make_samples(batch.start, batch.size).pixels
+            shards.write(batch, {**suite.extract(pixels), "pixels": pixels[: max(KEPT - batch.start, 0)]})
+
+    def write_record() -> None:
+        kept = min(KEPT, key.samples)
+        samples = Samples(shards.first("pixels", kept), make_samples.labels(0, kept))
+        metrics = suite.measure(shards.whole, make_samples.labels(0, key.samples))
+        timing = {
+            "seconds_per_step": _seconds_per_step(run, step),
+            "evaluation_seconds": time.monotonic() - began,
+        }
+        _write_samples(samples, path.parent)
+        record = records.Record(
+            run_id=run.run_id, step=step, key=key, metrics=metrics, timing=timing, provenance=dict(provenance)
+        )
         records.write(record, path)
-    except FileNotFoundError:  # of a file that another, which was faster, tidied up
+
+    processes.on_rank_zero(lambda: _finish(path, write_record))
+
+
+def _finish(path: Path, write_record: Callable[[], None]) -> None:
+    """Write the record, unless another evaluation has written it, and tidy up."""
+    try:
+        if records.read(path) is None:
+            write_record()
+    except FileNotFoundError:  # of a shard or a temporary file that another evaluation, which was faster, removed
         if records.read(path) is None:
             raise
     tidy(path.parent)

@@ -1,10 +1,9 @@
 """What a run and its metrics need, and what of it is missing. No torch."""
 
-from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
-from diffussm.config import SOLVERS, Config
+from diffussm.config import SOLVERS, Config, EvaluationConfig
 from diffussm.data.catalogue import missing_data
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
 from diffussm.metric_table import METRICS, Metric
@@ -16,26 +15,25 @@ from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_file
 
 def missing_requirement(config: Config) -> str:
     """What the config's run needs before it can be made, in a line that names the field; empty where all is there."""
-    e = config.evaluation
-    if missing := missing_data(config.data.name, "data.name"):
+    if missing := missing_data(config.data.name, "data.name") or missing_instrument(config.evaluation):
         return missing
-    if missing := missing_instrument(e.extractor, e.reference, e.metrics, e.extractor_weights):
-        return missing
-    if e.sampler in SOLVERS and not find_spec("diffusers"):
-        return f"evaluation.sampler = {e.sampler}: needs Diffusers, the extra `samplers`"
+    sampler = config.evaluation.sampler
+    if sampler in SOLVERS and not find_spec("diffusers"):
+        return f"evaluation.sampler = {sampler}: needs Diffusers, the extra `samplers`"
     return ""
 
 
-def missing_instrument(extractor: str, reference: str, metrics: Collection[str], weights: str) -> str:
-    """What measuring needs, in a line that names the field; empty where all is there. `weights`: a file or folder."""
+def missing_instrument(evaluation: EvaluationConfig) -> str:
+    """What measuring needs, in a line that names the field; empty where all is there."""
+    reference, weights = evaluation.reference, evaluation.extractor_weights
     if is_file(reference):
         if missing := ReferenceFile(Path(reference)).missing_requirement():
             return f"evaluation.reference = {reference}: {missing}"
     elif missing := missing_data(reference, "evaluation.reference"):
         return missing
-    if missing := extractor_facts(extractor).weights.missing_requirement(weights):
-        return f"evaluation.extractor = {extractor}: needs {missing}"
-    if set(CLEAN_FID_METRICS) & set(metrics) and (missing := CLEAN_FID.missing_requirement(weights)):
+    if missing := extractor_facts(evaluation.extractor).weights.missing_requirement(weights):
+        return f"evaluation.extractor = {evaluation.extractor}: needs {missing}"
+    if set(CLEAN_FID_METRICS) & set(evaluation.metrics) and (missing := CLEAN_FID.missing_requirement(weights)):
         return f"evaluation.metrics: clean-fid needs {missing}"
     return ""
 

@@ -1,41 +1,47 @@
-"""Many samples as files of one batch each, made by one process or many, so that a kill loses a batch at most.
+"""Many samples as files of one batch each, so that a kill loses a batch at most.
 
-A shard's content depends on its place alone, not on who makes it or when: whoever finds one there leaves it. Two who
-do the same work at once share them; who is done first removes them, and the other makes again what it misses.
+A shard's content depends on its place alone, not on who makes it or when: whoever finds one leaves it. Two evaluations
+that do the same work at once share their shards; the one that finishes first removes them, and the other makes those
+that it misses again.
 """
 
 import contextlib
+import functools
 import io
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
-from diffussm.stopping import Stopped
 from diffussm.store.writing import write_whole
 
-Arrays = dict[str, NDArray[Any]]
-Merged = TypeVar("Merged")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
-ROUNDS = 3  # of making what is missing
-TRIES = 5  # to write into a folder that another removes
+ROUNDS = 3  # of making the shards that another evaluation removed
+TRIES = 5  # to write into a folder that another evaluation removes
 _BROKEN = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
-def ignore(done: int) -> None:
-    """No progress shown."""
+class ShardsRemoved(FileNotFoundError):
+    """A shard was removed before it was read."""
 
 
-def never() -> bool:
-    """Nobody else does the work."""
-    return False
+class Batch(NamedTuple):
+    """Samples start .. stop - 1."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
 
 
 @dataclass(frozen=True)
@@ -48,92 +54,47 @@ class Shards:
     arrays: tuple[str, ...]
 
     @property
-    def ranges(self) -> list[tuple[int, int]]:
-        return [(start, min(start + self.size, self.count)) for start in range(0, self.count, self.size)]
+    def batches(self) -> list[Batch]:
+        return [Batch(start, min(start + self.size, self.count)) for start in range(0, self.count, self.size)]
 
-    def path(self, start: int, stop: int) -> Path:
-        return self.folder / f"{start:09d}-{stop:09d}.npz"
+    def path(self, batch: Batch) -> Path:
+        return self.folder / f"{batch.start:09d}-{batch.stop:09d}.npz"
 
-    def missing(self) -> list[tuple[int, int]]:
-        """Those that are not there, or are damaged."""
-        return [(start, stop) for start, stop in self.ranges if not self._is_whole(start, stop)]
+    def missing(self) -> list[Batch]:
+        """Return the batches whose shards are not there, or are damaged."""
+        return [batch for batch in self.batches if not self._is_whole(batch)]
 
-    def merged(
-        self,
-        make: Callable[[int, int], Arrays],
-        merge: Callable[[], Merged],
-        processes: ProcessGroup = SINGLE_PROCESS,
-        progress: Callable[[int], object] = ignore,
-        is_done: Callable[[], bool] = never,
-    ) -> Merged | None:
-        """`make` the missing ones and `merge` them all, in the first of the processes; None in the others.
-
-        None in the first too where `is_done`: another has the result. FileNotFoundError where shards vanish for no
-        such reason again and again, as in a folder that the processes do not share.
-        """
-        for last in (*[False] * (ROUNDS - 1), True):
-            self.make(make, processes, progress, is_done)
-            found, finished = None, True
-            if processes.is_rank_zero and not is_done():
-                try:
-                    found = merge()
-                except FileNotFoundError:
-                    finished = is_done()
-                    if last and not finished:
-                        raise
-            if processes.broadcast(finished):
-                return found
-        raise AssertionError
-
-    def make(
-        self,
-        make: Callable[[int, int], Arrays],
-        processes: ProcessGroup = SINGLE_PROCESS,
-        progress: Callable[[int], object] = ignore,
-        is_done: Callable[[], bool] = never,
-    ) -> None:
-        """Make the missing ones, each by one of the processes: `make` is given the first sample and how many.
-
-        `progress` is told how many samples are there, as far as this process knows. Returns when all are there, or
-        when they are not needed any more. Where `make` or `progress` raises Stopped in one of the processes, all do, as
-        soon as each has made its part or has heard of a reason to stop itself.
-        """
-        missing = processes.on_rank_zero(self.missing)
-        done = self.count - sum(stop - start for start, stop in missing)
-        leaving: Stopped | None = None
-        try:
-            progress(done)
-            for start, stop in processes.strided_shard(missing):
-                if is_done():
-                    break
-                content = io.BytesIO()
-                np.savez(content, **make(start, stop - start))  # type: ignore[arg-type]
-                self._write(self.path(start, stop), content.getbuffer())
-                done += stop - start if processes.world_size == 1 else (stop - start) * processes.world_size
-                progress(min(done, self.count))
-        except Stopped as stopped:
-            leaving = stopped
-        if leaving := processes.first_nonempty(leaving):
-            raise leaving
+    def write(self, batch: Batch, arrays: Mapping[str, NDArray[Any]]) -> None:
+        content = io.BytesIO()
+        np.savez(content, **arrays)  # type: ignore[arg-type]
+        for _ in range(TRIES - 1):
+            with contextlib.suppress(FileNotFoundError):  # the folder was removed on the way
+                return write_whole(self.path(batch), content.getbuffer())
+        return write_whole(self.path(batch), content.getbuffer())
 
     def parts(self, name: str) -> Iterator[NDArray[Any]]:
-        """An array's part in each shard, in order."""
-        for start, stop in self.ranges:
-            with np.load(self.path(start, stop)) as shard:
+        """Yield an array's part in each shard, in order; raise ShardsRemoved where one is not there."""
+        for batch in self.batches:
+            try:
+                shard = np.load(self.path(batch))
+            except FileNotFoundError:
+                reason = "was removed before it was read; do all processes see this folder?"
+                raise ShardsRemoved(f"{self.path(batch)}: {reason}") from None
+            with shard:
                 yield shard[name]
 
     def whole(self, name: str) -> NDArray[Any]:
-        """An array of all samples: held once, with one shard beside it."""
+        """Return an array of all samples; it is held once, with one shard beside it."""
         whole: NDArray[Any] | None = None
-        for (start, stop), part in zip(self.ranges, self.parts(name), strict=True):
+        for batch, part in zip(self.batches, self.parts(name), strict=True):
             if whole is None:
                 whole = np.empty((self.count, *part.shape[1:]), part.dtype)
-            whole[start:stop] = part
+            whole[batch.start : batch.stop] = part
         assert whole is not None
         return whole
 
     def first(self, name: str, count: int) -> NDArray[Any]:
-        """An array of the first samples."""
+        """Return an array of the first samples."""
         parts, found = [], 0
         for part in self.parts(name):
             parts.append(part)
@@ -145,17 +106,20 @@ class Shards:
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _is_whole(self, start: int, stop: int) -> bool:
-        with contextlib.suppress(*_BROKEN), zipfile.ZipFile(self.path(start, stop)) as shard:
+    def _is_whole(self, batch: Batch) -> bool:
+        with contextlib.suppress(*_BROKEN), zipfile.ZipFile(self.path(batch)) as shard:
             return {f"{name}.npy" for name in self.arrays} <= set(shard.namelist()) and shard.testzip() is None
         return False
 
-    @staticmethod
-    def _write(path: Path, content: memoryview) -> None:
-        for last in (*[False] * (TRIES - 1), True):
-            try:
-                return write_whole(path, content)
-            except FileNotFoundError:  # the folder was removed on the way
-                if last:
-                    raise
-        raise AssertionError
+
+def again_if_removed(evaluate: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return `evaluate`, called anew where it raises ShardsRemoved, which it must do in all processes that share it."""
+
+    @functools.wraps(evaluate)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for _ in range(ROUNDS - 1):
+            with contextlib.suppress(ShardsRemoved):
+                return evaluate(*args, **kwargs)
+        return evaluate(*args, **kwargs)
+
+    return call

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffussm.config import EvaluationConfig
 from diffussm.errors import NotFinite, UserError
 from diffussm.metric_table import CLEAN_FID, METRICS, Metric, layers_of
 from diffussm.metrics.features.extractor import Extractor, Layers
@@ -19,14 +20,14 @@ from diffussm.store.records import EvaluationKey
 
 
 class MetricSuite:
-    """The metrics of `key`, against its reference, given by name or file. `weights` are the extractor's, a path."""
+    """The metrics of `key`, measured by the extractor and against the reference that the evaluation names."""
 
-    def __init__(self, key: EvaluationKey, reference: str, weights: str = "", device: torch.device | str = "cpu"):
+    def __init__(self, evaluation: EvaluationConfig, key: EvaluationKey, device: torch.device | str = "cpu"):
         self.key = key
         self.metrics = [METRICS[name] for name in METRICS if name in key.metrics]
-        self.extractor = Extractor(key.extractor, layers_of(key.metrics), weights, device)
-        self.second = _second_opinion(key, weights, device)
-        self.reference = Reference(reference, key, self.extractor, self.second)
+        self.extractor = Extractor(key.extractor, layers_of(key.metrics), evaluation.extractor_weights, device)
+        self.second = _second_opinion(key, evaluation.extractor_weights, device)
+        self.reference = Reference(evaluation.reference, key, self.extractor, self.second)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -70,6 +71,10 @@ class MetricSuite:
                     out |= _function(metric)(inputs).entries(metric.name)
         return out
 
+    def measure_images(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> dict[str, float]:
+        """Metrics of images (N, C, H, W) in memory."""
+        return self.measure(self.extract(pixels).__getitem__, labels)
+
 
 def _function(metric: Metric) -> Callable[[MetricInputs], Estimate]:
     """The metric's function, imported now: torch-fidelity, which some use, takes seconds."""
@@ -78,12 +83,14 @@ def _function(metric: Metric) -> Callable[[MetricInputs], Estimate]:
     return function
 
 
-def _second_opinion(key: EvaluationKey, weights: str, device: torch.device | str):  # type: ignore[no-untyped-def]
+def _second_opinion(  # type: ignore[no-untyped-def]
+    key: EvaluationKey, extractor_weights: str, device: torch.device | str
+):
     if not set(CLEAN_FID) & set(key.metrics):
         return None
     from diffussm.metrics.features.clean_fid import CleanFid
 
-    return CleanFid(key.metrics, weights, device)
+    return CleanFid(key.metrics, extractor_weights, device)
 
 
 def _finite(name: str, features: NDArray[Any]) -> NDArray[Any]:
@@ -95,6 +102,6 @@ def _finite(name: str, features: NDArray[Any]) -> NDArray[Any]:
 
 
 @cache
-def metric_suite(key: EvaluationKey, reference: str, weights: str, device: str) -> MetricSuite:
-    """Made once in a process, however many runs it evaluates."""
-    return MetricSuite(key, reference, weights, device)
+def metric_suite(evaluation: EvaluationConfig, key: EvaluationKey, device: str = "cpu") -> MetricSuite:
+    """Return the suite, which is made once in a process, however many runs it evaluates."""
+    return MetricSuite(evaluation, key, device)

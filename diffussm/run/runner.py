@@ -22,7 +22,7 @@ from diffussm.config import Config, Request
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, device_of, of_environment
 from diffussm.errors import UserError
 from diffussm.host import provenance
-from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.attempt import Attempt
@@ -171,22 +171,13 @@ class Cell:
         config = self.config.model_copy(update={"evaluation": asked.evaluation})
         _check_requirements(config)
         execution = self._execution()
-        samples = asked.evaluation.samples
+        device, origin = device_of(execution.device), self._provenance(attempt, execution)
 
-        def progress(done: int) -> None:
-            attempt.say(phase="evaluate", milestone=work.step, sample=done, samples=samples)
+        def report(done: int) -> None:
+            attempt.say(phase="evaluate", milestone=work.step, sample=done, samples=asked.evaluation.samples)
 
-        evaluate_milestone(
-            self.run,
-            config,
-            work.step,
-            Evaluator(config, device_of(execution.device)),
-            execution.backend,
-            self._provenance(attempt, execution),
-            progress,
-            self.processes,
-            attempt.stop,
-        )
+        context = EvaluationContext(self.processes, attempt.stop, report)
+        evaluate_milestone(self.run, config, work.step, execution.backend, device, origin, context)
 
     def _asked(self, work: Work) -> Request | None:
         """What the evaluation is to be like; None where its record is there."""

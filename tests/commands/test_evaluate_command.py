@@ -19,8 +19,12 @@ from diffussm.commands.evaluate import evaluate_files, evaluate_run
 from diffussm.data.load import reference_images
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.metrics import milestones
-from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.context import ALONE, EvaluationContext
+from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.reference import cache
+from diffussm.metrics.sampling import SampleMaker
+from diffussm.metrics.shards import Shards
+from diffussm.metrics.suite import MetricSuite, metric_suite
 from diffussm.models.trained import load_network, requested_config
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
@@ -46,7 +50,7 @@ def test_a_record_that_is_there_is_shown(run: RunDir, diffussm: Run, monkeypatch
     assert code == 0
     (record,) = parsed(first).values()
     assert record == records.read(run.record(24, record.key.digest))
-    monkeypatch.setattr(Evaluator, "__init__", lambda *_: pytest.fail("it is there"))
+    monkeypatch.setattr(milestones, "metric_suite", lambda *_: pytest.fail("it is there"))
     code, again, err = diffussm("evaluate", run.path, "--json")
     assert (code, again, err) == (0, first, "")
     for file in ("ema.safetensors", "../../train-1.jsonl"):  # nothing is read again
@@ -72,19 +76,22 @@ def test_what_a_killed_one_left_is_used_or_made_anew(
     (done,) = evaluated.milestone(24).glob("*/")
     folder = run.milestone(24) / done.name
     config = requested_config(run, {})
+    suite = metric_suite(config.evaluation, evaluation_key(config))
     network = load_network(run, config, "ema", 24, run.execution().backend)
     for batch in (3, 5):
         asked = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch": batch})})
-        Evaluator(asked)(network, folder / "shards")
-    shards = sorted((folder / "shards").iterdir())
-    assert len(shards) == 4 + 3
+        make_samples = SampleMaker(asked, network)
+        for written in (shards := Shards(folder / "shards", 12, batch, (*suite.layers, "pixels"))).missing():
+            pixels = make_samples(written.start, written.size).pixels
+            shards.write(written, {**suite.extract(pixels), "pixels": pixels})
+    assert len(list((folder / "shards").iterdir())) == 4 + 3
     torn, kept = folder / "shards" / "000000005-000000010.npz", folder / "shards" / "000000000-000000005.npz"
     torn.write_bytes(torn.read_bytes()[:-7])
     (folder / ".samples.npz.0a0b0c0d.tmp").touch()
     (folder / "shards" / ".x.npz.0a0b0c0d.tmp").touch()
-    usual, began = milestones.Evaluator.__call__, []
+    usual, began = milestones.load_network, []
     monkeypatch.setattr(
-        milestones.Evaluator, "__call__", lambda *a: began.append((kept.exists(), torn.exists())) or usual(*a)
+        milestones, "load_network", lambda *a: began.append((kept.exists(), torn.exists())) or usual(*a)
     )
     code, _, err = diffussm("evaluate", run.path)
     assert code == 0
@@ -99,7 +106,8 @@ def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir
     execution, config = run.execution(), requested_config(run, {})
 
     def evaluate(progress: Callable[[int], None]) -> None:
-        milestones.evaluate_milestone(run, config, 24, Evaluator(config), execution.backend, {}, progress)
+        context = EvaluationContext(report=progress)
+        milestones.evaluate_milestone(run, config, 24, execution.backend, "cpu", {}, context)
 
     met = []
 
@@ -118,15 +126,11 @@ def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir
 def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other is done while this one merges the shards, or writes what came out."""
     execution, config = run.execution(), requested_config(run, {})
-    owner: Any = milestones if place == "_write_samples" else milestones.Evaluator
-    if place == "measure":
-        from diffussm.metrics.suite import MetricSuite
-
-        owner = MetricSuite
+    owner: Any = milestones if place == "_write_samples" else MetricSuite
     usual, calls = getattr(owner, place), iter(range(10))
 
     def evaluate() -> None:
-        milestones.evaluate_milestone(run, config, 24, Evaluator(config), execution.backend, {}, lambda _: None)
+        milestones.evaluate_milestone(run, config, 24, execution.backend, "cpu", {}, ALONE)
 
     def meets_the_other(*arguments: Any) -> Any:
         if next(calls) == 0:
@@ -147,12 +151,13 @@ def test_shared_among_threads(
     count: int, run: RunDir, evaluated: RunDir, npz: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As among the processes of torchrun, which is slow to start."""
-    alone = evaluate_files(npz, "digits", "", ("fid",), "", SINGLE_PROCESS)
+    options = {"reference": "digits", "metrics": ("fid",)}
+    alone = evaluate_files(npz, options, SINGLE_PROCESS)
 
     def both(processes: ProcessGroup) -> list[records.Record | None]:
         return [
             evaluate_run(run, None, {}, processes),
-            evaluate_files(npz, "digits", "", ("fid",), "", processes),
+            evaluate_files(npz, options, processes),
         ]
 
     capsys.readouterr()

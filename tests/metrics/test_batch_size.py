@@ -10,8 +10,9 @@ import torch
 from diffussm.config import Config, resolve
 from diffussm.diffusion.sampling import Network, Noise, Sampler, make_sampler
 from diffussm.metrics import sampling
-from diffussm.metrics.evaluate import Evaluator
+from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.sampling import Samples, generate
+from diffussm.metrics.suite import MetricSuite, metric_suite
 from diffussm.models.build import build_model
 from diffussm.models.weights import load_weights
 from diffussm.training.loop import Trainer
@@ -23,6 +24,10 @@ MODELS = {"s4d": {"model.mixer": "s4d"}, "attention": {"model.mixer": "attention
 
 def config(model: str, **evaluation: Any) -> Config:
     return resolve("digits", SETTINGS | MODELS[model] | {f"evaluation.{key}": to for key, to in evaluation.items()})
+
+
+def suite_of(model: str) -> MetricSuite:
+    return metric_suite(config(model).evaluation, evaluation_key(config(model)))
 
 
 @cache
@@ -63,7 +68,7 @@ def made(model: str, sampler: str, batch: int) -> tuple[Samples, dict[int, torch
     [("s4d", "ddim"), ("attention", "ddim"), ("attention", "ddpm"), ("attention", "dpm-solver++"), ("dit", "ddim")],
 )
 def test_samples_are_the_same_at_any_batch_size(model: str, sampler: str) -> None:
-    measure = Evaluator(config(model)).measure
+    suite = suite_of(model)
     whole, noise = made(model, sampler, SAMPLES)
     assert set(noise) == (set(range(STEPS)) if sampler == "ddpm" else {0})
     for batch in (40, 7, 1):
@@ -73,7 +78,7 @@ def test_samples_are_the_same_at_any_batch_size(model: str, sampler: str) -> Non
         np.testing.assert_array_equal(samples.labels, whole.labels)
         apart = np.abs(samples.pixels.astype(int) - whole.pixels)
         assert (apart <= 1).mean() >= 0.999
-        assert measure(samples) == pytest.approx(measure(whole), abs=1e-3)
+        assert suite.measure_images(*samples) == pytest.approx(suite.measure_images(*whole), abs=1e-3)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -82,4 +87,4 @@ def test_samples_are_equal_to_the_bit_at_an_equal_batch_size(model: str) -> None
         (once, noise), (again, same_noise) = (made(model, "ddpm", batch) for _ in range(2))
         assert all(torch.equal(noise[step], same_noise[step]) for step in noise)
         np.testing.assert_array_equal(once.pixels, again.pixels)
-        assert Evaluator(config(model)).measure(once) == Evaluator(config(model)).measure(again)
+        assert suite_of(model).measure_images(*once) == suite_of(model).measure_images(*again)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffussm.config import EvaluationConfig
 from diffussm.metrics.key import external_key
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference import statistics as reference_module
@@ -122,7 +123,7 @@ def test_several_processes_at_once(folder: Path) -> None:
 
 
 def measured(key: EvaluationKey) -> MetricSuite:
-    found = MetricSuite(key, "digits")
+    found = MetricSuite(EvaluationConfig(), key)
     found.load_reference()
     return found
 
@@ -132,7 +133,7 @@ def floor_of(suite: MetricSuite) -> float | None:
 
 
 def test_what_a_reference_is_asked_again_is_not_computed_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = external_key("digits-cnn", "digits", ("fid",), 20, (1, 8))
+    key = external_key(EvaluationConfig(samples=20), (1, 8))
     floor = floor_of(measured(key))
     assert {path.suffix for path in folder.iterdir()} == {".npz", ".json"}
     before = set(folder.iterdir())
@@ -180,12 +181,12 @@ def test_another_layer_of_an_outside_extractor_is_another_key(tmp_path: Path, mo
         "MINE = replace(EXTRACTORS['digits-cnn'], features='features')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    given = ("outside_facts:MINE", "digits", ("fid",), 100, (1, 8))
-    before = external_key(*given)
+    evaluation = EvaluationConfig(extractor="outside_facts:MINE")
+    before = external_key(evaluation, (1, 8))
     import outside_facts  # type: ignore[import-not-found]
 
     monkeypatch.setattr(outside_facts, "MINE", replace(outside_facts.MINE, features="logits"))
-    after = external_key(*given)
+    after = external_key(evaluation, (1, 8))
     assert (before.extractor, before.extractor_sha256) == (after.extractor, after.extractor_sha256)
     assert before.digest != after.digest
-    assert external_key("digits-cnn", *given[1:]).extractor_layers == ""
+    assert external_key(EvaluationConfig(), (1, 8)).extractor_layers == ""

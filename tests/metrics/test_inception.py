@@ -26,7 +26,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 from diffussm.data.photos import Crops
 from diffussm.data.pixels import ArrayPixels, open_pixels, write_npz
 from diffussm.errors import UserError
-from diffussm.metrics.external import evaluate_external
+from diffussm.metrics.external import evaluate_external, external_config
 from diffussm.metrics.features import clean_fid, registry
 from diffussm.metrics.features.clean_fid import CleanFid
 from diffussm.metrics.features.extractor import Extractor
@@ -34,6 +34,7 @@ from diffussm.metrics.features.registry import ExtractorFacts
 from diffussm.metrics.features.weights_file import CLEAN_FID, WeightsFile
 from diffussm.metrics.statistics.frechet import Statistics, frechet_distance
 from diffussm.metrics.statistics.inception_score import inception_score
+from diffussm.store.records import Record
 from tests.support import random_inception
 
 Pixels = NDArray[np.uint8]
@@ -113,6 +114,10 @@ def frechet_of_few(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(apart @ apart + (x**2).sum() + (y**2).sum() - 2 * np.linalg.norm(x @ y.T, "nuc"))
 
 
+def measured(pixels: Any, *how: Any) -> Record:
+    return evaluate_external(pixels, external_config(pixels, *how))
+
+
 # torch-fidelity
 
 
@@ -120,7 +125,7 @@ def test_an_evaluation_by_an_early_layer_is_torch_fidelity_s(
     weights: Path, extractor: ExtractorFacts, tmp_path: Path
 ) -> None:
     samples, reference = crops(80, 0), crops(70, 1)
-    record = evaluate_external(
+    record = measured(
         open_pixels(stored(tmp_path / "samples.npz", samples)),
         str(stored(tmp_path / "reference.npz", reference)),
         extractor.name,
@@ -128,7 +133,6 @@ def test_an_evaluation_by_an_early_layer_is_torch_fidelity_s(
     )
     layers = {f"feature_layer_{metric}": "64" for metric in ("fid", "kid", "prc")}
     expected = theirs(weights, samples, reference, fid=True, kid=True, prc=True, kid_subset_size=35, **layers)
-    assert record is not None
     found = record.metrics
     assert found["fid"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
     assert found["kid"] == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
@@ -171,8 +175,7 @@ def test_sfid_is_the_distance_of_the_plain_network_s_layer(
             plain(torch.from_numpy(pixels))
     flat = [np.transpose(layer[:, :7], (0, 2, 3, 1)).reshape(len(layer), -1) for layer in kept]
     path = stored(tmp_path / "reference.npz", reference)
-    record = evaluate_external(ArrayPixels(samples), str(path), extractor.name, ("sfid",))
-    assert record is not None
+    record = measured(ArrayPixels(samples), str(path), extractor.name, ("sfid",))
     print(f"sFID {record.metrics['sfid']:.8g}, by NumPy {frechet_of_few(*flat):.8g}")
     assert record.metrics["sfid"] == pytest.approx(frechet_of_few(*flat), rel=1e-4)
 
@@ -193,7 +196,7 @@ def test_an_evaluation_of_500_images_is_torch_fidelity_s(
 ) -> None:
     """At full width; -s prints the figures."""
     samples, reference = crops(500, 0), crops(500, 1)
-    record = evaluate_external(
+    record = measured(
         ArrayPixels(samples),
         str(stored(tmp_path / "reference.npz", reference)),
         extractor.name,
@@ -201,7 +204,6 @@ def test_an_evaluation_of_500_images_is_torch_fidelity_s(
     )
     every = dict.fromkeys(("isc", "fid", "kid", "prc"), True)
     expected = theirs(weights, samples, reference, isc_splits=1, kid_subset_size=250, **every)
-    assert record is not None
     names = {
         "fid": "frechet_inception_distance",
         "inception_score": "inception_score_mean",

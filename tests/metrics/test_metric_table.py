@@ -57,8 +57,9 @@ def test_neighbours_need_as_many_samples_and_images() -> None:
 def test_a_suite_measures_what_the_table_says_of_each() -> None:
     names = [name for name, metric in METRICS.items() if not metric.has_own_network]
     named = tuple(name for name in names if not METRICS[name].needs_labels)
-    key = external_key("digits-cnn", "digits", named, 60, (1, 8)).model_copy(update={"metrics": tuple(names)})
-    suite = MetricSuite(key, "digits")
+    evaluation = EvaluationConfig(reference="digits", extractor="digits-cnn", metrics=named, samples=60)
+    key = external_key(evaluation, (1, 8)).model_copy(update={"metrics": tuple(names)})
+    suite = MetricSuite(evaluation, key)
     suite.load_reference()
     images = reference_images("digits")
     found = suite.measure(suite.extract(images.pixels[:60]).__getitem__, images.labels[:60])

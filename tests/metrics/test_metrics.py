@@ -15,16 +15,16 @@ import tests.support.tiny as tiny
 from diffussm.config import Config, resolve
 from diffussm.data.load import reference_images
 from diffussm.errors import UserError
-from diffussm.metrics.evaluate import Evaluator
 from diffussm.metrics.features import registry
 from diffussm.metrics.features import train_small_cnn as train_extractor
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.small_cnn import FEATURES
 from diffussm.metrics.key import evaluation_key
-from diffussm.metrics.sampling import Samples, generate, to_pixels
+from diffussm.metrics.sampling import generate, to_pixels
 from diffussm.metrics.sheet import sheet
 from diffussm.metrics.statistics.fid import noise_floor
 from diffussm.metrics.statistics.frechet import Statistics, frechet_distance
+from diffussm.metrics.suite import metric_suite
 from diffussm.models.build import build_model
 
 
@@ -147,15 +147,16 @@ def test_labels_are_uniform_over_the_classes() -> None:
     assert counts.min() > 400
 
 
-def test_evaluator_on_real_images_is_near_perfect() -> None:
+def test_a_suite_on_real_images_is_near_perfect() -> None:
     """Real digits in place of samples: accuracy as the classifier's, FID at the noise floor."""
-    evaluator = Evaluator(resolve("digits"))
+    config = resolve("digits")
+    suite = metric_suite(config.evaluation, evaluation_key(config))
     images = reference_images("digits")
     index = np.random.default_rng(0).integers(0, 1797, 1000)
-    metrics = evaluator.measure(Samples(images.pixels[index], images.labels[index]))
+    metrics = suite.measure_images(images.pixels[index], images.labels[index])
     assert metrics["label_accuracy"] > 0.99
     assert metrics["fid"] == pytest.approx(metrics["fid_floor"], rel=0.3)
-    wrong = evaluator.measure(Samples(images.pixels[index], (images.labels[index] + 1) % 10))
+    wrong = suite.measure_images(images.pixels[index], (images.labels[index] + 1) % 10)
     assert wrong["label_accuracy"] < 0.01
 
 

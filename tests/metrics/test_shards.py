@@ -12,21 +12,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
+from diffussm.distributed.group import ProcessGroup
+from diffussm.errors import UserError
 from diffussm.metrics import shards as shards_module
-from diffussm.metrics.shards import Arrays, Shards
+from diffussm.metrics.context import ALONE, EvaluationContext
+from diffussm.metrics.shards import ROUNDS, Batch, Shards, ShardsRemoved, again_if_removed
+from diffussm.stopping import Stopped
 
 COUNT, SIZE = 12, 5
 ARRAYS = ("x", "y")
 
 
-def make(start: int, count: int) -> Arrays:
-    index = np.arange(start, start + count)
+def make(batch: Batch) -> dict[str, np.ndarray]:
+    index = np.arange(*batch)
     return {"x": np.random.default_rng(0).normal(size=(COUNT, 3))[index], "y": index}
 
 
-def never_called(start: int, count: int) -> Arrays:
-    raise AssertionError(f"{start} is there")
+def fill(shards: Shards, context: EvaluationContext = ALONE) -> list[Batch]:
+    """Write what is missing; returns what was."""
+    written = []
+    with context.processes.join(raising=Stopped):
+        for batch in context.missing(shards):
+            shards.write(batch, make(batch))
+            written.append(batch)
+    return written
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class InThread(ProcessGroup):
 
     rendezvous: threading.Barrier = field(default_factory=lambda: threading.Barrier(1))
     board: list[Any] = field(default_factory=list)
+    given: list[Any] = field(default_factory=list)
 
     def broadcast(self, value: Any) -> Any:
         if self.is_rank_zero:
@@ -45,19 +55,20 @@ class InThread(ProcessGroup):
         return found
 
     def first_nonempty(self, value: Any) -> Any:
-        assert not value
+        if value:
+            self.given.append(value)
         self.barrier()
-        return value
+        return self.given[0] if self.given else value
 
     def barrier(self) -> None:
         self.rendezvous.wait(20)
 
 
 def in_threads(count: int, work: Callable[[ProcessGroup], Any]) -> list[Any]:
-    rendezvous, board, found = threading.Barrier(count), [], [None] * count  # type: ignore[var-annotated]
+    rendezvous, board, given, found = threading.Barrier(count), [], [], [None] * count  # type: ignore[var-annotated]
 
     def one(rank: int) -> None:
-        found[rank] = work(InThread(rank, count, rendezvous, board))
+        found[rank] = work(InThread(rank, count, rendezvous, board, given))
 
     threads = [threading.Thread(target=one, args=(rank,)) for rank in range(count)]
     for thread in threads:
@@ -73,24 +84,22 @@ def shards(tmp_path: Path) -> Shards:
 
 
 def check(shards: Shards) -> None:
-    for name, expected in make(0, COUNT).items():
+    for name, expected in make(Batch(0, COUNT)).items():
         np.testing.assert_array_equal(shards.whole(name), expected)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_any_number_of_processes(count: int, shards: Shards) -> None:
-    made: list[int] = []
-    told: dict[int, list[int]] = {rank: [] for rank in range(count)}
+    reported: dict[int, list[int]] = {rank: [] for rank in range(count)}
 
-    def counted(start: int, size: int) -> Arrays:
-        made.append(start)
-        return make(start, size)
+    def work(processes: ProcessGroup) -> list[Batch]:
+        return fill(shards, EvaluationContext(processes, report=reported[processes.rank].append))
 
-    in_threads(count, lambda processes: shards.make(counted, processes, told[processes.rank].append))
-    assert sorted(made) == [0, 5, 10]
-    assert told[0][0] == 0
-    assert told[0][-1] == COUNT
-    assert told[0] == sorted(told[0])
+    written = in_threads(count, work)
+    assert sorted(batch for of_one in written for batch in of_one) == [(0, 5), (5, 10), (10, 12)]
+    assert reported[0][0] == 0
+    assert reported[0][-1] == COUNT
+    assert reported[0] == sorted(reported[0])
     check(shards)
 
 
@@ -98,50 +107,51 @@ def test_any_number_of_processes(count: int, shards: Shards) -> None:
 def test_what_others_left_is_made_by_whoever_comes(ranks: tuple[int, ...], shards: Shards) -> None:
     """Some of three processes did their part before all were killed."""
     for rank in ranks:
-        for start, stop in ProcessGroup(rank, 3).strided_shard(shards.ranges):
+        for batch in ProcessGroup(rank, 3).strided_shard(shards.batches):
             content = io.BytesIO()
-            np.savez(content, **make(start, stop - start))  # type: ignore[arg-type]
+            np.savez(content, **make(batch))  # type: ignore[arg-type]
             shards.folder.mkdir(exist_ok=True)
-            shards.path(start, stop).write_bytes(content.getvalue())
-    told: list[int] = []
-    shards.make(make, progress=told.append)
-    assert told[0] == sum(stop - start for start, stop in (shards.ranges[rank] for rank in ranks))
+            shards.path(batch).write_bytes(content.getvalue())
+    reported: list[int] = []
+    assert len(fill(shards, EvaluationContext(report=reported.append))) == 3 - len(ranks)
+    assert reported[0] == sum(shards.batches[rank].size for rank in ranks)
     check(shards)
-    shards.make(never_called)
+    assert fill(shards) == []
 
 
 def test_truncated_anywhere_or_changed_anywhere_is_made_anew(shards: Shards) -> None:
-    shards.make(make)
-    path = shards.path(10, 12)
+    fill(shards)
+    path = shards.path(Batch(10, 12))
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place])
         assert shards.missing() == [(10, 12)], place
-    (data,) = (i for i in range(len(whole)) if whole[i:].startswith(make(10, 2)["x"].tobytes()))
+    (data,) = (i for i in range(len(whole)) if whole[i:].startswith(make(Batch(10, 12))["x"].tobytes()))
     for place in range(data, data + 48):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         assert shards.missing() == [(10, 12)], place
     for place in range(0, len(whole), 7):  # in what describes it, where not every bit matters
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        shards.make(make)
+        fill(shards)
         check(shards)
 
 
 def test_one_that_lacks_an_array_is_made_anew(shards: Shards) -> None:
-    shards.make(make)
-    np.savez(shards.path(0, 5), x=make(0, 5)["x"])
+    fill(shards)
+    np.savez(shards.path(Batch(0, 5)), x=make(Batch(0, 5))["x"])
     assert shards.missing() == [(0, 5)]
-    with zipfile.ZipFile(shards.path(5, 10), "w"):
+    with zipfile.ZipFile(shards.path(Batch(5, 10)), "w"):
         pass
     assert shards.missing() == [(0, 5), (5, 10)]
-    shards.make(make)
+    fill(shards)
     check(shards)
 
 
 def test_those_of_another_size_do_not_matter(shards: Shards) -> None:
     other = Shards(shards.folder, COUNT, 4, ARRAYS)
-    other.make(lambda start, count: {name: 0 * array for name, array in make(start, count).items()})
-    shards.make(make)
+    for batch in other.missing():
+        other.write(batch, {name: 0 * array for name, array in make(batch).items()})
+    fill(shards)
     check(shards)
     shards.remove()
     assert not shards.folder.exists()
@@ -149,45 +159,55 @@ def test_those_of_another_size_do_not_matter(shards: Shards) -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_shards_that_another_removed_are_made_again(count: int, shards: Shards) -> None:
-    left = [1]
+    to_remove = [1]
 
-    def merge() -> Any:
-        if left:
-            left.pop()
+    def read() -> np.ndarray:
+        if to_remove:
+            to_remove.pop()
             shutil.rmtree(shards.folder)
         return shards.whole("x")
 
-    found = in_threads(count, lambda processes: shards.merged(make, merge, processes))
-    np.testing.assert_array_equal(found[0], make(0, COUNT)["x"])
-    assert all(other is None for other in found[1:])
+    @again_if_removed
+    def work(processes: ProcessGroup) -> np.ndarray:
+        fill(shards, EvaluationContext(processes))
+        return processes.on_rank_zero(read)
 
-
-def test_another_that_is_done_is_enough(shards: Shards) -> None:
-    done = []
-
-    def then_done(start: int, count: int) -> Arrays:
-        done.append(start)
-        return make(start, count)
-
-    assert shards.merged(then_done, never_called, is_done=lambda: bool(done)) is None  # type: ignore[arg-type]
-    assert done == [0]
-
-    def merge() -> Any:
-        shards.remove()
-        done.append(-1)
-        return shards.whole("x")
-
-    done.clear()
-    assert shards.merged(make, merge, is_done=lambda: bool(done)) is None
+    for found in in_threads(count, work):
+        np.testing.assert_array_equal(found, make(Batch(0, COUNT))["x"])
+    assert to_remove == []
 
 
 def test_shards_that_never_appear_are_an_error(shards: Shards) -> None:
-    def merge() -> Any:
+    rounds = []
+
+    @again_if_removed
+    def work() -> np.ndarray:
+        rounds.append(fill(shards))
         shards.remove()
         return shards.whole("x")
 
-    with pytest.raises(FileNotFoundError):
-        shards.merged(make, merge)
+    with pytest.raises(ShardsRemoved, match="do all processes see this folder"):
+        work()
+    assert rounds == [[(0, 5), (5, 10), (10, 12)]] * ROUNDS
+
+
+@pytest.mark.parametrize("error", [Stopped("SIGTERM"), UserError("of another kind")])
+def test_of_what_one_raises_all_raise_what_is_named(error: Exception, shards: Shards) -> None:
+    ended = []
+
+    def work(processes: ProcessGroup) -> None:
+        try:
+            with processes.join(raising=type(error)):
+                for batch in EvaluationContext(processes).missing(shards):
+                    if batch.start == 5:
+                        raise error
+                    shards.write(batch, make(batch))
+        except type(error) as raised:
+            ended.append(str(raised))
+
+    in_threads(3, work)
+    assert ended == [str(error)] * 3
+    assert shards.missing() == [(5, 10)]
 
 
 def test_a_folder_that_vanishes_while_a_shard_is_written(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,11 +219,11 @@ def test_a_folder_that_vanishes_while_a_shard_is_written(shards: Shards, monkeyp
         usual(path, content)
 
     monkeypatch.setattr(shards_module, "write_whole", at_first_not)
-    shards.make(make, SINGLE_PROCESS)
+    fill(shards)
     check(shards)
 
 
 def test_the_first_ones(shards: Shards) -> None:
-    shards.make(make)
+    fill(shards)
     for count in (1, 5, 6, 12):
         np.testing.assert_array_equal(shards.first("y", count), np.arange(count))

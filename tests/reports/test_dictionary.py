@@ -15,7 +15,7 @@ import tests.support.tiny as tiny
 from ablations import launch
 from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels
-from diffussm.metrics.external import evaluate_external
+from diffussm.metrics.external import evaluate_external, external_config
 from reports import make_figures
 from reports.docs import cost as cost_page
 from reports.docs import dictionary
@@ -92,7 +92,8 @@ def test_records_have_the_fields_that_are_described(tmp_path: Path, monkeypatch:
     where = ["--grid", str(tmp_path / "one.toml"), "--runs", str(tmp_path / "runs"), "--executor", "debug"]
     assert launch.main([*where, *settings]) == 0
     record, *_ = (tmp_path / "runs").rglob("record.json")
-    outside = evaluate_external(ArrayPixels(reference_images("digits").pixels[:12]), "digits")
+    pixels = ArrayPixels(reference_images("digits").pixels[:12])
+    outside = evaluate_external(pixels, external_config(pixels, "digits"))
     assert outside is not None
     held = {
         re.sub(r"^provenance\.packages\..*", "provenance.packages.*", name)

@@ -34,9 +34,9 @@ class _Verified(InceptionV3W):
 class CleanFid:
     """The metrics `clean_fid`, `clean_fid_legacy`, or one of them."""
 
-    def __init__(self, metrics: Collection[str], weights: str = "", device: torch.device | str = "cpu"):
+    def __init__(self, metrics: Collection[str], extractor_weights: str = "", device: torch.device | str = "cpu"):
         self.device = device
-        content = CLEAN_FID.read(weights)
+        content = CLEAN_FID.read(extractor_weights)
         self.networks = {
             metric: _Verified(content, resize_inside=mode != "clean").to(device)
             for metric, mode in MODES.items()

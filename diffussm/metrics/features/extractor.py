@@ -20,7 +20,9 @@ class Extractor:
     It runs in float32. Grey images are repeated to as many channels as it takes.
     """
 
-    def __init__(self, name: str, layers: Collection[str], weights: str = "", device: torch.device | str = "cpu"):
+    def __init__(
+        self, name: str, layers: Collection[str], extractor_weights: str = "", device: torch.device | str = "cpu"
+    ):
         self.facts = extractor_facts(name)
         theirs = {"features": self.facts.features, "spatial": self.facts.spatial, "logits": self.facts.logits}
         self.layers = {layer: theirs[layer] for layer in layers}
@@ -28,7 +30,7 @@ class Extractor:
             raise UserError(f"evaluation.extractor = {name}: has no {' and no '.join(missing)}")
         module, _, attribute = self.facts.network.partition(":")
         network = getattr(importlib.import_module(module), attribute)
-        content = io.BytesIO(self.facts.weights.read(weights))
+        content = io.BytesIO(self.facts.weights.read(extractor_weights))
         self.network = network(name, list(self.layers.values()), feature_extractor_weights_path=content)
         self.network.eval().requires_grad_(False).to(device)
         self.device = device
