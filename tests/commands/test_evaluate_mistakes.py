@@ -136,7 +136,7 @@ def stated(**said: Any) -> np.ndarray:
         ({"arr_0": np.zeros((9, 1, 8, 8), dtype=np.uint8)}, "fid", "squares with 1 or 3 channels"),
         ({"arr_0": np.zeros((0, 8, 8, 1), dtype=np.uint8)}, "fid", "squares with 1 or 3 channels"),
         ({"arr_0": np.zeros((9, 8, 8, 1))}, "fid", "not uint8 (N, H, W, C)"),
-        ({"arr_0": np.array([None])}, "fid", "objects are not read"),
+        ({"arr_0": np.array([None])}, "fid", "holds Python objects, which are not loaded from files"),
         ({"arr_0": ZEROS[:1]}, "fid", "fid needs more than one image of the reference"),
         ({"x": ZEROS}, "fid", "has neither arr_0 nor mu, but x"),
         (STATISTICS, "fid,precision", "precision needs more than 3 images of the reference, reference has 0"),
