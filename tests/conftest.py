@@ -1,11 +1,17 @@
 """One thread for every test: results and times do not depend on what runs beside. A cache that is gone afterwards."""
 
+import multiprocessing
 import os
 
 import pytest
 import torch
 
 pytest_plugins = ["tests.support.evaluating"]
+
+# What the processes that are forked from it need not import.
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    ["torch._dynamo", "tests.support.forked", "tests.training.test_resume"]
+)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,11 @@ import pytest
 
 import tests.support.tiny as tiny
 from ablations import launch
+from diffussm.host.machine import process_start
 from diffussm.store.rundir import RunDir
+from tests.support import forked
+from tests.support.processes import children
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = 2
@@ -39,50 +42,42 @@ def arguments(grid: Path, runs: Path) -> list[str]:
     return ["--grid", str(grid), "--runs", str(runs), *settings]
 
 
-def launcher(grid: Path, runs: Path) -> "subprocess.Popen[bytes]":
+def launcher(grid: Path, runs: Path) -> forked.Program:
     command = [sys.executable, "ablations/launch.py", *arguments(grid, runs), "--jobs", str(SLOTS)]
-    with (runs.parent / f"{runs.name}.log").open("ab") as log:
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    return forked.Program(command, cwd=ROOT)
 
 
-def workers(launchers: set[int]) -> list[int]:
-    """PIDs of the running workers of these launchers, of dead launchers too."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if "ablations.local.worker" in words and int(words[words.index("--launcher") + 1]) in launchers:
-            found.append(int(path.parent.name))
-    return found
-
-
-def launch_and_kill(grid: Path, runs: Path, kills: int, seed: int) -> int:
+def launch_and_kill(grid: Path, runs: Path, kills: int, seed: int) -> tuple[int, str]:
     """Run two launchers until the grid is done, replacing any that dies, and kill up to `kills` processes meanwhile.
 
-    Returns how many processes were killed.
+    Returns how many processes were killed, and what the launchers printed. Workers of dead launchers end too.
     """
     rng = random.Random(seed)
     alive = [launcher(grid, runs) for _ in range(LAUNCHERS)]
-    pids = {process.pid for process in alive}
-    killed = 0
+    workers: dict[int, str | None] = {}  # when each process of a worker started
+    killed, log = 0, ""
+
+    def running() -> list[int]:
+        return [pid for pid, start in workers.items() if start and process_start(pid) == start]
+
     deadline = time.monotonic() + 900
     while True:
         assert time.monotonic() < deadline
         time.sleep(rng.uniform(0.2, 2.0))
-        ended = [process for process in alive if process.poll() is not None]
+        workers |= {pid: process_start(pid) for process in alive for pid in children(process.pid)}
+        ended = [process for process in alive if process.returncode is not None]
         if any(process.returncode == 0 for process in ended):
             for process in alive:
-                assert process.wait(120) in (0, -signal.SIGKILL)
-            return killed
+                log += "".join(process.communicate(120))
+                assert process.returncode in (0, -signal.SIGKILL), log
+            wait_for(lambda: not running())
+            return killed, log
         for process in ended:  # it was killed, or one of its runs was killed twice
+            log += "".join(process.communicate())
             alive.remove(process)
             alive.append(launcher(grid, runs))
-            pids.add(alive[-1].pid)
         if killed < kills:
-            victims = workers(pids)
-            victims += [process.pid for process in alive] if rng.random() < 0.3 else []
+            victims = running() + ([process.pid for process in alive] if rng.random() < 0.3 else [])
             if victims:
                 os.kill(rng.choice(victims), signal.SIGKILL)
                 killed += 1
@@ -109,8 +104,7 @@ def check(tmp_path: Path, count: int, kills: int, least: int, seed: int) -> None
     grid = write_grid(tmp_path, count)
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     assert launch.main([*arguments(grid, calm), "--executor", "debug"]) == 0
-    killed = launch_and_kill(grid, wild, kills, seed)
-    log = (tmp_path / "wild.log").read_text()
+    killed, log = launch_and_kill(grid, wild, kills, seed)
     assert killed >= least, log
     made = [RunDir(path.parent) for path in sorted(calm.glob("*/config.json"))]
     assert len(made) == count
@@ -124,7 +118,6 @@ def check(tmp_path: Path, count: int, kills: int, least: int, seed: int) -> None
     # One attempt for each run, one more for each killed worker, and up to SLOTS more for each killed launcher: nothing
     # was repeated without need, and no launch took over a run that the other was working on.
     assert attempts <= count + SLOTS * killed
-    assert not workers({0}), log
 
 
 def test_processes_killed_at_random(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Run folders and records: whole files, first writers, states that are told apart."""
 
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.writing import link_first, write_whole
+from tests.support.processes import FORKS
 
 
 def record(fid: float = 1.0, **evaluation: object) -> records.Record:
@@ -76,8 +76,7 @@ def write_many(folder: Path, content: bytes) -> None:
 
 def test_one_of_two_racing_writers_wins_whole_files(tmp_path: Path) -> None:
     contents = [b"a" * 50_000, b"b" * 50_000]
-    context = multiprocessing.get_context("forkserver")
-    writers = [context.Process(target=write_many, args=(tmp_path, content)) for content in contents]
+    writers = [FORKS.Process(target=write_many, args=(tmp_path, content)) for content in contents]
     for writer in writers:
         writer.start()
     for writer in writers:

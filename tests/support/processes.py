@@ -17,7 +17,6 @@ FORKS = multiprocessing.get_context("forkserver")
 
 def started(count: int, work: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
     """One process for each rank, which does `work(processes, *arguments)`."""
-    FORKS.set_forkserver_preload(["torch._dynamo", "tests.training.test_resume"])
     port = free_port()
     ranks = [FORKS.Process(target=_one, args=(rank, count, port, work, arguments)) for rank in range(count)]
     for rank in ranks:

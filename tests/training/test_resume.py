@@ -5,7 +5,6 @@ Each attempt is a process of its own, forked from a server that has imported tor
 
 import json
 import math
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from diffussm.store import records, writing
 from diffussm.store.rundir import RunDir
 from diffussm.training.loop import Trainer
 from diffussm.training.state import TrainingState
+from tests.support.processes import FORKS
 
 NEVER = math.inf
 
@@ -74,9 +74,7 @@ def attempt(folder: Path, arrange: Callable[[int], None], count: int, checkpoint
 def start(
     folder: Path, arrange: Callable[[int], None], count: int = 0, checkpoint_seconds: float = NEVER
 ) -> int | None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.test_resume"])
-    process = context.Process(target=attempt, args=(folder, arrange, count, checkpoint_seconds))
+    process = FORKS.Process(target=attempt, args=(folder, arrange, count, checkpoint_seconds))
     process.start()
     process.join(60)
     return process.exitcode
