@@ -10,7 +10,7 @@ pytest_plugins = ["tests.support.evaluating"]
 
 # What the processes that are forked from it need not import.
 multiprocessing.get_context("forkserver").set_forkserver_preload(
-    ["torch._dynamo", "tests.support.forked", "tests.training.test_resume"]
+    ["tests.support.preloaded", "tests.support.forked", "tests.training.test_resume"]
 )
 
 

@@ -1,0 +1,10 @@
+"""What forked processes find imported, as it takes up to seconds: torch with what optimizers import of it, numba with
+its tables of types, Pillow with its formats."""
+
+import PIL.Image
+import torch._dynamo  # noqa: F401
+from numba.core.registry import cpu_target
+
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()
+PIL.Image.preinit()
