@@ -1,12 +1,12 @@
-"""Where one curve rises above another."""
+"""The point from which one curve stays above another."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
 def crossover(lengths: ArrayLike, rising: ArrayLike, other: ArrayLike) -> float | None:
-    """The length from which `rising` stays above `other`, on lines in log-log between the points; None where no such
-    length lies within those measured.
+    """The length from which `rising` stays above `other`, interpolated linearly in log-log coordinates; None where
+    there is none within the given lengths.
 
     lengths (n,) increasing, rising (n,) and other (n,): all positive.
     """

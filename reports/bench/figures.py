@@ -1,4 +1,4 @@
-"""Figures of benchmarks. Each function draws given tables and returns the figure; nothing is computed here."""
+"""Figures of benchmarks. Each function draws the given tables and returns the figure; it computes nothing."""
 
 import textwrap
 from collections.abc import Iterable
@@ -16,20 +16,20 @@ from matplotlib.ticker import LogLocator, NullLocator
 MARKERS = "osD^vPX*"
 SMALL, FAINT = 6.5, "0.35"
 FINE: dict[str, Any] = {"markersize": 4, "linewidth": 1.2}
-LETTERS_PER_INCH = 21  # of the small print
+CHARACTERS_PER_INCH = 21  # of the small print
 
 
 def against_length(points: pd.DataFrame, crossings: pd.DataFrame, small_print: list[str]) -> Figure:
-    """Time above, memory below, a column for each setting; log-log, crossings as dashed lines.
+    """Time (top) and memory (bottom) over length, a column for each setting; log-log, crossings as dashed lines.
 
-    points, crossings: as `lengths.per_token` and `crossings.crossings`.
+    points, crossings: as returned by `lengths.per_token` and `crossings.crossings`.
     """
     settings = list(dict.fromkeys(points.setting))
     figure, axes = plt.subplots(
         2, len(settings), figsize=(max(3.4 * len(settings), 5.2), 6.2), layout="constrained", squeeze=False, sharex=True
     )
     colours = _colours(points.subject)
-    none = [sentence for sentence, length in zip(crossings.says, crossings.length, strict=True) if pd.isna(length)]
+    without = [sentence for sentence, length in zip(crossings.says, crossings.length, strict=True) if pd.isna(length)]
     for column, setting in zip(axes.T, settings, strict=True):
         drawn, crossed = points[points.setting == setting], crossings[crossings.setting == setting]
         for subject, line in drawn.groupby("subject", sort=False):
@@ -47,23 +47,23 @@ def against_length(points: pd.DataFrame, crossings: pd.DataFrame, small_print: l
         ticks = sorted(drawn.length.unique())
         column[1].set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45, ha="right")
         column[1].xaxis.minorticks_off()
-    axes[0, 0].set_ylabel("time, µs a token")
-    axes[1, 0].set_ylabel("peak memory, kB a token")
+    axes[0, 0].set_ylabel("time, µs per token")
+    axes[1, 0].set_ylabel("peak memory, kB per token")
     handles = {label: handle for axis in axes[0] for label, handle in _legend(axis).items()}
     small: dict[str, Any] = {"ncols": min(len(handles), 5), "frameon": False, "fontsize": 8}
     figure.legend(handles.values(), handles, loc="outside upper center", **small)
     bars, dashed = (
-        "bars: 95 % of the median",
-        "; dashed: from here on attention takes more than S4D by its fastest backend",
+        "bars: 95 % intervals of the median",
+        "; dashed: from here on, attention takes more than S4D with its fastest backend",
     )
-    _foot(figure, [bars + dashed if crossings.length.notna().any() else bars, *none, *small_print])
+    _foot(figure, [bars + dashed if crossings.length.notna().any() else bars, *without, *small_print])
     return figure
 
 
 def shares_of_parts(table: pd.DataFrame, highlighted: str, small_print: list[str]) -> Figure:
-    """A stacked bar for each block; the part whose name has `highlighted` in it stands out.
+    """A stacked bar for each block; parts whose names contain `highlighted` are coloured.
 
-    table: as `parts.shares`.
+    table: as returned by `parts.shares`.
     """
     blocks, parts = list(dict.fromkeys(table.block)), list(dict.fromkeys(table.part))
     sums = table.drop_duplicates("block").set_index("block").sum_over_whole.dropna()
@@ -71,14 +71,14 @@ def shares_of_parts(table: pd.DataFrame, highlighted: str, small_print: list[str
     figure, axis = plt.subplots(figsize=(7, 0.45 * len(blocks) + 1.9), layout="constrained")
     quiet = [part for part in parts if highlighted not in part]
     greys = dict(zip(quiet, sns.light_palette("0.55", n_colors=len(quiet)), strict=True))
-    left = np.zeros(len(blocks))
+    start = np.zeros(len(blocks))
     for part in parts:
         share = table[table.part == part].set_index("block").share.reindex(blocks).fillna(0).to_numpy()
         colour = greys.get(part, "C3")
-        bars = axis.barh(blocks, 100 * share, left=100 * left, label=part, color=colour, edgecolor="white")
+        bars = axis.barh(blocks, 100 * share, left=100 * start, label=part, color=colour, edgecolor="white")
         inside = [f"{100 * one:.0f}" if one >= 0.04 else "" for one in share]
         axis.bar_label(bars, inside, label_type="center", fontsize=SMALL)
-        left += share
+        start += share
     axis.set_yticks(range(len(blocks)), [block + beside.get(block, "") for block in blocks])
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="share of the parts' summed time, %")
@@ -88,17 +88,17 @@ def shares_of_parts(table: pd.DataFrame, highlighted: str, small_print: list[str
     return figure
 
 
-def leads(table: pd.DataFrame, small_print: list[str]) -> Figure:
-    """Two bars for each pairing, multiply-adds and seconds, those with their interval; a line at 1.
+def speedups(table: pd.DataFrame, small_print: list[str]) -> Figure:
+    """Two bars for each pair of models, multiply-adds and seconds (with their interval); a line at 1.
 
-    table: as `lead.leads`.
+    table: as returned by `speedup.speedups`.
     """
     figure, axis = plt.subplots(figsize=(6.5, 0.75 * len(table) + 1.5), layout="constrained")
     rows, height = np.arange(len(table)), 0.36
     spread = [table.seconds_lead - table.seconds_low, table.seconds_high - table.seconds_lead]
     macs = axis.barh(rows - height / 2, table.macs_lead, height, color="0.7", label="multiply-adds")
     seconds = axis.barh(
-        rows + height / 2, table.seconds_lead, height, xerr=spread, color="C0", label="seconds, in turns",
+        rows + height / 2, table.seconds_lead, height, xerr=spread, color="C0", label="seconds, interleaved",
         error_kw={"capsize": 2, "linewidth": 1, "ecolor": "0.2"},
     )  # fmt: skip
     axis.bar_label(macs, ["" if np.isnan(one) else f"{one:.2f}" for one in table.macs_lead], padding=3, fontsize=7)
@@ -108,16 +108,16 @@ def leads(table: pd.DataFrame, small_print: list[str]) -> Figure:
     axis.invert_yaxis()
     axis.grid(visible=False, axis="y")
     axis.margins(x=0.12)
-    axis.set(xlabel="times as much that DiT takes (1: as much as DiffuSSM)", xlim=(0, None))
+    axis.set(xlabel="speed-up of DiffuSSM: DiT over DiffuSSM (1: equal)", xlim=(0, None))
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    _foot(figure, ["bars: 95 % of the median", *small_print])
+    _foot(figure, ["bars: 95 % intervals of the median", *small_print])
     return figure
 
 
-def ratios_to_a_copy(table: pd.DataFrame, small_print: list[str]) -> Figure:
+def overheads(table: pd.DataFrame, small_print: list[str]) -> Figure:
     """A dot with its interval for each shape and pass; a line at 1.
 
-    table: as `copies.ratios_to_a_copy`.
+    table: as returned by `overhead.overheads`.
     """
     shapes, colours = list(dict.fromkeys(table["shape"])), _colours(table["pass"])
     figure, axis = plt.subplots(figsize=(6.2, 0.4 * len(shapes) + 1.5), layout="constrained")
@@ -128,14 +128,15 @@ def ratios_to_a_copy(table: pd.DataFrame, small_print: list[str]) -> Figure:
         axis.errorbar(dots.ratio, rows, xerr=spread, fmt=_marker(colours, name), color=colour, capsize=2, label=name)
     axis.axvline(1, color=FAINT, linestyle="--", linewidth=0.9)
     axis.set_yticks(range(len(shapes)), shapes)
-    axis.set(ylim=(len(shapes) - 0.5, -0.5), xlabel="time of the block with S4D over that with a copy")
+    axis.set(ylim=(len(shapes) - 0.5, -0.5), xlabel="time of the block with S4D over that with the identity mixer")
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-    _foot(figure, ["bars: 95 % of the median over rounds, in turns", *small_print])
+    _foot(figure, ["bars: 95 % intervals of the median over interleaved rounds", *small_print])
     return figure
 
 
 def times(table: pd.DataFrame, title: str, small_print: list[str]) -> Figure:
-    """A dot with its interval for each benchmark of a suite, its group above; log axis. What has no time says why.
+    """A dot with its interval for each benchmark of a suite, grouped; log axis. A benchmark without a time shows the
+    reason.
 
     table: group, name, status, reason, median_ms, low_ms, high_ms.
     """
@@ -160,12 +161,12 @@ def times(table: pd.DataFrame, title: str, small_print: list[str]) -> Figure:
         axis.set_yticks(rows.index, rows["name"])
     axes[-1, 0].set(xlabel="milliseconds", xlim=(table.low_ms.min() / 2, 2 * table.high_ms.max()))
     figure.suptitle(title, fontsize=9)
-    _foot(figure, ["bars: 95 % of the median", *small_print])
+    _foot(figure, ["bars: 95 % intervals of the median", *small_print])
     return figure
 
 
 def _legend(axis: Axes) -> dict[str, Any]:
-    """Label -> handle."""
+    """The handle of each label."""
     handles, labels = axis.get_legend_handles_labels()
     return dict(zip(labels, handles, strict=True))
 
@@ -181,26 +182,26 @@ def _mark(axis: Axes, lengths: Iterable[float]) -> None:
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """1, 2 and 5 of each decade, written out."""
+    """Put ticks at 1, 2 and 5 of each decade, as plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_locator(NullLocator())
 
 
 def _foot(figure: Figure, lines: list[str]) -> None:
-    """Small print below, broken to the figure's width."""
-    width = int(figure.get_figwidth() * LETTERS_PER_INCH)
+    """Put small print below the figure, wrapped to its width."""
+    width = int(figure.get_figwidth() * CHARACTERS_PER_INCH)
     broken = [part for line in lines for part in textwrap.wrap(line, width)]
     figure.supxlabel("\n".join(broken), fontsize=SMALL, color=FAINT)
 
 
 def _wrapped(text: str, width: int = 36) -> str:
-    """In lines of at most `width`; what is on both sides of an equals sign stays together."""
+    """The text in lines of at most `width`, without breaks around equals signs."""
     return textwrap.fill(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), width)
 
 
 def _colours(names: Iterable[str]) -> dict[str, Any]:
-    """In the order of first occurrence."""
+    """A colour for each distinct name, in order of first occurrence."""
     distinct = list(dict.fromkeys(names))
     return dict(zip(distinct, sns.color_palette("colorblind", n_colors=len(distinct)), strict=True))
 

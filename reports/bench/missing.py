@@ -1,4 +1,4 @@
-"""What has no time, in words."""
+"""Descriptions of the benchmarks that were not timed."""
 
 import pandas as pd
 
@@ -6,25 +6,25 @@ from reports import markdown as md
 from reports.bench.rows import TIMED
 
 
-def listed(timings: pd.DataFrame) -> str:
-    """A list in Markdown: a line for each name, status and reason, with the group, or how many there are; empty where
-    nothing is missing."""
-    said = []
+def bullets(timings: pd.DataFrame) -> str:
+    """A Markdown list with a line for each name, status and reason, with its group or the number of benchmarks; empty
+    where all were timed."""
+    lines = []
     for (name, status, reason), same in _untimed(timings).groupby(["name", "status", "reason"], sort=False):
         where = same.group.iloc[0] if len(same) == 1 else f"{len(same)} benchmarks"
-        said.append(f"{name} ({where}): {status}, {reason}")
-    return f"Without a time:\n\n{md.bullets(said)}\n" if said else ""
+        lines.append(f"{name} ({where}): {status}, {reason}")
+    return f"Not timed:\n\n{md.bullets(lines)}\n" if lines else ""
 
 
-def counted(timings: pd.DataFrame) -> str:
-    """The names in a line, with how many benchmarks of each are missing, failed or skipped; empty likewise."""
+def summary(timings: pd.DataFrame) -> str:
+    """One line with the number of missing, failed or skipped benchmarks of each name; empty where all were timed."""
     counts = _untimed(timings).groupby(["name", "status"], sort=False).size().reset_index(name="count")
-    said = [f"{row['name']}: {row['count']} {row['status']}" for row in counts.to_dict("records")]
-    return f"without a time (reasons in the text): {'; '.join(said)}" if said else ""
+    parts = [f"{row['name']}: {row['count']} {row['status']}" for row in counts.to_dict("records")]
+    return f"not timed (reasons in the text): {'; '.join(parts)}" if parts else ""
 
 
 def reasons(timings: pd.DataFrame) -> list[str]:
-    """Status and reason of each row; empty where it was timed."""
+    """The status and reason of each row; empty where it was timed."""
     rows = timings.to_dict("records")
     return ["" if row["status"] == TIMED else f"{row['status']}: {row['reason']}" for row in rows]
 

@@ -1,37 +1,37 @@
-"""What S4D adds to a block: its time over that of the block with a copy in its place."""
+"""The overhead of S4D in a block: its time over that of the block with the identity mixer."""
 
 import pandas as pd
 
 from reports import markdown as md
-from reports.bench import figures as drawing
+from reports.bench import figures
 from reports.bench import missing
-from reports.bench import text as words
+from reports.bench import formatting
 from reports.bench.page import Page
 from reports.bench.rows import TIMED, shape
 from reports.bench.stored import Run
 
-SUITE, COPY = "blocks", "identity|copy"
+SUITE, IDENTITY = "blocks", "identity|copy"  # names of the identity mixer in stored runs
 COLUMNS = ["shape", "pass", "of", "to", "ratio", "low", "high", "n"]
 
 
 def page(run: Run) -> Page | None:
-    """copies.md, .png and .csv; None where no block was timed in turns with a copy."""
-    table = ratios_to_a_copy(run.ratios)
+    """The page copies, whose name is older; None where no block was timed together with the identity mixer."""
+    table = overheads(run.ratios)
     if table.empty:
         return None
     blocks = run.timings[run.timings.suite == SUITE]
     about = run.about(blocks[blocks.status == TIMED])
     text = (
-        "# A block with S4D and with a copy\n\n"
-        "Time of the block over that of the same block with a copy in place of the mixer, measured in turns: median "
-        f"over rounds with its 95 % interval. {about}.\n\n{missing.listed(blocks)}{md.table(_shown(table))}"
+        "# Overhead of S4D in a block\n\n"
+        "Time of the block over that of the same block with the identity mixer, measured in interleaved rounds: median "
+        f"over rounds with its 95 % interval. {about}.\n\n{missing.bullets(blocks)}{md.table(_shown(table))}"
     )
-    return Page("copies", text, {"copies": table}, drawing.ratios_to_a_copy(table, [missing.counted(blocks), about]))
+    return Page("copies", text, {"copies": table}, figures.overheads(table, [missing.summary(blocks), about]))
 
 
-def ratios_to_a_copy(ratios: pd.DataFrame) -> pd.DataFrame:
-    """COLUMNS, a row for each shape (in words) and pass."""
-    chosen = ratios[(ratios.suite == SUITE) & ratios.to.str.contains(COPY)]
+def overheads(ratios: pd.DataFrame) -> pd.DataFrame:
+    """A table of COLUMNS with a row for each shape and pass."""
+    chosen = ratios[(ratios.suite == SUITE) & ratios.to.str.contains(IDENTITY)]
     shapes = pd.Series([shape(row) for row in chosen.to_dict("records")], index=chosen.index, dtype=object)
     return chosen.assign(shape=shapes)[COLUMNS].reset_index(drop=True)
 
@@ -42,8 +42,8 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
             "shape": table["shape"],
             "pass": table["pass"],
             "of": table.of,
-            "ratio": words.each(table.ratio, ".2f"),
-            "95 %": words.intervals(table.low, table.high, ".2f"),
+            "ratio": formatting.each(table.ratio, ".2f"),
+            "95 %": formatting.intervals(table.low, table.high, ".2f"),
             "rounds": table.n,
         }
     )

@@ -1,4 +1,4 @@
-"""What is made of a stored run: a text, its tables, a figure."""
+"""A page of a report on a stored run: a text, its tables, a figure."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +11,19 @@ from reports.grid import figures
 
 @dataclass(frozen=True)
 class Page:
-    """`tables`: name of a CSV -> its table."""
+    """A page `name`.md, whose text begins with its title; `tables` maps names of CSV files to their tables."""
 
     name: str
     text: str
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figure: Figure | None = None
 
+    @property
+    def title(self) -> str:
+        return self.text.partition("\n")[0].removeprefix("# ")
+
     def write(self, folder: Path) -> list[Path]:
-        """Markdown, CSVs and PNG; returns the files to look at."""
+        """Write Markdown, CSV and PNG files; returns those to look at."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)

@@ -1,11 +1,11 @@
-"""Which part of a block takes how much of its time."""
+"""How the time of a block is divided among its parts."""
 
 import pandas as pd
 
 from reports import markdown as md
-from reports.bench import figures as drawing
+from reports.bench import figures
 from reports.bench import missing
-from reports.bench import text as words
+from reports.bench import formatting
 from reports.bench.page import Page
 from reports.bench.rows import TIMED, shape
 from reports.bench.stored import Run
@@ -14,7 +14,7 @@ SUITE, MIXER, WHOLE = "parts", "mixer", "whole block"
 
 
 def page(run: Run) -> Page | None:
-    """parts.md, .png and .csv; None where no part was timed."""
+    """The page parts; None where no part was timed."""
     timings = run.timings[run.timings.suite == SUITE]
     table = shares(timings[timings.status == TIMED])
     if table.empty:
@@ -22,16 +22,17 @@ def page(run: Run) -> Page | None:
     about = run.about(timings[timings.status == TIMED])
     text = (
         "# The parts of a block\n\n"
-        "Medians of each part timed by itself, as shares of their sum; and that sum over the time of the whole block. "
-        f"{about}.\n\n{missing.listed(timings)}{md.table(_shown(table))}"
+        "The median of each part, timed by itself, as a share of the sum of all parts; and that sum over the time of "
+        "the whole block. "
+        f"{about}.\n\n{missing.bullets(timings)}{md.table(_shown(table))}"
     )
-    figure = drawing.shares_of_parts(table, MIXER, [missing.counted(timings), about])
+    figure = figures.shares_of_parts(table, MIXER, [missing.summary(timings), about])
     return Page("parts", text, {"parts": table}, figure)
 
 
 def shares(timed: pd.DataFrame) -> pd.DataFrame:
-    """A row for each part of each block: `block` is its shape and pass in words, `share` of the sum over its parts,
-    `sum_over_whole` that sum over the median of the whole block, NaN where that was not timed."""
+    """A row for each part of each block: `block` is its shape and pass as text, `share` is relative to the sum over its
+    parts, `sum_over_whole` is that sum over the median of the whole block, NaN where that was not timed."""
     table = pd.DataFrame(
         {
             "block": [f"{shape(row)}, {row['pass']}" for row in timed.to_dict("records")],
@@ -48,9 +49,9 @@ def shares(timed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Blocks down, parts across."""
-    percent = table.assign(percent=words.each(100 * table.share, ".1f"))
+    """A table with a row for each block and a column for each part."""
+    percent = table.assign(percent=formatting.each(100 * table.share, ".1f"))
     wide = percent.pivot(index="block", columns="part", values="percent")
     wide = wide.loc[table.block.unique(), table.part.unique()]
-    wide["sum over whole"] = words.each(table.groupby("block", sort=False).sum_over_whole.first(), ".2f")
+    wide["sum over whole"] = formatting.each(table.groupby("block", sort=False).sum_over_whole.first(), ".2f")
     return wide.reset_index().rename(columns={"block": "share (%)"})

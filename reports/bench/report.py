@@ -1,25 +1,23 @@
-"""Pages from stored benchmark runs, a folder for each scale and device."""
+"""The report on stored benchmark runs: pages in a folder for each scale and device."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 from reports import markdown as md
-from reports.bench import lengths, parts, roofline, suites, timing
-from reports.bench import overhead as copies
-from reports.bench import speedup as lead
+from reports.bench import lengths, overhead, parts, roofline, speedup, suites, timing
 from reports.bench.page import Page
 from reports.bench.stored import Run, read
 
 RULE = (
-    "Each page is made of the newest stored run of its scale and device that has what the page needs; lengths, where "
-    "there is one, of the newest that has S4D and attention at two lengths each."
+    "Each page shows the newest stored run of its scale and device that has the data; the page on lengths prefers the "
+    "newest run with S4D and attention at two lengths each."
 )
 PAGES: tuple[Callable[[Run], Page | None], ...] = (
     lengths.page,
     parts.page,
-    lead.page,
-    copies.page,
+    speedup.page,
+    overhead.page,
     *(partial(suites.page, suite=suite) for suite in suites.SUITES),
     roofline.page,
     timing.page,
@@ -28,7 +26,8 @@ PREFERRED: dict[Callable[[Run], Page | None], Callable[[Run], bool]] = {lengths.
 
 
 def report(stored: Path, out: Path) -> list[Path]:
-    """Every page in `out`/<scale>-<device>, and bench.md, which lists them; nothing where nothing is stored."""
+    """Write every page to `out`/<scale>-<device>, and bench.md, which lists them; returns the files to look at, none
+    where no run is stored."""
     runs, skipped = read(stored)
     if not runs and not skipped:
         return []
@@ -37,9 +36,9 @@ def report(stored: Path, out: Path) -> list[Path]:
         text += f"\n## {folder}\n\n"
         for page, run in _pages([run for run in runs if _folder(run) == folder]):
             written += page.write(out / folder)
-            text += f"- [{page.name}]({folder}/{page.name}.md), of {run.path.name}\n"
+            text += f"- [{page.title}]({folder}/{page.name}.md), from {run.path.name}\n"
     if skipped:
-        text += "\nLeft out:\n\n" + md.bullets(skipped)
+        text += "\nSkipped files:\n\n" + md.bullets(skipped)
     out.mkdir(parents=True, exist_ok=True)
     (out / "bench.md").write_text(text)
     return [out / "bench.md", *written]
@@ -50,7 +49,7 @@ def _folder(run: Run) -> str:
 
 
 def _pages(newest_first: Iterable[Run]) -> Iterable[tuple[Page, Run]]:
-    """Every page that can be made, with the run it is made of."""
+    """Every page that can be made, with the run that it shows."""
     for make in PAGES:
         preferred = PREFERRED.get(make)
         for run in sorted(newest_first, key=preferred, reverse=True) if preferred else newest_first:

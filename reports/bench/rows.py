@@ -20,8 +20,8 @@ RATIOS = (*ABOUT, "of", "to", "ratio", "low", "high", "n")
 
 
 def timings(content: dict[str, Any]) -> pd.DataFrame:
-    """Columns TIMINGS: benchmarks in the order of the run, then those without a time, with status and reason, in the
-    suite of what is titled alike."""
+    """A table of the columns TIMINGS: the timed benchmarks in the order of the run, then those without a time, with
+    status and reason; their suite is that of timed benchmarks with the same title."""
     suites = {_title(benchmark): benchmark["extra_info"]["suite"] for benchmark in content["benchmarks"]}
     rows = [_timing(benchmark) for benchmark in content["benchmarks"]]
     rows += [{"suite": suites.get(_title(one)), **one} for one in content.get("without_time", [])]
@@ -29,7 +29,7 @@ def timings(content: dict[str, Any]) -> pd.DataFrame:
 
 
 def ratios(content: dict[str, Any]) -> pd.DataFrame:
-    """Columns RATIOS; `pass` is the ratio's, all else about it that of the benchmark that holds it."""
+    """A table of the columns RATIOS; `pass` is that of the ratio, the rest describes the benchmark that has it."""
     rows = [
         {**_about(benchmark), **ratio, "ratio": ratio["median"]}
         for benchmark in content["benchmarks"]
@@ -39,12 +39,12 @@ def ratios(content: dict[str, Any]) -> pd.DataFrame:
 
 
 def _title(benchmark: dict[str, Any]) -> str:
-    """What is before pass and shape in its group."""
+    """The part of a benchmark's group before pass and shape."""
     return str(benchmark["group"]).split(", ")[0]
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Whole numbers as such although some are missing; a missing measurement as NaN."""
+    """The table with nullable integers for whole numbers, and NaN for missing measurements."""
     whole = {name: table[name].astype(float).round().astype("Int64") for name in WHOLE if name in table}
     return table.assign(**whole, **{name: table[name].astype(float) for name in MEASURED if name in table})
 
@@ -73,6 +73,6 @@ def _timing(benchmark: dict[str, Any]) -> dict[str, Any]:
 
 
 def shape(row: Mapping[Hashable, Any]) -> str:
-    """D, L and B of a row in words, as far as it has them."""
+    """D, L and B of a row as text, as far as it has them."""
     named = zip("DLB", ("width", "length", "batch"), strict=True)
     return ", ".join(f"{letter} = {int(row[name])}" for letter, name in named if pd.notna(row[name]))

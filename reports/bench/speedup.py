@@ -1,4 +1,4 @@
-"""How far DiffuSSM leads DiT without patching: in multiply-adds, and in seconds measured in turns."""
+"""The speed-up of DiffuSSM over DiT without patching, in multiply-adds and in seconds."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from reports import markdown as md
-from reports.bench import figures as drawing
+from reports.bench import figures
 from reports.bench import missing
-from reports.bench import text as words
+from reports.bench import formatting
 from reports.bench.page import Page
 from reports.bench.rows import TIMED
 from reports.bench.stored import Run
@@ -17,26 +17,26 @@ OURS, THEIRS = "DiffuSSM", "DiT"
 
 
 def page(run: Run) -> Page | None:
-    """lead.md, .png and .csv; None where no DiffuSSM was timed in turns with a DiT."""
-    table = leads(run.timings, run.ratios)
+    """The page lead, whose name is older; None where no DiffuSSM was timed together with a DiT."""
+    table = speedups(run.timings, run.ratios)
     if table.empty:
         return None
     models = run.timings[run.timings.name.isin([*table.ours, *table.theirs])]
     about = run.about(models[models.status == TIMED])
     text = (
-        "# DiffuSSM's lead over DiT without patching\n\n"
-        "How many times as much DiT takes: its multiply-adds over DiffuSSM's, those of the headline, whatever backend "
-        "computes S4D, and its seconds over "
-        "DiffuSSM's, measured in turns (median with its 95 % interval). Below 1 DiT takes less. "
-        f"{about}.\n\n{missing.listed(models)}{md.table(_shown(table))}"
+        "# Speed-up of DiffuSSM over DiT without patching\n\n"
+        "DiT's multiply-adds over DiffuSSM's (the headline count, which does not depend on the backend of S4D), and "
+        "DiT's seconds over DiffuSSM's, measured in interleaved rounds (median with its 95 % interval). Below 1, DiT "
+        "is faster. "
+        f"{about}.\n\n{missing.bullets(models)}{md.table(_shown(table))}"
     )
-    return Page("lead", text, {"lead": table}, drawing.leads(table, [missing.counted(models), about]))
+    return Page("lead", text, {"lead": table}, figures.speedups(table, [missing.summary(models), about]))
 
 
-def leads(timings: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
-    """A row for each ratio between a DiffuSSM and a DiT, whichever way it was taken.
+def speedups(timings: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
+    """A row for each ratio between a DiffuSSM and a DiT, whichever of them is the numerator.
 
-    macs_lead: MACs of DiT over DiffuSSM's, NaN where one is not known; seconds_lead: the same of seconds, with
+    macs_lead: MACs of DiT over those of DiffuSSM, NaN where either is unknown; seconds_lead: the same for seconds, with
     seconds_low and seconds_high.
     """
     rows = []
@@ -65,7 +65,7 @@ def leads(timings: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
 
 
 def _macs(timings: pd.DataFrame, ratio: Mapping[Hashable, Any], subject: str) -> float:
-    """Of the subject in the group and pass of the ratio."""
+    """The MACs of the subject in the group and pass of the ratio."""
     same = timings[(timings.status == TIMED) & (timings.group == ratio["group"]) & (timings["pass"] == ratio["pass"])]
     found = same[same.subject == subject].headline_macs.dropna()
     return float(found.iloc[0]) if len(found) else float("nan")
@@ -76,9 +76,9 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         {
             "pairing": table.pairing,
             "timed as": table.group,
-            "DiT's MACs over DiffuSSM's": words.each(table.macs_lead, ".2f"),
-            "DiT's seconds over DiffuSSM's": words.each(table.seconds_lead, ".2f"),
-            "95 %": words.intervals(table.seconds_low, table.seconds_high, ".2f"),
+            "DiT's MACs over DiffuSSM's": formatting.each(table.macs_lead, ".2f"),
+            "DiT's seconds over DiffuSSM's": formatting.each(table.seconds_lead, ".2f"),
+            "95 %": formatting.intervals(table.seconds_low, table.seconds_high, ".2f"),
             "rounds": table.n,
         }
     )

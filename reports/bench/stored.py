@@ -1,4 +1,4 @@
-"""Stored benchmark runs, and which of them can be read."""
+"""Stored benchmark runs, and messages about files that cannot be read."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ from reports.bench import rows
 
 @dataclass(frozen=True)
 class Run:
-    """One stored run: `content` is the JSON of `path`."""
+    """A stored run: `content` is the JSON of `path`."""
 
     path: Path
     content: dict[str, Any]
@@ -25,51 +25,51 @@ class Run:
 
     @cached_property
     def device(self) -> str:
-        """cuda where anything was timed there, else cpu."""
+        """cuda if any benchmark was timed there, else cpu."""
         on_gpu = any(str(one["extra_info"]["device"]).startswith("cuda") for one in self.content["benchmarks"])
         return "cuda" if on_gpu else "cpu"
 
     @cached_property
     def timings(self) -> pd.DataFrame:
-        """As `rows.timings`."""
+        """The table of `rows.timings`."""
         return rows.timings(self.content)
 
     @cached_property
     def ratios(self) -> pd.DataFrame:
-        """As `rows.ratios`."""
+        """The table of `rows.ratios`."""
         return rows.ratios(self.content)
 
     def about(self, timings: pd.DataFrame) -> str:
-        """Machine, threads, torch, the dtypes of what is shown, date: the small line of a figure."""
+        """One line about the run: machine, threads, version of torch, dtypes of these timings, date."""
         machine, date = self.content["machine_info"], str(self.content["datetime"])[:10]
         gpu = machine["gpu"] if self.device == "cuda" else None
         threads = ", ".join(f"{count}" for count in timings.threads.dropna().unique())
         dtypes = ", ".join(dtype for dtype in timings["dtype"].dropna().unique() if dtype)
-        said = [gpu, machine["processor"], f"{threads} threads", f"torch {machine['torch']}", dtypes, date]
-        return ", ".join(part for part in said if part)
+        parts = [gpu, machine["processor"], f"{threads} threads", f"torch {machine['torch']}", dtypes, date]
+        return ", ".join(part for part in parts if part)
 
 
 def read(folder: Path) -> tuple[list[Run], list[str]]:
-    """The runs in a folder, newest first; and of each file that is no run of today's format with a time, a sentence
-    that says so."""
+    """The runs in a folder, newest first, and a sentence about each file that is skipped: it is damaged, has no times,
+    or has an older format."""
     runs, skipped = [], []
     for path in sorted(folder.glob("*.json"), reverse=True):
         try:
             content = json.loads(path.read_text())
         except json.JSONDecodeError:
-            skipped.append(f"{path.name} is not whole: its session was cut short.")
+            skipped.append(f"{path.name} is incomplete: its session was interrupted.")
             continue
         except UnicodeDecodeError:
             content = None
         if not isinstance(content, dict):
-            skipped.append(f"{path.name} is no stored run.")
+            skipped.append(f"{path.name} is not a stored run.")
             continue
         benchmarks = content.get("benchmarks", [])
         if not benchmarks and content.get("without_time"):
             count = Counter(one["status"] for one in content["without_time"])
-            skipped.append(f"{path.name} has no time: {', '.join(f'{n} {status}' for status, n in count.items())}.")
+            skipped.append(f"{path.name} has no times: {', '.join(f'{n} {status}' for status, n in count.items())}.")
         elif "scale" in content and all("suite" in one.get("extra_info", {}) for one in benchmarks):
             runs.append(Run(path, content))
         else:
-            skipped.append(f"{path.name} is of the format before suites.")
+            skipped.append(f"{path.name} has the format from before suites.")
     return runs, skipped

@@ -4,7 +4,7 @@ import pandas as pd
 
 from reports import markdown as md
 from reports.bench import missing
-from reports.bench import text as words
+from reports.bench import formatting
 from reports.bench.page import Page
 from reports.bench.stored import Run
 
@@ -12,12 +12,12 @@ MEDIANS = "Medians over rounds with their 95 % intervals."
 
 
 def page(run: Run) -> Page | None:
-    """timing.md and .csv, and ratios.csv; None where nothing was timed."""
+    """The page timing, with ratios.csv; None where no benchmark was timed."""
     if not run.content["benchmarks"]:
         return None
     text = f"# All timings\n\n{MEDIANS} {run.about(run.timings)}.\n\n{md.table(_timings(run.timings))}"
     if len(run.ratios):
-        text += f"\n## Ratios, measured in turns\n\n{MEDIANS}\n\n{md.table(_ratios(run.ratios))}"
+        text += f"\n## Ratios, measured in interleaved rounds\n\n{MEDIANS}\n\n{md.table(_ratios(run.ratios))}"
     return Page("timing", text, {"timing": run.timings, "ratios": run.ratios})
 
 
@@ -27,13 +27,13 @@ def _timings(table: pd.DataFrame) -> pd.DataFrame:
             "suite": table.suite,
             "benchmark": table.group,
             "of": table.name,
-            "median (ms)": words.each(table.median_ms, ".4g"),
-            "95 % (ms)": words.intervals(table.low_ms, table.high_ms, ".4g"),
+            "median (ms)": formatting.each(table.median_ms, ".4g"),
+            "95 % (ms)": formatting.intervals(table.low_ms, table.high_ms, ".4g"),
             "rounds": table.rounds,
-            "peak memory (MB)": words.each(table.peak_memory.astype(float) / 1e6, ",.1f"),
-            "G MACs": words.each(table.macs.astype(float) / 1e9, ".3g"),
-            "share of bound": words.each(table.share_of_bound, ".2f"),
-            "without a time": missing.reasons(table),
+            "peak memory (MB)": formatting.each(table.peak_memory.astype(float) / 1e6, ",.1f"),
+            "G MACs": formatting.each(table.macs.astype(float) / 1e9, ".3g"),
+            "share of bound": formatting.each(table.share_of_bound, ".2f"),
+            "not timed": missing.reasons(table),
         }
     )
 
@@ -46,8 +46,8 @@ def _ratios(table: pd.DataFrame) -> pd.DataFrame:
             "pass": table["pass"],
             "of": table.of,
             "to": table.to,
-            "ratio": words.each(table.ratio, ".2f"),
-            "95 %": words.intervals(table.low, table.high, ".2f"),
+            "ratio": formatting.each(table.ratio, ".2f"),
+            "95 %": formatting.intervals(table.low, table.high, ".2f"),
             "rounds": table.n,
         }
     )

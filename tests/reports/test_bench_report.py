@@ -1,4 +1,4 @@
-"""Pages of made-up stored runs: crossings where lines cross, ratios as they were put in, nothing left unsaid."""
+"""Report pages of synthetic benchmark runs: crossings, ratios, missing benchmarks, files that are skipped."""
 
 import json
 import os
@@ -12,9 +12,7 @@ import pytest
 
 import tests.support.known_bench as known
 from reports import make_figures
-from reports.bench import lengths, parts, report, roofline, suites, timing
-from reports.bench import overhead as copies
-from reports.bench import speedup as lead
+from reports.bench import lengths, overhead, parts, report, roofline, speedup, suites, timing
 from reports.bench.crossover import crossover
 from reports.bench.page import Page
 from reports.bench.stored import Run, read
@@ -34,7 +32,7 @@ def whole(page: Page | None) -> Page:
     return page
 
 
-def test_what_computes_in_no_precision_adds_none_to_the_small_line(tmp_path: Path) -> None:
+def test_a_benchmark_without_a_dtype_adds_none_to_the_description(tmp_path: Path) -> None:
     plan = known.benchmark("planning", "plans", "plan", 0.1, dtype="")
     run = run_of(plan, known.benchmark("data", "batches", "batch", 0.1), folder=tmp_path)
     assert ", , " not in run.about(run.timings)
@@ -44,31 +42,31 @@ def test_what_computes_in_no_precision_adds_none_to_the_small_line(tmp_path: Pat
 LENGTHS = np.array([256, 1024, 4096])
 
 
-def test_crossover_of_lines() -> None:
-    """Exact wherever the points lie, for powers of the length."""
+def test_crossover_of_power_laws() -> None:
+    """The crossover of powers of the length is exact, whatever the points."""
     assert crossover(LENGTHS, LENGTHS**2 / 900, LENGTHS) == pytest.approx(900)
     assert crossover(LENGTHS, LENGTHS / 1024, [1, 1, 1]) == pytest.approx(1024)
     assert crossover([10, 100], [1, 100], [10, 10]) == pytest.approx(10**1.5)
 
 
 def test_the_last_crossing_counts() -> None:
-    """Those before, on a line that goes down again, do not."""
+    """Earlier crossings, after which the curve falls below again, do not count."""
     assert crossover([1, 10, 100, 1000], [2, 0.1, 0.1, 10], [1, 1, 1, 1]) == pytest.approx(100 * 10**0.5)
 
 
 @pytest.mark.parametrize(
     "rising", [[2, 3, 4], [0.1, 0.2, 0.3], [0.5, 2, 0.5], [0.5, 0.5, 1]], ids=["above", "below", "back", "touches"]
 )
-def test_no_crossover_is_invented(rising: list[float]) -> None:
+def test_no_crossover_outside_the_points(rising: list[float]) -> None:
     assert crossover(LENGTHS, rising, [1, 1, 1]) is None
 
 
-def test_no_crossover_of_nothing() -> None:
+def test_no_crossover_without_points() -> None:
     assert crossover([], [], []) is None
 
 
 def test_attention_crosses_where_its_line_does(tmp_path: Path) -> None:
-    """Chunked is the fastest backend; the intervals' ends make 0.9 / 1.1 and 1.1 / 0.9 of it."""
+    """Chunked is the fastest backend; the ends of the intervals give 0.9 / 1.1 and 1.1 / 0.9 of the length."""
     page = whole(lengths.page(run_of(*known.mixers(), folder=tmp_path)))
     found = page.tables["crossings"].set_index("quantity")
     assert found.length.tolist() == pytest.approx([1000, 2000])
@@ -84,7 +82,7 @@ def test_attention_crosses_where_its_line_does(tmp_path: Path) -> None:
         ((256, 512), "attention is slower than S4D at no L measured for both, 256 to 512; no crossing"),
     ],
 )
-def test_no_crossing_is_said(tmp_path: Path, measured: tuple[int, ...], says: str) -> None:
+def test_the_sentence_where_there_is_no_crossing(tmp_path: Path, measured: tuple[int, ...], says: str) -> None:
     page = whole(lengths.page(run_of(*known.mixers(measured), folder=tmp_path)))
     found = page.tables["crossings"].set_index("quantity")
     assert np.isnan(found.length["time"])
@@ -93,7 +91,7 @@ def test_no_crossing_is_said(tmp_path: Path, measured: tuple[int, ...], says: st
     assert says in small_print(page)
 
 
-def test_one_length_is_no_range(tmp_path: Path) -> None:
+def test_the_sentence_for_a_single_length(tmp_path: Path) -> None:
     timed = [
         one for one in known.mixers() if one["name"] != "attention" or one["extra_info"]["shape"]["length"] == 4096
     ]
@@ -101,7 +99,7 @@ def test_one_length_is_no_range(tmp_path: Path) -> None:
     assert "attention is slower than S4D at the only L measured for both, 4,096." in text
 
 
-def test_attention_that_was_not_timed_crosses_nothing(tmp_path: Path) -> None:
+def test_no_crossing_where_attention_was_not_timed(tmp_path: Path) -> None:
     timed = [one for one in known.mixers() if one["name"] != "attention"]
     assert "attention and S4D were not both measured." in whole(lengths.page(run_of(*timed, folder=tmp_path))).text
 
@@ -112,7 +110,7 @@ def small_print(page: Page) -> str:
 
 
 def test_times_are_per_token(tmp_path: Path) -> None:
-    """Half the batch in half the time is the same point."""
+    """Half the batch in half the time gives the same time per token."""
     timed = known.mixers()
     halved = timed[0]
     halved["extra_info"]["shape"]["batch"] //= 2
@@ -126,20 +124,20 @@ def test_times_are_per_token(tmp_path: Path) -> None:
     assert fft.bytes_per_token.tolist() == pytest.approx([8000] * 3)
 
 
-def test_what_has_no_time_is_named(tmp_path: Path) -> None:
+def test_benchmarks_without_a_time_are_listed(tmp_path: Path) -> None:
     group = known.mixers()[0]["group"]
     untimed = known.without(group, "S4D (compiled)", reason="needs a compiler")
     run = run_of(*known.mixers(), without_time=(untimed,), folder=tmp_path)
     page = whole(lengths.page(run))
     assert f"S4D (compiled) ({group}): missing, needs a compiler" in page.text
-    assert "without a time (reasons in the text): S4D (compiled): 1 missing" in small_print(page)
+    assert "not timed (reasons in the text): S4D (compiled): 1 missing" in small_print(page)
     table = whole(timing.page(run)).tables["timing"]
     (row,) = table[table.status == "missing"].to_dict("records")
     assert (row["suite"], row["name"], row["reason"]) == ("mixers", "S4D (compiled)", "needs a compiler")
     assert np.isnan(row["median_ms"])
 
 
-def test_a_suite_names_what_it_has_no_time_of(tmp_path: Path) -> None:
+def test_a_suite_lists_benchmarks_without_a_time(tmp_path: Path) -> None:
     untimed = known.without("one of sampling", "UniPC", "skipped", "needs diffusers")
     run = run_of(*known.others(), without_time=(untimed,), folder=tmp_path)
     page = whole(suites.page(run, "sampling"))
@@ -162,28 +160,28 @@ def test_shares_without_the_whole_block(tmp_path: Path) -> None:
     assert "| 75.0 | 25.0 |  |" in page.text
 
 
-def test_lead_in_macs_and_in_seconds(tmp_path: Path) -> None:
-    (row,) = whole(lead.page(run_of(*known.models(), folder=tmp_path))).tables["lead"].to_dict("records")
+def test_speedup_in_macs_and_in_seconds(tmp_path: Path) -> None:
+    (row,) = whole(speedup.page(run_of(*known.models(), folder=tmp_path))).tables["lead"].to_dict("records")
     assert (row["ours"], row["theirs"]) == ("DiffuSSM-S", "DiT-S/1")
     assert row["macs_lead"] == 3
     assert row["seconds_lead"] == pytest.approx(2)
     assert (row["seconds_low"], row["seconds_high"]) == pytest.approx((2 / 1.1, 2 / 0.9))
 
 
-def test_lead_of_a_ratio_taken_the_other_way(tmp_path: Path) -> None:
+def test_speedup_from_the_inverse_ratio(tmp_path: Path) -> None:
     ours, theirs = known.models()
     ours["extra_info"]["ratios"] = [known.ratio("DiT-S/1", "DiffuSSM-S", 2)]
     ours["extra_info"]["headline_macs"] = None
-    page = whole(lead.page(run_of(ours, theirs, folder=tmp_path)))
+    page = whole(speedup.page(run_of(ours, theirs, folder=tmp_path)))
     (row,) = page.tables["lead"].to_dict("records")
     assert row["ours"] == "DiffuSSM-S"
     assert (row["seconds_lead"], row["seconds_low"]) == pytest.approx((2, 1.8))
     assert np.isnan(row["macs_lead"])
 
 
-def test_blocks_beside_a_copy_and_their_bounds(tmp_path: Path) -> None:
+def test_overhead_over_the_identity_mixer_and_bounds(tmp_path: Path) -> None:
     run = run_of(*known.blocks(), folder=tmp_path)
-    (row,) = whole(copies.page(run)).tables["copies"].to_dict("records")
+    (row,) = whole(overhead.page(run)).tables["copies"].to_dict("records")
     assert (row["shape"], row["pass"]) == ("D = 64, L = 64, B = 128", "forward")
     assert (row["ratio"], row["low"], row["high"]) == pytest.approx((1.5, 1.35, 1.65))
     bounds = whole(roofline.page(run)).tables["roofline"]
@@ -191,8 +189,8 @@ def test_blocks_beside_a_copy_and_their_bounds(tmp_path: Path) -> None:
     assert bounds.bound.tolist() == ["matmul", "matmul"]
 
 
-def test_the_newest_run_that_has_it(tmp_path: Path) -> None:
-    """Of every page, by scale and device; and each says of which run it is."""
+def test_each_page_shows_the_newest_run_with_its_data(tmp_path: Path) -> None:
+    """This holds for each scale and device, and the index names the run of each page."""
     stored, out = tmp_path / "stored", tmp_path / "out"
     known.write(stored, known.mixers(), when="20260101-000000")
     known.write(stored, known.blocks(), when="20260102-000000")
@@ -200,33 +198,33 @@ def test_the_newest_run_that_has_it(tmp_path: Path) -> None:
     assert report.report(stored, out)
     text = (out / "bench.md").read_text()
     assert report.RULE in text
-    assert "[lengths](small-cpu/lengths.md), of 20260101-000000.json" in text
-    assert "[copies](small-cpu/copies.md), of 20260102-000000.json" in text
-    assert "[copies](paper-cpu/copies.md), of 20260103-000000.json" in text
+    assert "[Time and memory over length](small-cpu/lengths.md), from 20260101-000000.json" in text
+    assert "[Overhead of S4D in a block](small-cpu/copies.md), from 20260102-000000.json" in text
+    assert "[Overhead of S4D in a block](paper-cpu/copies.md), from 20260103-000000.json" in text
     assert not (out / "paper-cpu" / "lengths.md").exists()
     assert "P, 2 threads, torch 2, float32, 2026-01-01" in (out / "small-cpu" / "lengths.md").read_text()
     assert set(pd.read_csv(out / "small-cpu" / "timing.csv").suite) == {"blocks"}
 
 
-def test_lengths_are_of_the_newest_run_that_compares(tmp_path: Path) -> None:
-    """Not of a part of the benchmarks, unless there is nothing else."""
+def test_lengths_prefer_the_newest_run_that_compares(tmp_path: Path) -> None:
+    """A newer run of some of the benchmarks is used only where there is no other."""
 
     def used() -> str:
         report.report(tmp_path / "stored", tmp_path / "out")
         lines = (tmp_path / "out" / "bench.md").read_text().splitlines()
-        return next(line for line in lines if line.startswith("- [lengths]"))
+        return next(line for line in lines if line.startswith("- [Time and memory over length]"))
 
     chunked = [one for one in known.mixers() if one["name"] == "S4D (chunked)"]
     once = [one for one in known.mixers() if one["name"] == "attention"][:1]
     known.write(tmp_path / "stored", chunked, when="20260101-000000")
     known.write(tmp_path / "stored", chunked + once, when="20260102-000000")
-    assert used().endswith("of 20260102-000000.json")
+    assert used().endswith("from 20260102-000000.json")
     known.write(tmp_path / "stored", known.mixers(), when="20250101-000000")
     known.write(tmp_path / "stored", known.mixers(), when="20250102-000000")
-    assert used().endswith("of 20250102-000000.json")
+    assert used().endswith("from 20250102-000000.json")
 
 
-def test_timings_on_a_gpu_lie_apart(tmp_path: Path) -> None:
+def test_timings_on_a_gpu_have_a_folder_of_their_own(tmp_path: Path) -> None:
     timed = known.mixers()
     for one in timed:
         one["extra_info"]["device"] = "cuda"
@@ -235,7 +233,7 @@ def test_timings_on_a_gpu_lie_apart(tmp_path: Path) -> None:
     assert "G, P, 2 threads" in (tmp_path / "out" / "small-cuda" / "lengths.md").read_text()
 
 
-def test_runs_of_other_formats_are_left_out_and_named(tmp_path: Path) -> None:
+def test_files_of_other_formats_are_skipped_and_listed(tmp_path: Path) -> None:
     stats = {"median": 0.002, "q1": 0.001, "q3": 0.003, "rounds": 9}
     old = {"datetime": "2025-01-01T00:00:00", "machine_info": known.MACHINE}
     benchmarks = [{"group": "mixer", "name": "fft", "stats": stats, "extra_info": {}}]
@@ -247,14 +245,14 @@ def test_runs_of_other_formats_are_left_out_and_named(tmp_path: Path) -> None:
     (stored / "20250104-000000.json").write_bytes(b'{"scale": "\xff"}')
     assert make_figures.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "bench" / "bench.md").read_text()
-    assert "20250101-000000.json is of the format before suites" in text
-    assert "20250102-000000.json is not whole" in text
+    assert "20250101-000000.json has the format from before suites" in text
+    assert "20250102-000000.json is incomplete" in text
     for day in ("20250103", "20250104"):
-        assert f"{day}-000000.json is no stored run." in text
+        assert f"{day}-000000.json is not a stored run." in text
 
 
 def test_every_page_is_written(tmp_path: Path) -> None:
-    """Text, tables and figure; the figure before the table that it is of."""
+    """Every page has a text, tables and a figure; the figure precedes the table that it shows."""
     known.write(tmp_path, known.every_suite())
     written = {path.name for path in report.report(tmp_path, tmp_path / "out")}
     drawn = {"lengths", "parts", "lead", "copies", *(f"time_{suite}" for suite in suites.SUITES)}
@@ -268,10 +266,10 @@ def test_every_page_is_written(tmp_path: Path) -> None:
         assert (folder / f"{name}.md").read_text().index(f"![{name}]({name}.png)") < 200
 
 
-def test_a_run_without_any_time_is_no_page(tmp_path: Path) -> None:
+def test_a_run_without_times_has_no_page(tmp_path: Path) -> None:
     known.write(tmp_path, [], [known.without("mixer", "attention")])
     assert report.report(tmp_path, tmp_path / "out") == [tmp_path / "out" / "bench.md"]
-    assert "20260102-000000.json has no time: 1 missing." in (tmp_path / "out" / "bench.md").read_text()
+    assert "20260102-000000.json has no times: 1 missing." in (tmp_path / "out" / "bench.md").read_text()
 
 
 NOTHING_TIMED = """
@@ -287,8 +285,8 @@ def test_missing(bench):
 """
 
 
-def test_a_session_in_which_nothing_got_a_time_is_stored_and_named(tmp_path: Path) -> None:
-    """With the fields of any other."""
+def test_a_session_without_times_is_stored_and_listed(tmp_path: Path) -> None:
+    """It is stored with the same fields as any other session."""
     made_up = tmp_path / "made_up"
     made_up.mkdir()
     (made_up / "test_made_up.py").write_text(NOTHING_TIMED)
@@ -307,9 +305,9 @@ def test_a_session_in_which_nothing_got_a_time_is_stored_and_named(tmp_path: Pat
         ("missing", "a peer"),
     ]
     report.report(stored.parent, tmp_path / "out")
-    assert f"{stored.name} has no time: 1 failed, 1 missing." in (tmp_path / "out" / "bench.md").read_text()
+    assert f"{stored.name} has no times: 1 failed, 1 missing." in (tmp_path / "out" / "bench.md").read_text()
 
 
-def test_nothing_stored_is_no_page(tmp_path: Path) -> None:
+def test_no_page_where_no_run_is_stored(tmp_path: Path) -> None:
     assert report.report(tmp_path, tmp_path / "out") == []
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Numbers of a table as they are read; nothing where there is no number."""
+"""Numbers as text; missing ones are empty."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,11 @@ import pandas as pd
 
 
 def each(values: Iterable[float], form: str) -> list[str]:
+    """Each value in the format `form`."""
     return ["" if pd.isna(value) else format(value, form) for value in values]
 
 
 def intervals(low: Iterable[float], high: Iterable[float], form: str) -> list[str]:
+    """Each interval as "low to high"."""
     pairs = zip(each(low, form), each(high, form), strict=True)
-    return [f"{one} to {other}" if one and other else "" for one, other in pairs]
+    return [f"{start} to {end}" if start and end else "" for start, end in pairs]
