@@ -6,9 +6,7 @@ from typing import Any
 import pandas as pd
 
 from reports import markdown as md
-from reports.bench import figures
-from reports.bench import missing
-from reports.bench import formatting
+from reports.bench import figures, formatting, missing
 from reports.bench.page import Page
 from reports.bench.rows import TIMED
 from reports.bench.stored import Run

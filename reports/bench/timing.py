@@ -3,8 +3,7 @@
 import pandas as pd
 
 from reports import markdown as md
-from reports.bench import missing
-from reports.bench import formatting
+from reports.bench import formatting, missing
 from reports.bench.page import Page
 from reports.bench.stored import Run
 
