@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
-from ablations.options import RUNS, no_match, positive, seeds
+from ablations.options import RUNS, no_match, positive, seeds, to_json
 from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
@@ -159,7 +159,6 @@ def _threads(slots: int) -> int:
 def _print_plan(
     options: argparse.Namespace, request: "GridRequest", planned: "list[Planned]", whole: "list[Planned]"
 ) -> None:
-    from ablations import table
     from ablations.plan import plan
     from ablations.plan import table as plan_table
 
@@ -179,7 +178,7 @@ def _print_plan(
             writer.writeheader()
             writer.writerows(rows)
         else:
-            print(table.to_json({"grid": request.name, **totals, "warnings": request.warnings(whole), "runs": rows}))
+            print(to_json({"grid": request.name, **totals, "warnings": request.warnings(whole), "runs": rows}))
         return
     print(plan_table.text(estimated, several_bases=len(request.bases) > 1))
     print(plan.summary(planned))

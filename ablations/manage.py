@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
-from ablations.options import RUNS, no_match, positive
+from ablations.options import RUNS, no_match, positive, to_json, to_json_line
 from diffussm.errors import Parser, UserError, exit_code
 
 if TYPE_CHECKING:
@@ -96,12 +96,11 @@ def _warn(message: str) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from ablations import table
     from ablations.status import overview
 
     rows = _rows(options)
     if options.json:
-        print(table.to_json({"grids": overview.counts(rows), "runs": [row.as_dict() for row in rows]}))
+        print(to_json({"grids": overview.counts(rows), "runs": [row.as_dict() for row in rows]}))
     else:
         print(overview.text(rows))
         print(overview.summary(rows))
@@ -109,7 +108,6 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from ablations import table
     from ablations.status import overview
     from diffussm.run.heartbeat import Liveness
 
@@ -122,7 +120,7 @@ def _watch(options: argparse.Namespace) -> int:
             if redraws:  # clear the screen, as `watch` does
                 print(f"\033[H\033[2J{overview.text(rows)}\n{text}", flush=True)
             elif options.json:
-                print(table.to_line(overview.counts(rows)), flush=True)
+                print(to_json_line(overview.counts(rows)), flush=True)
             elif text != printed:
                 print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
             printed = text
@@ -139,10 +137,8 @@ def _logs(options: argparse.Namespace) -> int:
 
     run = overview.find(_rows(options), options.run)
     if options.json:
-        from ablations import table
-
         paths = logs.of(run, submissions.logs)
-        print(table.to_json([{"log": str(path), "text": path.read_text(errors="replace")} for path in paths]))
+        print(to_json([{"log": str(path), "text": path.read_text(errors="replace")} for path in paths]))
         return 0
     try:
         logs.show(run, submissions.logs, options.follow)
@@ -191,9 +187,7 @@ def _extend(options: argparse.Namespace) -> int:
         raise no_match(options.only)
     commands = [made.write() for made in extensions if made]
     if options.json:
-        from ablations import table
-
-        print(table.to_json(commands))
+        print(to_json(commands))
         return 0
     for command in commands:
         print(f"Requested. A running launch picks it up; otherwise run: {command}")
@@ -201,7 +195,6 @@ def _extend(options: argparse.Namespace) -> int:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from ablations import table
     from ablations.plan import garbage
     from ablations.slurm import submissions
 
@@ -213,7 +206,7 @@ def _gc(options: argparse.Namespace) -> int:
         for g in found:
             g.delete()
     if options.json:
-        print(table.to_json([{"path": str(g.path), "what": g.what, "bytes": g.size} for g in found]))
+        print(to_json([{"path": str(g.path), "what": g.what, "bytes": g.size} for g in found]))
     else:
         for g in found:
             print(f"{g.size / 1e6:10.1f} MB  {g.what}: {g.path}")
@@ -223,7 +216,6 @@ def _gc(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ablations import table
     from ablations.status import doctor
 
     checks = iter(doctor.examine(options.runs, options.grid, options.base))
@@ -241,16 +233,14 @@ def _doctor(options: argparse.Namespace) -> int:
             print(f"{check.verdict:7} {check.what}: {check.message}", flush=True)
     if options.json:
         # `words` is the former name of `message`, kept for this version
-        print(table.to_json([{**check.__dict__, "words": check.message} for check in found]))
+        print(to_json([{**check.__dict__, "words": check.message} for check in found]))
     return 1 if any(check.verdict == "fail" for check in found) else 0
 
 
 def _report(options: argparse.Namespace, rows: Any, result: str) -> int:
     rows = list(rows)
     if options.json:
-        from ablations import table
-
-        print(table.to_json([row.run.run_id for row in rows]))
+        print(to_json([row.run.run_id for row in rows]))
         return 0
     for row in rows:
         print(f"{row.run.run_id} ({row.arm}, seed {row.seed})")

@@ -1,8 +1,10 @@
 """Parts that the command lines of the scripts share."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from diffussm.errors import UserError
 
@@ -30,3 +32,13 @@ def seeds(text: str) -> tuple[int, ...]:
     if len(set(values)) < len(values) or min(values, default=-1) < 0:
         raise argparse.ArgumentTypeError(f"{text}: must be distinct whole numbers of at least 0")
     return values
+
+
+def to_json(content: Any) -> str:
+    """What `--json` prints."""
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def to_json_line(content: Any) -> str:
+    """What `--json` prints again and again, a line each time."""
+    return json.dumps(content, allow_nan=False)

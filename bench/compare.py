@@ -23,14 +23,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script 
 from scipy.stats import mannwhitneyu
 
 from diffussm.errors import Parser, UserError, exit_code
+from diffussm.tables import aligned
 
 ALPHA = 0.05
 MACHINE = ("processor", "cores", "threads", "gpu", "torch", "cuda", "python")
 TIMED_ALIKE = ("version", "dtype", "device")
 FIELDS = {"benchmarks", "machine_info", "peaks", "scale", "without_time"}
 PEAKS = {"matmul": "macs_per_second", "copy": "bytes_per_second"}
-FASTER, SLOWER, DRIFT, SAME, UNTOLD = "faster", "slower", "within the drift", "no difference", "cannot tell"
-VERDICTS = (FASTER, SLOWER, DRIFT, SAME, UNTOLD)
+FASTER, SLOWER, DRIFT, SAME, CANNOT_TELL = "faster", "slower", "within the drift", "no difference", "cannot tell"
+TOO_FEW_ROUNDS = "  (too few rounds for so many benchmarks)"
+VERDICTS = (FASTER, SLOWER, DRIFT, SAME, CANNOT_TELL)
 Key = tuple[str, str]  # group and name
 
 
@@ -94,27 +96,30 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def table(rows: Sequence[Row], peaks: Mapping[str, float]) -> str:
-    """Text, group by group; peaks: as `control`."""
-    width = max(len(row.name) for row in rows)
-    lines: list[str] = []
-    for group in dict.fromkeys(row.group for row in rows):
-        lines += ["", group]
-        for row in (row for row in rows if row.group == group):
-            numbers = "" if row.ratio is None or row.p is None else f"{row.ratio:6.3f}  p = {row.p:<7.2g}"
-            few = "  (too few rounds for so many benchmarks)" if row.verdict == UNTOLD else ""
-            lines.append(f"  {row.name:{width}}  {numbers:21}  {row.verdict}{few}")
+    """Return the rows as text and what they stand on; peaks: as `control`."""
+    shown = [
+        {
+            "group": row.group,
+            "benchmark": row.name,
+            "new / old": "" if row.ratio is None else f"{row.ratio:.3f}",
+            "p": "" if row.p is None else f"{row.p:.2g}",
+            "verdict": f"{row.verdict}{TOO_FEW_ROUNDS if row.verdict == CANNOT_TELL else ''}",
+        }
+        for row in rows
+    ]
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
     compared = sum(counts.values())
-    said = ", ".join(f"{name} peak {ratio:.2f}" for name, ratio in peaks.items())
-    lines += [
+    drift = ", ".join(f"{name} peak {ratio:.2f}" for name, ratio in peaks.items())
+    lines = [
+        aligned(shown, ("group", "benchmark", "verdict")),
         "",
         ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; {compared} compared",
-        f"Control: {said} of the old run's; ratios no further from 1 than these are within the drift.",
+        f"Control: {drift} of the old run's; ratios no further from 1 than these are within the drift.",
         f"Ratios of medians, new to old; p by Mann-Whitney, corrected by Holm over {compared}, level {ALPHA}.",
         "The test is about these two sessions: the rounds of a session are not independent and a machine drifts, so "
         "small effects need several sessions.",
     ]
-    return "\n".join(lines[1:])
+    return "\n".join(lines)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -203,7 +208,7 @@ def _p_by(method: str, a: Sequence[float], b: Sequence[float]) -> float:
 
 def _verdict(ratio: float, p: float, drift: float, can_tell: bool) -> str:
     if p >= ALPHA:
-        return SAME if can_tell else UNTOLD
+        return SAME if can_tell else CANNOT_TELL
     if abs(math.log(ratio)) <= drift:
         return DRIFT
     return FASTER if ratio < 1 else SLOWER

@@ -4,6 +4,8 @@ import sys
 import time
 from typing import TextIO
 
+from diffussm.tables import duration
+
 SECONDS = 30.0  # between lines where nobody watches
 
 
@@ -30,15 +32,7 @@ class Progress:
         text = f"{self.what} {done:,} of {self.total:,}"
         if done > first and now > self._began:
             rate = (done - first) / (now - self._began)
-            left = f", {in_words((self.total - done) / rate)} left" if done < self.total else ""
+            left = f", {duration((self.total - done) / rate)} left" if done < self.total else ""
             text += f", {rate:.3g} a second{left}"
         print(f"\r\033[K{text}" if watched else text, end="" if watched and done < self.total else "\n", file=self.out)
         self.out.flush()
-
-
-def in_words(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -4,18 +4,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from diffussm import tables
+
 
 def table(frame: pd.DataFrame) -> str:
     """A GitHub table; numbers to the right."""
-    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
-    lines = [
-        "| " + " | ".join(frame.columns.astype(str)) + " |",
-        "|" + "|".join("---:" if right else "---" for right in numeric) + "|",
-    ]
-    for row in frame.itertuples(index=False):
-        cells = ("" if pd.isna(value) else str(value).replace("|", "\\|") for value in row)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    numeric = [i for i, kind in enumerate(frame.dtypes) if pd.api.types.is_numeric_dtype(kind)]
+    rows = (["" if pd.isna(value) else value for value in row] for row in frame.itertuples(index=False))
+    return tables.markdown([str(name) for name in frame.columns], rows, numeric)
 
 
 def bullets(sentences: Iterable[str]) -> str:

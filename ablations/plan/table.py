@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ablations import table
 from ablations.plan.estimate import Estimate, Estimates
 from ablations.plan.makespan import schedule
 from ablations.plan.plan import Planned
+from diffussm import tables
 
 LEFT_ALIGNED = ("base", "arm", "run", "state")
 
@@ -49,15 +49,15 @@ def text(estimated: Mapping[Planned, Estimate], several_bases: bool) -> str:
             "run": p.run.run_id,
             "parameters": f"{p.spec.parameters:,}",
             "MACs/image and call": "unknown" if p.spec.macs.total is None else f"{p.spec.macs.total:,}",
-            "MACs/step": table.big(per_step),
+            "MACs/step": tables.count(per_step),
             "steps": f"{p.request.steps:,}",
-            "MACs": table.big(None if per_step is None else per_step * p.request.steps),
+            "MACs": tables.count(None if per_step is None else per_step * p.request.steps),
             "evaluations": f"{p.state.evaluated}/{p.state.evaluations}" if p.state.evaluated else p.state.evaluations,
-            "time": "" if p.done else table.duration(estimate.seconds),
+            "time": "" if p.done else tables.duration(estimate.seconds),
             "state": p.description,
         }
         rows.append({"base": p.base, **shown} if several_bases else shown)
-    return table.text(rows, LEFT_ALIGNED)
+    return tables.aligned(rows, LEFT_ALIGNED)
 
 
 def totals(estimated: Mapping[Planned, Estimate], estimates: Estimates, slots: int) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def format_totals(totals: dict[str, Any]) -> str:
     """The totals as text."""
     workers = f"{totals['workers']} worker{'s' if totals['workers'] > 1 else ''}"
     return (
-        f"Remaining: {table.big(totals['training_macs_left'])} MACs of training; "
-        f"{table.duration(totals['seconds_left'])} on {workers} "
-        f"({table.duration(totals['worker_seconds_left'])} of work). Estimate: {totals['estimate']}."
+        f"Remaining: {tables.count(totals['training_macs_left'])} MACs of training; "
+        f"{tables.duration(totals['seconds_left'])} on {workers} "
+        f"({tables.duration(totals['worker_seconds_left'])} of work). Estimate: {totals['estimate']}."
     )

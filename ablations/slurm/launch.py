@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations import table
 from ablations.options import RUNS
 from ablations.plan import snapshot
 from ablations.plan.estimate import Estimate
@@ -23,6 +22,7 @@ from ablations.slurm.estimate import ClusterEstimates
 from ablations.slurm.profile import Profile
 from ablations.slurm.scheduler import Slurm
 from ablations.slurm.submissions import Submission
+from diffussm import tables
 from diffussm.config import is_external
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
@@ -183,7 +183,7 @@ class SubmissionPlan:
         lines = [f"Trainings: {t['jobs']} in arrays of {each} (at most {t['most_in_array']} per array)"]
         if not self.site.answers:
             lines[0] += ", SLURM's default, as no cluster answers"
-        lines[0] += f"; {table.big(t['training_macs_left'])} MACs."
+        lines[0] += f"; {tables.count(t['training_macs_left'])} MACs."
         if t["evaluator"]:
             lines.append("Evaluations: one more job, which runs as long as milestones are still to come.")
         if t["seconds_left"] is None:
@@ -193,9 +193,9 @@ class SubmissionPlan:
             evaluation = f"{t['evaluation_gpu_hours']:,.1f} of evaluation"
             lines.append(f"GPU-hours, estimated: {t['training_gpu_hours']:,.1f} of training, {evaluation}.")
         limit = f"at most {t['throttle']} at a time" if t["throttle"] else "if all start at once"
-        lines.append(f"Time, estimated: {table.duration(t['seconds_left'])} {limit}, without waiting in the queue.")
+        lines.append(f"Time, estimated: {tables.duration(t['seconds_left'])} {limit}, without waiting in the queue.")
         if t["chained"]:
-            lost = table.duration(t["seconds_lost_by_chaining"])
+            lost = tables.duration(t["seconds_lost_by_chaining"])
             lines.append(
                 f"Of that, {lost} are lost because a throttle applies within one array only: "
                 "each array waits for the last run of the previous one."

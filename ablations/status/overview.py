@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations import table
 from ablations.grid.selection import selection
 from ablations.status.scheduler import NO_SCHEDULER, Scheduler
 from ablations.status.states import STATES, RunState, state_of
+from diffussm import tables
 from diffussm.errors import UserError, unknown
 from diffussm.run.heartbeat import Liveness
 from diffussm.store.manifests import Manifest
@@ -86,7 +86,7 @@ def text(rows: Sequence[Row]) -> str:
     parts = []
     for c in counts(rows):
         own = [row for row in rows if (row.grid, row.base) == (c["grid"], c["base"])]
-        parts.append(table.text([_cells(row) for row in own], LEFT_ALIGNED))
+        parts.append(tables.aligned([_cells(row) for row in own], LEFT_ALIGNED))
     return "\n\n".join(parts) + "\n"
 
 
@@ -103,7 +103,7 @@ def _cells(row: Row) -> dict[str, Any]:
         "loss": "" if s.loss is None else f"{s.loss:.4f}",
         "FID": "" if s.fid is None else f"{s.fid:.2f}",
         "steps/s": "" if s.steps_per_second is None else f"{s.steps_per_second:.3g}",
-        "ETA": "" if s.eta_seconds is None else table.duration(s.eta_seconds),
+        "ETA": "" if s.eta_seconds is None else tables.duration(s.eta_seconds),
         "attempts": s.attempts,
         "reason": reason,
     }

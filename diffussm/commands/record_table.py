@@ -1,12 +1,14 @@
 """Records as text: metrics with their intervals, and how they were measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from diffussm.metric_table import METRICS
 from diffussm.store.records import EvaluationKey, Record, common_key
+from diffussm.tables import aligned
 
 # How samples were made and what their model was trained on: unknown for external samples.
 SAMPLING_FIELDS = ("sampler", "sampler_steps", "guidance", "guidance_channels", "clip", "weights", "transform")
+LEFT_ALIGNED = ("samples", "metric")
 
 
 def format_records(records: Mapping[str, Record]) -> str:
@@ -16,13 +18,13 @@ def format_records(records: Mapping[str, Record]) -> str:
     """
     key = common_key((record.key for record in records.values()), "samples", SAMPLING_FIELDS)
     assert key is not None
-    rows = [("samples", "metric", "value", "95 % over samples", "noise floor", "at n = inf")]
+    rows = []
     for name, record in records.items():
-        rows += [(name if i == 0 else "", *row) for i, row in enumerate(_metrics(record))]
-    return f"{_table(rows)}\n\n{how_measured(key)}"
+        rows += [{"samples": name if i == 0 else "", **row} for i, row in enumerate(_metrics(record))]
+    return f"{aligned(rows, LEFT_ALIGNED)}\n\n{how_measured(key)}"
 
 
-def _metrics(record: Record) -> list[tuple[str, str, str, str, str]]:
+def _metrics(record: Record) -> list[dict[str, str]]:
     out = []
     for name, measure in METRICS.items():
         if name in record.metrics:
@@ -33,7 +35,15 @@ def _metrics(record: Record) -> list[tuple[str, str, str, str, str]]:
 
             low, high = number("samples_low"), number("samples_high")
             interval = f"{low} to {high}" if low else ""
-            out.append((measure.title, number(""), interval, number("floor"), number("infinity")))
+            out.append(
+                {
+                    "metric": measure.title,
+                    "value": number(""),
+                    "95 % over samples": interval,
+                    "noise floor": number("floor"),
+                    "at n = inf": number("infinity"),
+                }
+            )
     return out
 
 
@@ -47,16 +57,3 @@ def how_measured(key: EvaluationKey) -> str:
         f"Frechet distances to {frechet}; transform {key.transform}",
     )
     return "\n".join(lines)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned; the first two to the left."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in rows)
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [
-        cell.ljust(width) if i < 2 else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]

@@ -7,6 +7,7 @@ from diffussm.config import Config
 from diffussm.cost.closed_form import forward_macs, parameters, parts
 from diffussm.cost.executed import executed_macs
 from diffussm.ssm.choice import stated
+from diffussm.tables import aligned, count
 
 LEGEND = """\
 MACs: multiply-adds counted once (FLOPs are twice as many). A call: of the network on one image, as the function has
@@ -14,7 +15,7 @@ them, dense products and the mixer in closed form. Executed: what the backend re
 per call, whatever the batch. An image: all calls of the sampler, times the images of a call for one sampled (with
 guidance 2). A step: forward and backward on the whole batch."""
 
-WORDS = ("model", "resolution", "part", "backend")  # columns of words; all others are of numbers
+LEFT_ALIGNED = ("model", "pixels", "part", "backend")  # headings of columns of words; all others are of numbers
 COUNTS = ("tokens", "calls", "guidance_factor", "batch", "times")  # small numbers, shown as they are
 HEADINGS = {
     "resolution": "pixels",
@@ -89,33 +90,15 @@ def block_row(config: Config) -> dict[str, Any]:
 
 
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as aligned columns under short headings; numbers in thousands, millions (M) and so on."""
-    names = list(rows[0])
-    lines = [[HEADINGS.get(name, name.replace("_", " ")) for name in names]]
-    lines += [[_cell(name, row[name]) for name in names] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(_padded(*cell) for cell in zip(names, line, widths, strict=True)).rstrip() for line in lines
-    )
+    """Rows under short headings; numbers in thousands, millions (M) and so on."""
+    return aligned([{_heading(name): _cell(name, value) for name, value in row.items()} for row in rows], LEFT_ALIGNED)
 
 
-def _padded(name: str, cell: str, width: int) -> str:
-    return cell.ljust(width) if name in WORDS else cell.rjust(width)
+def _heading(name: str) -> str:
+    return HEADINGS.get(name, name.replace("_", " "))
 
 
 def _cell(name: str, value: Any) -> str:
-    if value is None:
-        return "unknown"
     if isinstance(value, float):  # a residue
         return f"{100 * value:+.4f} %"
-    if not isinstance(value, int) or name in COUNTS:
-        return str(value)
-    return big(value)
-
-
-def big(value: int) -> str:
-    """118.64 G"""
-    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= 0.999995 * size:
-            return f"{value / size:.2f} {unit}"
-    return str(value)
+    return str(value) if isinstance(value, str) or name in COUNTS else count(value)

@@ -12,7 +12,8 @@ import pandas as pd
 from diffussm.config import Config, resolve
 from diffussm.cost.closed_form import forward_macs, parameters
 from diffussm.cost.named import BASE, LATENT_FACTOR, NAMED, configs, named
-from diffussm.cost.tables import big, cost
+from diffussm.cost.tables import cost
+from diffussm.tables import count
 from reports import markdown as md
 from reports.paper.figure_3 import reported_macs
 from reports.paper.published import PUBLISHED
@@ -172,13 +173,13 @@ def named_table() -> pd.DataFrame:
                     "model": name,
                     "pixels": resolution,
                     "L": row["tokens"],
-                    "parameters": big(row["parameters"]),
-                    "MACs per call": big(row["macs_per_call"]),
-                    "mixer": big(row["mixer_macs"]),
-                    "executed": big(row["executed_macs_per_call"]),
-                    "fixed": big(row["macs_fixed_per_call"]),
-                    "MACs per image sampled": big(row["macs_per_image"]),
-                    "MACs per training step": big(row["macs_per_training_step"]),
+                    "parameters": count(row["parameters"]),
+                    "MACs per call": count(row["macs_per_call"]),
+                    "mixer": count(row["mixer_macs"]),
+                    "executed": count(row["executed_macs_per_call"]),
+                    "fixed": count(row["macs_fixed_per_call"]),
+                    "MACs per image sampled": count(row["macs_per_image"]),
+                    "MACs per training step": count(row["macs_per_training_step"]),
                 }
             )
     return pd.DataFrame(rows)
@@ -189,13 +190,13 @@ def audit_table(audit: pd.DataFrame) -> pd.DataFrame:
         {
             "model": audit.model,
             "backend": audit.backend.fillna(""),
-            "closed form": audit.per_image.map(big),
-            "fvcore": audit.per_image_fvcore.map(big),
+            "closed form": audit.per_image.map(count),
+            "fvcore": audit.per_image_fvcore.map(count),
             "residue": audit.residue_fvcore.map(_percent),
-            "fixed": audit.fixed.map(big),
-            "fixed, fvcore": audit.fixed_fvcore.map(big),
-            "products": audit.products.map(big),
-            "torch": audit.products_torch.map(big),
+            "fixed": audit.fixed.map(count),
+            "fixed, fvcore": audit.fixed_fvcore.map(count),
+            "products": audit.products.map(count),
+            "torch": audit.products_torch.map(count),
             "residue of torch": audit.residue_torch.map(_percent),
         }
     )

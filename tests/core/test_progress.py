@@ -5,7 +5,7 @@ import io
 import pytest
 
 from diffussm import progress
-from diffussm.progress import Progress, in_words
+from diffussm.progress import Progress
 
 
 class Clock:
@@ -34,7 +34,7 @@ def test_rate_and_rest(clock: Clock) -> None:
     say(0)
     clock.now += 100
     say(200)
-    assert out.getvalue().splitlines()[-1] == "samples 200 of 1,000, 2 a second, 7 min left"
+    assert out.getvalue().splitlines()[-1] == "samples 200 of 1,000, 2 a second, 6 min 40 s left"
 
 
 def test_what_was_there_already_has_no_part_in_the_rate(clock: Clock) -> None:
@@ -86,10 +86,3 @@ def test_all_there_at_once(clock: Clock) -> None:
     out = io.StringIO()
     Progress("samples", 12, out)(12)
     assert out.getvalue() == "samples 12 of 12\n"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
-)
-def test_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words

@@ -230,7 +230,7 @@ def test_what_a_mixer_does_not_say_is_unknown() -> None:
     ]
     assert found["parameters"] == sum(part["parameters"] for part in found["parts"])
     shown = report(["digits"], (), [SILENT], True, False, False)
-    assert shown.splitlines()[1].split().count("unknown") == len(unknown)
+    assert shown.splitlines()[2].split().count("unknown") == len(unknown)
     (mixer,) = [line for line in shown.splitlines() if line.startswith("block.mixer")]
     assert mixer.split() == ["block.mixer", "1", "8.32", "k", "unknown", "unknown"]
 

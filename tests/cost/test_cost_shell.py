@@ -25,8 +25,8 @@ def folder(tmp_path: Path) -> Path:
 def test_the_table_says_the_same_in_short() -> None:
     shown = report(["DiT-XL/2"], ("256",), [], True, False, False).splitlines()
     assert shown[0].split()[:5] == ["model", "pixels", "L", "parameters", "MACs/call"]
-    assert shown[1].split()[:7] == ["DiT-XL/2", "256", "256", "674.83", "M", "118.62", "G"]
-    assert shown[3].startswith("MACs: multiply-adds counted once")
+    assert shown[2].split()[:7] == ["DiT-XL/2", "256", "256", "674.83", "M", "118.62", "G"]
+    assert shown[4].startswith("MACs: multiply-adds counted once")
     assert "DiT-XL/2 at 256" in shown
     assert [line.split()[0] for line in shown if line.startswith("block.")] == [
         "block.adaLN_modulation",

@@ -1,0 +1,48 @@
+"""Tables and quantities as people read them: plain text, Markdown, counts with a prefix, durations."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+
+def aligned(rows: Sequence[Mapping[str, object]], left_aligned: Collection[str] = ()) -> str:
+    """The rows in columns under their keys and a rule; columns in `left_aligned` to the left, others to the right."""
+    if not rows:
+        return ""
+    columns = []
+    for name in rows[0]:
+        cells = [name, *(str(row[name]) for row in rows)]
+        width = max(map(len, cells))
+        columns.append([cell.ljust(width) if name in left_aligned else cell.rjust(width) for cell in cells])
+    lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[object]], right_aligned: Collection[int] = ()) -> str:
+    """A table as GitHub renders it; columns whose position is in `right_aligned` to the right."""
+    rules = ("---:" if i in right_aligned else "---" for i in range(len(headings)))
+    lines = [f"| {' | '.join(headings)} |", f"|{'|'.join(rules)}|"]
+    for row in rows:
+        cells = (str(cell).replace("|", "\\|") for cell in row)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def count(number: float | None) -> str:
+    """A number with its prefix: 118.64 G."""
+    if number is None:
+        return "unknown"
+    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.999995 * size:  # what two decimals round up to it
+            return f"{number / size:,.2f} {prefix}"
+    return f"{number:g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the two units that matter: 3 d 4 h, 1 h 05 min, 2 min 07 s, 12 s."""
+    if seconds is None:
+        return "unknown"
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days:,} d {h} h"
+    return f"{h} h {m:02d} min" if h else f"{m} min {s:02d} s" if m else f"{s} s"

@@ -1,0 +1,56 @@
+"""Tables and quantities as text."""
+
+import pytest
+
+from diffussm.tables import aligned, count, duration, markdown
+
+
+def test_aligned() -> None:
+    rows = [{"arm": "a", "seed": 0, "note": ""}, {"arm": "longer", "seed": 12, "note": "it ends here"}]
+    assert aligned(rows, ("arm", "note")).splitlines() == [
+        "arm     seed  note",
+        "--------------------------",
+        "a          0",
+        "longer    12  it ends here",
+    ]
+    assert aligned([]) == ""
+
+
+def test_markdown() -> None:
+    assert markdown(["name", "value"], [("a|b", 1), ("c", "")], [1]) == (
+        "| name | value |\n|---|---:|\n| a\\|b | 1 |\n| c |  |\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, "unknown"),
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.00 k"),
+        (999_994, "999.99 k"),
+        (999_995, "1.00 M"),
+        (118_640_000_000, "118.64 G"),
+        (3.61e19, "36.10 E"),
+        (1.234e21, "1,234.00 E"),
+    ],
+)
+def test_count(number: float | None, text: str) -> None:
+    assert count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "unknown"),
+        (0.4, "0 s"),
+        (59.6, "1 min 00 s"),
+        (127, "2 min 07 s"),
+        (3900, "1 h 05 min"),
+        (90_000, "1 d 1 h"),
+        (100_000_000, "1,157 d 9 h"),
+    ],
+)
+def test_duration(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
