@@ -1,4 +1,4 @@
-"""The page of the config's fields: docs/config.md, by `make dictionary`."""
+"""The page on the fields of the config: docs/config.md, written by `make dictionary`."""
 
 import sys
 from pathlib import Path

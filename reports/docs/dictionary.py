@@ -1,4 +1,5 @@
-"""The page of what every number is, in records and in CSV tables: docs/data_dictionary.md, by `make dictionary`."""
+"""The data dictionary, which describes every field of records and of CSV tables: docs/data_dictionary.md, written by
+`make dictionary`."""
 
 import sys
 from collections.abc import Iterable
@@ -9,25 +10,29 @@ import pandas as pd
 from diffussm.metric_table import FRECHET, METRICS, SUFFIXES
 from diffussm.store.records import EvaluationKey, Record
 from reports import markdown as md
-from reports.docs.columns import STEPS, TABLES, Column
+from reports.docs.bench_tables import BENCH_TABLES
+from reports.docs.columns import STEPS, Column
+from reports.docs.document_tables import DOCUMENT_TABLES
+from reports.docs.grid_tables import GRID_TABLES
 
+TABLES = (*GRID_TABLES, *BENCH_TABLES, *DOCUMENT_TABLES)
 PAGE = Path(__file__).parents[2] / "docs" / "data_dictionary.md"
 
 HEAD = """# Data dictionary
 
-Written by `make dictionary`. Two intervals are told apart everywhere: `seeds` is over runs that differ in their seed
+Written by `make dictionary`. There are two kinds of intervals: `seeds` is over runs that differ in their seed
 (Student t, 95 %), `samples` over the samples of one run (95 %, by the method named beside each metric).
 
 """
 
 TABLES_HEAD = """## Tables
 
-Below `reports/out`, but for that of `docs`. Columns of `<metric>` are there for each metric that the records hold, and
-have the unit of `metrics.<metric>` above; `<n>` is a number, `<scale>` small or paper, `<device>` cpu or cuda.
+Paths are relative to `reports/out`, except those in `docs`. There is a column `<metric>` for each metric of the
+records, in the unit of `metrics.<metric>` above; `<n>` is a number, `<scale>` small or paper, `<device>` cpu or cuda.
 """
 
 OF_RECORD = {  # unit, source; meanings are those of the fields in diffussm/store/records.py
-    "run_id": ("-", "words and digest of the config"),
+    "run_id": ("-", "names and digest from the config"),
     "step": (STEPS, "the run's milestones"),
     "key": ("see key.*", "config and catalogues"),
     "metrics": ("see metrics.*", "diffussm/metrics"),
@@ -57,34 +62,44 @@ OF_KEY = {
 
 TIMING = (
     Column("seconds_per_step", "median time of a training step up to `step`", "s", "the run's loss log"),
-    Column("evaluation_seconds", "time of sampling and measuring", "s", "diffussm/metrics/milestones.py"),
+    Column("evaluation_seconds", "time of sampling and evaluating metrics", "s", "diffussm/metrics/milestones.py"),
 )
 
 MACHINE, SOURCE = "diffussm/host/machine.py", "diffussm/host/source.py"
 PROVENANCE = (
-    Column("command", "of the process that measured", "words", "sys.argv"),
+    Column("command", "command line of the evaluation", "text", "sys.argv"),
     Column("code", "digest of the package's files", "12 hexadecimal digits", SOURCE),
     Column("commit", "of the checkout; null outside one", "hexadecimal", SOURCE),
-    Column("dirty", "whether tracked files were changed; null outside a checkout", "true or false", SOURCE),
+    Column("dirty", "whether tracked files had uncommitted changes; null outside a checkout", "true or false", SOURCE),
     Column("python", "version", "-", "platform"),
-    Column("packages.*", "version of each package that computes", "-", "its metadata"),
+    Column("packages.*", "versions of the packages that compute", "-", "its metadata"),
     Column("machine.host", "the machine's name", "-", "platform"),
     Column("machine.system", "operating system and release", "-", "platform"),
     Column("machine.processor", "its model", "-", MACHINE),
     Column("machine.cores", "cores that the process may use", "cores", MACHINE),
     Column("machine.gpu", "name of the GPU; null without one", "-", "torch"),
-    Column("attempt", "which attempt at this evaluation it was", "-", "diffussm/run/runner.py"),
-    Column("backend", "that computed S4D", "-", "the run's machine.json"),
+    Column("attempt", "number of the attempt at this evaluation", "-", "diffussm/run/runner.py"),
+    Column("backend", "backend of S4D", "-", "the run's machine.json"),
     Column("threads", "of torch on the CPU", "threads", "the run's machine.json"),
     Column("device", "cpu or cuda", "-", "the run's machine.json"),
-    Column("shares", "of the training batch: processes that began the run", "shares", "the run's machine.json"),
-    Column("processes", "that measured together", "processes", "diffussm/distributed/group.py"),
-    Column("samples_sha256", "of samples from elsewhere, which have nothing else here", "hexadecimal", "their pixels"),
+    Column(
+        "shares",
+        "number of micro-batches of a training batch: processes that began the run",
+        "micro-batches",
+        "the run's machine.json",
+    ),
+    Column("processes", "processes that evaluated together", "processes", "diffussm/distributed/group.py"),
+    Column(
+        "samples_sha256",
+        "digest of external samples, instead of the other fields",
+        "hexadecimal",
+        "their pixels",
+    ),
 )
 
 
 def record_fields() -> list[Column]:
-    """Every field of a record, those of a part named part.field."""
+    """Every field of a record; fields of a part are named part.field."""
     fields = [Column(name, field.description or "", *OF_RECORD[name]) for name, field in Record.model_fields.items()]
     for name, field in EvaluationKey.model_fields.items():
         fields.append(Column(f"key.{name}", field.description or "", *OF_KEY[name]))
@@ -95,7 +110,7 @@ def record_fields() -> list[Column]:
 
 
 def metrics() -> list[Column]:
-    """Every metric, and beside it what the record may hold of it."""
+    """Every metric, with the further values of it that a record may have."""
     columns = []
     for name, m in METRICS.items():
         columns.append(Column(f"metrics.{name}", f"{m.title}, {m.better} is better: {m.meaning}", m.unit, m.source))
@@ -108,10 +123,10 @@ def metrics() -> list[Column]:
 
 
 def page() -> str:
-    text = HEAD + f"## A record\n\n`record.json` beside each milestone's samples.\n\n{_table(record_fields())}\n"
-    text += TABLES_HEAD
+    text = f"{HEAD}## Records\n\nThe fields of `record.json`, beside the samples of each milestone.\n\n"
+    text += f"{_table(record_fields())}\n{TABLES_HEAD}"
     for table in TABLES:
-        text += f"\n### `{table.path}`\n\nA row: {table.rows}.\n\n{_table(table.columns)}"
+        text += f"\n### `{table.path}`\n\nEach row: {table.rows}.\n\n{_table(table.columns)}"
     return text
 
 

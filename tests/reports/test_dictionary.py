@@ -19,7 +19,8 @@ from diffussm.metrics.external import evaluate_external, external_config
 from reports import make_figures
 from reports.docs import cost as cost_page
 from reports.docs import dictionary
-from reports.docs.columns import TABLES, Column, Table, stands_for
+from reports.docs.columns import Column, Table, stands_for
+from reports.docs.dictionary import TABLES
 
 
 def test_the_page_is_the_generated_one() -> None:
