@@ -3,11 +3,13 @@
 import os
 import re
 import subprocess
+import sys
 from functools import cache
 
 import pytest
 
 from tests.docs import pages
+from tests.support import forked
 
 COMMANDS = sorted({command for page in pages.WITH_COMMANDS for command in pages.commands(page)})
 OURS = [command for command in COMMANDS if not command.startswith(pages.NOT_OURS)]
@@ -17,9 +19,11 @@ OURS = [command for command in COMMANDS if not command.startswith(pages.NOT_OURS
 def output(*words: str) -> tuple[int, str]:
     """Exit code and output of a command."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
-    done = subprocess.run(
-        words, cwd=pages.ROOT, env=environment | {"COLUMNS": "200"}, capture_output=True, text=True, check=False
-    )
+    environment["COLUMNS"] = "200"
+    if words[0] == sys.executable:
+        done = forked.run(words, cwd=pages.ROOT, env=environment)
+    else:
+        done = subprocess.run(words, cwd=pages.ROOT, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 

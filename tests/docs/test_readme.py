@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import tests.support.tiny as tiny
+from reports import make_figures
+from tests.support import forked
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -29,7 +31,12 @@ def example(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
+    return forked.run([sys.executable, *command], cwd=folder)
+
+
+def report(folder: Path) -> None:
+    """As `python reports/make_figures.py --out out` there."""
+    assert make_figures.main(["--runs", str(folder / "runs"), "--out", str(folder / "out")]) == 0
 
 
 def test_the_mixer_passes_its_checks(example: Path) -> None:
@@ -45,8 +52,7 @@ def test_the_mixer_runs_beside_s4d_and_attention(example: Path) -> None:
     assert re.search(r"mine .* [\d,]+ +[\d.]+ M +24 ", planned.stdout), planned.stdout + planned.stderr
     done = run(example, *launch)
     assert done.returncode == 0, done.stdout + done.stderr
-    report = run(example, str(ROOT / "reports" / "make_figures.py"), "--out", "out")
-    assert report.returncode == 0, report.stderr
+    report(example)
     results = (example / "out" / "my_grid" / "digits" / "results.md").read_text()
     assert re.search(r"\| mine \| 1 done \| [\d,]+ \| [\d.]+ M \|", results), results
 
@@ -61,7 +67,7 @@ def test_a_mixer_without_macs_is_unknown_in_plans_and_tables(example: Path) -> N
     launch = [str(ROOT / "ablations" / "launch.py"), "--grid", "my_grid.toml", "--seeds", "1", *settings]
     assert " unknown " in run(example, *launch, "--dry-run").stdout
     assert run(example, *launch, "--only", "mine").returncode == 0
-    assert run(example, str(ROOT / "reports" / "make_figures.py"), "--out", "out").returncode == 0
+    report(example)
     assert "| unknown |" in (example / "out" / "my_grid" / "digits" / "results.md").read_text()
 
 
@@ -82,7 +88,7 @@ def test_the_axis_of_contributing_is_one_file(tmp_path: Path) -> None:
     ]
     done = run(tmp_path, *launch)
     assert done.returncode == 0, done.stderr
-    assert run(tmp_path, str(ROOT / "reports" / "make_figures.py"), "--grid", "ema", "--out", "out").returncode == 0
+    report(tmp_path)
     results = (tmp_path / "out" / "ema" / "digits" / "results.md").read_text()
     assert "| 0.995 | 1 done |" in results
     assert "| 0.98 | 1 done |" in results
