@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ablations.local.listener import Listener
 from ablations.plan.job import Job
+from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import Outcome, outcome_of
 from diffussm.run.tasks import left
@@ -37,9 +38,7 @@ def _work(run: RunDir) -> Outcome:
     while pending := left(run):
         if run.cancelled:
             return Outcome("cancelled", "by manage.py cancel")
-        folder = pending[0].folder
-        owner = folder.owner()
-        if Liveness(by_mtime=True).alive(folder) or (number := folder.claim(after=owner)) is None:
+        if (number := claim_task(pending[0], Liveness(by_mtime=True).alive)) is None:
             return Outcome("superseded", "another launch works on it")
         Cell(run.path).do(pending[0], number)
     return Outcome("done")

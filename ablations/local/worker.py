@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from diffussm.errors import UserError
 from diffussm.host import source
+from diffussm.run.claim import claim_task, take_over
 from diffussm.run.outcome import Outcome, outcome_of, print_failure
 from diffussm.run.runner import CHECKPOINT_SECONDS, Cell
 from diffussm.run.tasks import Work
@@ -64,18 +65,18 @@ class Worker:
             cell = Cell(work.run, self.checkpoint_seconds, self.stop, self.threads, to_logs=True)
         except UserError as error:
             return Outcome("failed", str(error))
-        number = work.folder.claim(after)
-        if number is None:
-            return Outcome("superseded", "another was first")
+        number = None
         try:
+            if (number := claim_task(work, take_over, after)) is None:
+                return Outcome("superseded", "another process has the task or did it")
             cell.do(work, number)
         except Exception as error:
             outcome = outcome_of(error, cell.has_progress)
             if outcome.kind == "failed":
                 print_failure(error)
-                if work.folder.owner() != number:
+                if number and work.folder.owner() != number:
                     return Outcome("superseded", outcome.reason)
-            return replace(outcome, log=str(work.folder.output(number)))
+            return replace(outcome, log=str(work.folder.output(number))) if number else outcome
         finally:
             sys.stdout.flush()
         return Outcome("done")

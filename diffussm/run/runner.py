@@ -26,6 +26,7 @@ from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.attempt import Attempt
+from diffussm.run.claim import IsAlive, claim_task, take_over
 from diffussm.run.execution import resolve_execution
 from diffussm.run.outcome import print_failure
 from diffussm.run.output import redirect_output
@@ -62,9 +63,12 @@ class Cell:
         self.stop = stop or StopRequest()
         self._attempt: Attempt | None = None
 
-    def work(self, tasks: Collection[Task] = ("train", "evaluate")) -> None:
-        """Everything of those tasks that is left, one thing after the other. Raises what went wrong."""
-        while claimed := self.processes.on_rank_zero(lambda: self._claimed(tasks)):
+    def work(self, tasks: Collection[Task] = ("train", "evaluate"), is_alive: IsAlive = take_over) -> None:
+        """Everything of those tasks that is left, one thing after the other.
+
+        Raises what went wrong, and Superseded where another process has a task and works, as `is_alive` decides.
+        """
+        while claimed := self.processes.on_rank_zero(lambda: self._claimed(tasks, is_alive)):
             self.do(*claimed)
 
     def do(self, work: Work, number: int) -> None:
@@ -92,13 +96,14 @@ class Cell:
             return self.run.cancelled
         return False
 
-    def _claimed(self, tasks: Collection[Task]) -> tuple[Work, int] | None:
+    def _claimed(self, tasks: Collection[Task], is_alive: IsAlive) -> tuple[Work, int] | None:
         """What is next, and the number of the attempt at it; None where nothing is left."""
-        for work in left(self.run):
-            if work.task in tasks:
-                number = work.folder.claim()
-                assert number is not None
-                return work, number
+        while pending := [work for work in left(self.run) if work.task in tasks]:
+            if number := claim_task(pending[0], is_alive):
+                return pending[0], number
+            if pending[0] in left(self.run):
+                folder = pending[0].folder
+                raise Superseded(f"{pending[0]}: attempt {folder.owner()} is at work in {folder.path}")
         return None
 
     def _train(self, attempt: Attempt) -> None:

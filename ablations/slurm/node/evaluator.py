@@ -11,6 +11,7 @@ from ablations.slurm.node.task import cell_here, do
 from ablations.slurm.scheduler import Slurm
 from diffussm.errors import UserError
 from diffussm.host.source import origin
+from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import Work, failed_for_good, is_done, left
 from diffussm.store.rundir import RunDir
@@ -103,14 +104,11 @@ class Evaluator:
         """Whether the work was an evaluation to be done, and was tried."""
         self._leave_if_told()
         order, folder = run.order_number(), work.folder
-        owner = folder.owner()
         if work.task == "train" or run.cancelled or (work, order) in self._failed:
             return False
-        if failed_for_good(run, folder, origin()["code"]) or self._liveness.alive(folder):
+        if failed_for_good(run, folder, origin()["code"]):
             return False
-        if work not in left(run):
-            return False  # another has done it meanwhile
-        number = folder.claim(owner, job_here())
+        number = claim_task(work, self._liveness.alive, job=job_here())
         if number is None:
             return False
         self._did = True

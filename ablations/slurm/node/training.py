@@ -7,6 +7,7 @@ from pathlib import Path
 from ablations.slurm.node.interruption import Interruption, job_here
 from ablations.slurm.node.task import cell_here, do
 from diffussm.distributed.group import of_environment
+from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import STALE_SECONDS, Liveness
 from diffussm.run.outcome import Outcome
 from diffussm.run.tasks import Work, left
@@ -31,23 +32,20 @@ def train(path: Path, interruption: Interruption) -> None:
 
 
 def _claimed(run: RunDir) -> tuple[Work, int] | None:
-    """The training, if it is left to do and nobody else does it, and the number of the attempt."""
-    owner = run.owner()
-    if _is_at_work(run, owner):
-        print(f"attempt {owner} works on {run.path}: it is left to that", flush=True)
-        return None
-    training = next((work for work in left(run) if work.task == "train"), None)  # asked after others were waited for
+    """Return the training and the number of a new attempt; None if it is done, cancelled, or another process's."""
+    training = next((work for work in left(run) if work.task == "train"), None)
     if training is None or run.cancelled:
         return None
-    number = run.claim(owner, job_here())
+    number = claim_task(training, _is_alive, job=job_here())
     if number is None:
-        print(f"another was first at {run.path}", flush=True)
+        print(f"{run.path}: left to attempt {run.owner()}", flush=True)
         return None
     return training, number
 
 
-def _is_at_work(folder: WorkDir, owner: int) -> bool:
-    """Whether another than an earlier start of this very job works there: its heart is waited for."""
+def _is_alive(folder: WorkDir) -> bool:
+    """Return whether a process other than an earlier start of this very job works there; waits for its heartbeat."""
+    owner = folder.owner()
     if owner and folder.owner_process(owner).get("job") == job_here():
         return False
     liveness, deadline, said = Liveness(), time.monotonic() + STALE_SECONDS, folder.state()

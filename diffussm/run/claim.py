@@ -1,0 +1,28 @@
+"""The one way to claim a task. No torch."""
+
+from collections.abc import Callable
+
+from diffussm.run.tasks import Work, left
+from diffussm.store.rundir import RunDir
+from diffussm.store.workdir import WorkDir
+
+IsAlive = Callable[[WorkDir], bool]  # whether a process works on the folder
+
+
+def take_over(_: WorkDir) -> bool:
+    """The rule of a process that knows better: whoever owns the folder is superseded."""
+    return False
+
+
+def claim_task(task: Work, is_alive: IsAlive, owner: int | None = None, job: str = "") -> int | None:
+    """Return the number of a new attempt, which owns the task's folder; None if another process has the task or did it.
+
+    `is_alive` is the liveness rule: it decides whether the present owner still works. `owner` is the attempt that the
+    caller found dead (default: whichever owns the folder now); only that one is superseded. `job` is the scheduler's
+    name of the job that this process belongs to.
+    """
+    folder = task.folder
+    owner = folder.owner() if owner is None else owner
+    if is_alive(folder) or task not in left(RunDir(task.run)):
+        return None
+    return folder.claim(owner, job)
