@@ -2,7 +2,8 @@
 
 import sys
 
-from diffussm.run.runner import main
+from diffussm.cli import main
 
 if __name__ == "__main__":
+    sys.argv.insert(1, "train")
     sys.exit(main())

@@ -19,6 +19,28 @@ def commands() -> None:
 
 
 @app.command()
+def train(
+    target: Annotated[str, typer.Argument(metavar="BASE|RUNDIR", help="a base, a TOML file like one, or a run folder")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.field=value of the schema; may be repeated")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="folder for the run folder of a BASE")] = Path("runs"),
+    replay: Annotated[bool, typer.Option("--replay", help="train again to milestones whose weights are lost")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="lift the order that cancelled the run")] = False,
+    checkpoint_seconds: Annotated[float, typer.Option(help="at most this long between checkpoints", min=0)] = 60.0,
+    to_logs: Annotated[bool, typer.Option("--to-logs", help="print to logs in the run folder")] = False,
+) -> int:
+    """Train one run and evaluate its milestones, or continue it, by one process or several (torchrun, srun).
+
+    Exit codes: 0 done, 1 failed, 2 wrong input, 3 stopped by a signal after a checkpoint: the same command continues.
+    """
+    from diffussm.commands.train import train
+    from diffussm.config import parse_settings
+
+    return train(target, parse_settings(settings or []), runs, replay, retry, checkpoint_seconds, to_logs)
+
+
+@app.command()
 def sample(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     classes: Annotated[str, typer.Option(help="classes, one sheet each, as in 3,7 (default: one sheet of all)")] = "",

@@ -10,15 +10,16 @@ SECONDS = 30.0  # between lines where nobody watches
 
 
 class Progress:
-    """`what` of `total` things; call it with the number that is done. Rates are from the first call on; of nothing
-    (total 0) nothing is said."""
+    """`what` of `total` things; call it with the number that is done, and a note to show beside it. Rates are from the
+    first call on; of nothing (total 0) nothing is said."""
 
     def __init__(self, what: str, total: int, out: TextIO | None = None):
         self.what, self.total, self.out = what, total, out or sys.stderr
         self._began = self._said = time.monotonic()
         self._first: int | None = None  # done when it began
+        self._line_is_open = False
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, done: int, note: str = "") -> None:
         if not self.total:
             return
         now = time.monotonic()
@@ -34,5 +35,14 @@ class Progress:
             rate = (done - first) / (now - self._began)
             left = f", {duration((self.total - done) / rate)} left" if done < self.total else ""
             text += f", {rate:.3g} a second{left}"
-        print(f"\r\033[K{text}" if watched else text, end="" if watched and done < self.total else "\n", file=self.out)
+        if note:
+            text += f", {note}"
+        self._line_is_open = watched and done < self.total
+        print(f"\r\033[K{text}" if watched else text, end="" if self._line_is_open else "\n", file=self.out)
         self.out.flush()
+
+    def end_line(self) -> None:
+        """End a line that is still to be written over: something else will be printed."""
+        if self._line_is_open:
+            self._line_is_open = False
+            print(file=self.out)

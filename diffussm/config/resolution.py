@@ -21,12 +21,29 @@ from diffussm.metric_table import METRICS
 BASES = Path(__file__).parents[1] / "bases"
 
 
-@cache
 def load_base(name: str) -> Mapping[str, Any]:
-    """The recipe in `bases/<name>.toml` as nested dictionaries: config sections, and `size` and `sizes`."""
-    if name not in bases():
-        raise unknown("base", name, bases())
+    """Return the recipe of a base, or in a `.toml` file: the sections of a config, and `size` and `sizes`."""
+    if name in bases():
+        return _shipped_base(name)
+    if name.endswith(".toml") and Path(name).exists():
+        return _read_recipe(Path(name))
+    raise unknown("base", name, bases())
+
+
+@cache
+def _shipped_base(name: str) -> Mapping[str, Any]:
     return tomllib.loads((BASES / f"{name}.toml").read_text())
+
+
+def _read_recipe(path: Path) -> Mapping[str, Any]:
+    try:
+        recipe = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML ({error})") from None
+    for name in ("model", "evaluation", "sizes"):
+        if not isinstance(recipe.get(name, {}), dict):
+            raise UserError(f"{path}: {name}: must be a table")
+    return {"model": {}, "sizes": {}, **recipe}
 
 
 def bases() -> list[str]:
@@ -34,21 +51,24 @@ def bases() -> list[str]:
 
 
 def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The config of base `base` with dotted-key overrides; raises UserError naming the field.
+    """Return the config of a base, or of a recipe in a `.toml` file, with dotted-key overrides.
 
-    `size` names a row of the base's table for the model's kind: depth, width and heads where no override sets them.
+    Raises UserError, which names the field. `size` names a row of the base's table for the model's kind: depth, width
+    and heads where no override sets them.
     """
     overrides = dict(overrides or {})
     recipe = dict(load_base(base))
     sizes = recipe.pop("sizes")
-    size = overrides.pop("size", recipe.pop("size"))
+    size = overrides.pop("size", recipe.pop("size", None))
     tree = changed(recipe, overrides)
     model = tree["model"]
     kind = model.get("kind", ModelConfig.model_fields["kind"].default)
-    if str(kind) in sizes:
+    if str(kind) in sizes and size is not None:
         if str(size) not in sizes[str(kind)]:
             raise unknown("size", str(size), sizes[str(kind)])
         tree["model"] = model = sizes[str(kind)][str(size)] | model
+    elif size is not None and not sizes:
+        raise UserError(f"size = {size}: {base} has no table of sizes")
     whole = ModelConfig().model_dump() | model
     for name in [name for name, used in _USED_IF.items() if not used(whole)]:
         if f"model.{name}" in overrides:

@@ -103,4 +103,6 @@ def _write_samples(samples: Samples, folder: Path) -> None:
 
 def _seconds_per_step(run: RunDir, step: int) -> float:
     """Median over the loss log up to `step`."""
-    return float(np.median([row["seconds_per_step"] for row in run.loss_rows() if row["step"] <= step]))
+    rows = run.loss_rows()
+    until = [row for row in rows if row["step"] <= step] or rows  # all, for a replayed step before the first row
+    return float(np.median([row["seconds_per_step"] for row in until]))

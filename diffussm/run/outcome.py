@@ -65,8 +65,8 @@ def outcome_of(error: BaseException | None, has_progress: bool = False, where: s
 
 
 def print_failure(error: Exception) -> None:
-    """Print to stderr: a mistake of the user's in one line, any other error with its traceback."""
-    if isinstance(error, UserError):
+    """Print to stderr: a mistake of the user's or a divergence in one line, any other error with its traceback."""
+    if isinstance(error, UserError | Diverged):
         print(f"error: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)

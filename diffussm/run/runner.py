@@ -1,25 +1,17 @@
 """What one job does with one run folder: train it as far as its requests ask, evaluate what is missing.
 
-    python -m diffussm.run.runner RUNDIR
-    torchrun --nproc-per-node 8 -m diffussm.run.runner RUNDIR
-
-It is handed the folder and nothing else. One process does it, or the many that torchrun or srun started: each trains on
-its part of the batch and makes its part of the samples, and the first decides what is done and writes what comes out.
-Exit code 0: all done; 1: failed, the reason in a state.json; 2: a user's mistake; 3: stopped by SIGTERM, SIGINT or
-SIGUSR2 after a checkpoint, to be started again.
+A process is handed the folder and nothing else. One does the work, or the many that torchrun or srun started: each
+trains on its part of the batch and makes its part of the samples, and rank zero decides what is done and writes it.
 """
 
-import argparse
 import contextlib
 import os
-import signal
-import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from diffussm.config import Config, Request
-from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, device_of, of_environment
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, device_of
 from diffussm.errors import UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
@@ -28,16 +20,16 @@ from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.attempt import Attempt
 from diffussm.run.claim import IsAlive, claim_task, take_over
 from diffussm.run.execution import resolve_execution
-from diffussm.run.outcome import print_failure
 from diffussm.run.output import redirect_output
 from diffussm.run.tasks import Task, Work, left, replays
-from diffussm.stopping import Stopped, StopRequest, Superseded
+from diffussm.stopping import StopRequest, Superseded
 from diffussm.store import records
 from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir, step_of
 from diffussm.training.loop import Trainer, train
 
 CHECKPOINT_SECONDS = 60.0
+OnProgress = Callable[[str, int, int, str], object]  # task, how much of it is done, of how much, a note
 
 
 class Cell:
@@ -55,12 +47,14 @@ class Cell:
         threads: int = 0,
         processes: ProcessGroup = SINGLE_PROCESS,
         to_logs: bool = False,
+        on_progress: OnProgress | None = None,
     ):
         self.run = RunDir(path)
         self.config = self.run.config()
         self.checkpoint_seconds = checkpoint_seconds
         self.threads, self.processes, self.to_logs = threads, processes, to_logs
         self.stop = stop or StopRequest()
+        self._on_progress = on_progress or _ignore
         self._attempt: Attempt | None = None
 
     def work(self, tasks: Collection[Task] = ("train", "evaluate"), is_alive: IsAlive = take_over) -> None:
@@ -166,6 +160,8 @@ class Cell:
 
         def on_step(step: int, loss: float, seconds: float) -> None:
             attempt.say(phase="train", lane=run.lane, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
+            what = "training" if run.lane == "train" else "replay"
+            self._on_progress(f"{what}: step", step, steps, f"loss {loss:.4g}")
 
         train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, on_step, attempt.stop)
 
@@ -177,9 +173,11 @@ class Cell:
         _check_requirements(config)
         execution = self._execution()
         device, origin = device_of(execution.device), self._provenance(attempt, execution)
+        samples = asked.evaluation.samples
 
         def report(done: int) -> None:
-            attempt.say(phase="evaluate", milestone=work.step, sample=done, samples=asked.evaluation.samples)
+            attempt.say(phase="evaluate", milestone=work.step, sample=done, samples=samples)
+            self._on_progress(f"{work}: sample", done, samples, "")
 
         context = EvaluationContext(self.processes, attempt.stop, report)
         evaluate_milestone(self.run, config, work.step, execution.backend, device, origin, context)
@@ -198,35 +196,5 @@ def _check_requirements(config: Config) -> None:
         raise UserError(missing)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Work on one run folder: train it, evaluate its milestones.")
-    parser.add_argument("rundir", type=Path)
-    parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
-    parser.add_argument("--to-logs", action="store_true", help="print to logs in the run's folder")
-    arguments = parser.parse_args()
-    try:
-        with of_environment() as processes:
-            stop = StopRequest()
-            cell = Cell(arguments.rundir, arguments.checkpoint_seconds, stop, 0, processes, arguments.to_logs)
-            stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-            print(f"{cell.run.run_id}: process {os.getpid()}", flush=True)
-            return _worked(cell)
-    except Exception as error:
-        print_failure(error)
-        return 2 if isinstance(error, UserError) else 1
-
-
-def _worked(cell: Cell) -> int:
-    try:
-        cell.work()
-    except Superseded as superseded:
-        print(f"superseded: {superseded}", file=sys.stderr)
-        return 1
-    except Stopped as stopped:
-        print(f"stopped: {stopped}", file=sys.stderr)
-        return 3
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _ignore(task: str, done: int, total: int, note: str) -> None:
+    """Show no progress."""

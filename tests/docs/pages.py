@@ -42,8 +42,7 @@ def words_of(command: str) -> list[str]:
     """The words of a command without torchrun or srun before it, and with existing files for those not yet written."""
     for placeholder, existing in STANDS_FOR.items():
         command = command.replace(placeholder, existing)
-    command = re.sub(r"^torchrun .*-m ablations\.cell", "python -m ablations.cell", command)
-    return shlex.split(re.sub(r"^(torchrun .*-m |srun .*)diffussm ", "diffussm ", command))
+    return shlex.split(re.sub(r"^(torchrun .*(-m|--no-python) |srun .*)diffussm ", "diffussm ", command))
 
 
 def harmless(command: str) -> list[str]:
@@ -61,8 +60,6 @@ def harmless(command: str) -> list[str]:
             return [sys.executable, "-m", "diffussm", "reference", subcommand, "--help"]
         case ["diffussm", subcommand, *_]:
             return [sys.executable, "-m", "diffussm", subcommand, "--help"]
-        case ["python", "-m", "ablations.cell", *_]:
-            return [sys.executable, "-m", "ablations.cell", "--help"]
         case ["python", "-m", "bench.random_features"]:
             return [sys.executable, *words[1:], "--help"]
         case ["python", "-m", module]:

@@ -198,7 +198,7 @@ def test_a_mistake_is_told_to_all(tmp_path: Path) -> None:
 
 def torchrun(run: RunDir) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "diffussm.run.runner", str(run.path), "--to-logs"]
+    command += ["-m", "diffussm", "train", str(run.path), "--to-logs"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -1,0 +1,107 @@
+"""`diffussm train`: train one run as far as is requested and evaluate its milestones, in one process or in several."""
+
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffussm.config import bases, resolve
+from diffussm.distributed.group import ProcessGroup, of_environment
+from diffussm.errors import UserError, unknown
+from diffussm.progress import Progress
+from diffussm.run.heartbeat import Liveness
+from diffussm.run.outcome import print_failure
+from diffussm.run.request import request_run
+from diffussm.stopping import Stopped, StopRequest, Superseded
+from diffussm.store.rundir import RunDir
+
+DONE, FAILED, MISTAKE, STOPPED = range(4)  # exit codes
+
+
+def train(
+    target: str,
+    settings: Mapping[str, Any],
+    runs: Path,
+    replay: bool,
+    retry: bool,
+    checkpoint_seconds: float,
+    to_logs: bool,
+) -> int:
+    """Work on the run of `target`, a base, a TOML file or a run folder; return the exit code.
+
+    It is 0 if all that is requested of the run is done, 1 after a failure or if another process works on the run, 2
+    after a mistake of the user's, and 3 if SIGTERM, SIGINT or SIGUSR2 stopped it: it has written a checkpoint, from
+    which the same command continues.
+    """
+    stop = StopRequest()
+    stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+    try:
+        with of_environment() as processes:
+            run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
+            return _work(run, stop, processes, checkpoint_seconds, to_logs)
+    except Exception as error:
+        print_failure(error)
+        return MISTAKE if isinstance(error, UserError) else FAILED
+
+
+def _work(run: RunDir, stop: StopRequest, processes: ProcessGroup, checkpoint_seconds: float, to_logs: bool) -> int:
+    from diffussm.run.runner import Cell  # imports torch
+
+    progress = _Progress()
+    if processes.is_rank_zero:
+        print(run.path, flush=True)
+    cell = Cell(
+        run.path,
+        checkpoint_seconds,
+        stop,
+        processes=processes,
+        to_logs=to_logs,
+        on_progress=progress if processes.is_rank_zero else None,
+    )
+    try:
+        cell.work(is_alive=Liveness(by_mtime=True).alive)
+    except Stopped as stopped:
+        progress.end_line()
+        if processes.is_rank_zero:
+            print(f"{'superseded' if isinstance(stopped, Superseded) else 'stopped'}: {stopped}", file=sys.stderr)
+        return FAILED if isinstance(stopped, Superseded) else STOPPED
+    return DONE
+
+
+def _run_folder(target: str, settings: Mapping[str, Any], runs: Path, replay: bool, retry: bool) -> RunDir:
+    """Return the run folder that `target` is, or that it requests below `runs`."""
+    path = Path(target)
+    if target in bases() or path.suffix == ".toml":
+        run = request_run(runs, resolve(target, settings), replay)
+    elif not path.exists():
+        raise unknown("what to train", target, [*bases(), "a TOML file", "a run folder"])
+    elif settings or replay:
+        option = f"--set {next(iter(settings))}" if settings else "--replay"
+        raise UserError(f"{option}: {target} is a run folder; give a base or a TOML file to request something of a run")
+    else:
+        run = RunDir(path.resolve())  # its name is the run's id
+        run.config()  # raises for any other folder
+        run.latest_request()
+    if retry:
+        run.add_order("retry")
+    if run.cancelled:
+        raise UserError(f"{run.path}: the run is cancelled; --retry lifts the order")
+    return run
+
+
+class _Progress:
+    """Shows on stderr how far the task at hand is."""
+
+    def __init__(self) -> None:
+        self._shown = ("", 0)
+        self._progress: Progress | None = None
+
+    def __call__(self, task: str, done: int, total: int, note: str = "") -> None:
+        if self._progress is None or self._shown != (task, total):
+            self._shown, self._progress = (task, total), Progress(task, total)
+        self._progress(done, note)
+
+    def end_line(self) -> None:
+        if self._progress:
+            self._progress.end_line()

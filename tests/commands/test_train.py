@@ -1,0 +1,203 @@
+"""`diffussm train`: a run from a base, a file or a folder, by one process or several."""
+
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import tests.support.tiny as tiny
+from ablations import launch
+from diffussm import cli
+from diffussm.config import BASES, resolve, run_id
+from diffussm.run.attempt import Attempt
+from diffussm.run.tasks import is_done
+from diffussm.store.rundir import RunDir
+from diffussm.training.loop import Trainer
+from tests.training.test_resume import assert_same, at_call, outcome
+
+SETTINGS = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items()]
+
+
+@pytest.fixture
+def diffussm(monkeypatch: pytest.MonkeyPatch) -> "Command":
+    return Command(monkeypatch)
+
+
+class Command:
+    """`diffussm train`, in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.monkeypatch = monkeypatch
+
+    def __call__(self, *arguments: object) -> int:
+        self.monkeypatch.setattr("sys.argv", ["diffussm", "train", *map(str, arguments)])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+        try:
+            return cli.main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """Made by two processes of torchrun."""
+    folder = tmp_path_factory.mktemp("elsewhere")  # where only the installed package can be imported
+    runs = folder / "runs"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "diffussm", "train", "digits", "--runs", str(runs), *SETTINGS]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = runs.iterdir()
+    assert done.stdout == f"{path}\n"
+    assert "training: step 24 of 24" in done.stderr
+    assert "evaluation of step 8: sample 12 of 12" in done.stderr
+    return RunDir(path)
+
+
+def test_torchrun(finished: RunDir) -> None:
+    assert is_done(finished)
+    execution = finished.execution()
+    assert execution
+    assert execution.shares == 2
+
+
+def test_the_run_is_that_of_a_grid(tmp_path: Path, diffussm: Command, finished: RunDir) -> None:
+    grid = tmp_path / "alone.toml"
+    lines = [f'{name} = "a test"' for name in ("claim", "source", "expected", "cost", "command")]
+    grid.write_text("\n".join([*lines, 'base = "digits"', "seeds = 1", "[axes.lr]", "own = { training.lr = 5e-3 }"]))
+    launch.main(["--grid", str(grid), "--runs", str(tmp_path / "runs"), *SETTINGS, "--executor", "debug"])
+    (path,) = (tmp_path / "runs").glob("digits-*")
+    assert path.name == finished.run_id == run_id(resolve("digits", tiny.SETTINGS))
+    assert [asked.digest for asked in RunDir(path).requests()] == [asked.digest for asked in finished.requests()]
+    before = outcome(RunDir(path))
+    assert diffussm("digits", "--runs", tmp_path / "runs", *SETTINGS) == 0  # nothing is left
+    assert RunDir(path).owner() == 1
+    assert_same(outcome(RunDir(path)), before)
+
+
+def test_stopped_and_continued(
+    tmp_path: Path, diffussm: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    assert diffussm("digits", "--runs", undisturbed, *SETTINGS) == 0
+    usual = Trainer.step
+
+    def interrupted(trainer: Trainer) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        return usual(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", at_call(13, interrupted, usual))
+        assert diffussm("digits", "--runs", tmp_path / "runs", *SETTINGS) == 3
+    assert "stopped: SIGINT at step 13" in capsys.readouterr().err
+    (path,) = (tmp_path / "runs").iterdir()
+    assert RunDir(path).trained_steps() == 13
+    assert diffussm(path) == 0
+    assert_same(outcome(RunDir(path)), outcome(RunDir(undisturbed / path.name)))
+
+
+def test_a_file_as_base(tmp_path: Path, diffussm: Command) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text((BASES / "digits.toml").read_text())
+    assert resolve(str(recipe), tiny.SETTINGS) == resolve("digits", tiny.SETTINGS)
+    sections = tomllib.loads(recipe.read_text())
+    assert "sizes" in sections
+    recipe.write_text(
+        """
+model = { depth = 1, width = 8, state = 4, hourglass = 4, image_size = 8, channels = 1, classes = 10 }
+data.name = "digits"
+training = { batch = 7, steps = 2, threads = 1 }
+evaluation = { extractor = "digits-cnn", reference = "digits", metrics = ["fid"], samples = 12, sampler_steps = 2 }
+"""
+    )
+    assert diffussm(recipe, "--runs", tmp_path / "runs", "--set", "seed=3") == 0
+    (path,) = (tmp_path / "runs").iterdir()
+    assert path.name.startswith("digits-diffussm-s4d-d1w8-m4p1-s3-")
+    assert RunDir(path).trained_steps() == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["digts"], "unknown name 'digts'; did you mean 'digits'?"),
+        (["digits", "--set", "training.batch=0"], "training.batch"),
+        (["digits", "--set", "model.image_size=16"], "model.image_size = 16: digits has image_size 8"),
+        (["none.toml"], "base: unknown name 'none.toml'"),
+        (["bad.toml"], "bad.toml: not valid TOML"),
+        (["flat.toml"], "flat.toml: model: must be a table"),
+        (["sizeless.toml", "--set", "size=L"], "size = L: sizeless.toml has no table of sizes"),
+        (["."], "not a run folder"),
+        ([".", "--set", "seed=1"], "--set seed: . is a run folder"),
+        (["digits", "--checkpoint-seconds", "-1"], "--checkpoint-seconds"),
+    ],
+)
+def test_mistakes_are_one_line(
+    given: list[str],
+    words: str,
+    tmp_path: Path,
+    diffussm: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.toml").write_text("=")
+    Path("flat.toml").write_text("model = 3")
+    Path("sizeless.toml").write_text('data.name = "digits"')
+    assert diffussm(*given) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_a_cancelled_run_is_left_alone(tmp_path: Path, diffussm: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tiny.run_folder(tmp_path)
+    run.add_order("cancel")
+    assert diffussm(run.path) == 2
+    assert "the run is cancelled; --retry lifts the order" in capsys.readouterr().err
+    assert run.owner() == 0
+    assert diffussm(run.path, "--retry") == 0
+    assert is_done(run)
+
+
+def test_a_run_that_another_process_works_on(
+    tmp_path: Path, diffussm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny.run_folder(tmp_path)
+    number = run.claim()
+    assert number
+    with Attempt(run, number, lambda: False):
+        assert diffussm(run.path) == 1
+    assert "superseded: training: attempt 1 is at work in" in capsys.readouterr().err
+    assert run.owner() == 1
+
+
+def test_lost_milestones_need_a_replay(tmp_path: Path, diffussm: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = [setting for setting in SETTINGS if "milestones" not in setting]
+    given = ("digits", "--runs", tmp_path, *kept)
+    assert diffussm(*given, "--set=training.milestones=[24]") == 0
+    assert diffussm(*given, "--set=training.milestones=[16]") == 2
+    assert "kept no weights of step 16" in capsys.readouterr().err
+    (path,) = tmp_path.iterdir()
+    assert len(RunDir(path).requests()) == 1
+    assert diffussm(*given, "--set=training.milestones=[16]", "--replay") == 0
+    assert RunDir(path).weights(16, "ema").exists()
+
+
+def test_a_failure_is_told(
+    tmp_path: Path, diffussm: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: Trainer) -> None:
+        raise ValueError("odd")
+
+    run = tiny.run_folder(tmp_path)
+    monkeypatch.setattr(Trainer, "step", fails)
+    assert diffussm(run.path) == 1
+    assert "ValueError: odd" in capsys.readouterr().err
+    assert run.state()["phase"] == "failed"
