@@ -2,7 +2,7 @@
 
 from reports.docs.columns import CLOSED_FORM, MACS, Column, Table
 
-TIMER, BENCH = "diffussm/timing.py", "bench/"
+TIMER, BENCH = "diffussm/timing/intervals.py", "bench/"
 CROSSINGS, PARTS = "reports/bench/crossings.py", "reports/bench/parts.py"
 SUBJECT = Column("subject", "what is timed: a mixer, a backend, a part, a model", "-", BENCH)
 WIDTH = Column("width", "D; empty where it does not apply", "channels", BENCH)
