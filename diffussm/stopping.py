@@ -5,6 +5,8 @@ it, between steps.
 """
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Stopped(Exception):
@@ -58,10 +60,15 @@ class StopRequest:
         if stopped := self.stopped:
             raise stopped
 
-    def set_on(self, *signals: signal.Signals) -> None:
-        """Let these signals make the request from now on."""
-        for number in signals:
-            signal.signal(number, lambda number, _: self.set(stopped_by(number)))
+    @contextmanager
+    def set_on(self, *signals: signal.Signals) -> Iterator[None]:
+        """Let these signals make the request inside the context."""
+        before = {number: signal.signal(number, lambda number, _: self.set(stopped_by(number))) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def stopped_by(number: int) -> Stopped:

@@ -35,9 +35,8 @@ def train(
     which the same command continues.
     """
     stop = StopRequest()
-    stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
     try:
-        with of_environment() as processes:
+        with stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2), of_environment() as processes:
             run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
             return _work(run, stop, processes, checkpoint_seconds, to_logs)
     except Exception as error:

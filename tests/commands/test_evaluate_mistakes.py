@@ -1,4 +1,4 @@
-"""Mistakes with `diffussm evaluate`, grids and cells: one line, and nothing half-written."""
+"""Mistakes with `diffussm evaluate`, grids and runs: one line, and nothing half-written."""
 
 import json
 import sys
@@ -17,7 +17,6 @@ from diffussm.config import request
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.models.trained import requested_config
-from diffussm.run import runner as cell
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from tests.support.evaluating import DIGITS, Run, listed, refused
@@ -219,7 +218,7 @@ def test_weights_that_are_gone(run: RunDir, diffussm: Run) -> None:
     refused(diffussm("evaluate", run.path, *given, "--step", "8"), "needs weights file")
 
 
-# Grids and cells
+# Grids and runs
 
 
 def test_a_grid_that_lacks_weights_writes_nothing(tmp_path: Path) -> None:
@@ -231,15 +230,12 @@ def test_a_grid_that_lacks_weights_writes_nothing(tmp_path: Path) -> None:
     assert listed(tmp_path) == []
 
 
-def test_a_cell_whose_weights_are_gone_refuses_before_it_trains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_whose_weights_are_gone_is_refused_before_it_trains(tmp_path: Path, diffussm: Run) -> None:
     config = tiny.config(evaluation__extractor="inception-v3-compat", evaluation__metrics=["fid"])
     run = RunDir.create(tmp_path, config)
     run.add_request(request(config))
-    monkeypatch.setattr("sys.argv", ["cell", str(run.path)])
-    assert cell.main() == 2
-    err = capsys.readouterr().err
+    code, _, err = diffussm("train", run.path)
+    assert code == 2
     assert err.startswith("error: evaluation.extractor = inception-v3-compat: needs weights file")
     assert err.count("\n") == 1
     assert run.checkpoints() == []

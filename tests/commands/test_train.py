@@ -35,12 +35,7 @@ class Command:
 
     def __call__(self, *arguments: object) -> int:
         self.monkeypatch.setattr("sys.argv", ["diffussm", "train", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
-        try:
-            return cli.main()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        return cli.main()
 
 
 @pytest.fixture(scope="module")

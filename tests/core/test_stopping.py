@@ -37,11 +37,9 @@ def test_a_request_within_another() -> None:
 
 def test_signals_make_requests() -> None:
     before, stop = signal.getsignal(signal.SIGUSR2), StopRequest()
-    try:
-        stop.set_on(signal.SIGUSR2)
+    with stop.set_on(signal.SIGUSR2):
         os.kill(os.getpid(), signal.SIGUSR2)
-    finally:
-        signal.signal(signal.SIGUSR2, before)
+    assert signal.getsignal(signal.SIGUSR2) == before
     assert stop.stopped
     assert (stop.stopped.reason, stop.stopped.phase) == ("SIGUSR2", "preempted")
     assert stopped_by(signal.SIGTERM).phase == "stopped"
