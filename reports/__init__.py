@@ -1,1 +1,2 @@
-"""Tables and figures from records and published numbers. Reads files, computes no metric, loads no torch."""
+"""Tables and figures from records and published numbers. It reads files only: it computes no metric and needs no
+torch."""

@@ -1,4 +1,4 @@
-"""Make every table and figure from what lies on disk: `python reports/make_figures.py`."""
+"""Make every table and figure from the files on disk: `python reports/make_figures.py`."""
 
 import shlex
 import sys
@@ -18,9 +18,11 @@ OUT = Path(__file__).parent / "out"
 
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="make_figures.py", description="Make tables and figures from records.", allow_abbrev=False)
-    parser.add_argument("--grid", metavar="NAME", help="only this grid (default: all that were launched)")
+    parser.add_argument("--grid", metavar="NAME", help="only this grid (default: all launched grids)")
     parser.add_argument("--base", metavar="NAME", help="only this base")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="run folders (default: runs)")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders are (default: runs)"
+    )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where to write (default: reports/out)")
     options = parser.parse_args(arguments)
 
@@ -43,9 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not found.manifests and not benchmarks:
         grid = options.grid or "hourglass_vs_patch"
         base = f" --base {options.base}" if options.base else ""
-        where = "" if options.runs == Path("runs") else f" --runs {shlex.quote(str(options.runs))}"
-        command = f"python ablations/launch.py --grid {grid}{base}{where}"
-        raise UserError(f"no runs in {options.runs}: make them with: {command}")
+        runs_option = "" if options.runs == Path("runs") else f" --runs {shlex.quote(str(options.runs))}"
+        command = f"python ablations/launch.py --grid {grid}{base}{runs_option}"
+        raise UserError(f"{options.runs}: there are no runs; make them with: {command}")
     return 0
 
 

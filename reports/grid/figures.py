@@ -1,4 +1,4 @@
-"""Figures by seaborn. Each function draws given tables and returns the figure; nothing is computed here."""
+"""Figures of grids. Each function draws the given tables and returns the figure; it computes nothing."""
 
 import math
 from pathlib import Path
@@ -33,8 +33,8 @@ def fid_over_steps(
 ) -> Figure:
     """FID over training steps, log y, one line per arm with its intervals; published curves in a panel of their own.
 
-    curve: as `tables.curves`; floor: FID of real images at the same n; published: curve, step, fid, and the arm of ours
-    whose colour the curve takes; steps: what is counted from left to right.
+    curve: as returned by `tables.curves`; floor: FID of real images with the same n; published: curve, step, fid, and
+    the arm of the grid whose colour the curve has; steps: the label of the x axis.
     """
     panels = 1 if published is None else 2
     figure, axes = plt.subplots(1, panels, figsize=(4.2 * panels, 3.8), layout="constrained")
@@ -51,7 +51,7 @@ def fid_over_steps(
         theirs: Axes = axes[1]
         their_colours = {row.curve: colours.get(str(row.arm), "0.5") for row in published.itertuples()}
         sns.lineplot(published, x="step", y="fid", hue="curve", palette=their_colours, marker="s", ax=theirs)
-        _log_axis(theirs, "reported by the paper (ImageNet 256)", "FID-50K")
+        _log_axis(theirs, "reported in the paper (ImageNet 256)", "FID-50K")
         theirs.xaxis.set_major_locator(MultipleLocator(100_000))
         theirs.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:.0f} k")
     figure.supxlabel(_legend_of_intervals(curve), fontsize=7, color="0.35")
@@ -61,7 +61,7 @@ def fid_over_steps(
 def metrics_over_steps(curve: pd.DataFrame, arms: list[str], names: dict[str, str], title: str, steps: str) -> Figure:
     """A small panel for each metric, one line per arm with its intervals.
 
-    curve: as `tables.all_curves`; names: each metric's name in full, panel by panel.
+    curve: as returned by `tables.all_curves`; names: the full name of the metric of each panel.
     """
     columns = min(len(names), 3)
     rows = math.ceil(len(names) / columns)
@@ -88,7 +88,8 @@ def metrics_over_steps(curve: pd.DataFrame, arms: list[str], names: dict[str, st
 
 
 def sample_rows(samples: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64] | None, title: str) -> Figure:
-    """A named row of images (N, H, W, C) each; equal columns share noise, and label where there are labels (N,)."""
+    """A named row of images (N, H, W, C) each; images in a column share their noise, and their label if there are
+    labels (N,)."""
     count = len(next(iter(samples.values())))
     size = (0.48 * count + 1.1, 0.52 * len(samples) + 0.45)
     figure, axes = plt.subplots(len(samples), count, figsize=size, squeeze=False)
@@ -106,7 +107,7 @@ def sample_rows(samples: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64]
 
 
 def macs_over_resolution(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
-    """The paper's Figure 3: G MACs of a call on one image against pixels a side, tokens above; both axes log.
+    """The paper's Figure 3: G MACs of a call on one image over pixels per side, with tokens above; both axes log.
 
     costs: model, resolution, tokens, macs_per_call; reported: name, resolution, macs_per_call.
     """
@@ -116,7 +117,7 @@ def macs_over_resolution(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
     for marker, (name, points) in zip("x+", reported.groupby("name"), strict=True):
         axis.scatter(points.resolution, points.macs_per_call / 1e9, marker=marker, color="black", zorder=5, label=name)
     ticks = sorted(shown.resolution.unique())
-    axis.set(xscale="log", yscale="log", xlabel="pixels a side", ylabel="G MACs per image and call")
+    axis.set(xscale="log", yscale="log", xlabel="pixels per side", ylabel="G MACs per image and call")
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.minorticks_off()
     above = axis.secondary_xaxis("top")
@@ -129,6 +130,7 @@ def macs_over_resolution(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
+    """Write the figure to a file, and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
@@ -139,7 +141,7 @@ def _colours(arms: list[str]) -> dict[str, Any]:
 
 
 def _lines(curve: pd.DataFrame, colours: dict[str, Any], axis: Axes, bottom: float = -math.inf) -> None:
-    """A line for each arm, its band over seeds and its bars over samples, neither of them below `bottom`."""
+    """Draw a line for each arm, with its band over seeds and its bars over samples, neither of them below `bottom`."""
     sns.lineplot(curve, x="step", y="mean", hue="arm", hue_order=list(colours), palette=colours, marker="o", ax=axis)
     for arm, group in curve.groupby("arm"):
         colour = colours[str(arm)]
@@ -150,14 +152,14 @@ def _lines(curve: pd.DataFrame, colours: dict[str, Any], axis: Axes, bottom: flo
 
 
 def _legend_of_intervals(curve: pd.DataFrame) -> str:
-    """What bands and bars are, of those that are drawn."""
+    """The meaning of the bands and bars that are drawn."""
     bands = "bands: 95 % over seeds" if curve.seeds_low.notna().any() else "one seed"
     bars = "; bars: 95 % over the samples of one run" if curve.samples_low.notna().any() else ""
     return bands + bars
 
 
 def _spans_a_decade(curve: pd.DataFrame) -> bool:
-    """And nothing that is drawn is 0 or less."""
+    """Whether the curves span a factor of ten, and everything drawn is positive."""
     lowest = curve[["mean", "seeds_low", "samples_low"]].min().min()
     return bool(lowest > 0 and curve["mean"].max() > 10 * curve["mean"].min())
 

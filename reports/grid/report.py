@@ -1,4 +1,4 @@
-"""All tables and figures of one grid on one base."""
+"""The report on one grid on one base: all its tables and figures."""
 
 import json
 from collections.abc import Iterable
@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 
 from diffussm.metric_table import FRECHET, METRICS
-from reports.grid import figures, tables
-from reports.grid import text as words
+from reports.grid import figures, tables, text
 from reports.grid.results import GridResults
-from reports.paper import published as reported
+from reports.paper import published
 
 SHOWN_SAMPLES = 12
 
 
 def report(results: GridResults, out: Path) -> list[Path]:
-    """All tables and figures of one grid on one base, in `out`/<grid>/<base>; returns the files to look at."""
+    """Write all tables and figures to `out`/<grid>/<base>; returns the files to look at."""
     folder = out / results.grid / results.base
     folder.mkdir(parents=True, exist_ok=True)
     shown = [runs_page(results, folder / "runs"), results_page(results, folder / "results")]
@@ -29,81 +28,84 @@ def report(results: GridResults, out: Path) -> list[Path]:
 
 
 def runs_page(results: GridResults, stem: Path) -> Path:
+    """Write runs.md and .csv: a row for each run."""
     table = tables.run_table(results)
-    text = words.runs_markdown(table)
-    if measured := words.run_metrics_markdown(results, table):
+    page = text.runs_markdown(table)
+    if measured := text.run_metrics_markdown(results, table):
         assert results.key is not None
-        text += (
-            f"\nWhere each was measured last ({results.key.setting}). In brackets: "
-            f"{words.over_samples(results.measures)}\n\n{measured}"
+        page += (
+            f"\nEach run at its last evaluated milestone ({results.key.setting}). In brackets: "
+            f"{text.over_samples(results.measures)}\n\n{measured}"
         )
-    return _write(stem, table, text, results.run_ids)
+    return _write(stem, table, page, results.run_ids)
 
 
 def results_page(results: GridResults, stem: Path) -> Path:
-    text = f"# {results.grid} on {results.base}\n\nClaim: {results.claim} ({results.source})\n\n"
-    text += f"{words.costs_markdown(results)}\n{_matched(results)}\n"
+    """Write results.md and .csv: a row for each arm."""
+    page = f"# {results.grid} on {results.base}\n\nClaim: {results.claim} ({results.source})\n\n"
+    page += f"{text.costs_markdown(results)}\n{_matched(results)}\n"
     if results.measures:
-        text += f"\n{words.OVER_SEEDS} {_how_measured(results)}\n{_metrics(results)}"
+        page += f"\n{text.OVER_SEEDS} {_evaluation_settings(results)}\n{_metrics(results)}"
     if results.has_fid:
-        text += _differences(results, stem.with_name("differences"))
-    return _write(stem, tables.results_table(results), text, results.run_ids)
+        page += _differences(results, stem.with_name("differences"))
+    return _write(stem, tables.results_table(results), page, results.run_ids)
 
 
 def _metrics(results: GridResults) -> str:
-    """Every metric over seeds, then over samples."""
+    """The tables of every metric, with intervals over seeds, then over samples."""
     assert results.key is not None
-    text = ""
-    if metrics := words.metrics_markdown(results):
-        extrapolated = f" {words.EXTRAPOLATED}" if set(tables.values(results)) - set(results.measures) else ""
-        text += f"\n## All metrics ({results.key.setting})\n\n"
-        text += f"Over seeds. ↓: lower is better, ↑: higher.{extrapolated}\n\n{metrics}"
-    if over_samples := words.samples_markdown(results):
-        what = words.over_samples(results.measures)
-        text += f"\n## Over samples\n\nHalf-width, averaged over runs, of the {what}\n\n{over_samples}"
-    return text
+    page = ""
+    if metrics := text.metrics_markdown(results):
+        extrapolated = f" {text.EXTRAPOLATED}" if set(tables.values(results)) - set(results.measures) else ""
+        page += f"\n## All metrics ({results.key.setting})\n\n"
+        page += f"Intervals over seeds. ↓: lower is better, ↑: higher.{extrapolated}\n\n{metrics}"
+    if over_samples := text.samples_markdown(results):
+        meaning = text.over_samples(results.measures)
+        page += f"\n## Intervals over samples\n\nHalf-width, averaged over runs, of the {meaning}\n\n{over_samples}"
+    return page
 
 
 def _differences(results: GridResults, stem: Path) -> str:
-    """Writes them, and says what they show of FID."""
+    """Write the differences of FID, and return what they show as text."""
     assert results.key is not None
     gaps = tables.differences(results, "fid")
     gaps.to_csv(stem.with_suffix(".csv"), index=False)
     _write_ids(stem, results.run_ids)
-    sentences = "".join(f"- {sentence}\n" for sentence in words.findings(gaps, results.key.name_of("fid")))
+    sentences = "".join(f"- {sentence}\n" for sentence in text.findings(gaps, results.key.name_of("fid")))
     if not sentences:
         return ""
-    corrected = "Intervals are over paired seeds and per comparison, not corrected for their number."
-    return f"\n## What the intervals say\n\n{sentences}\n{corrected}\n"
+    corrected = "Intervals are over paired seeds, and are not corrected for the number of comparisons."
+    return f"\n## Differences between arms\n\n{sentences}\n{corrected}\n"
 
 
 def _matched(results: GridResults) -> str:
-    """What is equal across arms and what is not, as the numbers have it."""
+    """Which quantities are equal across arms, and which are not, in one sentence."""
     costs = tables.costs(results)
-    said = []
+    parts = []
     for name, values in (("steps", costs.steps), ("parameters", costs.parameters), ("MACs", costs.macs_per_call)):
         if values.isna().any():
-            said.append(f"{name} partly unknown")
+            parts.append(f"{name} partly unknown")
         elif values.max() == values.min():
-            said.append(f"{name} equal")
+            parts.append(f"{name} equal")
         else:
-            said.append(f"{name} up to {values.max() / values.min():.2f} times apart")
+            parts.append(f"{name} differ by a factor of up to {values.max() / values.min():.2f}")
     if results.control:
-        said.append(f"training MACs equal to those of {results.control}, whose steps are named for all")
-    intent = f" The grid means to match {' and '.join(results.matched)}." if results.matched else ""
-    return f"Across arms: {', '.join(said)}.{intent}"
+        parts.append(f"training MACs equal to those of {results.control}, whose steps stand for all")
+    intent = f" The grid is meant to match {' and '.join(results.matched)}." if results.matched else ""
+    return f"Across arms: {', '.join(parts)}.{intent}"
 
 
-def _how_measured(results: GridResults) -> str:
+def _evaluation_settings(results: GridResults) -> str:
+    """The settings of the evaluation and the noise floor, in one sentence."""
     key = results.key
     assert key is not None
-    named = f"{key.name_of('fid')}:" if results.has_fid else f"Measured with {key.setting}:"
+    named = f"{key.name_of('fid')}:" if results.has_fid else f"Evaluated with {key.setting}:"
     floors = {METRICS[name].title: results.floor(name) for name in FRECHET}
-    said = " and ".join(f"{name} {floor:.2f}" for name, floor in floors.items() if floor is not None)
+    scores = " and ".join(f"{name} {floor:.2f}" for name, floor in floors.items() if floor is not None)
     return (
         f"{named} {_sampler(results)}, {key.weights} weights, "
         f"against {key.reference_samples} images of {key.reference}"
-        + (f"; real images score {said} at this n (noise floor, 20 draws)." if said else ".")
+        + (f"; real images score {scores} at this n (noise floor, 20 draws)." if scores else ".")
     )
 
 
@@ -117,22 +119,22 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
     table = curve.merge(by_seed.reset_index(), on=["arm", "step"]).merge(
         tables.costs(results).drop(columns="steps"), on="arm"
     )
-    text = f"{name}, mean ± half-width of the 95 % interval over seeds\n\n"
-    text += words.curve_markdown(results, curve)
-    theirs = reported.curves(results.grid)
+    page = f"{name}, mean ± half-width of the 95 % interval over seeds\n\n"
+    page += text.curve_markdown(results, curve)
+    theirs = published.curves(results.grid)
     if theirs is not None:
-        text += f"\nFID-50K as reported by the paper ({reported.WHERE})\n\n{reported.markdown(results.grid)}"
-        text += "".join(f"\n- {note}" for note in reported.notes(results.grid)) + "\n"
+        page += f"\nFID-50K as reported in the paper ({published.WHERE})\n\n{published.markdown(results.grid)}"
+        page += "".join(f"\n- {note}" for note in published.notes(results.grid)) + "\n"
     title = f"measured ({results.base})"
-    drawn = figures.fid_over_steps(curve, _measured_arms(results), name, floor, title, words.step_name(results), theirs)
+    drawn = figures.fid_over_steps(curve, _measured_arms(results), name, floor, title, text.step_name(results), theirs)
     figures.save(drawn, stem.with_suffix(".png"))
     if theirs is not None:
-        theirs.to_csv(stem.with_name(f"{stem.name}_reported.csv"), index=False)
-    return [_write(stem, table.assign(floor=floor), text, results.run_ids), stem.with_suffix(".png")]
+        theirs.to_csv(stem.with_name(f"{stem.name}_published.csv"), index=False)
+    return [_write(stem, table.assign(floor=floor), page, results.run_ids), stem.with_suffix(".png")]
 
 
 def _other_curves(results: GridResults, stem: Path) -> list[Path]:
-    """A panel for each metric but FID; nothing where there is none."""
+    """Write a panel for each metric except FID, if there are any."""
     metrics = [name for name in results.measures if name != "fid"]
     if not metrics:
         return []
@@ -140,7 +142,7 @@ def _other_curves(results: GridResults, stem: Path) -> list[Path]:
     curve = tables.all_curves(results, metrics)
     names = {name: results.key.name_of(name) for name in metrics}
     drawn = figures.metrics_over_steps(
-        curve, _measured_arms(results), names, f"{results.grid} on {results.base}", words.step_name(results)
+        curve, _measured_arms(results), names, f"{results.grid} on {results.base}", text.step_name(results)
     )
     figures.save(drawn, stem.with_suffix(".png"))
     curve.to_csv(stem.with_suffix(".csv"), index=False)
@@ -149,7 +151,7 @@ def _other_curves(results: GridResults, stem: Path) -> list[Path]:
 
 
 def _samples(results: GridResults, stem: Path) -> list[Path]:
-    """The paper's Figure 5: every arm at its last step, from the same noise and labels."""
+    """Write the samples of every arm at its last step, from the same noise and labels, as in the paper's Figure 5."""
     last = results.done[results.done.step == results.done.steps]
     seeds = set.intersection(*(set(group.seed) for _, group in last.groupby("arm"))) if len(last) else set()
     if not seeds:
@@ -160,7 +162,7 @@ def _samples(results: GridResults, stem: Path) -> list[Path]:
 
 
 def _samples_over_steps(results: GridResults, stem: Path) -> list[Path]:
-    """One arm along its milestones, from the same noise and labels: the first that was measured."""
+    """Write the samples of the first evaluated arm at its milestones, from the same noise and labels."""
     arm = next(arm for arm in results.arms if arm in set(results.done.arm))
     of_arm = results.done[results.done.arm == arm]
     chosen = of_arm[of_arm.seed == of_arm.seed.min()].sort_values("step")
@@ -171,7 +173,7 @@ def _samples_over_steps(results: GridResults, stem: Path) -> list[Path]:
 def _sample_rows(
     results: GridResults, chosen: pd.DataFrame, names: Iterable[str], title: str, stem: Path
 ) -> list[Path]:
-    """A row of samples for each of the chosen records; PNG, CSV of the pixels, ids."""
+    """Write a row of samples for each of the chosen records, as PNG and as CSV of the pixels, with the run ids."""
     images: dict[str, Any] = {}
     rows, labels = [], np.empty(0, dtype=np.int64)
     for name, record in zip(names, chosen.to_dict("records"), strict=True):
@@ -199,13 +201,13 @@ def _sampler(results: GridResults) -> str:
     shown = [text for field, text in fields.items() if field not in results.varied]
     if "guidance" not in results.varied:
         shown.append(f"guidance {results.key.guidance:g}")
-    return ", ".join([*shown, *(f"{field} as the arm says" for field in sorted(results.varied))])
+    return ", ".join([*shown, *(f"{field} as in the arm" for field in sorted(results.varied))])
 
 
-def _write(stem: Path, table: pd.DataFrame, text: str, run_ids: list[str]) -> Path:
-    """The table as CSV and Markdown, with the ids of the runs behind it; returns the Markdown's path."""
+def _write(stem: Path, table: pd.DataFrame, page: str, run_ids: list[str]) -> Path:
+    """Write the table as CSV and Markdown, with the ids of its runs; returns the path of the Markdown file."""
     table.to_csv(stem.with_suffix(".csv"), index=False)
-    stem.with_suffix(".md").write_text(text)
+    stem.with_suffix(".md").write_text(page)
     _write_ids(stem, run_ids)
     return stem.with_suffix(".md")
 

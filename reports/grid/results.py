@@ -1,4 +1,4 @@
-"""What was asked of a grid and what came of it, as one table: a row for every run and milestone, missing ones too."""
+"""The results of a grid as one table, with a row for every requested run and milestone, whether done or missing."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,14 @@ from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir
 
 COPIED = ("arm", "seed", "run_id", "key", "steps", "parameters", "macs_per_call")  # from the manifest's entries
-OF_RECORD = ("run_id", "step", "key")  # which record a row is of
+RECORD_ID = ("run_id", "step", "key")  # they identify a record
 
 
 def frame(found: Iterable[records.Record], varied: Collection[str] = (), what: str = "records") -> pd.DataFrame:
-    """One row per record: run_id, step, key (its digest), the key's fields that are `varied`, metrics, timing.
+    """A table with a row per record: run_id, step, key (its digest), the fields of the key that are `varied`, metrics,
+    timing.
 
-    UserError that names the fields of the key in which records differ though they are not varied.
+    UserError naming the fields of the key in which records differ although they are not varied.
     """
     found = list(found)
     records.common_key((record.key for record in found), what, varied)
@@ -34,16 +35,16 @@ def frame(found: Iterable[records.Record], varied: Collection[str] = (), what: s
         | record.timing
         for record in found
     ]
-    return pd.DataFrame(rows, columns=None if rows else list(OF_RECORD))
+    return pd.DataFrame(rows, columns=None if rows else list(RECORD_ID))
 
 
 @dataclass(frozen=True)
 class GridResults:
-    """One grid on one base; cannot be made of records that do not share one evaluation key.
+    """The results of one grid on one base; its records share one evaluation key.
 
     `table` has a row per (arm, seed, milestone): arm, seed, run_id, step, steps, at, state (done | missing | failed |
-    diverged | cancelled), reason, parameters, macs_per_call, and where done what `frame` has of the record. `at` is
-    where a milestone is compared: its step, or where arms are matched in training MACs, the `control`'s step.
+    diverged | cancelled), reason, parameters, macs_per_call, and for done rows the columns of `frame`. `at` is the
+    step at which a milestone is compared: its own, or that of the `control` where arms are matched in training MACs.
     """
 
     grid: str
@@ -51,19 +52,19 @@ class GridResults:
     claim: str
     source: str
     levels: dict[str, dict[str, str]]  # arm -> axis -> level
-    matched: tuple[str, ...]  # what the grid says is equal across arms
+    matched: tuple[str, ...]  # the quantities that the grid declares equal across arms
     control: str | None  # the arm whose training MACs all others have; None where steps are equal
-    varied: frozenset[str]  # fields of the key that the grid itself varies
+    varied: frozenset[str]  # fields of the key that the grid varies
     folders: dict[str, RunDir]  # run id -> folder
     manifest: Path
-    asked: pd.DataFrame  # the table, but for what records hold
-    found: Mapping[int, records.Record]  # row of `asked` -> what was measured
-    key: records.EvaluationKey | None = field(init=False)  # of one record, None where nothing was measured yet
+    asked: pd.DataFrame  # the table without the columns from records
+    found: Mapping[int, records.Record]  # row of `asked` -> its record
+    key: records.EvaluationKey | None = field(init=False)  # None where there is no record yet
     table: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
         measured = frame(self.found.values(), self.varied, str(self.manifest))
-        measured = measured.drop(columns=list(OF_RECORD)).set_axis(list(self.found))
+        measured = measured.drop(columns=list(RECORD_ID)).set_axis(list(self.found))
         object.__setattr__(self, "table", self.asked.join(measured))
         object.__setattr__(self, "key", next((record.key for record in self.found.values()), None))
 
@@ -73,11 +74,11 @@ class GridResults:
 
     @property
     def measures(self) -> list[str]:
-        """Which of METRICS the records hold, in its order."""
+        """The names in METRICS that the records have, in its order."""
         return [name for name in METRICS if self.holds(name)]
 
     def holds(self, column: str) -> bool:
-        """Whether any record has it."""
+        """Whether any record has a value in the column."""
         return column in self.table and bool(self.table[column].notna().any())
 
     @property
@@ -93,7 +94,7 @@ class GridResults:
         return self.table[self.table.state == "done"]
 
     def floor(self, metric: str) -> float | None:
-        """What real images score at this n; None where that was not measured."""
+        """The metric of real images at this n; None where it was not measured."""
         floors = self.done.get(f"{metric}_floor", pd.Series(dtype=float)).dropna()
         return None if floors.empty else float(floors.iloc[0])
 
@@ -149,7 +150,7 @@ def _state(run: RunDir, evaluation: WorkDir, record: records.Record | None) -> d
 
 
 def _unfinished_state(run: RunDir, evaluation: WorkDir) -> dict[str, str]:
-    for said in (run.state(), evaluation.state()):
-        if said.get("phase") in ("failed", "diverged"):
-            return {"state": said["phase"], "reason": said["reason"]}
+    for state in (run.state(), evaluation.state()):
+        if state.get("phase") in ("failed", "diverged"):
+            return {"state": state["phase"], "reason": state["reason"]}
     return {"state": "cancelled" if run.cancelled else "missing", "reason": ""}

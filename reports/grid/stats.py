@@ -1,4 +1,4 @@
-"""Means over seeds, their Student-t intervals, and whether two arms separate."""
+"""Means over seeds with their Student-t intervals, and paired differences."""
 
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from scipy import stats
 
 
 class Interval(NamedTuple):
-    """Mean of n values with its 95 % interval; the bounds are NaN for n < 2."""
+    """The mean of n values with its 95 % interval; the bounds are NaN for n < 2."""
 
     mean: float
     low: float
@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Student-t interval of the mean of independent values (seeds)."""
+    """The Student-t interval of the mean of independent values (seeds)."""
     x = np.asarray(values, dtype=float)
     n, mean = len(x), float(np.mean(x)) if len(x) else math.nan
     if n < 2:
@@ -32,5 +32,6 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
-    """Interval of the mean of a - b over seeds: arms of one seed share data order and noise, so they are paired."""
+    """The interval of the mean of a - b over seeds. Arms with the same seed share data order and noise, so they are
+    paired."""
     return t_interval(np.asarray(a, dtype=float) - np.asarray(b, dtype=float), level)

@@ -1,7 +1,7 @@
-"""From a grid's rows to tables of numbers, as the CSVs have them; `words` puts them in words.
+"""Tables of numbers of a grid, as in its CSV files; `text` formats them.
 
-Two intervals are told apart by name: `seeds`, Student t over runs that differ in their seed, and `samples`, over the
-samples of one run, as its record has it.
+There are two kinds of intervals: `seeds` is Student's t over runs that differ in their seed, and `samples` is over the
+samples of one run, from its record.
 """
 
 import itertools
@@ -19,8 +19,8 @@ CURVE = ["arm", "step", "mean", "seeds_low", "seeds_high", "n", "samples_low", "
 
 
 def curves(results: GridResults, metric: str) -> pd.DataFrame:
-    """One row per (arm, step), step as `at` of the rows: mean over seeds with its interval and n; the ends of the
-    interval over samples lie as far from that mean as those of a run do from its value, averaged over runs."""
+    """A row per (arm, step), where step is `at` of the results: the mean over seeds with its interval and n. The ends
+    of the interval over samples are the mean plus the offsets of the ends in the runs, averaged over runs."""
     rows = []
     for (arm, step), group in results.done.dropna(subset=[metric]).groupby(["arm", "at"], sort=False):
         mean, low, high, n = t_interval(group[metric])
@@ -30,13 +30,13 @@ def curves(results: GridResults, metric: str) -> pd.DataFrame:
 
 
 def all_curves(results: GridResults, metrics: Iterable[str]) -> pd.DataFrame:
-    """The curves of several metrics, one below the other; `metric` names them."""
+    """The curves of several metrics in one table, with the column `metric`."""
     named = [curves(results, name).assign(metric=name) for name in metrics]
     return pd.concat(named, ignore_index=True)[["metric", *CURVE]]
 
 
 def results_table(results: GridResults) -> pd.DataFrame:
-    """One row per arm at its last step: how many runs it has, its cost, metrics and seconds per step with intervals."""
+    """A row per arm at its last step: the number of runs, its cost, metrics and seconds per step with intervals."""
     rows = []
     for arm, group in results.table.groupby("arm", sort=False):
         last = group[group.step == group.steps]
@@ -58,7 +58,7 @@ def results_table(results: GridResults) -> pd.DataFrame:
 
 
 def values(results: GridResults) -> dict[str, str]:
-    """Columns of values that records hold, and the metric each is of: every metric, its extrapolation beside it."""
+    """The columns with values in the records, and the metric of each: every metric, followed by its extrapolation."""
     both = {name + suffix: name for name in results.measures for suffix in ("", "_infinity")}
     return {column: name for column, name in both.items() if results.holds(column)}
 
@@ -72,19 +72,19 @@ def over_seeds(runs: pd.DataFrame, column: str) -> Interval:
 
 
 def half_width_over_samples(runs: pd.DataFrame, metric: str) -> float:
-    """Averaged over runs; NaN where none has an interval."""
+    """The half-width of the interval over samples, averaged over runs; NaN where no run has one."""
     low, high = _sample_offsets(runs, metric)
     return float(((high - low) / 2).mean())
 
 
 def _sample_offsets(runs: pd.DataFrame, metric: str) -> list["pd.Series[float]"]:
-    """How far the ends of the interval over samples, low and high, lie from each value; NaN where there is none."""
+    """The offsets of the low and high ends of the interval over samples from each value; NaN where there is none."""
     none = pd.Series(np.nan, index=runs.index)
     return [runs.get(f"{metric}_samples_{end}", none) - runs[metric] for end in ("low", "high")]
 
 
 def run_table(results: GridResults) -> pd.DataFrame:
-    """One row per run, whatever became of it: its state, its cost, and what was measured where it was last."""
+    """A row per run, whether done or not: its state, its cost, and its metrics at the last evaluated milestone."""
     names = [name for metric in results.measures for name in (metric, *(f"{metric}_{end}" for end in SUFFIXES))]
     rows = []
     for (arm, seed), group in results.table.groupby(["arm", "seed"], sort=False):
@@ -108,13 +108,13 @@ def run_table(results: GridResults) -> pd.DataFrame:
 
 
 def differences(results: GridResults, metric: str) -> pd.DataFrame:
-    """Paired differences of every two arms that differ in one axis, at every step: mean over shared seeds, 95 %
-    interval, does it exclude 0."""
+    """A row per step and pair of arms that differ in one axis: the mean of their difference over shared seeds, its 95 %
+    interval, and whether that excludes 0."""
     rows = []
     for step, at_step in results.done.groupby("at"):
         by_seed = at_step.pivot_table(index="seed", columns="arm", values=metric)
         for a, b in itertools.combinations([arm for arm in results.arms if arm in by_seed], 2):
-            if not _one_axis_apart(results.levels[a], results.levels[b]):
+            if not _differ_in_one_axis(results.levels[a], results.levels[b]):
                 continue
             shared = by_seed[[a, b]].dropna()
             interval = paired_difference(shared[a], shared[b])
@@ -126,14 +126,15 @@ def differences(results: GridResults, metric: str) -> pd.DataFrame:
     return table.merge(cost.rename(columns={"arm": "other"}), on="other", suffixes=("", "_of_other"))
 
 
-def _one_axis_apart(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
-    """Whether two arms differ in the level of one of the axes that both have; a named arm is compared with all."""
+def _differ_in_one_axis(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """Whether two arms differ in the level of exactly one shared axis. An explicit arm is compared with every other
+    arm."""
     shared = a.keys() & b.keys()
     return not shared or sum(a[axis] != b[axis] for axis in shared) == 1
 
 
 def costs(results: GridResults) -> pd.DataFrame:
-    """arm, steps, parameters, macs_per_call (missing where a mixer from outside states none)."""
+    """A row per arm: arm, steps, parameters, macs_per_call (missing where an external mixer does not define it)."""
     columns = ["arm", "steps", "parameters", "macs_per_call"]
     return results.table[columns].drop_duplicates("arm").reset_index(drop=True)
 

@@ -1,4 +1,4 @@
-"""A grid's tables as they are read: Markdown and sentences, made from the numbers of `tables`."""
+"""The tables of a grid as text: Markdown and sentences about the numbers of `tables`."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -12,37 +12,37 @@ from reports.grid import tables
 from reports.grid.results import GridResults
 from reports.grid.stats import Interval
 
-OVER_SEEDS = "± is the half-width of the 95 % Student-t interval over seeds, runs trained anew."
+OVER_SEEDS = "± is the half-width of the 95 % Student-t interval over seeds, which are separate trainings."
 EXTRAPOLATED = "n = ∞: extrapolated (Chong and Forsyth 2020)."
 
 
 def over_samples(metrics: Collection[str]) -> str:
-    """What the interval over samples is, and by which method each of the metrics has it."""
+    """A description of the interval over samples, with the method for each of the metrics."""
     titles: dict[str, list[str]] = {}
     for metric in (METRICS[name] for name in metrics):
         if metric.interval:
             titles.setdefault(metric.interval, []).append(metric.title)
-    methods = "; ".join(f"{', '.join(of_method)} by {method}" for method, of_method in titles.items())
+    methods = "; ".join(f"{', '.join(names)} by {method}" for method, names in titles.items())
     return (
-        f"95 % interval over the samples of one run ({methods}): what other samples of the same weights would change. "
-        "It is another thing than ±, the interval over seeds."
+        f"95 % interval over the samples of one run ({methods}): the variation between sets of samples from the same "
+        "weights. It differs from ±, the interval over seeds."
     )
 
 
 def step_name(results: GridResults) -> str:
-    """What is counted along a curve."""
+    """The label of the x axis of a curve."""
     return f"steps of {results.control} (equal training MACs)" if results.control else "step"
 
 
 def title(column: str, metric: str) -> str:
-    """The head of a column of values: the metric, whether of infinitely many samples, which way is better."""
+    """The heading of a column: the metric, whether it is extrapolated, and the direction that is better."""
     m = METRICS[metric]
     extrapolated = "" if column == metric else " at n = ∞"
     return f"{m.title}{extrapolated} {'↓' if m.better == 'lower' else '↑'}"
 
 
 def costs_markdown(results: GridResults) -> str:
-    """Arms down: runs, costs, FID, seconds per step."""
+    """A table with a row per arm: runs, costs, FID, seconds per step."""
     rows = []
     table = tables.results_table(results)
     for row, last in zip(table.to_dict("records"), _last_of_arms(results), strict=True):
@@ -62,7 +62,8 @@ def costs_markdown(results: GridResults) -> str:
 
 
 def metrics_markdown(results: GridResults) -> str:
-    """Arms down, every metric across, with its interval over seeds; empty where FID is all there is."""
+    """A table with a row per arm and a column per metric, with intervals over seeds; empty where FID is the only
+    metric."""
     columns = tables.values(results)
     if list(columns) in ([], ["fid"]):
         return ""
@@ -74,7 +75,8 @@ def metrics_markdown(results: GridResults) -> str:
 
 
 def samples_markdown(results: GridResults) -> str:
-    """Arms down, metrics across: the interval over samples of a run, averaged over runs; empty where there is none."""
+    """A table with a row per arm and a column per metric: the half-width over samples, averaged over runs; empty where
+    there is none."""
     columns = [name for name in results.measures if results.holds(f"{name}_samples_low")]
     rows = [
         {title(name, name): _half_width(tables.half_width_over_samples(last, name), name) for name in columns}
@@ -84,12 +86,13 @@ def samples_markdown(results: GridResults) -> str:
 
 
 def runs_markdown(runs: pd.DataFrame) -> str:
-    """What became of each run, and its cost."""
+    """A table with a row per run: its state and its cost."""
     return md.table(runs.loc[:, :"macs_per_call"])
 
 
 def run_metrics_markdown(results: GridResults, runs: pd.DataFrame) -> str:
-    """What was measured of each run last, with the interval over its samples; empty where nothing was."""
+    """A table with a row per run: its metrics at the last evaluated milestone, with intervals over samples; empty where
+    there are none."""
     columns = tables.values(results)
     rows = [
         {
@@ -104,7 +107,8 @@ def run_metrics_markdown(results: GridResults, runs: pd.DataFrame) -> str:
 
 
 def curve_markdown(results: GridResults, curve: pd.DataFrame) -> str:
-    """Steps down, arms across, mean and half-width of the interval over seeds; first what each arm costs."""
+    """A table with a row per step and a column per arm: mean and half-width of the interval over seeds, below the costs
+    of each arm."""
     columns = zip(curve["mean"], curve.seeds_low, curve.seeds_high, curve.n, strict=True)
     shown = curve.assign(shown=[_interval(Interval(*values), 2) for values in columns])
     arms = [arm for arm in results.arms if arm in set(curve.arm)]
@@ -116,14 +120,16 @@ def curve_markdown(results: GridResults, curve: pd.DataFrame) -> str:
 
 
 def findings(table: pd.DataFrame, name: str) -> list[str]:
-    """What the intervals of `differences` say of every two arms, a sentence each."""
+    """A sentence about the interval of the difference of each pair of arms."""
     sentences = []
     for (arm, other), pair in table.groupby(["arm", "other"], sort=False):
         *earlier, last = pair.sort_values("step").to_dict("records")
-        apart = [row for row in earlier if row["separates"]]
-        history = f" Before that: {'; '.join(_lower(row) for row in apart)}." if apart else ""
+        separated = [row for row in earlier if row["separates"]]
+        history = f" Before that: {'; '.join(_lower(row) for row in separated)}." if separated else ""
         if last["n"] < 2:
-            sentences.append(f"{arm} and {other}: {last['n']} shared seed at step {last['step']}, so no conclusion.")
+            sentences.append(
+                f"{arm} and {other}: {last['n']} shared seed at step {last['step']}, too few for a conclusion."
+            )
             continue
         interval = (
             f"difference {last['mean']:.2f}, 95 % interval {last['low']:.2f} to {last['high']:.2f} "
@@ -133,13 +139,13 @@ def findings(table: pd.DataFrame, name: str) -> list[str]:
             lower, higher = (arm, other) if last["mean"] < 0 else (other, arm)
             sentences.append(f"At step {last['step']} {lower} has a lower {name} than {higher} ({interval}).{history}")
         else:
-            apart_or_not = f"{arm} and {other} do not separate beyond the seeds' spread"
-            sentences.append(f"At step {last['step']} {apart_or_not} ({interval}).{history}")
+            result = f"the difference between {arm} and {other} is within the variation over seeds"
+            sentences.append(f"At step {last['step']} {result} ({interval}).{history}")
     return sentences
 
 
 def _last_of_arms(results: GridResults) -> list[pd.DataFrame]:
-    """The rows of each arm at its last step, in the order of the results' table."""
+    """The rows of each arm at its last step, in the order of the arms in the table."""
     return [group[group.step == group.steps] for _, group in results.table.groupby("arm", sort=False)]
 
 
@@ -164,7 +170,7 @@ def _half_width(half: float, metric: str) -> str:
 
 
 def _value(run: Mapping[Any, Any], column: str, digits: int) -> str:
-    """A run's value, and in brackets its interval over samples."""
+    """The value of a run, with its interval over samples in brackets."""
     value, low, high = (run.get(f"{column}{end}", math.nan) for end in ("", "_samples_low", "_samples_high"))
     if math.isnan(value):
         return "missing"

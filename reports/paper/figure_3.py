@@ -1,4 +1,4 @@
-"""What of the paper needs no run: its Figure 3, multiply-adds against resolution, in closed form."""
+"""The paper's Figure 3 in closed form: multiply-adds over resolution. It needs no run."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def report(out: Path) -> list[Path]:
-    """figure_3.csv, .md and .png."""
+    """Write figure_3.csv, .md and .png; returns the files to look at."""
     costs, reported = figure_3(), reported_macs()
     out.mkdir(parents=True, exist_ok=True)
     pd.concat([costs, reported.rename(columns={"name": "model"})]).to_csv(out / "figure_3.csv", index=False)
@@ -32,8 +32,8 @@ def report(out: Path) -> list[Path]:
     wide = giga.pivot(index=["model", "parameters"], columns="resolution", values="gmacs")
     theirs = reported.assign(gmacs=(reported.macs_per_call / 1e9).round(1))[["name", "resolution", "gmacs"]]
     text = (
-        "# MACs against resolution (the paper's Figure 3)\n\n"
-        "G multiply-adds of a call on one image, counted once, on latents of an eighth of the pixels a side.\n\n"
+        "# MACs over resolution (the paper's Figure 3)\n\n"
+        "G multiply-adds of a call on one image, counted once, on latents with an eighth of the pixels per side.\n\n"
         f"{md.table(wide.loc[list(MODELS)].reset_index())}\n"
         "Attention in the block is counted with its projections, 5 L D^2 + 2 D L^2; the paper counts 2 D L^2 alone: "
         "column `attention_products` of the CSV.\n\nAs reported, or as the reported totals imply:\n\n"
@@ -44,7 +44,7 @@ def report(out: Path) -> list[Path]:
 
 
 def _disagreements(costs: pd.DataFrame) -> str:
-    """Where the paper's own numbers do not agree, or not with its shapes."""
+    """Sentences about numbers of the paper that disagree with one another or with its shapes."""
     table = pd.read_csv(PUBLISHED / "imagenet.csv").drop_duplicates(["model", "resolution"])
     totals = table[table.model.isin(["DiT-XL/2-G", "DiffuSSM-XL-G"])].set_index(["model", "resolution"]).total_gmacs
     fewer = (1 - totals["DiffuSSM-XL-G"] / totals["DiT-XL/2-G"]) * 100
@@ -58,7 +58,8 @@ def _disagreements(costs: pd.DataFrame) -> str:
 
 
 def figure_3() -> pd.DataFrame:
-    """A row per (model, resolution): tokens L at patch 1, parameters, MACs in all, of them dense, mixer, attention."""
+    """A row per (model, resolution): tokens L at patch 1, parameters, total MACs, and those of dense layers, mixers and
+    attention products."""
     rows = []
     for name, overrides in MODELS.items():
         for resolution in RESOLUTIONS:
@@ -82,7 +83,8 @@ def figure_3() -> pd.DataFrame:
 
 
 def reported_macs() -> pd.DataFrame:
-    """name, resolution, macs_per_call: the paper's totals over training divided by its number of training images."""
+    """A table of name, resolution and macs_per_call: the paper's training totals divided by its numbers of training
+    images."""
     table = pd.read_csv(PUBLISHED / "imagenet.csv")
     table = table[table.model.str.fullmatch("(DiT-XL/2|DiffuSSM-XL)(-G)?") & table.total_gmacs.notna()]
     table = table.assign(

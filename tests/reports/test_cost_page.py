@@ -1,4 +1,4 @@
-"""docs/cost.md is what the code says today; its audit was counted on the models of today."""
+"""docs/cost.md is current, and its audit covers the current models."""
 
 import pandas as pd
 import pytest
@@ -15,8 +15,8 @@ def test_the_page_is_the_generated_one() -> None:
 
 
 @pytest.mark.parametrize("row", AUDIT.to_dict("records"), ids=lambda row: f"{row['model']} {row['backend']}")
-def test_the_audit_is_of_these_models(row: dict[str, object]) -> None:
-    """Its closed forms are those of today; the counters agree within 0.1 % of them."""
+def test_the_audit_matches_the_models(row: dict[str, object]) -> None:
+    """The closed forms are current, and the counters agree with them within 0.1 %."""
     backend = "auto" if pd.isna(row["backend"]) else str(row["backend"])
     executed = executed_macs(named(str(row["model"])), backend)
     assert executed is not None
@@ -35,7 +35,7 @@ def test_every_named_model_is_audited() -> None:
     assert set(AUDIT[AUDIT.model == "DiffuSSM-XL"].backend) == {"fft", "chunked"}
 
 
-def test_the_page_says_what_papers_say() -> None:
+def test_the_page_quotes_the_papers() -> None:
     page = cost_page.page(AUDIT)
     for shown in ("280.3", "1066.2", "524.5 G", "707.3 M", "about 673 M", "295.6"):
         assert shown in page, shown

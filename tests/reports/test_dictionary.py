@@ -32,14 +32,14 @@ def test_the_page_is_the_generated_one() -> None:
     [dictionary.record_fields(), *(list(table.columns) for table in TABLES)],
     ids=["record", *(t.path for t in TABLES)],
 )
-def test_every_description_is_whole(columns: list[Column]) -> None:
+def test_every_description_is_complete(columns: list[Column]) -> None:
     assert all(all(column) for column in columns)
     assert len({column.name for column in columns}) == len(columns)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Path as the dictionary has it -> columns, of every CSV that a whole report writes, and of the audit."""
+    """The columns of every CSV file of a complete report, and of the audit, by path as in the dictionary."""
     folder = tmp_path_factory.mktemp("written")
     known.write(folder / "runs", known.all_metrics)
     known_bench.write(folder / "runs" / "bench", known_bench.every_suite())
@@ -50,7 +50,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 
 def as_described(name: str) -> str:
-    """A path with the words that the dictionary has in place of names."""
+    """A path with the placeholders of the dictionary in place of names."""
     patterns = {
         "hourglass_vs_patch/digits": "<grid>/<base>",
         "small-cpu": "<scale>-<device>",
@@ -67,7 +67,7 @@ def test_every_table_is_described(written: dict[str, list[str]]) -> None:
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.path)
 def test_every_column_is_described_and_occurs(table: Table, written: dict[str, list[str]]) -> None:
-    """In the order of the table."""
+    """The columns are in the order of the table."""
     described = []
     for column in written[table.path]:
         (name,) = [described.name for described in table.columns if stands_for(described.name, column)]
@@ -83,7 +83,8 @@ def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_records_have_the_fields_that_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them, but for metrics that were not asked: the record of a run, and that of samples from elsewhere."""
+    """All fields are described, except metrics that were not asked: the record of a run, and that of external
+    samples."""
     monkeypatch.setenv("DIFFUSSM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "one.toml").write_text(
         "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
@@ -107,7 +108,7 @@ def test_records_have_the_fields_that_are_described(tmp_path: Path, monkeypatch:
     assert not [name for name in described - held if not name.startswith("metrics.")]
 
 
-def test_made_up_records_hold_all_metrics_that_are_described() -> None:
+def test_synthetic_records_have_all_metrics_that_are_described() -> None:
     assert {f"metrics.{name}" for name in known.all_metrics("A", 0, 8)} == {
         column.name for column in dictionary.metrics()
     }

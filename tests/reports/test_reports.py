@@ -1,4 +1,4 @@
-"""Tables and figures from records: right numbers, nothing left out, nothing mixed."""
+"""Tables and figures from records: their numbers, missing runs, and records that must not be mixed."""
 
 import json
 import re
@@ -28,7 +28,7 @@ from diffussm.store.rundir import RunDir
 from reports import make_figures
 from reports.grid import figures, tables
 from reports.grid import report as grid_report
-from reports.grid import text as words
+from reports.grid import text as grid_text
 from reports.grid.results import GridResults, frame, load
 from reports.grid.stats import paired_difference, t_interval
 from reports.paper import figure_3 as paper
@@ -46,11 +46,11 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def full(tmp_path: Path) -> GridResults:
-    """The same runs with every metric that there is."""
+    """The same runs with every metric."""
     return load(known.write(tmp_path / "full", known.all_metrics), tmp_path / "full")
 
 
-def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_files_are_written(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert make_figures.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
     folder = tmp_path / "out" / "hourglass_vs_patch" / "digits"
     printed = capsys.readouterr().out.split()
@@ -78,12 +78,12 @@ def test_everything_is_made(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "FID (digits CNN, n = 12)" in text
     assert "2.00 ± 2.48" in text  # t(0.975, 2) / sqrt(3) of a standard deviation of 1
     assert "1 done, 1 missing, 1 diverged" in text
-    assert re.search(r"Across arms: steps equal, parameters up to 1\.\d\d times apart, MACs up to", text)
+    assert re.search(r"Across arms: steps equal, parameters differ by a factor of up to 1\.\d\d, MACs differ", text)
     assert "A has a lower FID (digits CNN, n = 12) than B" in text
-    assert "A and C: 1 shared seed at step 24, so no conclusion." in text
+    assert "A and C: 1 shared seed at step 24, too few for a conclusion." in text
 
 
-def test_missing_and_failed_runs_are_rows(runs: Path) -> None:
+def test_missing_and_failed_runs_have_rows(runs: Path) -> None:
     table = tables.run_table(load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs))
     assert len(table) == 9
     rows = {(row["arm"], row["seed"]): row for row in table.to_dict("records")}
@@ -116,7 +116,7 @@ def test_every_metric_is_in_the_table_with_both_intervals(full: GridResults) -> 
     assert not {"clean_fid_samples_half_width", "kid_infinity"} & set(table)
 
 
-def test_the_two_intervals_are_told_apart_in_words(full: GridResults, tmp_path: Path) -> None:
+def test_the_text_distinguishes_the_two_intervals(full: GridResults, tmp_path: Path) -> None:
     text = grid_report.results_page(full, tmp_path / "results").read_text()
     costs, metrics, samples = (lines.split("\n\n")[0] for lines in text.split("| arm ")[1:])
     assert "| FID (digits CNN, n = 12) |" in costs
@@ -129,12 +129,12 @@ def test_the_two_intervals_are_told_apart_in_words(full: GridResults, tmp_path: 
     assert "| A | 2.00 ± 2.48 | 1.60 ± 1.99 | 4.00 ± 4.97 |" in metrics
     assert "| A | 0.20 | 0.40 |" in samples
     assert "clean-fid" not in samples
-    assert words.OVER_SEEDS in text
-    assert f"Half-width, averaged over runs, of the {words.over_samples(full.measures)}" in text
+    assert grid_text.OVER_SEEDS in text
+    assert f"Half-width, averaged over runs, of the {grid_text.over_samples(full.measures)}" in text
     assert text.count("digits CNN, n = 12") == 4  # not in every column: costs, what ± is of, the heading, a finding
 
 
-def test_runs_have_what_was_measured_last(full: GridResults, tmp_path: Path) -> None:
+def test_runs_have_the_metrics_of_the_last_evaluated_milestone(full: GridResults, tmp_path: Path) -> None:
     run = tables.run_table(full).set_index(["arm", "seed"]).loc["A", 1]
     assert run.fid == 2.0
     assert (run.fid_samples_low, run.fid_samples_high) == (pytest.approx(1.8), pytest.approx(2.2))
@@ -143,7 +143,7 @@ def test_runs_have_what_was_measured_last(full: GridResults, tmp_path: Path) -> 
     assert pd.isna(missing.fid)
     text = grid_report.runs_page(full, tmp_path / "runs").read_text()
     assert "| A | 1 | 24 | 2.00 (1.80 to 2.20) | 1.60 | 4.00 (3.60 to 4.40) | 3.20 | 8.60 (7.74 to 9.46) |" in text
-    assert words.over_samples(full.measures) in text
+    assert grid_text.over_samples(full.measures) in text
 
 
 def test_curves_have_both_intervals(full: GridResults) -> None:
@@ -155,7 +155,7 @@ def test_curves_have_both_intervals(full: GridResults) -> None:
     assert both[both.metric == "clean_fid"].samples_low.isna().all()
 
 
-def test_figures_have_the_intervals_that_there_are(full: GridResults) -> None:
+def test_figures_show_the_available_intervals(full: GridResults) -> None:
     metrics = ["sfid", "kid", "recall", "clean_fid"]
     curve = tables.all_curves(full, metrics)
     assert full.key is not None
@@ -174,7 +174,7 @@ def test_figures_have_the_intervals_that_there_are(full: GridResults) -> None:
 @pytest.mark.parametrize(
     ("values", "scale"), [((0.02, 0.001), "log"), ((0.02, 0.0), "linear"), ((0.02, 0.01), "linear")]
 )
-def test_a_log_axis_where_all_is_positive_over_a_decade(values: tuple[float, float], scale: str) -> None:
+def test_a_log_axis_where_all_values_are_positive_and_span_a_decade(values: tuple[float, float], scale: str) -> None:
     rows = [("kid", "A", step, v, np.nan, np.nan, 1, v, v) for step, v in enumerate(values, 1)]
     curve = pd.DataFrame(rows, columns=["metric", *tables.CURVE])
     figure = figures.metrics_over_steps(curve, ["A"], {"kid": "KID (x, n = 1)"}, "a title", "step")
@@ -200,7 +200,7 @@ def test_first_records_have_no_intervals_over_samples(runs: Path, tmp_path: Path
     assert list(tables.run_table(results))[-3:] == ["fid", "fid_floor", "label_accuracy"]
 
 
-def test_some_records_may_lack_what_others_have(tmp_path: Path) -> None:
+def test_some_records_may_miss_metrics_that_others_have(tmp_path: Path) -> None:
     def metrics(arm: str, seed: int, step: int) -> dict[str, float]:
         return (known.all_metrics if seed else known.first_metrics)(arm, seed, step)
 
@@ -228,7 +228,7 @@ def launched(tmp_path: Path, grid: str) -> Path:
 HEADER = "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
 
 
-def test_equal_macs_are_compared_at_the_controls_steps(tmp_path: Path) -> None:
+def test_arms_of_equal_macs_are_compared_at_the_steps_of_the_control(tmp_path: Path) -> None:
     arms = '[arms.S4D]\n[arms.attention]\nmodel.mixer = "attention"\n'
     folder = launched(tmp_path, f'{HEADER}base = "digits"\nseeds = 1\nbudget = "macs"\ncontrol = "S4D"\n{arms}')
     manifest = json.loads((tmp_path / "runs" / "grids" / "mine-digits.1.json").read_text())
@@ -242,10 +242,10 @@ def test_equal_macs_are_compared_at_the_controls_steps(tmp_path: Path) -> None:
     runs = pd.read_csv(folder / "runs.csv").set_index("arm")
     assert set(runs.loc["attention"].last_measured_step) == {own["attention"][-1]}
     text = (folder / "results.md").read_text()
-    assert "training MACs equal to those of S4D, whose steps are named for all" in text
+    assert "training MACs equal to those of S4D, whose steps stand for all" in text
 
 
-def test_arms_of_different_axes_are_compared_on_those_that_they_share(tmp_path: Path) -> None:
+def test_arms_of_different_axes_are_compared_on_shared_axes(tmp_path: Path) -> None:
     axes = (
         '[axes.mixer]\ns4d = { model.mixer = "s4d" }\nattention = { model.mixer = "attention" }\n'
         '[axes.heads]\n"1 head" = { model.heads = 1 }\n"2 heads" = { model.heads = 2 }\n'
@@ -260,7 +260,7 @@ def test_arms_of_different_axes_are_compared_on_those_that_they_share(tmp_path: 
     }
 
 
-def test_a_grid_without_fid_is_a_table(tmp_path: Path) -> None:
+def test_a_grid_without_fid_has_tables(tmp_path: Path) -> None:
     settings = [
         f"--set={k}={v}" for k, v in tiny.SETTINGS.items() if k not in ("model.hourglass", "evaluation.metrics")
     ]
@@ -280,7 +280,7 @@ def test_only_arms_that_differ_in_one_axis_are_compared(runs: Path) -> None:
     assert set(zip(gaps.arm, gaps.other, strict=True)) == {("A", "B"), ("B", "C")}
 
 
-def test_no_measurement_yet_is_a_table_of_missing_runs(runs: Path, tmp_path: Path) -> None:
+def test_a_grid_without_records_is_a_table_of_missing_runs(runs: Path, tmp_path: Path) -> None:
     for path in runs.glob("*/milestones"):
         shutil.rmtree(path)
     assert make_figures.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
@@ -315,7 +315,7 @@ def record(**key: object) -> records.Record:
     return records.Record(run_id="a-run", step=5, key=changed, metrics={"fid": 1.0}, timing={}, provenance={})
 
 
-def test_a_frame_of_records_is_of_one_key() -> None:
+def test_a_frame_of_records_has_one_key() -> None:
     table = frame([record(), record()])
     assert list(table) == ["run_id", "step", "key", "fid"]
     with pytest.raises(UserError, match=r"differ in how they were measured \(clip, guidance\): not comparable"):
@@ -328,8 +328,8 @@ def test_a_frame_of_records_is_of_one_key() -> None:
     assert list(frame([])) == ["run_id", "step", "key"]
 
 
-def test_no_results_of_mixed_records_can_be_made(full: GridResults) -> None:
-    """Tables and figures take results, and results look at their records however they are made."""
+def test_results_cannot_be_made_of_mixed_records(full: GridResults) -> None:
+    """Results check their records however they are made."""
     one = full.found[0]
     other = one.model_copy(update={"key": one.key.model_copy(update={"extractor": "another"})})
     with pytest.raises(UserError, match=r"digits\.1\.json: records differ in how they were measured \(extractor\)"):
@@ -340,7 +340,7 @@ def test_no_results_of_mixed_records_can_be_made(full: GridResults) -> None:
         replace(full, table=full.table)
 
 
-def test_no_runs_says_which_command_makes_them(tmp_path: Path) -> None:
+def test_the_error_without_runs_names_the_command_that_makes_them(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "reports/make_figures.py", "--runs", str(tmp_path), "--out", str(tmp_path / "out")],
         cwd=ROOT,
@@ -370,7 +370,7 @@ def test_t_interval_covers() -> None:
     assert np.mean([i.low <= 5 <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.015)
 
 
-def test_the_papers_curves_and_where_they_disagree() -> None:
+def test_the_papers_curves_and_their_contradictions() -> None:
     right = reported.curves("hourglass_vs_patch")
     assert right is not None
     assert set(right.arm) == {"M = 2, P = 1", "M = 1, P = 2"}
@@ -384,7 +384,7 @@ def test_the_papers_curves_and_where_they_disagree() -> None:
     assert reported.curves("direction") is None
 
 
-def test_arms_of_reported_curves_are_the_grids_own() -> None:
+def test_arms_of_reported_curves_are_arms_of_the_grid() -> None:
     for name, (_, arms_of_curves) in reported.CURVES.items():
         assert set(arms_of_curves.values()) <= {arm.name for arm in arms(load_grid(name))}
 
@@ -403,7 +403,8 @@ def test_figure_3(tmp_path: Path) -> None:
 
 
 def test_growth_with_length() -> None:
-    """Fitted exponents in L over 256 .. 16384: attention's products 2, S4D a little over 1 for its logarithm."""
+    """Fitted exponents in L over 256 .. 16384: 2 for attention's products, and a little over 1 for S4D because of a
+    logarithm."""
     lengths = [2**k for k in range(8, 15)]
     configs = [resolve("imagenet256", {"model.image_size": round(n**0.5)}) for n in lengths if round(n**0.5) ** 2 == n]
     tokens = np.log([c.model.length for c in configs])
