@@ -1,12 +1,13 @@
-"""Two stored runs of the benchmarks: what is faster, what is slower, what does not differ.
+"""Compare two stored runs of the benchmarks: which are faster, which slower, and which do not differ.
 
     python bench/compare.py runs/bench/OLD.json runs/bench/NEW.json
 
-Each benchmark's rounds by the Mann-Whitney test, two-sided, its p-values corrected over all benchmarks by Holm's
-method. The test is about these two sessions, not about the code: the rounds of a session are not independent, and a
-machine drifts between sessions, so that two of one commit differ too. As the control stand the measured peaks, which no
-change of the code moves: what differs no more than they do is within the drift. Small effects need several sessions.
-What is timed differently (another `version`, dtype or device) is not compared, nor are runs of different machines.
+The rounds of each benchmark are compared by the two-sided Mann-Whitney test, with p-values corrected over all
+benchmarks by Holm's method. The test compares these two sessions, not two versions of the code: the rounds of a session
+are not independent and a machine drifts between sessions, so two sessions of one commit differ too. The measured peaks,
+which no change of the code affects, serve as a control: a difference no larger than theirs is within the drift. Small
+effects need several sessions. Benchmarks that are timed differently (another `version`, dtype or device) are not
+compared, nor are runs of different machines.
 """
 
 import argparse
@@ -27,17 +28,17 @@ from diffussm.tables import aligned
 
 ALPHA = 0.05
 MACHINE = ("processor", "cores", "threads", "gpu", "torch", "cuda", "python")
-TIMED_ALIKE = ("version", "dtype", "device")
+MUST_MATCH = ("version", "dtype", "device")
 FIELDS = {"benchmarks", "machine_info", "peaks", "scale", "without_time"}
 PEAKS = {"matmul": "macs_per_second", "copy": "bytes_per_second"}
-FASTER, SLOWER, DRIFT, SAME, CANNOT_TELL = "faster", "slower", "within the drift", "no difference", "cannot tell"
+FASTER, SLOWER, DRIFT, SAME, UNDECIDED = "faster", "slower", "within the drift", "no difference", "cannot tell"
 TOO_FEW_ROUNDS = "  (too few rounds for so many benchmarks)"
-VERDICTS = (FASTER, SLOWER, DRIFT, SAME, CANNOT_TELL)
+VERDICTS = (FASTER, SLOWER, DRIFT, SAME, UNDECIDED)
 Key = tuple[str, str]  # group and name
 
 
 class Row(NamedTuple):
-    """A benchmark of both runs, or of one; `p` is corrected."""
+    """The comparison of a benchmark that is in both runs, or in one of them; `p` is corrected."""
 
     group: str
     name: str
@@ -47,91 +48,92 @@ class Row(NamedTuple):
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], force: bool = False) -> list[Row]:
-    """Rows in the order of the old run, then those that are new. UserError for runs that cannot be compared."""
-    _refuse_other_machine(old, new, force)
+    """Return rows in the order of the old run, then those of new benchmarks; UserError for incomparable runs."""
+    _check_machines(old, new, force)
     if old["scale"] != new["scale"]:
-        raise UserError(f"scale: {old['scale']} and {new['scale']}; runs of one scale can be compared")
+        raise UserError(f"scale: {old['scale']} and {new['scale']}; only runs of one scale can be compared")
     before, after = _by_key(old), _by_key(new)
-    both = [key for key in before if key in after and not _timed_otherwise(before[key], after[key])]
+    both = [key for key in before if key in after and not _timed_differently(before[key], after[key])]
     raw = [_p(_seconds(before[key]), _seconds(after[key])) for key in both]
     corrected = dict(zip(both, holm(raw), strict=True))
     drift = max(abs(math.log(ratio)) for ratio in control(old, new).values())
     rows = []
     for key in dict.fromkeys([*before, *after]):
         if key not in after or key not in before:
-            rows.append(Row(*key, _alone(key, old if key not in before else new, "new" if key in after else "old")))
+            rows.append(Row(*key, _unmatched(key, old if key not in before else new, "new" if key in after else "old")))
         elif key not in corrected:
-            rows.append(Row(*key, f"not compared: {_timed_otherwise(before[key], after[key])}"))
+            rows.append(Row(*key, f"not compared: {_timed_differently(before[key], after[key])}"))
         else:
             a, b = _seconds(before[key]), _seconds(after[key])
             ratio, p = statistics.median(b) / statistics.median(a), corrected[key]
-            can_tell = _least_p(a, b) * len(both) < ALPHA  # rounds enough among so many benchmarks
-            rows.append(Row(*key, _verdict(ratio, p, drift, can_tell), ratio, p))
+            decidable = _least_p(a, b) * len(both) < ALPHA  # whether there are enough rounds for so many benchmarks
+            rows.append(Row(*key, _verdict(ratio, p, drift, decidable), ratio, p))
     return rows
 
 
 def control(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, float]:
-    """Ratios of the measured peaks, new to old."""
+    """Return the ratios of the measured peaks, new to old."""
     return {name: new["peaks"][name][rate] / old["peaks"][name][rate] for name, rate in PEAKS.items()}
 
 
 def notes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lines above the table: how the machines differ and, of two hosts, how their clocks do."""
+    """Return the lines above the table: how the machines differ and, for two hosts, how their clock rates differ."""
     a, b = old["machine_info"], new["machine_info"]
     lines = [f"The machines differ: {', '.join(found)}."] if (found := _differences(a, b, MACHINE)) else []
     if hosts := _differences(a, b, ("host",)):
         before, after = _clocks(a), _clocks(b)
-        lines.append(f"Of two hosts: {', '.join(hosts + _differences(before, after, list(before)))}.")
+        lines.append(f"The runs are from two hosts: {', '.join(hosts + _differences(before, after, list(before)))}.")
     return lines
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (1979), in the order given."""
+    """Return p-values after Holm's step-down correction (1979), in the given order."""
     order = sorted(range(len(p)), key=p.__getitem__)
-    out, most = [0.0] * len(p), 0.0
+    corrected, largest = [0.0] * len(p), 0.0
     for rank, index in enumerate(order):
-        most = max(most, min(1.0, (len(p) - rank) * p[index]))
-        out[index] = most
-    return out
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        corrected[index] = largest
+    return corrected
 
 
 def table(rows: Sequence[Row], peaks: Mapping[str, float]) -> str:
-    """Return the rows as text and what they stand on; peaks: as `control`."""
-    shown = [
+    """Return the rows as text, with the basis of the verdicts; `peaks` is the result of `control`."""
+    table_rows = [
         {
             "group": row.group,
             "benchmark": row.name,
             "new / old": "" if row.ratio is None else f"{row.ratio:.3f}",
             "p": "" if row.p is None else f"{row.p:.2g}",
-            "verdict": f"{row.verdict}{TOO_FEW_ROUNDS if row.verdict == CANNOT_TELL else ''}",
+            "verdict": f"{row.verdict}{TOO_FEW_ROUNDS if row.verdict == UNDECIDED else ''}",
         }
         for row in rows
     ]
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
     compared = sum(counts.values())
-    drift = ", ".join(f"{name} peak {ratio:.2f}" for name, ratio in peaks.items())
+    peak_ratios = ", ".join(f"{name} peak {ratio:.2f}" for name, ratio in peaks.items())
     lines = [
-        aligned(shown, ("group", "benchmark", "verdict")),
+        aligned(table_rows, ("group", "benchmark", "verdict")),
         "",
         ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; {compared} compared",
-        f"Control: {drift} of the old run's; ratios no further from 1 than these are within the drift.",
+        f"Control: {peak_ratios} times that of the old run; ratios no further from 1 than these are within the drift.",
         f"Ratios of medians, new to old; p by Mann-Whitney, corrected by Holm over {compared}, level {ALPHA}.",
-        "The test is about these two sessions: the rounds of a session are not independent and a machine drifts, so "
+        "The test compares these two sessions: the rounds of a session are not independent and a machine drifts, so "
         "small effects need several sessions.",
     ]
     return "\n".join(lines)
 
 
 def load(path: Path) -> dict[str, Any]:
+    """Return a stored run; UserError for any other file."""
     try:
         stored = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (ValueError, IsADirectoryError) as error:
-        raise UserError(f"{path}: is no stored run of the benchmarks ({error})") from None
+        raise UserError(f"{path}: not a stored run of the benchmarks ({error})") from None
     if not isinstance(stored, dict) or not stored.keys() >= FIELDS:
         raise UserError(
-            f"{path}: is no stored run of the benchmarks; allowed: what `pytest bench/ --benchmark-only` keeps"
+            f"{path}: not a stored run of the benchmarks; allowed: a file that `pytest bench/ --benchmark-only` stores"
         )
     return stored
 
@@ -140,22 +142,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(description="Compare two stored runs of the benchmarks.")
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
-    parser.add_argument("--force", action="store_true", help="although the machines differ")
+    parser.add_argument("--force", action="store_true", help="compare even if the machines differ")
     options: argparse.Namespace = parser.parse_args(arguments)
     old, new = load(options.old), load(options.new)
     rows = compare(old, new, options.force)
     if not rows:
-        raise UserError("neither run has a benchmark")
+        raise UserError(f"{options.old}, {options.new}: neither run has a benchmark")
     if above := notes(old, new):
         print("\n".join(above), end="\n\n")
     print(table(rows, control(old, new)))
     return 0
 
 
-def _refuse_other_machine(old: Mapping[str, Any], new: Mapping[str, Any], force: bool) -> None:
+def _check_machines(old: Mapping[str, Any], new: Mapping[str, Any], force: bool) -> None:
     different = _differences(old["machine_info"], new["machine_info"], MACHINE)
     if different and not force:
-        raise UserError(f"the machines differ: {', '.join(different)}; --force compares all the same")
+        raise UserError(f"the machines differ: {', '.join(different)}; --force compares the runs nevertheless")
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
@@ -163,7 +165,7 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any], fields: Sequence[st
 
 
 def _clocks(machine: Mapping[str, Any]) -> dict[str, Any]:
-    """At the start, the cores' by their median."""
+    """Return the clock rates at the start, of the cores by their median."""
     start = machine["clocks"]["start"].items()
     return {name: statistics.median(value) if isinstance(value, list) else value for name, value in start}
 
@@ -172,15 +174,17 @@ def _by_key(stored: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
     return {(one["group"], one["name"]): one for one in stored["benchmarks"]}
 
 
-def _alone(key: Key, other: Mapping[str, Any], where: str) -> str:
-    """Where else it has a time, and why not in the other run, if that says so."""
-    why = [f"{one['status']}: {one['reason']}" for one in other["without_time"] if (one["group"], one["name"]) == key]
-    return f"only in the {where} run" + (f" ({why[0]})" if why else "")
+def _unmatched(key: Key, other: Mapping[str, Any], where: str) -> str:
+    """Return in which run the benchmark is, and why it has no time in the other one, if that is stored."""
+    reasons = [
+        f"{one['status']}: {one['reason']}" for one in other["without_time"] if (one["group"], one["name"]) == key
+    ]
+    return f"only in the {where} run" + (f" ({reasons[0]})" if reasons else "")
 
 
-def _timed_otherwise(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    """What differs, in words; empty if nothing does."""
-    pairs = {field: (a["extra_info"][field], b["extra_info"][field]) for field in TIMED_ALIKE}
+def _timed_differently(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """Return what differs in how two benchmarks were timed; "" if nothing does."""
+    pairs = {field: (a["extra_info"][field], b["extra_info"][field]) for field in MUST_MATCH}
     return ", ".join(f"{field}s {before} and {after}" for field, (before, after) in pairs.items() if before != after)
 
 
@@ -193,12 +197,12 @@ def _p(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _least_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Of as many rounds that do not overlap at all, by the same method."""
+    """Return the p-value of as many rounds that do not overlap at all, by the same method."""
     return _p_by(_method(a, b), range(len(a)), range(len(a), len(a) + len(b)))
 
 
 def _method(a: Sequence[float], b: Sequence[float]) -> str:
-    """The exact distribution holds where no two times are equal."""
+    """Return the method: the exact distribution is valid if no two times are equal."""
     return "exact" if len({*a, *b}) == len(a) + len(b) else "asymptotic"
 
 
@@ -206,9 +210,9 @@ def _p_by(method: str, a: Sequence[float], b: Sequence[float]) -> float:
     return float(mannwhitneyu(a, b, alternative="two-sided", method=method).pvalue)
 
 
-def _verdict(ratio: float, p: float, drift: float, can_tell: bool) -> str:
+def _verdict(ratio: float, p: float, drift: float, decidable: bool) -> str:
     if p >= ALPHA:
-        return SAME if can_tell else CANNOT_TELL
+        return SAME if decidable else UNDECIDED
     if abs(math.log(ratio)) <= drift:
         return DRIFT
     return FASTER if ratio < 1 else SLOWER

@@ -1,4 +1,5 @@
-"""Benchmarks are timed by `diffussm.timing`; a `--benchmark-only` session is kept in runs/bench with its machine."""
+"""Hooks that time benchmarks by `diffussm.timing` and store a `--benchmark-only` session, with its machine, in
+runs/bench."""
 
 import time
 from collections.abc import Callable
@@ -50,13 +51,13 @@ def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]
     report = yield
     benchmark = getattr(item, "funcargs", {}).get("benchmark")
     if benchmark is not None and call.excinfo and call.when != "teardown":
-        said = (str(call.excinfo.value) or call.excinfo.typename).splitlines()[0]
-        status, reason = "failed", said
+        message = (str(call.excinfo.value) or call.excinfo.typename).splitlines()[0]
+        status, reason = "failed", message
         if report.skipped:
-            status = "missing" if said.startswith(MISSING) else "skipped"
-            reason = said.removeprefix(MISSING).removeprefix(SKIPPED)
-        about = {"group": benchmark.group or item.path.stem, "name": benchmark.name}
-        item.config.stash[WITHOUT_TIME].append({**about, "status": status, "reason": reason})
+            status = "missing" if message.startswith(MISSING) else "skipped"
+            reason = message.removeprefix(MISSING).removeprefix(SKIPPED)
+        identity = {"group": benchmark.group or item.path.stem, "name": benchmark.name}
+        item.config.stash[WITHOUT_TIME].append({**identity, "status": status, "reason": reason})
     return report
 
 
@@ -69,17 +70,17 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     output_json["scale"] = config.stash[STOPWATCH].scale.name
     peaks = config.stash[PEAKS]()
-    peaks.measure()  # and shares are of the peak that was the highest at any time
+    peaks.measure()  # again: shares are relative to the highest peak of the session
     for one in output_json["benchmarks"]:
-        about = one["extra_info"]
-        roofline = peaks.roofline(one["stats"]["data"], about["macs"], about["bytes"])
-        about["roofline"] = roofline and roofline._asdict()
+        info = one["extra_info"]
+        roofline = peaks.roofline(one["stats"]["data"], info["macs"], info["bytes"])
+        info["roofline"] = roofline and roofline._asdict()
     output_json["peaks"] = peaks.as_dict()
     output_json["without_time"] = config.stash[WITHOUT_TIME]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep a session in which nothing got a time; pytest-benchmark has kept any other."""
+    """Store a session in which no benchmark was timed; pytest-benchmark stores any other."""
     config = session.config
     kept = config._benchmarksession  # type: ignore[attr-defined]
     if not config.option.benchmark_only or kept.benchmarks or not config.stash[WITHOUT_TIME]:

@@ -1,7 +1,7 @@
 """Multiply-adds and least memory traffic of one call, in closed form.
 
-A backward pass counts two forward ones, as everywhere in `diffussm.cost`. S4D counts what its backend executes, which
-is what a roofline bounds; the headline counts the function's multiply-adds, whatever backend computes it.
+A backward pass counts as two forward passes, as in `diffussm.cost`. S4D counts what its backend executes, to which the
+roofline applies; the headline counts the multiply-adds of the function, whatever the backend.
 """
 
 from bench.measure import BOTH, FORWARD, TRAINING
@@ -16,17 +16,17 @@ FORWARDS = {FORWARD: 1, BOTH: 3, TRAINING: 3}
 
 
 def config_of(shape: Shape, hourglass: int = 2, **model: object) -> Config:
-    """One block's, over as many tokens."""
-    whole = {"width": shape.width, "heads": shape.heads, "depth": 1, "patch": 1, "image_size": shape.side, **model}
-    if whole.get("kind") != "dit":
-        whole["hourglass"] = hourglass
-    return Config(model=ModelConfig.model_validate(whole))
+    """Return the config of a model of one block on `shape.length` tokens."""
+    fields = {"width": shape.width, "heads": shape.heads, "depth": 1, "patch": 1, "image_size": shape.side, **model}
+    if fields.get("kind") != "dit":
+        fields["hourglass"] = hourglass
+    return Config(model=ModelConfig.model_validate(fields))
 
 
 def block_macs(
     config: Config, batch: int, pass_: str, device: str, backend: str = "auto", only: str | tuple[str, ...] = "block."
 ) -> int | None:
-    """Of a block, or of its parts whose names start with `only`; None where a part has no count."""
+    """Return the executed MACs of a block, or of its parts whose names start with `only`; None if a part has none."""
     m, total = config.model, 0
     for part in parts(config):
         if not part.name.startswith(only):
@@ -42,27 +42,31 @@ def block_macs(
 
 
 def block_headline(config: Config, batch: int, pass_: str) -> int:
-    """Of a block of this package's own."""
+    """Return the headline MACs of a block, which must not have an external mixer."""
     blocks = (part.macs or 0 for part in parts(config) if part.name.startswith("block."))
     return FORWARDS[pass_] * batch * sum(blocks)
 
 
 def model_macs(config: Config, batch: int, pass_: str, device: str) -> int | None:
-    """Of a whole network's call."""
+    """Return the executed MACs of a call of the network."""
     m = config.model
     one = executed.executed_macs(config, select(config.training.backend, device, m.width, m.length))
     return one and FORWARDS[pass_] * (batch * one.per_image + one.fixed)
 
 
 def model_headline(config: Config, batch: int, pass_: str) -> int | None:
+    """Return the headline MACs of a call of the network."""
     total = forward_macs(config).total
     return total and FORWARDS[pass_] * batch * total
 
 
 def moved(inputs: int, outputs: int, parameters: int, pass_: str) -> int:
-    """Bytes if nothing is read or written twice: forward, inputs, outputs and parameters; backward, inputs, parameters
-    and the outputs' gradient read, the inputs' and the parameters' written; AdamW reads and writes parameters and two
-    moments, and reads the gradient."""
+    """Return the bytes moved if nothing is read or written twice.
+
+    The forward pass moves inputs, outputs and parameters. The backward pass reads inputs, parameters and the gradient
+    of the outputs, and writes the gradients of inputs and parameters. AdamW reads and writes parameters and two
+    moments, and reads the gradient.
+    """
     forward = inputs + outputs + parameters
     backward = 2 * inputs + outputs + 2 * parameters
     update = 7 * parameters

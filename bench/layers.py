@@ -1,4 +1,4 @@
-"""Layers as they are timed: initial values drawn, gates open, a forward pass or a forward and a backward one."""
+"""Layers to be timed: initialised, with open gates; a forward pass, or a forward and a backward pass."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,11 +12,12 @@ from bench.measure import BOTH, FORWARD, Contender
 from diffussm.models.build import initialise
 
 Layer = TypeVar("Layer", bound=nn.Module)
-SCALE = 0.02  # of a parameter that begins at 0
+SCALE = 0.02  # assumed for a parameter that is zero
 
 
 def ready(layer: Layer, device: str) -> Layer:
-    """With initial values, those of adaLN not zero: a block that is the identity would hide what it computes."""
+    """Return the layer with initial values, of which those of adaLN are not zero: in a block that is the identity, an
+    error would not show."""
     initialise(layer, seed=0)
     for name, parameter in layer.named_parameters():
         if "adaLN_modulation" in name:
@@ -25,6 +26,7 @@ def ready(layer: Layer, device: str) -> Layer:
 
 
 def noise(*shape: int, device: str, seed: int = 0) -> Tensor:
+    """Return standard normal noise, the same for each shape and seed."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
@@ -35,7 +37,8 @@ def calling(
     gradient: Tensor,
     pass_: str,
 ) -> Callable[[], Any]:
-    """A forward pass without autograd; or with it, and back from `gradient` to inputs and parameters."""
+    """Return a call of the layer: a forward pass without autograd, or one with autograd and a backward pass from
+    `gradient` to inputs and parameters."""
     if pass_ == FORWARD:
         return torch.no_grad()(lambda: (layer(*inputs),))
     for tensor in inputs:
@@ -53,11 +56,11 @@ def contender(
     layers: Sequence[nn.Module] = (),
     plain: nn.Module | None = None,
 ) -> Contender:
-    """A layer on inputs, with the traffic of both; `outputs` is the shape of what it gives. A function names the
-    `layers` that it calls.
+    """Return a layer on inputs as a contender, with its memory traffic. `outputs` is the shape of its output; `layers`
+    are the modules that it calls if it is a function.
 
-    Beside `check`, all that the timed call gives is held against `plain`, which computes the same in another way;
-    without that, gradients are held against what the layer gives for inputs and parameters nearby.
+    In addition to `check`, all results of the timed call are compared with those of `plain`, which computes the same in
+    another way; without it, gradients are compared with finite differences.
     """
     modules = [layer] if isinstance(layer, nn.Module) else layers
     parameters = [parameter for module in modules for parameter in module.parameters()]
@@ -77,7 +80,7 @@ def contender(
 
 
 def same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    """Each tensor to a thousandth of its scale."""
+    """Assert that tensors are equal to a thousandth of their scale."""
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
 
@@ -90,10 +93,10 @@ def slope_holds(
     inputs: Sequence[Tensor],
     gradient: Tensor,
 ) -> None:
-    """Along the gradients found, what the layer gives must rise as they say: by their squared length, to a hundredth.
+    """Assert that the slope along the gradients is their squared norm, to a hundredth, by a central difference.
 
-    `moved` are the inputs and parameters that have those gradients; each number moves by a hundredth of its tensor's
-    scale at most.
+    `moved` are the inputs and parameters that have those gradients; each number changes by at most a hundredth of the
+    scale of its tensor.
     """
     largest = [float(one.abs().max()) for one in gradients]
     if not max(largest) > 0:
@@ -114,4 +117,4 @@ def slope_holds(
             tensor.copy_(start)
     expected = sum(float(one.double().square().sum()) for one in gradients)
     if not math.isclose(slope, expected, rel_tol=0.01):
-        raise AssertionError(f"along the gradients found the slope is {slope:.4g}, they say {expected:.4g}")
+        raise AssertionError(f"the slope along the gradients is {slope:.4g}, expected {expected:.4g}")

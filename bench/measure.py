@@ -1,7 +1,7 @@
-"""The one door to a benchmark's numbers: described, checked, timed in turns, held against the roofline, kept.
+"""Measurement of a benchmark: it is described, checked, timed in turns, compared with the roofline and recorded.
 
-A test describes its benchmark first, so that it is known by name if it has no time in the end. What is wrong, missing
-or left out reports none.
+A test describes its benchmark first, so that it is recorded by name even if it gets no time, because its check fails,
+a requirement is missing or it would take too long.
 """
 
 import traceback
@@ -18,30 +18,29 @@ from diffussm import timing
 FORWARD, BOTH, TRAINING = "forward", "forward and backward", "training step"
 PASSES = (FORWARD, BOTH)
 MOST_ROUNDS = 25
-LONG = 0.3  # seconds of a call that is warmed up once, not twice
-COLD = 2.0  # a first call takes up to so many times as long as later ones
+LONG = 0.3  # calls of at least so many seconds are warmed up once, shorter ones twice
+COLD = 2.0  # a first call may take this many times as long as later ones
 MISSING, SKIPPED = "missing: ", "skipped: "
 
 
 class Trial(NamedTuple):
-    """A part of a slow call, and how many such parts make the whole: how long that will take, for little."""
+    """A part of a slow call and the number of such parts in the call, from which its duration is estimated."""
 
     call: Callable[[], Any]
     parts: int
 
 
 class Contender(NamedTuple):
-    """A call, what shows that it is right, and what one call costs: multiply-adds, bytes moved at least, images; the
-    headline multiply-adds, where they are compared. `longest` is what its rounds may take, if not what others may."""
+    """A call to be timed, the check of its result, and its cost."""
 
     call: Callable[[], Any]
     check: Callable[[], None] | None = None
-    macs: int | None = None
-    moved: int | None = None
-    items: int | None = None
-    headline: int | None = None
+    macs: int | None = None  # multiply-adds of a call
+    moved: int | None = None  # least number of bytes that a call reads and writes
+    items: int | None = None  # images of a call
+    headline: int | None = None  # multiply-adds of the function, whatever the backend
     trial: Trial | None = None
-    longest: float | None = None
+    longest: float | None = None  # seconds that its rounds may take, if not the general limit
 
 
 class Timed(NamedTuple):
@@ -50,32 +49,32 @@ class Timed(NamedTuple):
     contender: Contender
 
 
-class LeftOut(NamedTuple):
+class Skipped(NamedTuple):
     reason: str
 
 
-Outcome = Timed | LeftOut | Exception
+Outcome = Timed | Skipped | Exception
 
 
 def missing(what: str) -> NoReturn:
-    """This benchmark needs something that is not installed."""
+    """Skip this benchmark, which needs something that is not installed."""
     pytest.skip(MISSING + what)
 
 
-def left_out(why: str) -> NoReturn:
-    """This benchmark would take too much of this machine."""
+def skip(why: str) -> NoReturn:
+    """Skip this benchmark, which would take too much time or memory on this machine."""
     pytest.skip(SKIPPED + why)
 
 
 class Stopwatch:
-    """Times contenders as long as a scale allows; at the scale `tiny` each is checked and called once."""
+    """Times contenders for as long as the scale allows; at the scale `tiny`, each is checked and called once."""
 
     def __init__(self, scale: Scale, peaks: Callable[[], Peaks]):
         self.scale, self._peaks = scale, peaks
 
     def in_turns(self, contenders: Mapping[str, Contender], longest: float | None = None) -> dict[str, Outcome]:
-        """Each contender's rounds, those of one round after each other; `longest` is what they may take, if
-        not what the scale says."""
+        """Return the outcome of each contender, timed in turns; `longest` is the limit in seconds for the rounds of one
+        (default: that of the scale)."""
         outcomes: dict[str, Outcome] = {
             name: self._warm(contender, contender.longest or longest or self.scale.longest)
             for name, contender in contenders.items()
@@ -84,59 +83,59 @@ class Stopwatch:
         if ready and not self.scale.tiny:
             first = sum(found.seconds[0] for found in outcomes.values() if isinstance(found, Timed))
             rounds = int(self.scale.seconds * len(ready) / first)
-            seconds = timing.in_turns(ready, min(max(rounds, timing.FEWEST), MOST_ROUNDS), warmup=0)
+            seconds = timing.in_turns(ready, min(max(rounds, timing.MIN_ROUNDS), MOST_ROUNDS), warmup=0)
             for name, found in outcomes.items():
                 if isinstance(found, Timed):
                     outcomes[name] = found._replace(seconds=seconds[name])
         return {name: _without_call(found) for name, found in outcomes.items()}
 
     def _warm(self, contender: Contender, longest: float) -> Outcome:
-        """Called and checked; its memory is that of the last call, which sets nothing up."""
+        """Warm up and check the contender; its memory is that of the last call, which includes no set-up."""
         try:
-            if not self.scale.tiny and (why := self._foreseen(contender, longest)):
-                return LeftOut(why)
+            if not self.scale.tiny and (reason := self._predicted_too_long(contender, longest)):
+                return Skipped(reason)
             if self.scale.tiny:
-                _checked(contender)
+                _check(contender)
                 contender.call()
                 return Timed([], None, contender)
-            seconds, memory = _called(contender.call)
-            if why := self._too_long(seconds / COLD, longest, "half the first"):
+            seconds, memory = _measure_call(contender.call)
+            if reason := self._too_long(seconds / COLD, longest, "half the first"):
                 if seconds > longest:
-                    return LeftOut(why)
-                seconds, memory = _called(contender.call)
-                if why := self._too_long(seconds, longest, "the second"):
-                    return LeftOut(why)
-            _checked(contender)
+                    return Skipped(reason)
+                seconds, memory = _measure_call(contender.call)
+                if reason := self._too_long(seconds, longest, "the second"):
+                    return Skipped(reason)
+            _check(contender)
             if seconds < LONG:
-                seconds, memory = _called(contender.call)
+                seconds, memory = _measure_call(contender.call)
             return Timed([seconds], memory, contender)
-        except Exception as wrong:
-            return _let_go(wrong)
+        except Exception as error:
+            return _without_references(error)
 
-    def _foreseen(self, contender: Contender, longest: float) -> str:
-        """Why the fewest rounds will take too long, as far as can be told without a call; empty if they do not."""
+    def _predicted_too_long(self, contender: Contender, longest: float) -> str:
+        """Return why the rounds would take too long, as predicted without a call; "" if they would not."""
         bound = max(self._peaks().bounds(contender.macs, contender.moved).values(), default=0.0)
-        if (why := self._too_long(bound, longest, "the roofline")) or contender.trial is None:
-            return why
+        if (reason := self._too_long(bound, longest, "the roofline")) or contender.trial is None:
+            return reason
         part, parts = contender.trial
         seconds = timing.seconds_of(part)
-        if seconds < longest < parts * seconds:  # the first call may have set something up
+        if seconds < longest < parts * seconds:  # the first call may have included set-up
             seconds = timing.seconds_of(part)
-        foreseen = parts * seconds
-        return f"a call takes {foreseen:.0f} s, by a part of it; {self._allows(longest)}" if foreseen > longest else ""
+        total = parts * seconds
+        return f"a call takes {total:.0f} s, by a part of it; {self._allows(longest)}" if total > longest else ""
 
     def _too_long(self, seconds: float, longest: float, by: str) -> str:
-        needed = timing.FEWEST * seconds
-        return (
-            f"{timing.FEWEST} calls take {needed:.1f} s, by {by}; {self._allows(longest)}" if needed > longest else ""
-        )
+        needed = timing.MIN_ROUNDS * seconds
+        if needed <= longest:
+            return ""
+        return f"{timing.MIN_ROUNDS} calls take {needed:.1f} s, by {by}; {self._allows(longest)}"
 
     def _allows(self, longest: float) -> str:
         return f"--scale {self.scale.name} allows {longest:.0f} s"
 
 
 class Bench:
-    """One benchmark of a session: what the fixture `bench` gives."""
+    """One benchmark of a session, given by the fixture `bench`."""
 
     def __init__(self, benchmark: Any, stopwatch: Stopwatch, peaks: Callable[[], Peaks]):
         self.benchmark, self.stopwatch, self.scale, self._peaks = benchmark, stopwatch, stopwatch.scale, peaks
@@ -152,8 +151,10 @@ class Bench:
         dtype: str = "float32",
         device: str | None = None,
     ) -> None:
-        """`title`, pass and shape make the group, `subject` is its name in it. Whoever changes what is timed, raises
-        `version`. `device` is where it runs, if not where the scale says."""
+        """Set the group, made of `title`, pass and shape, the name in it (`subject`), and what is stored about it.
+
+        `version` must be raised when what is timed changes. `device` defaults to that of the scale.
+        """
         self.benchmark.group = ", ".join(str(part) for part in (title, pass_, shape) if part)
         self.benchmark.name = subject
         self.benchmark.extra_info.update(
@@ -170,21 +171,21 @@ class Bench:
         )
 
     def measure(self, contender: Contender, longest: float | None = None) -> None:
-        """By itself."""
+        """Time and record a contender by itself."""
         self.keep(self.stopwatch.in_turns({"": contender}, longest), "")
 
     def keep(self, outcomes: Mapping[str, Outcome], name: str, against: Iterable[str] = ()) -> None:
-        """What `name` took, in turns with the others; with its ratios to those of `against` that have a time."""
+        """Record the outcome of `name`, with its ratios to those of `against` that have a time."""
         found = outcomes[name]
         if isinstance(found, Exception):
             raise found
-        if isinstance(found, LeftOut):
-            left_out(found.reason)
+        if isinstance(found, Skipped):
+            skip(found.reason)
         if self.benchmark.disabled:
             self.benchmark(lambda: None)
             return
         contender = found.contender
-        self._peaks().roofline(found.seconds, contender.macs, contender.moved)  # Impossible has no time
+        self._peaks().roofline(found.seconds, contender.macs, contender.moved)  # raises Impossible: not recorded
         self.benchmark.extra_info.update(
             {
                 "interval": list(timing.summarise(found.seconds)[1:3]),
@@ -192,49 +193,49 @@ class Bench:
                 "macs": contender.macs,
                 "headline_macs": contender.headline,
                 "bytes": contender.moved,
-                "roofline": None,  # known when all peaks are
+                "roofline": None,  # set at the end, when all peaks are known
                 "items": contender.items,
                 "ratios": [
                     self._ratio(outcomes, name, other) for other in against if isinstance(outcomes[other], Timed)
                 ],
             }
         )
-        self.benchmark.pedantic(lambda: None)  # the rounds were taken in turns with others': they are put in its place
+        self.benchmark.pedantic(lambda: None)  # replaced by the rounds that were timed in turns with the others
         self.benchmark.stats.stats.data[:] = found.seconds
 
     def _ratio(self, outcomes: Mapping[str, Outcome], name: str, other: str) -> dict[str, Any]:
         seconds = {key: found.seconds for key, found in outcomes.items() if isinstance(found, Timed)}
-        about = {"of": name, "to": other, "pass": self.benchmark.extra_info["pass"]}
-        return {**about, **timing.ratio(seconds, name, other)._asdict()}
+        description = {"of": name, "to": other, "pass": self.benchmark.extra_info["pass"]}
+        return {**description, **timing.ratio(seconds, name, other)._asdict()}
 
 
 def _without_call(found: Outcome) -> Outcome:
-    """So that models are not kept as long as times."""
+    """Return the outcome without its functions, which would keep models in memory."""
     return (
-        found._replace(contender=found.contender._replace(call=_gone, check=None, trial=None))
+        found._replace(contender=found.contender._replace(call=_discarded, check=None, trial=None))
         if isinstance(found, Timed)
         else found
     )
 
 
-def _checked(contender: Contender) -> None:
+def _check(contender: Contender) -> None:
     if contender.check:
         contender.check()
 
 
-def _called(call: Callable[[], Any]) -> tuple[float, int | None]:
-    """Seconds and peak memory of one call."""
-    took: list[float] = []
-    memory = timing.peak_memory(lambda: took.append(timing.seconds_of(call)))
-    return took[0], memory
+def _measure_call(call: Callable[[], Any]) -> tuple[float, int | None]:
+    """Return the seconds and the peak memory of one call."""
+    seconds: list[float] = []
+    memory = timing.peak_memory(lambda: seconds.append(timing.seconds_of(call)))
+    return seconds[0], memory
 
 
-def _let_go(wrong: Exception) -> Exception:
-    """The error with where it came from in words, so that it keeps no model alive."""
-    wrong.add_note("".join(traceback.format_exception(wrong)))
-    wrong.__context__ = wrong.__cause__ = None
-    return wrong.with_traceback(None)
+def _without_references(error: Exception) -> Exception:
+    """Return the error with its traceback as text, so that it keeps no model in memory."""
+    error.add_note("".join(traceback.format_exception(error)))
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
-def _gone() -> NoReturn:
-    raise RuntimeError("this call was measured and is gone")
+def _discarded() -> NoReturn:
+    raise RuntimeError("this call has been measured and discarded")

@@ -1,4 +1,4 @@
-"""Whole networks as they are timed: a forward call, and a training step (forward, backward, AdamW's update)."""
+"""Whole networks to be timed: a forward call, or a training step (forward pass, backward pass, AdamW update)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ Network = Callable[[], Tensor]
 
 
 def inputs(config: Config, batch: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy images (B, C, H, W), timesteps and labels (B,)."""
+    """Return noisy images (B, C, H, W), timesteps and labels (B,)."""
     m = config.model
     x = noise(batch, m.channels, m.image_size, m.image_size, device=device)
     steps = torch.arange(batch, device=device) * (config.diffusion.timesteps // batch)
@@ -25,7 +25,7 @@ def inputs(config: Config, batch: int, device: str) -> tuple[Tensor, Tensor, Ten
 
 
 def training_step(model: nn.Module, call: Network) -> Callable[[], None]:
-    """The loss is a mean square."""
+    """Return a training step whose loss is the mean square of the output."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
@@ -37,17 +37,18 @@ def training_step(model: nn.Module, call: Network) -> Callable[[], None]:
 
 
 def ours(config: Config, batch: int, pass_: str, device: str) -> Contender:
+    """Return this package's model as a contender."""
     model, batch_inputs = build_model(config).to(device), inputs(config, batch, device)
     return _contender(config, batch, pass_, device, model, lambda: model(*batch_inputs))
 
 
 def diffusers(config: Config, batch: int, pass_: str, device: str) -> Contender:
-    """Its DiT of the same shape, without dropped classes."""
+    """Return Diffusers' DiT of the same shape, without label dropout, as a contender."""
     from diffusers import DiTTransformer2DModel
 
     m = config.model
-    made: Any = DiTTransformer2DModel
-    model = made(
+    model_class: Any = DiTTransformer2DModel
+    model = model_class(
         num_attention_heads=m.heads,
         attention_head_dim=m.width // m.heads,
         num_layers=m.depth,
@@ -62,7 +63,7 @@ def diffusers(config: Config, batch: int, pass_: str, device: str) -> Contender:
 
 
 def products(config: Config, batch: int, pass_: str, device: str) -> Contender:
-    """The machine's limit: the products of a DiT's blocks and nothing else, backward twice as many as forward."""
+    """Return the matrix products of a DiT's blocks and nothing else, as a bound; twice as many backward as forward."""
     m = config.model
     heads, size, rows = batch * m.heads, m.width // m.heads, batch * m.length
     linear = [
@@ -103,6 +104,7 @@ def _contender(config: Config, batch: int, pass_: str, device: str, model: nn.Mo
 
 
 def _sizes(product: int, count: int) -> Sequence[int]:
-    """Inputs and outputs of a linear layer, from their product and its number of parameters, biases included."""
+    """Return the numbers of inputs and outputs of a linear layer, from their product and its number of parameters,
+    including biases."""
     outputs = count - product
     return product // outputs, outputs

@@ -1,4 +1,4 @@
-"""What this machine can do at most: the roofline, measured in the run that is held against it."""
+"""The roofline of this machine, measured in the session that is compared with it."""
 
 import math
 import statistics
@@ -13,24 +13,24 @@ SIDES = (512, 1024, 2048)  # of square matrices
 MIB = 2**20
 COPIES = tuple(size * MIB for size in (1, 2, 4, 8, 16, 64, 256))  # bytes of what is copied
 ROUNDS = 8
-TOLERANCE = 1.1  # a rate above so many peaks cannot be
+TOLERANCE = 1.1  # a rate above this multiple of the peak is impossible
 
 
 class Impossible(AssertionError):
-    """A rate that this machine cannot have reached: the count or the clock is wrong."""
+    """A rate exceeds what this machine can reach, so the count or the clock is wrong."""
 
 
 class Roofline(NamedTuple):
-    """The larger bound of a call, and the share of it that was reached."""
+    """The larger bound of a call, and the share of it that the call reached."""
 
     bound: str  # matmul | copy
     share: float
 
 
 class Peaks:
-    """Multiply-adds a second of float32 matrix products, and bytes a second that copies read and write.
+    """Multiply-adds per second of float32 matrix products, and bytes per second that copies read and write.
 
-    What fits a cache is copied faster than what does not, so the copy that bounds a call is one of as many bytes.
+    Data that fits into a cache is copied faster, so a call is bounded by copies of at least as many bytes.
     """
 
     def __init__(self, device: str):
@@ -40,7 +40,7 @@ class Peaks:
         self.measure()
 
     def measure(self) -> None:
-        """Again, where the machine was slow before."""
+        """Measure the peaks and keep the maxima; repeated because the machine may have been slow before."""
         for side in SIDES:
             a, b = (torch.randn(side, side, device=self.device) for _ in range(2))
             self.macs_per_second = max(self.macs_per_second, side**3 / _fastest(_product(a, b)))
@@ -50,17 +50,17 @@ class Peaks:
             self.copies[moved] = max(self.copies[moved], rate)
 
     def bytes_per_second(self, moved: float = math.inf) -> float:
-        """Of copies that move so many bytes or more; of the largest, if none does."""
+        """Return the rate of copies that move at least `moved` bytes, or of the largest copies if none does."""
         largest = max(self.copies)
         return max(rate for size, rate in self.copies.items() if size >= min(moved, largest))
 
     def bounds(self, macs: int | None, moved: int | None) -> dict[str, float]:
-        """Seconds that a call takes at least."""
-        found = {} if macs is None else {"matmul": macs / self.macs_per_second}
-        return found if moved is None else {**found, "copy": moved / self.bytes_per_second(moved)}
+        """Return lower bounds on the seconds of a call."""
+        bounds = {} if macs is None else {"matmul": macs / self.macs_per_second}
+        return bounds if moved is None else {**bounds, "copy": moved / self.bytes_per_second(moved)}
 
     def roofline(self, seconds: list[float], macs: int | None, moved: int | None) -> Roofline | None:
-        """None where neither is known; Impossible for a rate above 1.1 times the peak."""
+        """Return the larger bound; None if neither cost is known. Raises Impossible above 1.1 times the peak."""
         median = statistics.median(seconds)
         for attempt in ("first", "with the peak measured again"):
             bounds = self.bounds(macs, moved)
@@ -74,6 +74,7 @@ class Peaks:
         raise Impossible(f"{bounds[bound] / median:.2f} times the {bound} peak of this machine: wrong count or clock")
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the peaks as they are stored."""
         return {
             "matmul": {"macs_per_second": self.macs_per_second},
             "copy": {

@@ -1,10 +1,11 @@
-"""What an evaluation at the size of the literature takes: memory and time, with random features.
+"""Memory and time of an evaluation at the size used in the literature, with random features.
 
     python -m bench.random_features                      # 50,000 samples, 10,000 of the reference, 2,048 features
     python -m bench.random_features --samples 5000
 
-`FACTS` is an extractor as `diffussm evaluate --extractor bench.random_features:FACTS` takes it: layers of Inception's
-sizes, made by a fixed random matrix from images of 8 x 8 pixels, so that nothing but the evaluation itself costs much.
+`FACTS` is an extractor for `diffussm evaluate --extractor bench.random_features:FACTS`: its layers have the sizes of
+Inception's and are computed by a fixed random matrix from images of 8 x 8 pixels, so that the evaluation itself
+dominates the cost.
 """
 
 import argparse
@@ -30,7 +31,7 @@ SIDE = 8
 
 
 class RandomFeatures(FeatureExtractorBase):
-    """Rectified random projections of pixels and their products."""
+    """Rectified random projections of pixels, plus products of them."""
 
     def __init__(self, name: str, features_list: list[str], **_: Any) -> None:
         super().__init__(name, features_list)
@@ -63,7 +64,7 @@ FACTS = ExtractorFacts(
 
 
 def images(path: Path, count: int, seed: int) -> None:
-    """An .npz of smooth noise."""
+    """Write an .npz of smooth noise."""
     generator = np.random.default_rng(seed)
 
     def batches() -> Any:
@@ -76,7 +77,9 @@ def images(path: Path, count: int, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Evaluate random features at full size; says peak memory and time.")
+    parser = argparse.ArgumentParser(
+        description="Evaluate random features at full size and report peak memory and time."
+    )
     parser.add_argument("--samples", type=int, default=50_000)
     parser.add_argument("--reference", type=int, default=10_000)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How large benchmarks are: `small` for two cores in minutes, `paper` for its shapes, `tiny` for tests of them."""
+"""Scales of the benchmarks: `small` for two cores in minutes, `paper` for the paper's shapes, `tiny` for tests."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ HEADS = {32: 2, 64: 4, 384: 6, 1152: 16}  # by width
 
 
 class Shape(NamedTuple):
-    """D, L and B."""
+    """The width D, length L and batch B of a benchmark."""
 
     width: int
     length: int
@@ -22,7 +22,7 @@ class Shape(NamedTuple):
 
     @property
     def side(self) -> int:
-        """Of the square image with so many tokens."""
+        """Return the side of the square image with `length` tokens."""
         return math.isqrt(self.length)
 
     def __str__(self) -> str:
@@ -31,34 +31,37 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """`seconds` is about what the rounds of one benchmark may take, `longest` what they may take at most."""
+    """Sizes and limits: the rounds of one benchmark take about `seconds`, and at most `longest`."""
 
     name: str
     device: str
     mixer_width: int
-    tokens: int  # B L of the mixers, whatever L is
+    tokens: int  # B L for mixers, at any L
     size: str  # of whole networks, as in DiT-XL/2
-    images: int  # a call of those
+    images: int  # per call of whole networks
     seconds: float
     longest: float
 
     @property
     def tiny(self) -> bool:
-        """Nothing is measured."""
+        """Return whether benchmarks are only checked, not timed."""
         return self.name == "tiny"
 
     def shape(self, width: int, length: int, batch: int) -> Shape:
+        """Return the shape of a block at this scale."""
         return Shape(32, max(4, length // 64), min(batch, 2)) if self.tiny else Shape(width, length, batch)
 
     def mixer(self, length: int) -> Shape:
+        """Return the shape of a mixer at this scale."""
         return self.shape(self.mixer_width, length, max(1, self.tokens // length))
 
     def count(self, number: int) -> int:
-        """Of samples, features, images."""
+        """Return the number of samples, features or images at this scale."""
         return max(16, number // 50) if self.tiny else number
 
 
 def scale(name: str) -> Scale:
+    """Return the scale `name`."""
     match name:
         case "tiny":
             return Scale(name, "cpu", 32, 64, "S", 2, 0, math.inf)

@@ -1,6 +1,6 @@
-"""Blocks: with S4D, with attention and with a copy in its place; DiffuSSM-XL's beside DiT-XL's without patching.
+"""Blocks with S4D, with attention and with the identity mixer; and those of DiffuSSM-XL and DiT-XL without patching.
 
-All of one shape are timed in turns, in one process, so that their ratios are of the same moments.
+All blocks of one shape are timed in turns in one process, so that changes of the machine's speed affect all of them.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ MIXERS = {"S4D": "s4d", "a copy": "identity", "attention": "attention"}
 SHAPES = (Shape(64, 64, 128), Shape(384, 1024, 4), Shape(384, 4096, 1), Shape(1152, 1024, 1))
 WITH_ATTENTION = SHAPES[:1]
 XL = Shape(1152, 4096, 1)
-XL_CHECKED = Shape(1152, 256, 1)  # as checks at 4,096 would take as long as the rounds
-SECONDS = 90.0  # that the rounds of a block may take on two cores
+XL_CHECKED = Shape(1152, 256, 1)  # checks at L = 4,096 would take as long as the rounds
+SECONDS = 90.0  # limit for the rounds of a block on two cores
 
 passes = pytest.mark.parametrize("pass_", PASSES)
 
 
 def block_inputs(shape: Shape, device: str) -> list[Tensor]:
-    """The short stream and the condition."""
+    """Return the residual stream at the short length and the condition."""
     return [
         noise(shape.batch, shape.length // HOURGLASS, shape.width, device=device),
         noise(shape.batch, shape.width, device=device, seed=1),
@@ -39,18 +39,19 @@ def block_inputs(shape: Shape, device: str) -> list[Tensor]:
 
 
 def diffussm_block(mixer: str, shape: Shape, pass_: str, device: str) -> Contender:
-    """With S4D, all that it gives is compared with the same block whose S4D is computed by plain torch; with attention,
-    that with its formula."""
+    """Return a block of DiffuSSM as a contender. With S4D, all results are compared with those of the same block whose
+    S4D is computed by plain torch; with attention, its output is compared with the formula."""
     config, inputs = config_of(shape, HOURGLASS, mixer=mixer), block_inputs(shape, device)
     layer = ready(Block(config.model, "auto"), device)
     plain = ready(Block(config.model, "chunked"), device) if mixer == "s4d" else None
     macs = block_macs(config, shape.batch, pass_, device)
-    check = attends(layer.mixer, shape, device) if isinstance(layer.mixer, SelfAttention) else None
+    check = attention_check(layer.mixer, shape, device) if isinstance(layer.mixer, SelfAttention) else None
     timed = contender(layer, inputs, inputs[0].shape, pass_, macs, check, plain=plain)
     return timed._replace(headline=block_headline(config, shape.batch, pass_))
 
 
 def dit_block(shape: Shape, pass_: str, device: str) -> Contender:
+    """Return a block of DiT as a contender."""
     config = config_of(shape, kind="dit")
     layer = ready(DiTBlock(shape.width, shape.heads), device)
     inputs = [
@@ -58,12 +59,12 @@ def dit_block(shape: Shape, pass_: str, device: str) -> Contender:
         noise(shape.batch, shape.width, device=device, seed=1),
     ]
     headline = block_headline(config, shape.batch, pass_)
-    timed = contender(layer, inputs, inputs[0].shape, pass_, headline, attends(layer.attn, shape, device))
+    timed = contender(layer, inputs, inputs[0].shape, pass_, headline, attention_check(layer.attn, shape, device))
     return timed._replace(headline=headline)
 
 
-def attends(attention: SelfAttention, shape: Shape, device: str) -> Callable[[], None]:
-    """That it gives what the formula says at a few positions."""
+def attention_check(attention: SelfAttention, shape: Shape, device: str) -> Callable[[], None]:
+    """Return a check that attention agrees with its formula at a few positions."""
 
     def check() -> None:
         u = noise(1, shape.length, shape.width, device=device)
@@ -89,7 +90,7 @@ def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcom
 @passes
 @pytest.mark.parametrize(("shape", "mixer"), [(shape, name) for shape in SHAPES for name in names_at(shape)], ids=str)
 def test_block(bench: Bench, mixer: str, shape: Shape, pass_: str) -> None:
-    """S4D to a copy on two idle cores: at most 1.35, 1.22, 1.22 and 1.14 for these shapes."""
+    """On two idle cores, S4D takes at most 1.35, 1.22, 1.22 and 1.14 times as long as the identity mixer."""
     bench.describe("blocks", f"block (M = {HOURGLASS})", mixer, pass_, bench.scale.shape(*shape))
     against = [other for other in names_at(shape) if mixer == "S4D" != other]
     bench.keep(in_turns(bench.stopwatch, shape, pass_), mixer, against)
@@ -108,6 +109,6 @@ def xl_in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
 
 @pytest.mark.parametrize("model", ["DiT-XL", "DiffuSSM-XL"])
 def test_xl_block(bench: Bench, model: str) -> None:
-    """Without patching, where attention sees every one of 4,096 tokens."""
+    """Compare blocks without patching, where attention sees all 4,096 tokens."""
     bench.describe("blocks", "XL block", model, BOTH, bench.scale.shape(*XL))
     bench.keep(xl_in_turns(bench.stopwatch), model, ["DiffuSSM-XL"] if model == "DiT-XL" else [])

@@ -1,4 +1,4 @@
-"""Loading data, in images a second: batches of training, and images decoded from files."""
+"""Loading data, in images per second: training batches, and images decoded from files."""
 
 from pathlib import Path
 
@@ -21,15 +21,15 @@ def test_training_batch(bench: Bench, name: str) -> None:
     data, steps = training_data(name), iter(range(10**9))
 
     def check() -> None:
-        """A batch is a function of seed and step, and its second half the same as when it is asked for alone."""
-        whole, half = data.batch(0, 3, size), data.batch(0, 3, size, size // 2)
-        np.testing.assert_array_equal(whole.pixels[size // 2 :], half.pixels)
+        """Assert that the second half of a batch is the same when it is loaded alone."""
+        batch, half = data.batch(0, 3, size), data.batch(0, 3, size, size // 2)
+        np.testing.assert_array_equal(batch.pixels[size // 2 :], half.pixels)
 
     bench.measure(Contender(lambda: data.batch(0, next(steps), size), check, items=size))
 
 
 def files(kind: str, folder: Path, count: int) -> Pixels:
-    """Photographs as files of JPEG, through the transform of ADM and DiT; or images of 64 x 64 in an .npz."""
+    """Return photographs in JPEG files, cropped as for ADM and DiT, or images of 64 x 64 in an .npz."""
     if kind == "JPEG files, centre-cropped":
         for number in range(count):
             name = ("china.jpg", "flower.jpg")[number % 2]
@@ -47,10 +47,10 @@ def test_files(bench: Bench, tmp_path: Path, kind: str, count: int) -> None:
     pixels = files(kind, tmp_path, count)
 
     def check() -> None:
-        """The last ones asked for alone are the last ones of all."""
+        """Assert that the last images are the same when they are read alone."""
         last = next(iter(pixels.batches(4, count - 4)))
-        whole = np.concatenate(list(pixels.batches(BATCH)))
-        assert len(whole) == count
-        np.testing.assert_array_equal(whole[-4:], last)
+        images = np.concatenate(list(pixels.batches(BATCH)))
+        assert len(images) == count
+        np.testing.assert_array_equal(images[-4:], last)
 
     bench.measure(Contender(lambda: [len(batch) for batch in pixels.batches(BATCH)], check, items=count))

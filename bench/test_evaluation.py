@@ -1,6 +1,6 @@
-"""What an evaluation computes of features: their statistics, the Frechet distance, precision and recall.
+"""The computations of an evaluation on features: their statistics, the Frechet distance, precision and recall.
 
-The distance is held against scipy's matrix root, in turns with it.
+The distance is compared and timed in turns with scipy's matrix square root.
 """
 
 from functools import cache
@@ -14,14 +14,14 @@ from bench.measure import Bench, Contender, Outcome, Stopwatch
 from diffussm.metrics.statistics.frechet import FrechetDistance, Statistics
 from diffussm.metrics.statistics.precision_recall import precision_recall
 
-SECONDS = 30.0  # that the rounds may take on two cores
-COUNT = 2000  # features of a set
+SECONDS = 30.0  # limit for the rounds on two cores
+COUNT = 2000  # features in a set
 WAYS = ("by eigenvalues", "by sqrtm")
 
 
 @cache
 def features(count: int, size: int, seed: int) -> NDArray[np.float32]:
-    """Correlated, of decreasing scale: (count, size)."""
+    """Return correlated features of different scales: (count, size)."""
     generator = np.random.default_rng(seed)
     mixing = np.eye(size) + 0.3 * generator.normal(size=(size, size)) / size**0.5
     drawn = generator.normal(size=(count, size)) @ (mixing * np.linspace(0.1, 2, size))
@@ -29,7 +29,7 @@ def features(count: int, size: int, seed: int) -> NDArray[np.float32]:
 
 
 def sizes(stopwatch: Stopwatch) -> tuple[int, int]:
-    """Number of samples, and of features: Inception's at the scale `paper`."""
+    """Return the numbers of samples and of features, which is Inception's at the scale `paper`."""
     scale = stopwatch.scale
     return scale.count(COUNT), 2048 if scale.name == "paper" else scale.count(512)
 
@@ -55,7 +55,7 @@ def by_sqrtm(a: Statistics, b: Statistics) -> float:
 
 @cache
 def in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
-    """From nothing: the factor of the reference too, which an evaluation makes once."""
+    """Return the outcomes of both ways, including the factor of the reference, which an evaluation computes once."""
     count, size = sizes(stopwatch)
     a, b = (Statistics.of(features(max(count, 2 * size), size, seed)) for seed in (0, 1))
 
@@ -71,7 +71,7 @@ def in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_frechet_distance(bench: Bench, way: str) -> None:
-    """On two cores, of 2,048 features: at least five times as fast."""
+    """On two cores and with 2,048 features, eigenvalues are at least five times as fast as sqrtm."""
     bench.describe(
         "evaluation", f"Frechet distance of {sizes(bench.stopwatch)[1]} features", way, dtype="float64", device="cpu"
     )

@@ -1,6 +1,6 @@
-"""Mixers over L at a constant number of tokens B L: S4D by each backend, attention, a copy.
+"""Mixers over L at a constant number of tokens B L: S4D by each backend, attention, and the identity mixer.
 
-Where their times and their memory cross over is what the choice of a mixer rests on.
+The lengths at which their times and their memory cross show which mixer is cheaper.
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.costs import block_macs, config_of
 from bench.layers import contender, noise, ready
-from bench.measure import BOTH, PASSES, Bench, Contender, Outcome, Stopwatch, Trial, left_out, missing
+from bench.measure import BOTH, PASSES, Bench, Contender, Outcome, Stopwatch, Trial, missing, skip
 from bench.scale import Shape
 from diffussm.host.machine import memory_gb
 from diffussm.models.layers import SelfAttention
@@ -23,10 +23,10 @@ from diffussm.ssm.selection import obstacle
 
 LENGTHS = (64, 256, 1024, 4096, 16384)
 STATE = 64
-PARTS = 64  # of a sequence, whose first tells how long the recurrence will take, which nobody takes for its speed
+PARTS = 64  # of a sequence; the time of the recurrence, which is slow, is predicted from the first
 LONGEST_BY_FFT = 1024
 OTHERS = ("attention", "identity")
-QUERIES = 8  # positions of attention that are computed plainly
+QUERIES = 8  # positions of attention that are checked by its formula
 
 passes = pytest.mark.parametrize("pass_", PASSES)
 lengths = pytest.mark.parametrize("length", LENGTHS)
@@ -40,8 +40,8 @@ def test_s4d(bench: Bench, backend: str, length: int, pass_: str) -> None:
     bench.describe("mixers", "mixer", s4d(backend), pass_, shape)
     if why := obstacle(backend, bench.scale.device):
         missing(f"S4D's backend {backend}: {why}")
-    if why := memory_wanting(backend, shape, pass_, bench.scale.device):
-        left_out(why)
+    if why := memory_obstacle(backend, shape, pass_, bench.scale.device):
+        skip(why)
     bench.keep(in_turns(bench.stopwatch, shape, pass_), s4d(backend))
 
 
@@ -49,7 +49,7 @@ def test_s4d(bench: Bench, backend: str, length: int, pass_: str) -> None:
 @lengths
 @pytest.mark.parametrize("mixer", OTHERS)
 def test_others(bench: Bench, mixer: str, length: int, pass_: str) -> None:
-    """Attention to each backend of S4D."""
+    """Record the ratios of attention to each backend of S4D."""
     shape = bench.scale.mixer(length)
     bench.describe("mixers", "mixer", mixer, pass_, shape)
     outcomes = in_turns(bench.stopwatch, shape, pass_)
@@ -62,17 +62,17 @@ def s4d(backend: str) -> str:
 
 @cache
 def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcome]:
-    """All mixers of a length, so that their ratios are of the same moments."""
+    """Return the outcomes of all mixers of a length, so that changes of the machine's speed affect all of them."""
     device = stopwatch.scale.device
-    run = [one for one in BACKENDS if not obstacle(one, device) and not memory_wanting(one, shape, pass_, device)]
+    run = [one for one in BACKENDS if not obstacle(one, device) and not memory_obstacle(one, shape, pass_, device)]
     contenders = {s4d(backend): s4d_contender(stopwatch, backend, shape, pass_) for backend in run}
     contenders |= {mixer: other_contender(mixer, shape, pass_, device) for mixer in OTHERS}
     return stopwatch.in_turns(contenders)
 
 
 def s4d_contender(stopwatch: Stopwatch, backend: str, shape: Shape, pass_: str) -> Contender:
-    """What it gives is compared with the recurrence on a few channels of the first and the last sample, and, all of
-    it, with what another backend gives."""
+    """Return S4D by a backend as a contender. A few channels of the first and the last sample are compared with the
+    recurrence, and all results with those of another backend."""
     config, device = config_of(shape, mixer="s4d"), stopwatch.scale.device
     width, length, batch = shape
     layer, u = ready(build_mixer(config.model, backend), device), noise(batch, length, width, device=device)
@@ -83,7 +83,7 @@ def s4d_contender(stopwatch: Stopwatch, backend: str, shape: Shape, pass_: str) 
         torch.testing.assert_close(found.double(), s4d_truth(shape, device), atol=1e-4, rtol=1e-4)
 
     macs = block_macs(config, batch, pass_, device, backend, "block.mixer")
-    plain = ready(build_mixer(config.model, another(backend, length, device)), device)
+    plain = ready(build_mixer(config.model, other_backend(backend, length, device)), device)
     timed = contender(layer, [u], (batch, length, 2 * width), pass_, macs, check, plain=plain)
     if backend != "reference":
         return timed
@@ -92,8 +92,8 @@ def s4d_contender(stopwatch: Stopwatch, backend: str, shape: Shape, pass_: str) 
     return timed._replace(trial=Trial(start.call, PARTS), longest=stopwatch.scale.longest / 4)
 
 
-def another(backend: str, length: int, device: str) -> str:
-    """Backend, to compare with; the plain FFT takes too much of a CPU at long lengths."""
+def other_backend(backend: str, length: int, device: str) -> str:
+    """Return the backend to compare with; the plain FFT is too expensive for a CPU at long lengths."""
     if backend != "chunked":
         return "chunked"
     by_fft = device != "cpu" or length <= LONGEST_BY_FFT or obstacle("compiled", device)
@@ -101,7 +101,8 @@ def another(backend: str, length: int, device: str) -> str:
 
 
 def other_contender(mixer: str, shape: Shape, pass_: str, device: str) -> Contender:
-    """What attention gives is compared with the formula at a few positions of the first and the last sample."""
+    """Return attention or the identity mixer as a contender. Attention is compared with its formula at a few positions
+    of the first and the last sample."""
     config = config_of(shape, mixer=mixer)
     width, length, batch = shape
     layer, u = ready(build_mixer(config.model, "auto"), device), noise(batch, length, width, device=device)
@@ -121,7 +122,8 @@ def other_contender(mixer: str, shape: Shape, pass_: str, device: str) -> Conten
 
 @cache
 def s4d_truth(shape: Shape, device: str) -> Tensor:
-    """The first channels of the layer that runs left to right, the last of the other, by the recurrence in float64."""
+    """Return the first channels of the layer that runs left to right and the last channels of the other one, by the
+    recurrence in float64."""
     layer = S4D(shape.width, STATE, bidirectional=True, backend="reference")
     ready(layer, device)
     u = noise(shape.batch, shape.length, shape.width, device=device)[[0, -1]]
@@ -134,7 +136,7 @@ def s4d_truth(shape: Shape, device: str) -> Tensor:
 
 @torch.no_grad()
 def attention_truth(layer: SelfAttention, u: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D/H)) v of the first positions, in float64."""
+    """Return softmax(q k^T / sqrt(D/H)) v at the first positions, in float64."""
     heads, d = layer.heads, u.shape[-1]
     qkv = u.double() @ layer.qkv.weight.double().T + layer.qkv.bias.double()
     q, k, v = qkv.view(len(u), -1, 3, heads, d // heads).permute(2, 0, 3, 1, 4)  # (B, H, L, D/H)
@@ -147,16 +149,16 @@ def _ends(channels: int) -> list[int]:
     return [0, 1, channels - 2, channels - 1]
 
 
-def memory_wanting(backend: str, shape: Shape, pass_: str, device: str) -> str:
-    """Why this machine has too little; "" if it has enough.
+def memory_obstacle(backend: str, shape: Shape, pass_: str, device: str) -> str:
+    """Return why this machine has too little memory; "" if it has enough.
 
-    The plain FFT keeps complex exponents (2, D, N/2, L), what they were made of and their gradient; the recurrence, for
-    its backward pass, three such products of every position and sample, in double precision."""
+    The plain FFT keeps complex exponents (2, D, N/2, L), their argument and their gradient; for its backward pass, the
+    recurrence keeps three such products for every position and sample, in double precision."""
     channels = shape.width * STATE
     kept = {
         "fft": 3 * channels * shape.length * 8,
         "reference": 3 * channels * shape.length * shape.batch * 16 if pass_ == BOTH else 0,
     }
     needed = kept.get(backend, 0)
-    room = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else memory_gb() * 1e9
-    return f"needs {needed / 1e9:.0f} GB, this machine has {room / 1e9:.0f}" if needed > room / 2 else ""
+    total = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else memory_gb() * 1e9
+    return f"needs {needed / 1e9:.0f} GB, this machine has {total / 1e9:.0f}" if needed > total / 2 else ""

@@ -1,6 +1,6 @@
-"""Whole networks: DiT beside its peers, DiffuSSM beside DiT without patching, a training step of each arm on digits.
+"""Whole networks: DiT and other implementations, DiffuSSM and DiT without patching, training steps on digits.
 
-DiT here is to be no slower than anybody's; the machine's limit says how much there is to win.
+Our DiT should be no slower than any other; the matrix products alone show how much could be gained.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ from diffussm.training.loop import Trainer
 
 PASSES = (FORWARD, TRAINING)
 PEERS = {"ours": ours, "diffusers": diffusers, "matrix products alone": products}
-SECONDS = 30.0  # that the rounds of a network may take on two cores
+SECONDS = 30.0  # limit for the rounds of a network on two cores
 ARMS: dict[str, dict[str, Any]] = {
     "S4D, M = 2": {"model.hourglass": 2},
     "S4D, M = 1": {"model.hourglass": 1},
@@ -39,7 +39,7 @@ def network(name: str, scale: Scale) -> Config:
     return named(name, tiny if scale.tiny else None)
 
 
-def words(what: str, images: int) -> str:
+def title(what: str, images: int) -> str:
     return f"{what}, 32 x 32 latents, B = {images}"
 
 
@@ -47,17 +47,17 @@ def words(what: str, images: int) -> str:
 def peers_in_turns(stopwatch: Stopwatch, pass_: str) -> dict[str, Outcome]:
     scale = stopwatch.scale
     config = network(f"DiT-{scale.size}/2", scale)
-    there = {name: make for name, make in PEERS.items() if name != "diffusers" or find_spec(name)}
-    contenders = {name: make(config, scale.images, pass_, scale.device) for name, make in there.items()}
+    available = {name: make for name, make in PEERS.items() if name != "diffusers" or find_spec(name)}
+    contenders = {name: make(config, scale.images, pass_, scale.device) for name, make in available.items()}
     return stopwatch.in_turns(contenders, SECONDS)
 
 
 @passes
 @pytest.mark.parametrize("peer", PEERS)
 def test_peers(bench: Bench, peer: str, pass_: str) -> None:
-    """Ours to Diffusers' on two cores: at most 1."""
+    """The ratio of ours to Diffusers' on two cores is at most 1."""
     scale = bench.scale
-    bench.describe("models", words(f"DiT-{scale.size}/2", scale.images), peer, pass_)
+    bench.describe("models", title(f"DiT-{scale.size}/2", scale.images), peer, pass_)
     if peer == "diffusers" and not find_spec("diffusers"):
         missing("diffusers")
     outcomes = peers_in_turns(bench.stopwatch, pass_)
@@ -69,7 +69,7 @@ def unpatched(scale: Scale) -> tuple[str, str]:
 
 
 def unpatched_images(scale: Scale) -> int:
-    """Without patching a network has four times the tokens."""
+    """Return the batch size: a network without patching has four times the tokens."""
     return max(1, scale.images // 2)
 
 
@@ -82,17 +82,17 @@ def unpatched_in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
 
 @pytest.mark.parametrize("kind", ["DiT", "DiffuSSM"])
 def test_unpatched(bench: Bench, kind: str) -> None:
-    """The network that the paper proposes beside the one that it leaves patching to."""
+    """Compare DiffuSSM with DiT, both without patching."""
     scale = bench.scale
     dit, diffussm = unpatched(scale)
     name = dit if kind == "DiT" else diffussm
-    bench.describe("models", words("networks without patching", unpatched_images(scale)), name, TRAINING)
+    bench.describe("models", title("networks without patching", unpatched_images(scale)), name, TRAINING)
     bench.keep(unpatched_in_turns(bench.stopwatch), name, [diffussm] if name == dit else [])
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_training_step(bench: Bench, arm: str) -> None:
-    """As `diffussm` trains: data, noise, loss, update and moving average."""
+    """Time a training step: data, noise, loss, update and moving average."""
     config = resolve("digits", {**ARMS[arm], "training.batch": bench.scale.count(32)})
     bench.describe("models", f"training of digits, B = {config.training.batch}", arm, TRAINING)
     trainer, batch = Trainer(config, "auto", bench.scale.device), config.training.batch

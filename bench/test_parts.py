@@ -1,6 +1,6 @@
-"""The parts of a DiffuSSM block one by one: where its time goes, forward and backward.
+"""The parts of a DiffuSSM block one by one, forward and backward.
 
-Each part is timed on inputs of its own, in turns with the others and with the block that they make together.
+Each part is timed on its own inputs, in turns with the others and with the whole block.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ from diffussm.models.layers import gelu, modulate
 CASES = ((Shape(1152, 1024, 1), BOTH),)
 PARTS = ("norm, adaLN", "W_0", "W_up", "mixer", "W_down", "W_1, W_2, W_3, gate")
 WHOLE = "whole block"
-SECONDS = 30.0  # that the rounds of a part may take on two cores
+SECONDS = 30.0  # limit for the rounds of a part on two cores
 
 
 class Part(NamedTuple):
-    """What is computed of which inputs, by which layers of the block."""
+    """A function of the block, its inputs, and the layers that it uses."""
 
     call: Callable[..., Tensor]
     inputs: Sequence[Tensor]
@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
 @torch.no_grad()
 def parts_of(block: Block, x: Tensor, condition: Tensor) -> tuple[dict[str, Part], Tensor]:
-    """In order, each with what the ones before it give, and what the last one gives."""
+    """Return the parts in order, with the outputs of earlier ones as inputs, and the output of the last one."""
 
     def normed(x: Tensor, condition: Tensor) -> Tensor:
         shift, scale, _ = block.adaLN_modulation(condition)[:, None].chunk(3, dim=-1)
@@ -55,7 +55,7 @@ def parts_of(block: Block, x: Tensor, condition: Tensor) -> tuple[dict[str, Part
     y = block.mixer(u)  # (B, L, 2D)
     short = down(y)  # (B, J, 2D)
     alpha = block.adaLN_modulation(condition)[:, None].chunk(3, dim=-1)[2].contiguous()  # (B, 1, D)
-    made = (
+    parts = (
         Part(normed, [x, condition], ("adaLN_modulation",)),
         Part(lambda i: gelu(block.w_0(i)), [i], ("w_0",)),
         Part(up, [h], ("w_up",)),
@@ -63,22 +63,22 @@ def parts_of(block: Block, x: Tensor, condition: Tensor) -> tuple[dict[str, Part
         Part(down, [y], ("w_down",)),
         Part(gated, [i, short, x, alpha], ("w_1", "w_2", "w_3")),
     )
-    return dict(zip(PARTS, made, strict=True)), gated(i, short, x, alpha)
+    return dict(zip(PARTS, parts, strict=True)), gated(i, short, x, alpha)
 
 
 def contenders(shape: Shape, pass_: str, device: str) -> dict[str, Contender]:
-    """The block last, which the parts in a row are."""
+    """Return the parts as contenders, and the whole block last."""
     config = config_of(shape, mixer="s4d")
     block, other = (ready(Block(config.model, backend), device) for backend in ("auto", "chunked"))
     x = noise(shape.batch, shape.length // config.model.hourglass, shape.width, device=device)
     condition = noise(shape.batch, shape.width, device=device, seed=1)
-    parts, in_a_row = parts_of(block, x, condition)
+    parts, expected = parts_of(block, x, condition)
 
     @cache
     def check() -> None:
-        """Of each part: all in a row give what the block gives."""
+        """Assert that all parts in sequence give the output of the block."""
         with torch.no_grad():
-            torch.testing.assert_close(block(x, condition), in_a_row)
+            torch.testing.assert_close(block(x, condition), expected)
 
     def of(part: Part) -> Contender:
         with torch.no_grad():

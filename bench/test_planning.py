@@ -1,4 +1,4 @@
-"""The plan of a grid, as `launch.py --dry-run` makes it: nine runs that ship, and 3,000 made up."""
+"""Planning a grid, as `launch.py --dry-run` does: nine runs of a shipped grid, and 3,000 runs of a made-up one."""
 
 from pathlib import Path
 

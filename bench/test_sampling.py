@@ -1,4 +1,4 @@
-"""Images a second of the samplers: DDPM of 250 steps, DDIM of 50, DPM-Solver++ of 20, on DiffuSSM and DiT."""
+"""Images per second of the samplers: DDPM (250 steps), DDIM (50) and DPM-Solver++ (20), on DiffuSSM and DiT."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -18,11 +18,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "DiffuSSM": {"model.kind": "diffussm"},
     "DiT /2": {"model.kind": "dit", "model.patch": 2},
 }
-SECONDS = 20.0  # that the rounds may take on two cores
+SECONDS = 20.0  # limit for the rounds on two cores
 
 
 def network(kind: str, sampler: str, scale: Scale) -> Config:
-    """Of digits; at the scale `paper`, of latents at the size XL."""
+    """Return a config for digits or, at the scale `paper`, for latents at the size XL."""
     settings: dict[str, Any] = {
         "evaluation.sampler": sampler,
         "evaluation.sampler_steps": 5 if scale.tiny else SAMPLERS[sampler],
@@ -45,7 +45,7 @@ def test_sampling(bench: Bench, sampler: str, kind: str) -> None:
     make = SampleMaker(config, build_model(config).to(scale.device), scale.device)
 
     def check() -> None:
-        """A sample is of its index alone, whatever the batch: NotFinite where it is not finite."""
+        """Assert that a sample depends on its index alone, not on the batch; NotFinite if it is not finite."""
         several, one = make(0, 2).pixels, make(1, 1).pixels
         assert abs(several[1:].astype(int) - one.astype(int)).max() <= 1, "depends on the batch"
 

@@ -1,4 +1,4 @@
-"""What a user waits for before anything is computed: imports, help, the first forward pass of a new process."""
+"""Start-up: imports, help, and the first forward pass of a new process."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ COMMANDS = {
     "launch.py --help": ["ablations/launch.py", "--help"],
 }
 ROUNDS = 6  # new processes for each backend
-SECONDS = 30.0  # that they may take on two cores
+SECONDS = 30.0  # limit for the rounds on two cores
 
 
 def python(*arguments: str) -> str:
@@ -28,7 +28,7 @@ def python(*arguments: str) -> str:
 
 @pytest.mark.parametrize("what", COMMANDS)
 def test_start(bench: Bench, what: str) -> None:
-    """All of a process."""
+    """Time a whole process."""
     bench.describe("startup", "start of a process", what, dtype="", device="cpu")
     arguments = COMMANDS[what]
 
@@ -37,13 +37,13 @@ def test_start(bench: Bench, what: str) -> None:
 
     found = bench.stopwatch.in_turns({what: Contender(lambda: python(*arguments), check)}, SECONDS)[what]
     if isinstance(found, Timed):
-        found = found._replace(peak_memory=None)  # another process has it
+        found = found._replace(peak_memory=None)  # that of another process is unknown
     bench.keep({what: found}, what)
 
 
 @pytest.mark.parametrize("backend", [PORTABLE, "compiled"])
 def test_first_forward(bench: Bench, backend: str) -> None:
-    """The forward pass alone, after imports, of processes that have computed nothing before."""
+    """Time the forward pass alone, after imports, in processes that have computed nothing before."""
     bench.describe(
         "startup", "first forward pass of a new process, D = 64, L = 64, B = 8", f"S4D ({backend})", device="cpu"
     )
@@ -52,6 +52,6 @@ def test_first_forward(bench: Bench, backend: str) -> None:
     if bench.scale.tiny:
         seconds = [first_forward(backend, check=True)]
     else:
-        told = python("-m", "bench.first_forward", "--backend", backend, "--processes", str(ROUNDS + 1))
-        _, *seconds = map(float, told.split())  # the first may compile what later ones find
+        output = python("-m", "bench.first_forward", "--backend", backend, "--processes", str(ROUNDS + 1))
+        _, *seconds = map(float, output.split())  # the first process may compile code that the later ones load
     bench.keep({backend: Timed(seconds, None, Contender(lambda: None))}, backend)

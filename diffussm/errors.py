@@ -1,4 +1,4 @@
-"""Errors that a user can cause, and how they are told: one line, exit code 2, no traceback."""
+"""Errors that a user can cause, reported in one line without a traceback and with exit code 2."""
 
 import argparse
 import difflib
@@ -22,11 +22,11 @@ REFUSALS = (
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: the message names the field, the value and what is allowed."""
+    """A mistake of the user; the message names the field, the value and what is allowed."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with its errors told like any other mistake of a user's."""
+    """An argparse parser that raises UserError, so that its errors are reported as all others."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
@@ -37,25 +37,26 @@ class Diverged(Exception):
 
 
 class NotFinite(ValueError):
-    """Numbers that a network gave: the message names the first sample that has them."""
+    """The output of a network is not finite; the message names the first sample concerned."""
 
 
 def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
-    """The error for a name that is not one of `valid`: suggests the nearest and lists them all."""
+    """Return the error for a name that is not one of `valid`: it suggests the nearest and lists them all."""
     names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return UserError(f"{what}: unknown name {name!r}; {hint}valid: {', '.join(names)}")
 
 
 def one_line(error: UserError | OSError) -> str:
-    """Return what a user is told of the error, in one line."""
-    told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-    return " ".join(told.split())
+    """Return the message of the error in one line."""
+    message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    return " ".join(message.split())
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Run `main`; a UserError, or a file system that refuses, is told in one line, with exit code 2; Ctrl-C is 130."""
+    """Run `main` and return its exit code; 2 after a UserError or an error of the file system that a user can cause,
+    whose message is printed in one line, and 130 after Ctrl-C."""
     try:
         return main()
     except UserError as error:

@@ -1,1 +1,1 @@
-"""What a model costs: parameters and multiply-adds, in closed form and counted."""
+"""The cost of a model: parameters and multiply-adds, in closed form and counted."""

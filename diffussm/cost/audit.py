@@ -1,8 +1,8 @@
-"""Three counts of one model side by side: closed form, fvcore on the traced graph, torch's FlopCounterMode.
+"""Three counts of a model side by side: the closed form, fvcore on the traced graph, and torch's FlopCounterMode.
 
-Each is compared on what it can see. fvcore with our handles sees all but products of real numbers element by element,
-of which the closed form of S4D has one, the skip. FlopCounterMode sees matrix products and attention: no FFTs, no
-complex products. `python -m diffussm.cost.audit` writes the counts of all named models as CSV.
+Each is compared with the closed form of what it counts. fvcore with our handles counts everything but element-wise
+products of real numbers, of which S4D has one, the skip. FlopCounterMode counts matrix products and attention, but no
+FFTs and no complex products. `python -m diffussm.cost.audit` writes the counts of all named models as CSV.
 """
 
 import csv
@@ -17,13 +17,13 @@ from diffussm.cost.named import NAMED, named
 
 
 class Audit(NamedTuple):
-    """MACs of a network call, each as two counters have it; residues relative to the closed form."""
+    """MACs of a network call by two counts each; residues are relative to the closed form."""
 
     per_image: int  # closed form of what the backend executes
     per_image_fvcore: int
     fixed: int  # once per call
     fixed_fvcore: int
-    products: int  # of per_image: matrix products and attention
+    products: int  # the part of per_image in matrix products and attention
     products_torch: int
 
     @property
@@ -36,16 +36,19 @@ class Audit(NamedTuple):
 
 
 def audit(config: Config, backend: str | None = None) -> Audit:
-    """Runs the model twice on the CPU and twice without memory. Raises Uncounted, also without closed form."""
+    """Return the counts of a model, which is run twice on the CPU and twice on the meta device.
+
+    Raises Uncounted for an operator without a handle and for a mixer that states no MACs.
+    """
     executed = executed_macs(config, backend)
     if executed is None:
-        raise Uncounted(f"model.mixer = {config.model.mixer!r} states no MACs to compare with")
+        raise Uncounted(f"model.mixer = {config.model.mixer!r} states no MACs, so there is nothing to compare with")
     per_image, fixed = fvcore_macs(config, backend)
     return Audit(executed.per_image, per_image, executed.fixed, fixed, executed.products, torch_macs(config, backend))
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """A row for each named model, and for each backend where it has S4D."""
+    """Yield a row for each named model, or, for models with S4D, one for each backend."""
     for name in NAMED:
         config = named(name)
         for backend in ("fft", "chunked") if config.model.kind == "diffussm" else ("",):

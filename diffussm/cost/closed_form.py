@@ -1,21 +1,21 @@
 """Parameters and multiply-adds (MACs, counted once) of a forward call on one image, part by part, in closed form.
 
-No torch, but for a mixer from outside, whose class is asked. Only products are counted: norms, activations and sums are
-not, as in DiT's "Gflops" (Peebles and Xie 2023), which are MACs.
+No torch is imported, except for an external mixer, whose class states its cost. Only products are counted, not norms,
+activations or sums, as in DiT's "Gflops" (Peebles and Xie 2023), which are MACs.
 
-Headline MACs are the function's and do not depend on the backend that computes it (see `executed` for those): dense
-products, plus the mixer.
+Headline MACs are those of the function and do not depend on the backend (see `executed` for those): dense products plus
+the mixer.
 
 - S4D, per channel, both directions: 10 L log2(2L) + 8 (L + 1) + 2 L, that is one real FFT and one inverse of length
-  2L each way (a complex FFT of n points at 2.5 n log2 n MACs, a real one half), L + 1 complex products at 4, the
-  skip. Kernel generation is done once per call, not per image, and is left out.
-- Attention in the block: projections 5 L D^2, and the two L x L products 2 D L^2. The paper's own count for attention
-  in the SSM's place is the latter alone: `attention_products`.
+  2L each way (a complex FFT of n points at 2.5 n log2 n MACs, a real one at half), L + 1 complex products at 4, and the
+  skip. Kernel generation is done once per call, not per image, and is not counted.
+- Attention in the block: projections 5 L D^2, and the two L x L products 2 D L^2. For attention in place of the SSM the
+  paper counts the latter alone: `attention_products`.
 - Dense products of a DiffuSSM block: 13 (L/M) D^2 + L D^2, the paper's own count; (L/M) D^2 + L D^2 more with
   residual `full`; and 3 D^2 of conditioning.
 - A DiT block: 12 L D^2 + 2 L^2 D + 6 D^2.
 
-A training step counts three forward calls on every image of its batch: one forward, two backward.
+A training step counts as three forward calls on every image of its batch: the backward pass counts as two.
 """
 
 import math
@@ -27,9 +27,9 @@ from diffussm.config import TIMESTEP_FREQUENCIES, Config, ModelConfig
 
 
 class Part(NamedTuple):
-    """A module, or a computation of one: `parameters` and `macs` of one of its `times`.
+    """A module or a computation that occurs `times` times, with the `parameters` and `macs` of one occurrence.
 
-    `name` is the module's in the model, `block` in the place of `blocks.<i>`. `macs` is None where a mixer from outside
+    `name` is the name of the module in the model, with `block` for `blocks.<i>`. `macs` is None if an external mixer
     states none.
     """
 
@@ -37,39 +37,41 @@ class Part(NamedTuple):
     times: int
     parameters: int
     macs: int | None
-    mixes: bool = False  # along the sequence
+    mixes: bool = False  # whether it mixes along the sequence
 
 
 @dataclass(frozen=True)
 class Macs:
-    """MACs of one network call on one image; `mixer` is None where a mixer from outside states none."""
+    """MACs of one network call on one image; `mixer` is None if an external mixer states none."""
 
     dense: int
-    mixer: int | None  # what mixes along the sequence, projections of attention included
+    mixer: int | None  # all parts that mix along the sequence, including the projections of attention
 
     @property
     def total(self) -> int | None:
         return None if self.mixer is None else self.dense + self.mixer
 
     def training_step(self, batch: int) -> int | None:
-        """Of the whole batch, forward and backward: three times the forward's."""
+        """Return the MACs of a training step on the whole batch: three times those of the forward pass."""
         return None if self.total is None else 3 * self.total * batch
 
 
 def forward_macs(config: Config) -> Macs:
-    every = parts(config)
-    dense = sum(part.times * (part.macs or 0) for part in every if not part.mixes)
-    if any(part.macs is None for part in every):
+    """Return the headline MACs of one network call on one image."""
+    all_parts = parts(config)
+    dense = sum(part.times * (part.macs or 0) for part in all_parts if not part.mixes)
+    if any(part.macs is None for part in all_parts):
         return Macs(dense, None)
-    return Macs(dense, sum(part.times * (part.macs or 0) for part in every if part.mixes))
+    return Macs(dense, sum(part.times * (part.macs or 0) for part in all_parts if part.mixes))
 
 
 def parameters(config: Config) -> int:
+    """Return the number of parameters of the config's model."""
     return sum(part.times * part.parameters for part in parts(config))
 
 
 def parts(config: Config) -> tuple[Part, ...]:
-    """In the order of computation."""
+    """Return the parts of the config's model, in the order of computation."""
     return _parts(config.model, config.outputs)
 
 
@@ -89,29 +91,29 @@ def _parts(m: ModelConfig, outputs: int) -> tuple[Part, ...]:
 
 
 def attention_products(m: ModelConfig) -> int:
-    """MACs of q k^T and of its product with v: 2 D L^2."""
+    """Return the MACs of q k^T and of its product with v: 2 D L^2."""
     return 2 * m.width * m.length**2
 
 
 def s4d_macs(width: int, length: int) -> int:
-    """MACs of both directions as FFTs, whatever backend computes them."""
+    """Return the MACs of both directions when computed by FFT, whatever the backend."""
     return round(width * (10 * length * math.log2(2 * length) + 8 * (length + 1) + 2 * length))
 
 
 def _linear(
     name: str, inputs: int, outputs: int, positions: int = 1, times: int = 1, groups: int = 1, mixes: bool = False
 ) -> Part:
-    """A linear layer with bias on so many positions; with groups, each position has one of so many matrices."""
+    """Return a linear layer with bias on `positions` positions; with `groups`, each position uses one of the groups."""
     return Part(name, times, groups * (inputs + 1) * outputs, positions * inputs * outputs, mixes)
 
 
 def _positions(m: ModelConfig) -> int:
-    """Of the residual stream."""
+    """Return the number of positions of the residual stream."""
     return m.short_length if m.kind == "diffussm" and m.residual == "short" else m.length
 
 
 def _pixels(m: ModelConfig) -> int:
-    """Of one position of the residual stream."""
+    """Return the number of pixels per position of the residual stream."""
     return m.length * m.patch**2 // _positions(m)
 
 

@@ -1,8 +1,8 @@
-"""Multiply-adds of a model as they are counted: by fvcore, from a traced graph, and by torch's FlopCounterMode.
+"""Multiply-adds of a model as counted by fvcore, from a traced graph, and by torch's FlopCounterMode.
 
-fvcore runs the model on real tensors; an operator without a handle that touches more than `THRESHOLD` numbers is an
-error that names it, so nothing heavy goes uncounted. FlopCounterMode runs it without memory (meta tensors); it sees
-matrix products and attention only, also inside custom Functions. Only eager code is counted.
+fvcore runs the model on real tensors. An operator without a handle that touches more than `THRESHOLD` numbers is an
+error that names it, so no expensive operator is missed. FlopCounterMode runs the model on meta tensors; it counts
+matrix products and attention only, including those inside custom Functions. Only eager code is counted.
 """
 
 import math
@@ -34,30 +34,30 @@ Counts = dict[str, Counter[str]]  # module -> operator -> MACs; "" is the whole 
 
 
 class Uncounted(Exception):
-    """What cannot be counted, or not compared: operators without a handle that touch much, by name."""
+    """The cost cannot be counted or compared; the message names the operators without a handle, or the mixer."""
 
 
 def fvcore_counts(model: nn.Module, inputs: tuple[Tensor, ...]) -> Counts:
-    """MACs of `model(*inputs)`, by module and operator. Raises Uncounted."""
+    """Return the MACs of `model(*inputs)` by module and operator. Raises Uncounted."""
     analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.clear_op_handles().set_op_handle(**handles(conv_flop_jit))
     with torch.no_grad(), _opaque(ChunkedConvolution):
         analysis.total()
-    if without := analysis.unsupported_ops():
+    if without_handle := analysis.unsupported_ops():
         touched: Counter[str] = Counter()
-        analysis.set_op_handle(**{name: _touching(name, touched) for name in without})
+        analysis.set_op_handle(**{name: _touching(name, touched) for name in without_handle})
         with torch.no_grad(), _opaque(ChunkedConvolution):
             analysis.total()
-        heavy = [f"{name} ({n:,} numbers)" for name, n in sorted(touched.items()) if n > THRESHOLD]
-        if heavy:
-            raise Uncounted(f"no handle counts {', '.join(heavy)}")
+        expensive = [f"{name} ({n:,} numbers)" for name, n in sorted(touched.items()) if n > THRESHOLD]
+        if expensive:
+            raise Uncounted(f"no handle counts {', '.join(expensive)}")
     return analysis.by_module_and_operator()
 
 
 def fvcore_macs(config: Config, backend: str | None = None) -> tuple[int, int]:
-    """MACs of a network call: on each image, and once whatever the batch; from calls on one image and on two.
+    """Return the MACs of a network call per image, and once per call; found by calls on one image and on two.
 
-    By `backend`, or else the config's. Raises Uncounted.
+    `backend` is that of the config if None. Raises Uncounted.
     """
     model = _empty_model(config, backend, "cpu")
     one, two = (sum(fvcore_counts(model, _inputs(config, n, "cpu"))[""].values()) for n in (1, 2))
@@ -65,10 +65,10 @@ def fvcore_macs(config: Config, backend: str | None = None) -> tuple[int, int]:
 
 
 def torch_macs(config: Config, backend: str | None = None) -> int:
-    """MACs of matrix products and attention on each image, likewise; torch counts 2 FLOPs for each."""
+    """Return the MACs of matrix products and attention per image, found likewise; torch counts 2 FLOPs for each."""
     model = _empty_model(config, backend, "meta")
     flops = []
-    in_place = {torch.ops.aten.baddbmm_: _baddbmm_flops}  # torch by itself knows the other form alone
+    in_place = {torch.ops.aten.baddbmm_: _baddbmm_flops}  # torch itself counts the out-of-place form only
     for n in (1, 2):
         with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
             model(*_inputs(config, n, "meta"))
@@ -83,7 +83,8 @@ def _baddbmm_flops(_: torch.Size, a: torch.Size, b: torch.Size, **__: Any) -> in
 
 @contextmanager
 def _opaque(function: type[torch.autograd.Function]) -> Iterator[None]:
-    """The function as one operator of a trace: by itself the tracer adds some of what is in it, which has a handle."""
+    """Make the function a single operator in a trace: otherwise the tracer records operators inside it as well, which
+    would be counted twice."""
     forward = function.forward
 
     def untraced(*args: Any) -> Any:
@@ -99,7 +100,7 @@ def _opaque(function: type[torch.autograd.Function]) -> Iterator[None]:
 
 
 def _touching(name: str, touched: Counter[str]) -> Any:
-    """A handle that counts no MACs and adds up how many numbers the operator touches."""
+    """Return a handle that counts no MACs, but adds up how many numbers the operator touches."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         touched[name] += sum(map(_numbers, (*inputs, *outputs)))
@@ -109,20 +110,20 @@ def _touching(name: str, touched: Counter[str]) -> Any:
 
 
 def _numbers(value: Any) -> int:
-    """In a tensor, or in a list of them."""
+    """Return how many numbers a tensor, or a list of tensors, has."""
     if value.type().kind() == "TensorType":
         return math.prod(value.type().sizes() or ())
     return sum(map(_numbers, value.node().inputs())) if value.node().kind() == "prim::ListConstruct" else 0
 
 
 def _empty_model(config: Config, backend: str | None, device: str) -> nn.Module:
-    """The model with zeros for weights; counts depend on shapes alone."""
+    """Return the model with all weights zero; counts depend on shapes alone."""
     with torch.device("meta"):
         model = construct(config.model, config.outputs, stated(backend or config.training.backend))
     if device != "meta":
         model.to_empty(device=device)
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            tensor.data.fill_(-7 if name.endswith("log_dt") else 0)  # a state that hardly decays: no denormal numbers
+            tensor.data.fill_(-7 if name.endswith("log_dt") else 0)  # a slowly decaying state: no denormal numbers
     return model.eval()
 
 

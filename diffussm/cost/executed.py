@@ -1,8 +1,8 @@
-"""Multiply-adds that a backend really executes, in closed form: no torch.
+"""Multiply-adds that a backend actually executes, in closed form. No torch.
 
-S4D is one function and its backends compute it in different ways; these columns stand beside the headline, which is the
-same for all. What is done once per call and not per image, making kernels and tables, is apart. A complex product is 4
-MACs, one with a real number 2; exponentials and sums are not counted.
+The backends of S4D compute one function in different ways; these counts are shown beside the headline count, which is
+the same for all. Work that is done once per call rather than per image, such as making kernels and tables, is counted
+separately. A complex product is 4 MACs, or 2 with a real number; exponentials and sums are not counted.
 """
 
 import math
@@ -15,15 +15,15 @@ from diffussm.ssm.compiled.plan import COLUMNS, LANES, round_up
 
 
 class Executed(NamedTuple):
-    """MACs of a network call: on each image, of them in matrix products and attention, and once whatever the batch."""
+    """MACs of a network call."""
 
     per_image: int
-    products: int
-    fixed: int
+    products: int  # the part of per_image in matrix products and attention
+    fixed: int  # once per call, whatever the batch
 
 
 def executed_macs(config: Config, backend: str | None = None) -> Executed | None:
-    """Of the whole network by `backend`, or else the config's; None where a mixer from outside states no MACs."""
+    """Return the MACs of the network by `backend` (None: the config's); None if an external mixer states no MACs."""
     m, macs = config.model, forward_macs(config)
     if macs.mixer is None:
         return None
@@ -35,7 +35,7 @@ def executed_macs(config: Config, backend: str | None = None) -> Executed | None
 
 
 def s4d(backend: str, width: int, state: int, length: int) -> Executed:
-    """Of one mixer: D channels, both directions."""
+    """Return the MACs of one S4D mixer: D channels, both directions."""
     match backend:
         case "reference":
             return _recurrence(width, state, length)
@@ -52,22 +52,26 @@ def s4d(backend: str, width: int, state: int, length: int) -> Executed:
 
 
 def _recurrence(d: int, n: int, length: int) -> Executed:
-    """A position: a x, c x complex, b u with a real number, for N/2 pairs; the skip. Once: dt A and b."""
+    """Count, per position and pair, the complex products a x and c x, and b u with a real number; and the skip. Fixed:
+    dt A and b."""
     return Executed(2 * d * length * (5 * n + 1), 0, 2 * d * 5 * n)
 
 
 def _fft(d: int, n: int, length: int) -> Executed:
-    """An image: one FFT and two inverse ones of 2L real points, 2 (L + 1) complex products, two skips; once: the
-    kernel's exponents and its sum over the pairs, and its two FFTs."""
+    """Count, per image, one FFT and two inverse FFTs of 2L real points, 2 (L + 1) complex products and two skips.
+    Fixed: the exponents of the kernel, its sum over the pairs, and its two FFTs."""
     transform = 2.5 * length * math.log2(2 * length)
     kernel = 2 * (_discretisation(n) + n * length + 2 * n * length + transform)
     return Executed(round(d * (3 * transform + 8 * (length + 1) + 2 * length)), 0, round(d * kernel))
 
 
 def chunked(d: int, n: int, length: int, chunk: int, toeplitz: int | None = None) -> Executed:
-    """From exponents on. A chunk: its Toeplitz product, and where there are more of them, into the state, the carry and
-    out of the state. `toeplitz`: of the first, where it is not all of C x C.
-    Once: powers of a and their squares, the kernel, the weights out of the state."""
+    """Return the MACs after discretisation. Per chunk: the Toeplitz product and, if there are several chunks, the
+    products into the state and out of it, and the carry. Fixed: the powers of a and their squares, the kernel, and the
+    weights out of the state.
+
+    `toeplitz` is the number of MACs of one Toeplitz product with a vector, if not C x C.
+    """
     chunks = -(-length // chunk)
     tables = 2 * n * chunk + 2 * n * math.ceil(math.log2(chunk + 1)) + n * chunk
     products, carry = chunks * (toeplitz or chunk**2), 0
@@ -79,5 +83,5 @@ def chunked(d: int, n: int, length: int, chunk: int, toeplitz: int | None = None
 
 
 def _discretisation(n: int) -> int:
-    """Of a channel's N/2 pairs: dt A and 2 C with real numbers, a complex product, a complex quotient at 8."""
+    """Count, for the N/2 pairs of a channel: dt A and 2 C (real factors), a complex product, a complex quotient."""
     return n // 2 * (2 + 2 + 4 + 8)

@@ -1,10 +1,10 @@
-"""What an operator of a traced graph costs in multiply-adds: handles for fvcore, all but its convolution's ours.
+"""Handles for fvcore that give the multiply-adds of the operators of a traced graph; convolution uses fvcore's own.
 
-fvcore by itself counts nothing for attention, FFTs and custom Functions, rounds einsums, and counts a complex product
-as a real one. Here a complex product is 4 MACs, one of a complex and a real number 2, a complex quotient 8; a complex
-FFT of n points 2.5 n log2 n, one of real numbers half. Products of real numbers element by element, sums, norms and
-activations are free, as in the published counts of DiT: a product of matrices written as such, and summed by hand,
-counts nothing.
+fvcore itself counts nothing for attention, FFTs and custom Functions, rounds einsums, and counts a complex product as a
+real one. Here a complex product is 4 MACs, a product of a complex and a real number 2, a complex quotient 8, a complex
+FFT of n points 2.5 n log2 n and a real one half of that. Element-wise products of real numbers, sums, norms and
+activations are free, as in the published counts of DiT; so a matrix product that is written as an element-wise product
+and a sum counts nothing.
 """
 
 import math
@@ -30,56 +30,66 @@ FREE = """
     unsafe_chunk unsafe_split var view_as view_as_complex view_as_real where zero_
 """
 
-PRODUCTS = {  # sums over the last axis of the operand in this place
+PRODUCTS = {  # operator -> index of the operand whose last axis is summed over
     **dict.fromkeys(("mm", "bmm", "matmul", "mv", "dot", "vdot", "inner", "linear"), 0),
     **dict.fromkeys(("addmm", "addmv", "baddbmm", "addmm_", "addmv_", "baddbmm_"), 1),
 }
-COMPLEX = {"square": 4, "pow": 4, "lerp": 2, "reciprocal": 8, "addcdiv": 12, "outer": 4}  # each, of complex numbers
+COMPLEX = {
+    "square": 4,
+    "pow": 4,
+    "lerp": 2,
+    "reciprocal": 8,
+    "addcdiv": 12,
+    "outer": 4,
+}  # MACs per complex number; none for real ones
 
 
 def handles(convolution: Callable[..., Any]) -> dict[str, Handle]:
-    """Operator name in the graph -> handle, for fvcore's `set_op_handle`; `convolution` is fvcore's own."""
+    """Return operator name -> handle, for fvcore's `set_op_handle`; `convolution` is fvcore's own handle."""
     own: dict[str, Handle] = {f"aten::{name}": free for name in FREE.split()}
     own |= {f"aten::{name}": elementwise for name in ("mul", "mul_", "addcmul", "addcmul_")}
     own |= {f"aten::{name}": quotient for name in ("div", "div_", "true_divide")}
     own |= {f"aten::{name}": _if_complex(macs) for name, macs in COMPLEX.items()}
-    own |= {f"aten::{name}": _product(place) for name, place in PRODUCTS.items()}
+    own |= {f"aten::{name}": _product(operand) for name, operand in PRODUCTS.items()}
     own |= {
         "aten::addbmm": sum_of_products,
-        "aten::_convolution": _of_complex_too(convolution),
+        "aten::_convolution": _with_complex(convolution),
         "aten::scaled_dot_product_attention": attention,
         "aten::einsum": einsum,
         "aten::fft_fft": complex_fft,
         "aten::fft_ifft": complex_fft,
-        "aten::fft_rfft": fft_of_reals,
-        "aten::fft_irfft": fft_to_reals,
+        "aten::fft_rfft": real_fft,
+        "aten::fft_irfft": inverse_real_fft,
         "prim::PythonOp.ChunkedConvolution": chunked_s4d,
     }
     return own
 
 
 def free(_: list[Any], __: list[Any]) -> Counter[str]:
+    """Count nothing."""
     return Counter()
 
 
-def _product(place: int) -> Handle:
-    """Every number of the result is a sum over the last axis of the operand in that place."""
+def _product(operand: int) -> Handle:
+    """Return a handle for results whose numbers are sums over the last axis of the operand with this index."""
 
     def count(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         name = outputs[0].node().kind().removeprefix("aten::")
-        each = shape(inputs[place])[-1] * (4 if is_complex(outputs[0]) else 1)
-        return Counter({name: math.prod(shape(outputs[0])) * each})
+        macs_per_number = shape(inputs[operand])[-1] * (4 if is_complex(outputs[0]) else 1)
+        return Counter({name: math.prod(shape(outputs[0])) * macs_per_number})
 
     return count
 
 
 def sum_of_products(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """addbmm: the products of a batch, added up."""
+    """Count addbmm, which sums the products of a batch."""
     batch, _, inner = shape(inputs[1])
     return Counter(addbmm=batch * math.prod(shape(outputs[0])) * inner * (4 if is_complex(outputs[0]) else 1))
 
 
-def _of_complex_too(handle: Callable[..., Any]) -> Handle:
+def _with_complex(handle: Callable[..., Any]) -> Handle:
+    """Return the handle with complex results counted four times."""
+
     def count(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         times = 4 if is_complex(outputs[0]) else 1
         return Counter({name: times * macs for name, macs in handle(inputs, outputs).items()})
@@ -88,7 +98,7 @@ def _of_complex_too(handle: Callable[..., Any]) -> Handle:
 
 
 def _if_complex(macs: int) -> Handle:
-    """So many for each complex number, none for a real one."""
+    """Return a handle that counts `macs` for each complex number of the result and none for a real one."""
 
     def count(_: list[Any], outputs: list[Any]) -> Counter[str]:
         return Counter(complex_products=macs * math.prod(shape(outputs[0]))) if is_complex(outputs[0]) else Counter()
@@ -97,67 +107,68 @@ def _if_complex(macs: int) -> Handle:
 
 
 def attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """softmax(q k^T) v, all heads: (..., L, E) x (..., S, E), then x (..., S, V)."""
-    *batch, queries, values = shape(outputs[0])  # the operands' own may be broadcast
+    """Count softmax(q k^T) v over all heads: (..., L, E) x (..., S, E), then x (..., S, V)."""
+    *batch, queries, values = shape(outputs[0])  # those of the operands may be broadcast
     size, keys = shape(inputs[0])[-1], shape(inputs[1])[-2]
     return Counter(attention=math.prod(batch) * queries * keys * (size + values))
 
 
 def elementwise(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """mul, and addcmul's product, whose factors are its last two tensors."""
+    """Count mul, and addcmul, whose factors are its last two tensors."""
     factors = [is_complex(value) for value in inputs if value.type().kind() == "TensorType"][-2:]
-    each = {0: 0, 1: 2, 2: 4}[sum(factors)]
-    return Counter(complex_products=each * math.prod(shape(outputs[0]))) if each else Counter()
+    macs = {0: 0, 1: 2, 2: 4}[sum(factors)]
+    return Counter(complex_products=macs * math.prod(shape(outputs[0]))) if macs else Counter()
 
 
 def quotient(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """A complex number divided by a real one is a product with that one's inverse."""
+    """Count a division; a complex number divided by a real one is a product with the inverse."""
     dividend, divisor = (value.type().kind() == "TensorType" and is_complex(value) for value in inputs[:2])
-    each = 8 if divisor else 2 if dividend else 0
-    return Counter(complex_products=each * math.prod(shape(outputs[0]))) if each else Counter()
+    macs = 8 if divisor else 2 if dividend else 0
+    return Counter(complex_products=macs * math.prod(shape(outputs[0]))) if macs else Counter()
 
 
 def einsum(inputs: list[Any], _: list[Any]) -> Counter[str]:
-    """Exact, from left to right: a pair of operands costs the product of all their letters' sizes, where either sums
-    over a letter or is complex; a letter of one operand alone is summed first."""
+    """Count an einsum exactly, from left to right: a pair of operands costs the product of the sizes of all its indices
+    if it sums over an index or is complex; an index of a single operand is summed first."""
     operands = list(inputs[1].node().inputs())
-    letters, result = _written_out(inputs[0].toIValue(), [len(shape(value)) for value in operands])
+    terms, result = _without_ellipsis(inputs[0].toIValue(), [len(shape(value)) for value in operands])
     sizes: dict[str, int] = {}
-    for term, value in zip(letters, operands, strict=True):
-        for name, n in zip(term, shape(value), strict=True):
-            sizes[name] = max(n, sizes.get(name, 1))  # a size of 1 is broadcast
-    macs, left, left_complex = 0, set(letters[0]), is_complex(operands[0])
-    for i, (right, value) in enumerate(zip(letters[1:], operands[1:], strict=True), start=1):
-        later = set(result).union(*letters[i + 1 :])
-        met = {name for name in left | set(right) if name in later or (name in left and name in right)}
-        each = {0: 1, 1: 2, 2: 4}[left_complex + is_complex(value)]
-        if met - later or each > 1:
-            macs += math.prod(sizes[name] for name in met) * each
-        left, left_complex = met & later, left_complex or is_complex(value)
+    for term, value in zip(terms, operands, strict=True):
+        for index, n in zip(term, shape(value), strict=True):
+            sizes[index] = max(n, sizes.get(index, 1))  # a size of 1 is broadcast
+    macs, left, left_complex = 0, set(terms[0]), is_complex(operands[0])
+    for i, (right, value) in enumerate(zip(terms[1:], operands[1:], strict=True), start=1):
+        later = set(result).union(*terms[i + 1 :])
+        loops = {index for index in left | set(right) if index in later or (index in left and index in right)}
+        macs_per_product = {0: 1, 1: 2, 2: 4}[left_complex + is_complex(value)]
+        if loops - later or macs_per_product > 1:
+            macs += math.prod(sizes[index] for index in loops) * macs_per_product
+        left, left_complex = loops & later, left_complex or is_complex(value)
     return Counter(einsum=macs)
 
 
-def _written_out(equation: str, dimensions: list[int]) -> tuple[list[str], str]:
-    """The operands' letters and the result's, with letters of their own for an ellipsis."""
-    terms, arrow, result = equation.replace(" ", "").partition("->")
-    letters = terms.split(",")
+def _without_ellipsis(equation: str, dimensions: list[int]) -> tuple[list[str], str]:
+    """Return the indices of the operands and of the result, with unused letters in place of an ellipsis."""
+    operands, arrow, result = equation.replace(" ", "").partition("->")
+    terms = operands.split(",")
     if not arrow:
-        every = terms.replace(",", "").replace(".", "")
-        result = "..." * ("." in terms) + "".join(sorted(name for name in set(every) if every.count(name) == 1))
-    spare = [name for name in map(chr, range(0x3B1, 0x3CA)) if name not in equation]  # Greek
-    counts = [n - len(term.replace(".", "")) for term, n in zip(letters, dimensions, strict=True)]
+        indices = operands.replace(",", "").replace(".", "")
+        result = "..." * ("." in operands) + "".join(sorted(i for i in set(indices) if indices.count(i) == 1))
+    unused = [letter for letter in map(chr, range(0x3B1, 0x3CA)) if letter not in equation]  # Greek
+    counts = [n - len(term.replace(".", "")) for term, n in zip(terms, dimensions, strict=True)]
     longest = max(counts)
-    dots = spare[:longest]
-    out = ["".join(dots[longest - n :]).join(term.split("...")) for term, n in zip(letters, counts, strict=True)]
+    dots = unused[:longest]
+    out = ["".join(dots[longest - n :]).join(term.split("...")) for term, n in zip(terms, counts, strict=True)]
     return out, "".join(dots).join(result.split("..."))
 
 
 def complex_fft(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count fft and ifft, of complex or real input."""
     return _fft(inputs, outputs, shape(outputs[0])[_axis(inputs)], 1.0 if is_complex(inputs[0]) else 0.5)
 
 
-def fft_of_reals(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """n real points, by default all there are; where n is computed in the graph it is taken for even."""
+def real_fft(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count rfft of n real points, by default all of the axis; if n is computed in the graph, it is assumed even."""
     if inputs[1].node().kind() == "prim::Constant":
         points = inputs[1].toIValue() or shape(inputs[0])[_axis(inputs)]
     else:
@@ -165,12 +176,13 @@ def fft_of_reals(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return _fft(inputs, outputs, points, 0.5)
 
 
-def fft_to_reals(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+def inverse_real_fft(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count irfft."""
     return _fft(inputs, outputs, shape(outputs[0])[_axis(inputs)], 0.5)
 
 
 def chunked_s4d(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Of diffussm.ssm.chunked, from its shapes: u (B, L, D), the exponents (2, D, N/2), and the chunk's length."""
+    """Count diffussm.ssm.chunked from its shapes: u (B, L, D), the exponents (2, D, N/2), and the chunk length."""
     batch, length, width = shape(inputs[0])
     *_, chunk = outputs[0].node().scalar_args()
     one = chunked(width, 2 * shape(inputs[1])[-1], length, chunk)
@@ -182,15 +194,17 @@ def _axis(inputs: list[Any]) -> int:
 
 
 def _fft(inputs: list[Any], outputs: list[Any], points: int, share: float) -> Counter[str]:
-    """Along one axis; share 1/2 for real numbers."""
+    """Count FFTs along one axis; `share` is 1/2 for real numbers."""
     sizes = shape(outputs[0])
     transforms = math.prod(sizes) // sizes[_axis(inputs)]
     return Counter(fft=round(transforms * share * 2.5 * points * math.log2(points)))
 
 
 def shape(value: Any) -> list[int]:
+    """Return the shape of a value of the graph."""
     return value.type().sizes()
 
 
 def is_complex(value: Any) -> bool:
+    """Return whether a value of the graph is a complex tensor."""
     return "Complex" in str(value.type().scalarType())

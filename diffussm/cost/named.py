@@ -1,8 +1,8 @@
-"""Models by the names of the literature, at the resolutions of images: no torch.
+"""Models by their names in the literature, at the resolutions of images. No torch.
 
-`DiT-S/2` to `DiT-XL/8` are Peebles and Xie's; `DiffuSSM-S` to `DiffuSSM-XL` the base `imagenet256`'s, at M = 2 unless
-given as in `DiffuSSM-XL/M4`. A resolution is in pixels of the image, worked on as latents of Stable Diffusion's
-auto-encoder (4 channels of an eighth the side) or, as `128px`, on the pixels themselves.
+`DiT-S/2` to `DiT-XL/8` are those of Peebles and Xie; `DiffuSSM-S` to `DiffuSSM-XL` are the sizes of the base
+`imagenet256`, with M = 2 unless given, as in `DiffuSSM-XL/M4`. A resolution is in pixels of the image, which the model
+sees as latents of Stable Diffusion's autoencoder (4 channels, an eighth of the side) or, as `128px`, as pixels.
 """
 
 import json
@@ -19,7 +19,7 @@ from diffussm.store.rundir import RunDir
 
 BASE = "imagenet256"
 LATENT_FACTOR, LATENT_CHANNELS, PIXEL_CHANNELS = 8, 4, 3
-RESOLUTIONS = ("256", "512", "1024", "128px")  # of named models, where none is asked for
+RESOLUTIONS = ("256", "512", "1024", "128px")  # the default for named models
 
 DIT = [f"DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (8, 4, 2)]
 DIFFUSSM = [f"DiffuSSM-{size}" for size in ("S", "B", "L", "XL")]
@@ -27,14 +27,14 @@ NAMED = [*DIT, *DIFFUSSM]
 
 
 def named(name: str, settings: Mapping[str, Any] | None = None) -> Config:
-    """The config of a named model at its base's 32 x 32 latents, changed by `settings` (dotted keys)."""
+    """Return the config of a named model on the 32 x 32 latents of its base, changed by `settings` (dotted keys)."""
     if (overrides := _overrides(name)) is None:
         raise unknown("model", name, NAMED)
     return resolve(BASE, {**overrides, **(settings or {})})
 
 
 def _overrides(name: str) -> dict[str, Any] | None:
-    """Overrides of the base `imagenet256` that make model `name`; None if it is no such name."""
+    """Return the overrides of the base `imagenet256` that make model `name`; None for any other name."""
     if match := re.fullmatch(r"DiT-(S|B|L|XL)/([1-9]\d*)", name):
         return {"model.kind": "dit", "size": match[1], "model.patch": int(match[2])}
     if match := re.fullmatch(r"DiffuSSM-(S|B|L|XL)(?:/M([1-9]\d*))?", name):
@@ -43,20 +43,19 @@ def _overrides(name: str) -> dict[str, Any] | None:
 
 
 def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any]) -> dict[str, Config]:
-    """Resolution -> config of a named model, a base, a run's folder or a file, changed by `settings` (dotted keys).
+    """Return resolution -> config of a named model, base, run folder or file, changed by `settings` (dotted keys).
 
-    A file is JSON or TOML with the sections of the schema. Without `resolutions`, a named model has those of the
-    literature and any other its own. UserError where they do not go together, or `model` is nothing of these.
+    A file is JSON or TOML with the sections of the config. Without `resolutions`, a named model has those of the
+    literature, and any other model its own. UserError for an unknown model and for conflicting settings.
     """
     overrides = _overrides(model)
     if "model.image_size" in settings and (resolutions or overrides):
-        raise UserError("--set model.image_size: set by --resolution here, as a number of pixels")
+        raise UserError("--set model.image_size: use --resolution instead, which sets it")
     if overrides is not None:
-        if said := sorted(overrides.keys() & settings.keys()):
-            raise UserError(f"--set {said[0]}: {model} says it already")
-        wanted = resolutions or RESOLUTIONS
-        return {r: named(model, {**_images(r), **settings}) for r in wanted}
-    make = _maker(model)
+        if fixed := sorted(overrides.keys() & settings.keys()):
+            raise UserError(f"--set {fixed[0]}: the name {model} determines it already")
+        return {r: named(model, {**_images(r), **settings}) for r in resolutions or RESOLUTIONS}
+    make = _config_maker(model)
     own = make(settings)
     latents = own.data.name.endswith("-latents")
     if not resolutions:
@@ -66,16 +65,16 @@ def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any
     return {labels[r]: make({**_images(r, latents), **settings}) for r in resolutions}
 
 
-def _maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
-    """Settings -> config, from a base or from what is stored."""
+def _config_maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
+    """Return a function settings -> config, from a base, a run folder or a file."""
     if model in bases():
         return partial(resolve, model)
     path = Path(model)
     if not path.exists():
-        raise unknown("model", model, [*NAMED, *bases(), "a run's folder", "a file"])
+        raise unknown("model", model, [*NAMED, *bases(), "a run folder", "a file"])
     stored = path / "config.json"
-    if stored.is_file() and "diffussm" in (kept := _read(stored)):
-        tree = _of_pretrained(kept)
+    if stored.is_file() and "diffussm" in (content := _read(stored)):
+        tree = _from_pretrained(content)
     elif path.is_dir():
         run = RunDir(path)
         tree = run.config().model_dump(mode="json")
@@ -86,14 +85,16 @@ def _maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
 
     def make(settings: Mapping[str, Any]) -> Config:
         if "size" in settings:
-            raise UserError(f"--set size: only bases have sizes; {path} has model.depth, model.width, model.heads")
+            raise UserError(
+                f"--set size: only bases have sizes; set model.depth, model.width and model.heads of {path}"
+            )
         return validate(changed(tree, settings), str(path))
 
     return make
 
 
-def _of_pretrained(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a folder that `save_pretrained` wrote: the model, and whether it predicts a variance."""
+def _from_pretrained(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a folder that `save_pretrained` wrote: the model, and whether it predicts a variance."""
     learned = content.get("outputs") != content.get("model", {}).get("channels")
     return {
         "model": content.get("model", {}),
@@ -106,19 +107,19 @@ def _read(path: Path) -> dict[str, Any]:
         text = path.read_text()
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: neither JSON nor, as .toml, TOML ({error})") from None
+        raise UserError(f"{path}: not valid {'TOML' if path.suffix == '.toml' else 'JSON'} ({error})") from None
     if isinstance(content, dict):
         content = content.get("config", content)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no sections of a config")
+        raise UserError(f"{path}: not a config: expected its sections")
     return content
 
 
 def _images(resolution: str, latents: bool = True) -> dict[str, Any]:
-    """Overrides for images of that resolution."""
+    """Return the overrides for images of a resolution."""
     match = re.fullmatch(r"([1-9]\d*)(px)?", resolution)
     if not match:
-        raise UserError(f"--resolution {resolution}: give pixels a side, as in 256 for latents or 128px for pixels")
+        raise UserError(f"--resolution {resolution}: expected pixels a side, as in 256 for latents or 128px for pixels")
     side = int(match[1])
     if not latents:
         return {"model.image_size": side}
@@ -126,8 +127,8 @@ def _images(resolution: str, latents: bool = True) -> dict[str, Any]:
         return {
             "model.image_size": side,
             "model.channels": PIXEL_CHANNELS,
-            "evaluation.guidance_channels": 0,  # all; 3 of 4 are guided where they are latents
+            "evaluation.guidance_channels": 0,  # all channels; of latents, 3 of 4 are guided
         }
     if side % LATENT_FACTOR:
-        raise UserError(f"--resolution {resolution}: latents need a multiple of {LATENT_FACTOR}")
+        raise UserError(f"--resolution {resolution}: must be a multiple of {LATENT_FACTOR} for latents")
     return {"model.image_size": side // LATENT_FACTOR, "model.channels": LATENT_CHANNELS}

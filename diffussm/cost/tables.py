@@ -1,4 +1,4 @@
-"""Rows and text of what a model costs: no torch."""
+"""The cost of models as rows and as text. No torch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from diffussm.ssm.choice import stated
 from diffussm.tables import aligned, count
 
 LEGEND = """\
-MACs: multiply-adds counted once (FLOPs are twice as many). A call: of the network on one image, as the function has
-them, dense products and the mixer in closed form. Executed: what the backend really computes on an image; fixed: once
-per call, whatever the batch. An image: all calls of the sampler, times the images of a call for one sampled (with
-guidance 2). A step: forward and backward on the whole batch."""
+MACs: multiply-adds counted once (FLOPs are twice as many). Call: the network on one image, dense products and the mixer
+in closed form, whatever the backend. Executed: what the backend computes for one image; fixed: once per call, whatever
+the batch. Image: all calls of the sampler, times the images per call for one sampled image (2 with guidance). Step:
+forward and backward pass on the whole batch."""
 
-LEFT_ALIGNED = ("model", "pixels", "part", "backend")  # headings of columns of words; all others are of numbers
+LEFT_ALIGNED = ("model", "pixels", "part", "backend")  # headings of text columns; all others are numbers
 COUNTS = ("tokens", "calls", "guidance_factor", "batch", "times")  # small numbers, shown as they are
 HEADINGS = {
     "resolution": "pixels",
@@ -33,12 +33,11 @@ HEADINGS = {
 
 
 def cost(model: str, resolution: str, config: Config) -> dict[str, Any]:
-    """One row: how much there is to a model at a resolution.
+    """Return the row of a model at a resolution.
 
-    macs_per_call: of the network on one image. calls: of a sampler; guidance_factor: images in each call for one image
-    sampled. macs_per_training_step: of the whole batch, forward and backward. executed_macs_per_call and
-    macs_fixed_per_call: what `backend` computes on an image, and once per call. None where a mixer from outside states
-    no MACs.
+    macs_per_call: of the network on one image. calls: calls of a sampler; guidance_factor: images per call for one
+    sampled image. macs_per_training_step: of the whole batch, forward and backward. executed_macs_per_call and
+    macs_fixed_per_call: what `backend` computes per image, and once per call. None if an external mixer states no MACs.
     """
     m, e, macs, executed = config.model, config.evaluation, forward_macs(config), executed_macs(config)
     calls, factor = e.sampler_steps, 1 if e.guidance == 1 else 2
@@ -63,9 +62,9 @@ def cost(model: str, resolution: str, config: Config) -> dict[str, Any]:
 
 
 def part_rows(config: Config) -> list[dict[str, Any]]:
-    """A row for each part of the model, in the order of computation.
+    """Return a row for each part of the model, in the order of computation.
 
-    `parameters` and `macs_per_call` are of all `times` together, `macs_of_one` of one.
+    `parameters` and `macs_per_call` are those of all occurrences together, `macs_of_one` those of one.
     """
     return [
         {
@@ -80,7 +79,7 @@ def part_rows(config: Config) -> list[dict[str, Any]]:
 
 
 def block_row(config: Config) -> dict[str, Any]:
-    """The same of all parts of a block together."""
+    """Return a row for all parts of the blocks together."""
     rows = [row for row in part_rows(config) if row["part"].startswith("block.")]
     sums: dict[str, Any] = {"part": "block (all of it)", "times": config.model.depth}
     for column in ("parameters", "macs_per_call", "macs_of_one"):
@@ -90,7 +89,7 @@ def block_row(config: Config) -> dict[str, Any]:
 
 
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows under short headings; numbers in thousands, millions (M) and so on."""
+    """Return rows under short headings, with numbers in thousands, millions (M) and so on."""
     return aligned([{_heading(name): _cell(name, value) for name, value in row.items()} for row in rows], LEFT_ALIGNED)
 
 

@@ -1,4 +1,4 @@
-"""What each data set holds, known without loading it: no torch, no files."""
+"""Facts about each data set that are known without loading it. No torch, no files."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,16 @@ from diffussm.errors import UserError, unknown
 
 @dataclass(frozen=True)
 class DataFacts:
-    """`images` and `sha256` are of the reference set: its pixels' bytes (N, C, H, W), then its labels' (N,) int64."""
+    """Facts about a data set. `images` and `sha256` are those of the reference set, hashed as the bytes of its pixels
+    (N, C, H, W) followed by those of its labels (N,) int64."""
 
     images: int
     image_size: int
     channels: int
     classes: int  # 0: unconditional
     sha256: str = ""
-    decoded: tuple[int, int] | None = None  # (channels, pixels a side) of what latents are decoded to
-    transform: str = "none"  # of its images, before they are trained on and in a reference
+    decoded: tuple[int, int] | None = None  # (channels, pixels a side) of the images that latents decode to
+    transform: str = "none"  # applied to its images, for training and in a reference
     missing_requirement: str = ""  # what the user must provide first; "" for embedded data
 
 
@@ -39,14 +40,14 @@ CATALOGUE = {
 
 
 def facts(name: str, field: str) -> DataFacts:
-    """The facts of data set `name`, named by config field `field`."""
+    """Return the facts of data set `name`; UserError names the config field `field` if it is unknown."""
     if name not in CATALOGUE:
         raise unknown(field, name, CATALOGUE)
     return CATALOGUE[name]
 
 
 def check_fit(config: Config) -> None:
-    """Raise UserError where the model's image size, channels or classes are not those of the data."""
+    """Raise UserError if the model's image size, channels or classes differ from those of the data."""
     known, model = facts(config.data.name, "data.name"), config.model
     for field in ("image_size", "channels"):
         if getattr(model, field) != getattr(known, field):
@@ -54,11 +55,12 @@ def check_fit(config: Config) -> None:
                 f"model.{field} = {getattr(model, field)}: {config.data.name} has {field} {getattr(known, field)}"
             )
     if model.classes not in (0, known.classes):
-        allowed = f"{known.classes}; allowed: that, or 0 for none" if known.classes else "none; allowed: 0"
+        allowed = f"{known.classes}; allowed: {known.classes}, or 0 for none" if known.classes else "none; allowed: 0"
         raise UserError(f"model.classes = {model.classes}: {config.data.name} has {allowed}")
 
 
 def missing_data(name: str, field: str) -> str:
-    """What data set `name` needs before it can be used, in a line that names the field; empty where it is there."""
+    """Return what the user must provide before data set `name` can be used, in a line that names the field; "" if
+    nothing."""
     missing = facts(name, field).missing_requirement
     return f"{field} = {name}: needs {missing}" if missing else ""

@@ -1,7 +1,7 @@
 """Scikit-learn's 1,797 handwritten digits (UCI "Optical Recognition of Handwritten Digits"), at 8 x 8 and at 16 x 16.
 
-One channel, grey levels 0 .. 16 scaled to bytes. All of them train and all of them are the reference. The file is read
-where scikit-learn installs it: importing the package takes seconds, in every process of a grid.
+One channel, grey levels 0 .. 16 scaled to bytes. All images are used for training and as the reference. The file is
+read from scikit-learn's installation without importing the package, which takes seconds in every process of a grid.
 """
 
 from importlib.util import find_spec
@@ -15,30 +15,31 @@ from diffussm.errors import UserError
 
 
 def scikit_learn_folder() -> Path:
-    """Where the package lies; UserError if it is not installed."""
+    """Return the folder of the package; UserError if it is not installed."""
     package = find_spec("sklearn")
     if package is None or not package.origin:
-        raise UserError("data.name: the embedded data sets need scikit-learn, which ships the images")
+        raise UserError("data.name: the embedded data sets need scikit-learn, which contains the images; install it")
     return Path(package.origin).parent
 
 
 def load() -> Images:
-    """8 x 8."""
+    """Return the digits at 8 x 8."""
     table = np.loadtxt(scikit_learn_folder() / "datasets/data/digits.csv.gz", delimiter=",", dtype=np.int64)
     pixels = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8)
     return Images(pixels.reshape(-1, 1, 8, 8), table[:, -1])
 
 
 def load_16() -> Images:
-    """16 x 16."""
+    """Return the digits at 16 x 16."""
     images = load()
     return Images(double(images.pixels), images.labels)
 
 
 def double(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bilinear interpolation to twice the side, pixel centres aligned, edges repeated: (N, C, H, W) -> (N, C, 2H, 2W).
+    """Return images at twice the side: (N, C, H, W) -> (N, C, 2H, 2W).
 
-    In whole sixteenths, rounded half up: the same bytes everywhere.
+    The interpolation is bilinear, with aligned pixel centres and repeated edges. It is computed in integer sixteenths,
+    rounded half up, so that the bytes are the same everywhere.
     """
     sixteenths = pixels.astype(np.int64)
     for axis in (2, 3):

@@ -1,4 +1,4 @@
-"""A loaded data set: the images a step trains on, and the reference set that samples are measured against."""
+"""Loaded data sets: the images of a training step, and the reference set that samples are compared with."""
 
 import hashlib
 from typing import NamedTuple, Protocol
@@ -10,7 +10,7 @@ from diffussm.rng import permutation
 
 
 class Images(NamedTuple):
-    """Pixels in grey levels 0 .. 255, labels 0 .. classes - 1 (0 where there are none)."""
+    """Pixels, 0 .. 255, and labels, 0 .. classes - 1 (0 if there are no classes)."""
 
     pixels: NDArray[np.uint8]  # (N, C, H, W)
     labels: NDArray[np.int64]  # (N,)
@@ -22,12 +22,12 @@ class Images(NamedTuple):
 
 class TrainingData(Protocol):
     def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
-        """The images of a step of `size`, or `count` of them from `start` on: a function of its arguments and nothing
-        else."""
+        """Return the `size` images of a step, or `count` of them from `start` on. The result depends on the arguments
+        alone."""
 
 
 class Shuffled:
-    """A finite set, every image once an epoch, in an order of its own for each epoch and seed."""
+    """A finite set, visited once per epoch, in an order that depends on the epoch and the seed."""
 
     def __init__(self, images: Images):
         self.images = images
@@ -38,7 +38,8 @@ class Shuffled:
         return Images(self.images.pixels[chosen], self.images.labels[chosen])
 
     def chosen(self, seed: int, start: int, count: int) -> NDArray[np.int64]:
-        """Indices of the images with global sample numbers start .. start + count - 1: one permutation an epoch."""
+        """Return the indices of the images with global sample indices start .. start + count - 1; each epoch is one
+        permutation."""
         images = len(self.images.labels)
         parts = []
         while count:

@@ -1,4 +1,4 @@
-"""Data sets by name: what trains, and the reference, its content checked against the catalogue."""
+"""Data sets by name: the training data, and the reference, whose content is checked against the catalogue."""
 
 from collections.abc import Callable
 
@@ -20,18 +20,23 @@ _REFERENCES: dict[str, Callable[[], Images]] = {
 
 
 def training_data(name: str) -> TrainingData:
-    """What data set `name` trains on; UserError if it is unknown or lacks something."""
+    """Return the training data of data set `name`; UserError if it is unknown or must be provided first."""
     _check_requirements(name, "data.name")
     return _TRAINING[name]()
 
 
 def reference_images(name: str) -> Images:
-    """The reference of data set `name`; UserError if it is unknown, lacks something or is not the known content."""
+    """Return the reference of data set `name`; UserError if it is unknown, must be provided first, or has another
+    content than the catalogue says."""
     field = "evaluation.reference"
     _check_requirements(name, field)
     images = _REFERENCES[name]()
     if images.sha256 != facts(name, field).sha256:
-        raise UserError(f"{field} = {name}: the installed data is not the known one (sha256 {images.sha256[:12]}...)")
+        expected = facts(name, field).sha256[:12]
+        raise UserError(
+            f"{field} = {name}: the installed data has sha256 {images.sha256[:12]}..., expected {expected}...; "
+            "another version of scikit-learn may have other images"
+        )
     return images
 
 

@@ -1,8 +1,8 @@
 """Random 32 x 32 colour crops of the two photographs that scikit-learn ships: a Chinese temple and a flower.
 
-Each photograph, 427 x 640 pixels, is cut into ten upright bands of 64 pixels; crops lie inside one band. Even bands are
-for training, odd ones for the reference, so no pixel is in both. The photographs are CC BY 2.0 (danielbuechele;
-vultilion).
+Each photograph, 427 x 640 pixels, is divided into ten vertical bands of 64 pixels; a crop lies within one band. Even
+bands are for training, odd bands for the reference, so that they share no pixel. The photographs are CC BY 2.0
+(danielbuechele; vultilion).
 """
 
 import hashlib
@@ -25,7 +25,7 @@ PHOTOGRAPHS = {  # SHA-256 of the decoded pixels
 
 
 class Crops:
-    """Crops of the even (`training`) or odd bands of both photographs."""
+    """Random crops of the even (`training`) or odd bands of both photographs."""
 
     def __init__(self, training: bool):
         self.photographs = [_decoded(name, sha256) for name, sha256 in PHOTOGRAPHS.items()]
@@ -38,7 +38,8 @@ class Crops:
         return Images(crops, np.zeros(len(crops), dtype=np.int64))
 
     def take(self, seed: int, step: int, count: int, start: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Crops (count, 3, 32, 32), uniform over photographs, bands and places, and which photograph each is of."""
+        """Return crops (count, 3, 32, 32), uniform over photographs, bands and positions, and the index of the
+        photograph of each."""
         choices = (len(self.photographs), len(self.bands), self.rows, BAND - SIDE + 1)
         drawn = (uniform(seed, Stream.CROP, step, start, count, (4,)) * choices).astype(np.int64)
         crops = np.empty((count, SIDE, SIDE, 3), dtype=np.uint8)
@@ -49,7 +50,7 @@ class Crops:
 
 
 def reference() -> Images:
-    """2,048 fixed crops of the reference bands."""
+    """Return 2,048 fixed crops of the reference bands."""
     return Crops(training=False).batch(0, 0, REFERENCE_CROPS)
 
 
@@ -57,5 +58,8 @@ def _decoded(name: str, sha256: str) -> NDArray[np.uint8]:
     pixels = np.asarray(Image.open(scikit_learn_folder() / "datasets/images" / name).convert("RGB"))
     found = hashlib.sha256(pixels.tobytes()).hexdigest()
     if found != sha256:
-        raise UserError(f"data.name = photos: {name} does not decode to the known pixels (sha256 {found[:12]}...)")
+        raise UserError(
+            f"data.name = photos: the pixels of {name} have sha256 {found[:12]}..., expected {sha256[:12]}...; "
+            "another JPEG decoder may give other pixels"
+        )
     return pixels

@@ -1,4 +1,4 @@
-"""This machine, as far as it can be known without torch."""
+"""Facts about this machine that need no torch: cores, memory, GPUs, processes and the user's cache folder."""
 
 import ctypes
 import itertools
@@ -9,10 +9,12 @@ from pathlib import Path
 
 
 def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -21,26 +23,27 @@ def processor() -> str:
 
 
 def memory_gb() -> float:
+    """Return the size of the main memory in units of 10^9 bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 def user_cache() -> Path:
-    """Where this user's programs keep what can be made again; RuntimeError where nobody knows the home."""
+    """Return the user's cache folder for this package; RuntimeError if the home directory is unknown."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "diffussm"
 
 
 def gpus() -> list[str]:
-    """NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    there = [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+    """Return the NVIDIA GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
+    installed = [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None or not there:
-        return there
-    return list(itertools.takewhile(lambda name: name not in ("", "-1"), visible.split(",")))  # as CUDA reads it
+    if visible is None or not installed:
+        return installed
+    return list(itertools.takewhile(lambda name: name not in ("", "-1"), visible.split(",")))  # as CUDA parses it
 
 
 @cache
 def place() -> str:
-    """Where a process number means something: host, boot, and (in containers) the space of process numbers."""
+    """Return the scope in which a process id is unique: host, boot, and PID namespace (of a container)."""
     parts = [platform.node()]
     for path, read in (("/proc/sys/kernel/random/boot_id", _text), ("/proc/self/ns/pid", os.readlink)):
         try:
@@ -51,8 +54,10 @@ def place() -> str:
 
 
 def process_start(pid: int) -> str | None:
-    """When process `pid` started, in the kernel's own count, which tells it from a later one of that number; None if
-    there is none, or it is dead and waits to be reaped. Where the system does not tell, "" for one that is there."""
+    """Return the start time of process `pid`, which distinguishes it from a later process with the same id.
+
+    It is in clock ticks since boot, or "" on systems without /proc. None if there is no such process, or only a zombie.
+    """
     if Path("/proc/self/stat").exists():
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -73,14 +78,14 @@ def _text(path: str) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees, where the C library is glibc; elsewhere do nothing.
+    """Make glibc keep freed memory instead of returning it to the kernel; do nothing with another C library.
 
-    By default glibc returns every large block to the kernel, which clears it page by page when it is taken again:
-    a third of the time of sampling, for activations that come and go at each step.
+    By default glibc returns every large block to the kernel, which clears it page by page when it is allocated again.
+    Sampling, which allocates activations at every step, would spend a third of its time on this.
     """
     if platform.libc_ver()[0] != "glibc":
         return
-    mmap_threshold, trim_threshold, most = -3, -1, 2**31 - 1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of mallopt(3)
+    mmap_threshold, trim_threshold, maximum = -3, -1, 2**31 - 1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of mallopt(3)
     allocator = ctypes.CDLL(None)
-    allocator.mallopt(mmap_threshold, most)
-    allocator.mallopt(trim_threshold, most)
+    allocator.mallopt(mmap_threshold, maximum)
+    allocator.mallopt(trim_threshold, maximum)

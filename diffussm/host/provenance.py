@@ -1,4 +1,4 @@
-"""Where a result came from: code, packages, hardware."""
+"""Provenance of a result: code, packages and hardware."""
 
 import platform
 import sys
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors"
 
 
 def describe() -> dict[str, Any]:
-    """The code's digest, its commit and dirty flag (None outside a checkout), versions, and the machine."""
+    """Return the code's digest, its commit and dirty flag (None outside a checkout), versions, and the machine."""
     return {
         "command": sys.argv,
         **origin(),
@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, usable cores, operating system and GPU."""
+    """Return the host, operating system, processor, usable cores and GPU."""
     return {
         "host": platform.node(),
         "system": f"{platform.system()} {platform.release()}",

@@ -1,1 +1,5 @@
-"""How samples are measured: feature extractors, references, distances, and the evaluation of a model."""
+"""The evaluation of samples: feature extractors, references, metrics, and the evaluation of a model."""
+
+from diffussm.metrics import former_names
+
+former_names.install()

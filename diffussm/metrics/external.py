@@ -1,4 +1,4 @@
-"""Samples from elsewhere: a folder of PNG files or an .npz, measured as a run's are."""
+"""External samples, in a folder of PNG files or an .npz, measured as those of a run."""
 
 import os
 import shutil
@@ -30,14 +30,14 @@ from diffussm.store import records
 
 
 def default_extractor(reference: str) -> str:
-    """The one that its statistics are of, the one that was made for the reference's data, or Inception."""
+    """Return the extractor of the reference's statistics, else the one for the reference's data, else Inception."""
     if is_file(reference) and (stated := ReferenceFile(Path(reference)).stated.get("extractor")) in EXTRACTORS:
         return str(stated)
     return next((name for name, known in EXTRACTORS.items() if known.data == reference), "inception-v3-compat")
 
 
 def default_metrics(extractor: str, reference: str) -> tuple[str, ...]:
-    """Those of the table's defaults that the extractor and the reference can give."""
+    """Return the default metrics of the table that the extractor and the reference support."""
     unsupported = unsupported_metrics(extractor_facts(extractor), reference_facts(reference), sys.maxsize)
     return tuple(name for name, metric in METRICS.items() if metric.by_default and name not in unsupported)
 
@@ -45,8 +45,9 @@ def default_metrics(extractor: str, reference: str) -> tuple[str, ...]:
 def external_config(
     pixels: Pixels, reference: str, extractor: str = "", metrics: tuple[str, ...] = (), extractor_weights: str = ""
 ) -> EvaluationConfig:
-    """Return how to measure `pixels` against `reference`: by the reference's own extractor and by all default metrics
-    that it can give, where none are given. `key_of` checks it; fields that say how samples are made mean nothing."""
+    """Return how to measure `pixels` against `reference`, by default with its extractor and metrics.
+
+    `key_of` checks the result. Its fields about sampling have no meaning for external samples."""
     extractor = extractor or default_extractor(reference)
     given = {
         "extractor": extractor,
@@ -62,7 +63,7 @@ def key_of(pixels: Pixels, evaluation: EvaluationConfig) -> records.EvaluationKe
     """Return the key under which `pixels` are measured; raise UserError for what does not fit them."""
     channels, height, width = pixels.shape
     if height != width:
-        raise UserError(f"samples: images of {height} by {width} pixels; needed are squares")
+        raise UserError(f"samples: images are {height} x {width} pixels; they must be square")
     return external_key(evaluation, (channels, height))
 
 
@@ -75,7 +76,7 @@ def evaluate_external(
 ) -> records.Record:
     """Return the record of `pixels`, measured as `evaluation` says, on every rank.
 
-    Features are kept as shards in the cache until the record is made, so that a kill costs a batch.
+    Features are kept as shards in the cache until the record is made, so that an interruption loses one batch.
     """
     key, processes = key_of(pixels, evaluation), context.processes
     if missing := missing_instrument(evaluation):
@@ -105,17 +106,17 @@ def evaluate_external(
 
 @contextmanager
 def _folder(name: str, processes: ProcessGroup) -> Iterator[Path]:
-    """For shards: in the cache, or, where that cannot be written to, one that is gone afterwards."""
-    folder, lasts = cache.folder() / "shards" / name, True
+    """Yield a folder for shards: in the cache or, if that is not writable, a temporary one."""
+    folder, temporary = cache.folder() / "shards" / name, False
     if processes.is_rank_zero:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lasts = os.access(folder, os.W_OK)
+            temporary = not os.access(folder, os.W_OK)
         except OSError:
-            lasts = False
-        folder = folder if lasts else Path(tempfile.mkdtemp(prefix="diffussm-"))
+            temporary = True
+        folder = Path(tempfile.mkdtemp(prefix="diffussm-")) if temporary else folder
     try:
         yield Path(processes.broadcast(str(folder)))
     finally:
-        if not lasts:
+        if temporary:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Samples of a network: labels and noise by sample index, whatever the batch or the process."""
+"""Sampling from a network. Labels and noise depend on the index of the sample, not on the batch or the process."""
 
 from typing import NamedTuple
 
@@ -19,8 +19,10 @@ class Samples(NamedTuple):
 
 
 class SampleMaker:
-    """Makes samples of the config's seed, each by its index alone: label uniform over the classes, noise by (seed,
-    index). With `label`, all of that class."""
+    """Makes the samples of the config's seed; each depends on its index alone.
+
+    The label is uniform over the classes, or `label` for all samples; the noise is drawn by (seed, index).
+    """
 
     def __init__(
         self,
@@ -37,14 +39,14 @@ class SampleMaker:
         self._network = guided(network, e.guidance, m.classes, e.guidance_channels or m.channels)
 
     def labels(self, start: int, count: int) -> NDArray[np.int64]:
-        """Of samples start .. start + count - 1: (count,)."""
+        """Return the labels of samples start .. start + count - 1: (count,)."""
         if self.label is not None:
             return np.full(count, self.label)
         return integers(self.seed, Stream.SAMPLE_LABEL, 0, start, count, max(self.classes, 1))
 
     @torch.no_grad()
     def __call__(self, start: int, count: int) -> Samples:
-        """Samples start .. start + count - 1, in one batch.
+        """Return samples start .. start + count - 1, made in one batch.
 
         Raises NotFinite, which names the first sample that is not finite, and Stopped once `stop` is set.
         """
@@ -54,8 +56,8 @@ class SampleMaker:
             return torch.from_numpy(drawn).to(self.device)
 
         labels = self.labels(start, count)
-        made = self._sample(self._network, torch.from_numpy(labels).to(self.device), noise)
-        return Samples(to_pixels(made, start), labels)
+        images = self._sample(self._network, torch.from_numpy(labels).to(self.device), noise)
+        return Samples(to_pixels(images, start), labels)
 
 
 def generate(
@@ -65,14 +67,14 @@ def generate(
     device: torch.device | str = "cpu",
     label: int | None = None,
 ) -> Samples:
-    """Samples 0 .. count - 1, in memory, in the evaluation's batches."""
+    """Return samples 0 .. count - 1, made in batches of the evaluation's size."""
     make, batch = SampleMaker(config, network, device, label), config.evaluation.batch
     parts = [make(start, min(batch, count - start)) for start in range(0, count, batch)]
     return Samples(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def to_pixels(images: torch.Tensor, start: int = 0) -> NDArray[np.uint8]:
-    """[-1, 1] -> 0 .. 255; NotFinite naming the first sample, counted from `start`, that is not finite."""
+    """Map [-1, 1] to 0 .. 255; NotFinite names the first sample, counted from `start`, that is not finite."""
     finite = images.flatten(1).isfinite().all(1)
     if not finite.all():
         raise NotFinite(f"sample {start + int(finite.int().argmin())} is not finite")

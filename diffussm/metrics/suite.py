@@ -1,4 +1,4 @@
-"""What samples are measured with: extractor and reference, loaded once; layers in, metrics out."""
+"""A set of metrics with its extractor and reference, which are loaded once: layers in, metrics out."""
 
 import importlib
 from collections.abc import Callable
@@ -26,42 +26,42 @@ class MetricSuite:
         self.key = key
         self.metrics = [METRICS[name] for name in METRICS if name in key.metrics]
         self.extractor = Extractor(key.extractor, layers_of(key.metrics), evaluation.extractor_weights, device)
-        self.second = _second_opinion(key, evaluation.extractor_weights, device)
-        self.reference = Reference(evaluation.reference, key, self.extractor, self.second)
+        self.clean_fid = _clean_fid(key, evaluation.extractor_weights, device)
+        self.reference = Reference(evaluation.reference, key, self.extractor, self.clean_fid)
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of all that is extracted."""
-        return *self.extractor.layers, *(self.second.networks if self.second else ())
+        """Return the names of all layers that are extracted."""
+        return *self.extractor.layers, *(self.clean_fid.networks if self.clean_fid else ())
 
     def load_reference(self) -> None:
-        """Before samples are made, so that what is wrong with it shows at once."""
-        self._refuse_other_sizes()
+        """Load and check the reference; called before samples are made, so that its faults show at once."""
+        self._check_sizes()
         layers = [self.reference.layer(metric.layer) for metric in self.metrics if metric.reference == "gaussian"]
         _ = [layer.distance for layer in layers], [layer.floor for layer in layers]
         if any(metric.reference == "images" for metric in self.metrics):
             _ = self.reference.layers
 
-    def _refuse_other_sizes(self) -> None:
-        """Raise UserError where a reference's statistics are of more or fewer features than the extractor gives."""
+    def _check_sizes(self) -> None:
+        """Raise UserError if the reference's statistics have another number of features than the extractor gives."""
         side = self.extractor.facts.image_size or 32
         for layer, found in self.extractor(np.zeros((1, self.extractor.facts.channels, side, side), np.uint8)).items():
             stated = self.reference.stated_size(layer)
             if stated not in (None, found.shape[1]):
                 raise UserError(
-                    f"evaluation.reference = {self.reference.reference}: its statistics are of {stated} features, "
-                    f"{self.key.extractor} gives {found.shape[1]}"
+                    f"evaluation.reference = {self.reference.reference}: its statistics have {stated} features, "
+                    f"but {self.key.extractor} gives {found.shape[1]}"
                 )
 
     def extract(self, pixels: NDArray[np.uint8]) -> Layers:
-        """All that the metrics are computed from, of pixels (N, C, H, W)."""
-        return self.extractor(pixels) | (self.second(pixels) if self.second else {})
+        """Return all layers of pixels (N, C, H, W) from which the metrics are computed."""
+        return self.extractor(pixels) | (self.clean_fid(pixels) if self.clean_fid else {})
 
     def measure(self, layer: Callable[[str], NDArray[Any]], labels: NDArray[np.int64] | None) -> dict[str, float]:
-        """Metrics with their intervals; `layer` gives a layer of all samples by name and is asked for one after the
-        other, so that no two need be held. `labels` (n,) are the classes that samples were asked for.
+        """Return the metrics with their intervals. `layer` returns a layer of all samples by name; it is called for one
+        layer after the other, so that only one is in memory. `labels` (n,) are the requested classes of the samples.
 
-        NotFinite naming the first sample with a feature that is not finite.
+        NotFinite names the first sample with a feature that is not finite.
         """
         out: dict[str, float] = {}
         for name in self.layers:
@@ -72,18 +72,18 @@ class MetricSuite:
         return out
 
     def measure_images(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> dict[str, float]:
-        """Metrics of images (N, C, H, W) in memory."""
+        """Return the metrics of images (N, C, H, W) in memory."""
         return self.measure(self.extract(pixels).__getitem__, labels)
 
 
 def _function(metric: Metric) -> Callable[[MetricInputs], Estimate]:
-    """The metric's function, imported now: torch-fidelity, which some use, takes seconds."""
+    """Return the metric's function, imported on first use: torch-fidelity, which some need, takes seconds to import."""
     module, _, name = metric.function.partition(":")
     function: Callable[[MetricInputs], Estimate] = getattr(importlib.import_module(module), name)
     return function
 
 
-def _second_opinion(  # type: ignore[no-untyped-def]
+def _clean_fid(  # type: ignore[no-untyped-def]
     key: EvaluationKey, extractor_weights: str, device: torch.device | str
 ):
     if not set(CLEAN_FID) & set(key.metrics):

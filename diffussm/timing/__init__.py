@@ -1,18 +1,18 @@
-"""The one timer: benchmarks, ratios and calibration all measure through it.
+"""The timer that benchmarks, the choice of a backend and calibration use.
 
-A CUDA call returns before its work is done, so the clock waits for the device; once per reading, not once per call
-inside what is timed. Ratios are measured in turns (A B, B A, ...), so that a change of the machine's speed meets both,
-and so does what one leaves in the caches.
+A CUDA call returns before its work is done, so the clock first waits for the device: once per reading, not once per
+call inside the timed function. Functions are compared in turns (A B, B A, ...), so that a change of the machine's speed
+affects both, as does what one leaves in the caches.
 """
 
-from diffussm.timing.intervals import CONFIDENCE, FEWEST, Timing, ratio, summarise
+from diffussm.timing.intervals import CONFIDENCE, MIN_ROUNDS, Timing, ratio, summarise
 from diffussm.timing.machine import clocks, machine_card
 from diffussm.timing.memory import peak_memory
 from diffussm.timing.rounds import clock, in_turns, seconds_of
 
 __all__ = [
     "CONFIDENCE",
-    "FEWEST",
+    "MIN_ROUNDS",
     "Timing",
     "clock",
     "clocks",

@@ -1,4 +1,4 @@
-"""The machine that a timing is of: its clocks, and what else a timing means nothing without."""
+"""The machine card: what a timing is meaningless without, including the clock rates."""
 
 import subprocess
 from pathlib import Path
@@ -9,36 +9,36 @@ import torch
 from diffussm.host.provenance import describe
 
 _CPUINFO = Path("/proc/cpuinfo")
-_FASTEST_KHZ = Path("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
+_MAX_KHZ = Path("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
 _SMI_FIELDS = ("clocks.sm", "clocks.max.sm", "temperature.gpu", "clocks_throttle_reasons.active")
 
 
+def machine_card() -> dict[str, Any]:
+    """Return the machine, its clock rates, the number of threads, and the versions of torch, CUDA and the code."""
+    provenance = describe()
+    return {
+        **provenance["machine"],
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if provenance["machine"]["gpu"] else None,
+        "clocks": clocks(),
+        "python": provenance["python"],
+        "commit": provenance["commit"],
+        "dirty": provenance["dirty"],
+    }
+
+
 def clocks() -> dict[str, Any]:
-    """What the clocks stand at: MHz of each core and at most, of the GPU its multiprocessors' MHz, degrees and why it
-    is held back; None where the system does not tell."""
+    """Return the current and maximum MHz of the cores and of the GPU's multiprocessors, and the GPU's temperature and
+    reasons for throttling; None for what is unknown."""
     gpu = _smi()
     return {
         "cpu_mhz": _core_mhz(),
-        "cpu_max_mhz": int(_FASTEST_KHZ.read_text()) / 1000 if _FASTEST_KHZ.exists() else None,
+        "cpu_max_mhz": int(_MAX_KHZ.read_text()) / 1000 if _MAX_KHZ.exists() else None,
         "gpu_mhz": gpu and gpu[0],
         "gpu_max_mhz": gpu and gpu[1],
         "gpu_celsius": gpu and gpu[2],
         "gpu_throttle_reasons": gpu and gpu[3],
-    }
-
-
-def machine_card() -> dict[str, Any]:
-    """What a timing means nothing without: machine, clocks, threads, versions."""
-    about = describe()
-    return {
-        **about["machine"],
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda if about["machine"]["gpu"] else None,
-        "clocks": clocks(),
-        "python": about["python"],
-        "commit": about["commit"],
-        "dirty": about["dirty"],
     }
 
 
@@ -50,8 +50,8 @@ def _core_mhz() -> list[float] | None:
 
 
 def _smi() -> list[float | str | None] | None:
-    """Of the GPU in use: MHz, most MHz, degrees Celsius, why it is held back (a bit mask in hexadecimal); None for what
-    is not told."""
+    """Return, for the GPU in use, its MHz, maximum MHz, degrees Celsius and reasons for throttling (a bit mask in
+    hexadecimal), each None if unknown; None if nvidia-smi gives nothing."""
     if not torch.cuda.is_available():
         return None
     query = ["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader,nounits"]
@@ -67,7 +67,7 @@ def _smi() -> list[float | str | None] | None:
 
 
 def _gpu_in_use() -> list[str]:
-    """Options of nvidia-smi; none where torch does not tell which GPU it is."""
+    """Return the options of nvidia-smi that select this GPU; none if torch does not give its UUID."""
     uuid = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", None)
     return ["-i", f"GPU-{uuid}"] if uuid else []
 

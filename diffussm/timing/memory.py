@@ -1,4 +1,4 @@
-"""The memory of a call at its peak."""
+"""The peak memory of a call, on the GPU or in main memory."""
 
 import ctypes
 import threading
@@ -11,15 +11,15 @@ import torch
 SAMPLING_SECONDS = 0.001
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"  # what proc(5) names for VmHWM
+_RESET_PEAK = "5"  # resets VmHWM (proc(5))
 
 
 def peak_memory(function: Callable[[], Any]) -> int | None:
-    """Bytes of one call at its peak, above what stood before it.
+    """Return the peak memory of one call in bytes, above what was allocated before it.
 
-    Of the GPU's allocator where CUDA is in use; else resident memory, by the kernel's own mark of the peak or, where
-    that cannot be set back, seen every millisecond; None where the system tells neither. Resident memory misses what is
-    served from holes of the heap: of many small pieces it can read some 20 % low.
+    If CUDA is in use it is that of the GPU's allocator. Otherwise it is resident memory: the kernel's peak counter or,
+    if that cannot be reset, the maximum of samples taken every millisecond; None on systems without /proc. Resident
+    memory misses allocations served from free space in the heap: with many small blocks it can be some 20 % low.
     """
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
@@ -30,7 +30,7 @@ def peak_memory(function: Callable[[], Any]) -> int | None:
         return torch.cuda.max_memory_allocated() - before
     if not _STATUS.exists():
         return None
-    _give_back_freed_memory()  # or the call would live on what earlier ones left
+    _return_freed_memory()  # otherwise the call would reuse what earlier ones freed
     before = _resident("VmRSS")
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)
@@ -41,32 +41,32 @@ def peak_memory(function: Callable[[], Any]) -> int | None:
 
 
 def _resident(field: str) -> int:
-    """Bytes of VmRSS or VmHWM of this process."""
+    """Return VmRSS or VmHWM of this process in bytes."""
     lines = _STATUS.read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def _sampled_peak(function: Callable[[], Any]) -> int:
-    """Resident bytes at most while `function` runs, by a thread that looks."""
-    seen, done = [_resident("VmRSS")], threading.Event()
+    """Return the largest number of resident bytes while `function` runs, sampled by a thread."""
+    samples, done = [_resident("VmRSS")], threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not done.wait(SAMPLING_SECONDS):
-            seen.append(_resident("VmRSS"))
+            samples.append(_resident("VmRSS"))
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
+    sampler = threading.Thread(target=sample)
+    sampler.start()
     try:
         function()
-        seen.append(_resident("VmRSS"))
+        samples.append(_resident("VmRSS"))
     finally:
         done.set()
-        watcher.join()
-    return max(seen)
+        sampler.join()
+    return max(samples)
 
 
-def _give_back_freed_memory() -> None:
-    """To the kernel, where the C library knows how."""
+def _return_freed_memory() -> None:
+    """Return freed memory to the kernel, if the C library supports it."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
         trim(0)

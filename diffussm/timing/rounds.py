@@ -1,4 +1,4 @@
-"""The clock, and functions timed by it in turns."""
+"""The clock, and functions timed in turns."""
 
 import gc
 import time
@@ -10,22 +10,21 @@ import torch
 
 
 def clock() -> float:
-    """Seconds of a monotonic clock, read after the GPU, if any, has finished all work that was queued."""
+    """Return the seconds of a monotonic clock, read after the GPU, if one is in use, has finished all queued work."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def seconds_of(function: Callable[[], Any]) -> float:
-    """Seconds of one call."""
-    began = clock()
+    """Return the seconds that one call takes."""
+    started = clock()
     function()
-    return clock() - began
+    return clock() - started
 
 
 def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
-    """Seconds of every function in each of `rounds` rounds, all functions in turn within a round, forwards in one and
-    backwards in the next."""
+    """Return the seconds of each function in each of `rounds` rounds; the order is reversed after every round."""
     for _ in range(warmup):
         for function in functions.values():
             function()
@@ -41,11 +40,11 @@ def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int, warmup: in
 
 @contextmanager
 def _no_collection() -> Any:
-    """Garbage is not collected meanwhile: a collection belongs to no round."""
-    collecting = gc.isenabled()
+    """Disable garbage collection, which would be counted in whichever round it happens."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()

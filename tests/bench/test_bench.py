@@ -16,7 +16,7 @@ import torch
 
 import bench.test_mixers as test_mixers
 from bench.layers import contender
-from bench.measure import BOTH, FORWARD, Contender, LeftOut, Stopwatch, Timed, Trial
+from bench.measure import BOTH, FORWARD, Contender, Skipped, Stopwatch, Timed, Trial
 from bench.peaks import Impossible, Peaks
 from bench.scale import Scale, Shape, scale
 from diffussm.ssm.chunked import ChunkedConvolution
@@ -27,7 +27,7 @@ import time
 
 import torch
 
-from bench.measure import Bench, Contender, left_out, missing
+from bench.measure import Bench, Contender, skip, missing
 from bench.scale import Shape
 
 
@@ -72,7 +72,7 @@ def test_missing(bench):
 
 def test_left_out(bench):
     described(bench, "left out")
-    left_out("it takes a day")
+    skip("it takes a day")
 
 
 def test_broken(bench):
@@ -207,7 +207,7 @@ def test_what_takes_too_long_is_left_out(stopwatch: Stopwatch) -> None:
     )
     assert isinstance(outcomes.pop("short"), Timed)
     for words, found in outcomes.items():
-        assert isinstance(found, LeftOut)
+        assert isinstance(found, Skipped)
         assert words in found.reason
         assert "--scale small allows 0 s" in found.reason
     assert set(calls) == {"short"}

@@ -95,8 +95,8 @@ def test_what_differs_no_more_than_the_peaks_is_within_the_drift() -> None:
     assert verdicts(rows) == {"up": "within the drift", "down": "within the drift", "double": "slower"}
     told = compare.table(rows, compare.control(old, new)).splitlines()
     assert told[-4] == "0 faster, 1 slower, 2 within the drift, 0 no difference, 0 cannot tell; 3 compared"
-    assert told[-3].startswith("Control: matmul peak 1.05, copy peak 0.75 of the old run's")
-    assert told[-1].startswith("The test is about these two sessions")
+    assert told[-3].startswith("Control: matmul peak 1.05, copy peak 0.75 times that of the old run")
+    assert told[-1].startswith("The test compares these two sessions")
     assert told[-1].endswith("small effects need several sessions.")
 
 
@@ -159,7 +159,7 @@ def test_another_host_and_its_clocks_are_noted() -> None:
     old, new = run({"a": seconds(9)}), run({"a": seconds(9)}, host="there", clocks=clocks(2100))
     assert verdicts(compare.compare(old, new)) == {"a": "no difference"}
     (said,) = compare.notes(old, new)
-    assert said == "Of two hosts: host (here and there), cpu_mhz (2400.0 and 2100.0)."
+    assert said == "The runs are from two hosts: host (here and there), cpu_mhz (2400.0 and 2100.0)."
     assert compare.notes(old, run({"a": seconds(9)}, clocks=clocks(2100))) == []
 
 
@@ -190,7 +190,7 @@ def test_the_command(tmp_path: Path) -> None:
     )
     assert "0 faster, 1 slower, 0 within the drift, 0 no difference, 0 cannot tell; 1 compared" in done.stdout
     (tmp_path / "empty.json").write_text("{}")
-    for name, words in {"empty.json": "is no stored run", "none.json": "no such file"}.items():
+    for name, words in {"empty.json": "not a stored run", "none.json": "no such file"}.items():
         refused = typed("old.json", name)
         assert refused.returncode == 2
         assert refused.stderr.startswith(f"error: {tmp_path / name}: {words}")

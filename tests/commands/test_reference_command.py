@@ -260,7 +260,7 @@ def test_show_and_compare_of_what_is_no_reference(built: Path, tmp_path: Path, d
     np.savez(other, x=np.zeros(3))
     refused(diffussm("reference", "show", other), "has neither arr_0 nor mu, but x")
     np.savez(other, mu=np.zeros(3), sigma=np.eye(3))
-    refused(diffussm("reference", "compare", built, other), "mu of 64 and 3 features")
+    refused(diffussm("reference", "compare", built, other), "mu has 64 and 3 features")
     np.savez(other, mu=np.zeros(3), sigma=np.eye(2))
     refused(diffussm("reference", "show", other), "mu without a sigma of its size")
     np.savez(other, mu=np.zeros(3), sigma=np.eye(3), diffussm=np.frombuffer(b"[1]", dtype=np.uint8))

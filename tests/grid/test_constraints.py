@@ -108,7 +108,7 @@ def test_channels_are_those_of_the_data() -> None:
 
 
 def test_classes_are_those_of_the_data_or_none() -> None:
-    assert refused(model__classes=9) == "model.classes = 9: digits has 10; allowed: that, or 0 for none"
+    assert refused(model__classes=9) == "model.classes = 9: digits has 10; allowed: 10, or 0 for none"
     assert refused("photos", model__classes=2) == "model.classes = 2: photos has none; allowed: 0"
     check_fit(resolve("digits", {"model.classes": 0, "evaluation.metrics": ["fid"]}))
 

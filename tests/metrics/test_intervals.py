@@ -16,7 +16,7 @@ from diffussm.metrics.statistics.density_coverage import coverage as coverage_of
 from diffussm.metrics.statistics.fid import frechet_estimate
 from diffussm.metrics.statistics.frechet import FrechetDistance, Moments, Statistics
 from diffussm.metrics.statistics.inception_score import inception_score
-from diffussm.metrics.statistics.jackknife import Interval, of_share
+from diffussm.metrics.statistics.jackknife import Interval, wilson_interval
 from diffussm.metrics.statistics.kid import kernel_distance
 from diffussm.metrics.statistics.precision_recall import precision_recall, recall_interval
 from diffussm.metrics.statistics.protocol import MetricInputs
@@ -202,7 +202,7 @@ def test_precision_and_recall_s_intervals_cover(n: int, m: int, d: int) -> None:
     widths = []
     for x in drawn:
         p, r = precision_recall(x, reference)
-        of_precision, of_recall = of_share(p, n), recall_interval(r, x, reference)
+        of_precision, of_recall = wilson_interval(p, n), recall_interval(r, x, reference)
         assert of_recall is not None
         held["precision"] += of_precision.low <= precision <= of_precision.high
         held["recall"] += of_recall.low <= recall <= of_recall.high
@@ -238,8 +238,8 @@ def test_density_and_coverage_s_intervals_cover(n: int, m: int, d: int, shift: f
         return occupancy(clipped(np.random.default_rng(seed), n, d, shift), reference)
 
     drawn = [filled([8, draw]) for draw in range(1000)]
-    densities = [found.of_samples.mean() / 5 for found in drawn]
-    coverages = [(found.of_balls > 0).mean() for found in drawn]
+    densities = [found.balls_per_sample.mean() / 5 for found in drawn]
+    coverages = [(found.samples_per_ball > 0).mean() for found in drawn]
     held, widths = np.zeros(2), np.zeros(2)
     for simulation in range(300):
         inputs = MetricInputs(clipped(np.random.default_rng([7, simulation]), n, d, shift), FeaturesOnly(reference))
@@ -264,7 +264,7 @@ def test_a_share_s_interval_covers(low: float, high: float, n: int) -> None:
     """Precision and label accuracy: exactly, by the binomial distribution, on average over shares. Counts are whole,
     so that at a single share it may be off: 0.920 at 999 of 1,000."""
     counts, held = np.arange(n + 1), []
-    intervals = np.array([of_share(count / n, n) for count in counts])
+    intervals = np.array([wilson_interval(count / n, n) for count in counts])
     for share in np.linspace(low, high, 202)[1:-1]:
         holds = (intervals[:, 0] <= share) & (share <= intervals[:, 1])
         held.append(binom.pmf(counts, n, share)[holds].sum())
@@ -275,6 +275,6 @@ def test_a_share_s_interval_covers(low: float, high: float, n: int) -> None:
 @pytest.mark.parametrize(("share", "n"), [(0.0, 50), (0.3, 50), (0.5, 1000), (0.999, 1000)])
 def test_a_share_s_interval_ends_where_the_share_is_196_errors_away(share: float, n: int) -> None:
     """(share - p)^2 = z^2 p (1 - p) / n, as Wilson has it, at both ends p: the error is that of p, not of the share."""
-    for p in of_share(share, n):
+    for p in wilson_interval(share, n):
         assert (share - p) ** 2 == pytest.approx(1.959964**2 * p * (1 - p) / n, rel=1e-5, abs=1e-12)
-    assert of_share(share, n).low <= share < of_share(share, n).high
+    assert wilson_interval(share, n).low <= share < wilson_interval(share, n).high

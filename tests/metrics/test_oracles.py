@@ -16,7 +16,7 @@ from diffussm.metrics.statistics.density_coverage import coverage, coverage_inte
 from diffussm.metrics.statistics.fid import extrapolated, frechet_estimate
 from diffussm.metrics.statistics.frechet import FrechetDistance, Moments, Statistics, frechet_distance
 from diffussm.metrics.statistics.inception_score import inception_score
-from diffussm.metrics.statistics.jackknife import groups_of, of_share
+from diffussm.metrics.statistics.jackknife import groups_of, wilson_interval
 from diffussm.metrics.statistics.kid import kernel_distance
 from diffussm.metrics.statistics.precision_recall import precision_recall
 from diffussm.metrics.statistics.protocol import MetricInputs
@@ -384,7 +384,7 @@ def test_density_s_interval_is_that_of_a_mean() -> None:
     generator = np.random.default_rng(0)
     samples, reference = (generator.normal(size=(count, 3)).astype(np.float32) for count in (50, 80))
     inputs = MetricInputs(samples, FeaturesOnly(reference))
-    per_sample = inputs.shared(density_coverage.occupancy).of_samples / 5
+    per_sample = inputs.shared(density_coverage.occupancy).balls_per_sample / 5
     expected = stats.t.interval(0.95, 49, per_sample.mean(), per_sample.std(ddof=1) / 50**0.5)
     assert density(inputs).interval == pytest.approx(expected)
 
@@ -393,11 +393,11 @@ def test_coverage_s_interval_is_wilson_s_of_balls_that_share_no_sample() -> None
     """Balls of their own for each group of samples: two of each, so that none is filled by one alone."""
     of_balls = np.array([2] * 30 + [0] * 10)
     found = density_coverage.Occupancy(np.ones(60, np.int64), of_balls, np.zeros(60, np.int64))
-    assert coverage_interval(found) == of_share(0.75, 40)
-    alone = found._replace(sole=np.array([6] * 5 + [0] * 55))  # and wider where one sample fills several
+    assert coverage_interval(found) == wilson_interval(0.75, 40)
+    alone = found._replace(exclusive_balls=np.array([6] * 5 + [0] * 55))  # and wider where one sample fills several
     wider = coverage_interval(alone)
-    assert wider.low < of_share(0.75, 40).low
-    assert wider.high > of_share(0.75, 40).high
+    assert wider.low < wilson_interval(0.75, 40).low
+    assert wider.high > wilson_interval(0.75, 40).high
 
 
 @pytest.mark.parametrize("count", [5001, 5002])

@@ -34,5 +34,5 @@ def test_intervals_hold_the_median(n: int, draw: str) -> None:
 
 
 def test_too_few_rounds_have_no_interval() -> None:
-    with pytest.raises(ValueError, match="5 rounds: the median's 95 % interval needs 6"):
+    with pytest.raises(ValueError, match="5 rounds: a 95 % interval of the median needs at least 6"):
         timing.summarise([1.0] * 5)

@@ -1,6 +1,6 @@
-"""clean-fid's own numbers, as a second opinion (Parmar et al. 2022): its resize, its network, its distance.
+"""clean-fid's FID (Parmar et al. 2022), by its own code: its resize, its network and its distance.
 
-Its weights are read where the user has them, their hash checked; nothing is downloaded, and nothing written.
+Its weights are read from where the user keeps them and their hash is checked; nothing is downloaded or written.
 """
 
 import io
@@ -22,7 +22,7 @@ BATCH = 50
 
 
 class _Verified(InceptionV3W):
-    """clean-fid's wrapper round weights that were read already."""
+    """clean-fid's wrapper around weights that have already been read."""
 
     def __init__(self, content: bytes, resize_inside: bool):
         torch.nn.Module.__init__(self)
@@ -32,7 +32,7 @@ class _Verified(InceptionV3W):
 
 
 class CleanFid:
-    """The metrics `clean_fid`, `clean_fid_legacy`, or one of them."""
+    """The networks of `clean_fid`, `clean_fid_legacy`, or both."""
 
     def __init__(self, metrics: Collection[str], extractor_weights: str = "", device: torch.device | str = "cpu"):
         self.device = device
@@ -45,7 +45,7 @@ class CleanFid:
 
     @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """pixels (N, C, H, W) in 0 .. 255, C = 1 or 3 -> features (N, 2048) of each metric."""
+        """Map pixels (N, C, H, W) in 0 .. 255, C = 1 or 3, to features (N, 2048) for each metric."""
         out: dict[str, NDArray[np.float32]] = {}
         for metric, network in self.networks.items():
             resize = build_resizer(MODES[metric])
@@ -59,18 +59,18 @@ class CleanFid:
 
     @staticmethod
     def distance(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-        """Of features (n, 2048) and (m, 2048)."""
+        """Return the distance of features (n, 2048) and (m, 2048)."""
         a, b = ((features.mean(0), np.cov(features, rowvar=False)) for features in (samples, reference))
         return float(frechet_distance(*a, *b))
 
 
 def measure(inputs: MetricInputs) -> Estimate:
-    """clean-fid's distance, in either mode; it has no interval."""
+    """Return clean-fid's distance, in either mode, without an interval."""
     return Estimate(CleanFid.distance(inputs.samples, inputs.reference.features))
 
 
 def _resized(image: NDArray[np.uint8], resize) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    """As clean-fid's data set has it: (C, H, W) -> float (3, H', W') in 0 .. 255."""
+    """Resize an image as clean-fid's data set does: (C, H, W) -> float (3, H', W') in 0 .. 255."""
     if len(image) == 1:
         image = image.repeat(3, 0)
     resized = resize(np.ascontiguousarray(image.transpose(1, 2, 0)))

@@ -1,4 +1,4 @@
-"""Feature extractors: uint8 images in, layers out. Names and weights are in the catalogue."""
+"""Feature extractors: uint8 images in, layers out. Their names and weights are in the registry."""
 
 import importlib
 import io
@@ -11,22 +11,23 @@ from numpy.typing import NDArray
 from diffussm.errors import UserError
 from diffussm.metrics.features.registry import extractor_facts
 
-Layers = dict[str, NDArray[np.float32]]  # of features, spatial, logits: (N, size of the layer)
+Layers = dict[str, NDArray[np.float32]]  # features, spatial, logits: (N, size of the layer)
 
 
 class Extractor:
-    """The named network with its weights, giving `layers`; UserError if the weights are not there, or are others.
+    """The named network with its weights, which gives `layers`; UserError if the weights are missing or have another
+    hash.
 
-    It runs in float32. Grey images are repeated to as many channels as it takes.
+    It runs in float32. Grey images are repeated to the number of channels that it takes.
     """
 
     def __init__(
         self, name: str, layers: Collection[str], extractor_weights: str = "", device: torch.device | str = "cpu"
     ):
         self.facts = extractor_facts(name)
-        theirs = {"features": self.facts.features, "spatial": self.facts.spatial, "logits": self.facts.logits}
-        self.layers = {layer: theirs[layer] for layer in layers}
-        if missing := [layer for layer, of_network in self.layers.items() if not of_network]:
+        names = {"features": self.facts.features, "spatial": self.facts.spatial, "logits": self.facts.logits}
+        self.layers = {layer: names[layer] for layer in layers}  # our name -> the network's
+        if missing := [layer for layer, name_in_network in self.layers.items() if not name_in_network]:
             raise UserError(f"evaluation.extractor = {name}: has no {' and no '.join(missing)}")
         module, _, attribute = self.facts.network.partition(":")
         network = getattr(importlib.import_module(module), attribute)
@@ -37,7 +38,7 @@ class Extractor:
 
     @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8]) -> Layers:
-        """pixels (N, C, H, W) in 0 .. 255 -> each layer (N, ...), in order."""
+        """Map pixels (N, C, H, W) in 0 .. 255 to each layer (N, size of the layer), in order."""
         if not self.layers:
             return {}
         parts = [self._batch(torch.from_numpy(pixels[i : i + self.facts.batch])) for i in self._starts(len(pixels))]
@@ -49,7 +50,9 @@ class Extractor:
     def _batch(self, images: torch.Tensor) -> Layers:
         if images.shape[1] == 1:
             images = images.expand(-1, self.facts.channels, -1, -1)
-        images = images.clone(memory_format=torch.contiguous_format)  # strides choose kernels, and so the last bits
-        with torch.backends.cudnn.flags(allow_tf32=False):  # which would be ten bits of a float32's 23
+        images = images.clone(
+            memory_format=torch.contiguous_format
+        )  # strides select kernels, which affect the last bits
+        with torch.backends.cudnn.flags(allow_tf32=False):  # TF32 has 10 of float32's 23 mantissa bits
             outputs = self.network(images.to(self.device))
         return {layer: out.float().cpu().numpy() for layer, out in zip(self.layers, outputs, strict=True)}

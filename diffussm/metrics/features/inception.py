@@ -1,4 +1,4 @@
-"""Inception as ADM's evaluator has it: torch-fidelity's port of the TensorFlow graph, and the layer that sFID is on."""
+"""Inception as in ADM's evaluator: torch-fidelity's port of the TensorFlow graph, and the spatial layer of sFID."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 SPATIAL = 7  # channels
-BEHIND = ("768", "2048", "logits_unbiased", "logits")  # layers that the spatial one lies before
+LATER_LAYERS = ("768", "2048", "logits_unbiased", "logits")  # those that come after the spatial one
 
 
 class Inception(FeatureExtractorInceptionV3):
-    """torch-fidelity's layers and `spatial`: the first 7 channels of the graph's mixed_6/conv, the output of
-    Mixed_6d.branch1x1, flattened H, W, C: (B, 17 * 17 * 7 = 2023)."""
+    """torch-fidelity's layers and `spatial`, the first 7 channels of the graph's mixed_6/conv, which is the output of
+    Mixed_6d.branch1x1, flattened as H, W, C: (B, 17 * 17 * 7 = 2023)."""
 
     features_list: list[str]
 
@@ -24,20 +24,20 @@ class Inception(FeatureExtractorInceptionV3):
         self._spatial = output[:, :SPATIAL].permute(0, 2, 3, 1).flatten(1)
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
-        asked: list[str] = self.features_list
-        theirs = [name for name in asked if name != "spatial"]
-        if "spatial" in asked and not set(theirs) & set(BEHIND):
-            theirs.append(BEHIND[0])  # they stop at the last layer that is asked for
-        self.features_list = theirs
+        requested: list[str] = self.features_list
+        inherited = [name for name in requested if name != "spatial"]
+        if "spatial" in requested and not set(inherited) & set(LATER_LAYERS):
+            inherited.append(LATER_LAYERS[0])  # the forward pass of the base class stops at the last requested layer
+        self.features_list = inherited
         try:
-            layers = dict(zip(theirs, super().forward(input), strict=True))
+            layers = dict(zip(inherited, super().forward(input), strict=True))
         finally:
-            self.features_list = asked
+            self.features_list = requested
             spatial, self._spatial = self._spatial, None
-        if "spatial" in asked:
+        if "spatial" in requested:
             assert spatial is not None
             layers["spatial"] = spatial
-        return tuple(layers[name] for name in asked)
+        return tuple(layers[name] for name in requested)
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:

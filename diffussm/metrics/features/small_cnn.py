@@ -1,4 +1,4 @@
-"""The embedded data sets' feature extractor: a small CNN. FID is on the 64 features before its classifier."""
+"""The feature extractor of the embedded data sets, a small CNN. FID uses the 64 features before its classifier."""
 
 import io
 from typing import Any
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from diffussm.metrics.features.registry import extractor_facts
 
 FEATURES = 64
-SPATIAL = 7  # channels, as many as sFID takes of Inception's
+SPATIAL = 7  # channels, as many as sFID takes from Inception
 
 
 class SmallCNN(nn.Module):
-    """Grey levels 0 .. 255 (B, C, S, S), S = 8, 16 or 32, uint8 or float -> features (B, 64), logits (B, classes)."""
+    """Pixels 0 .. 255 (B, C, S, S), S = 8, 16 or 32, uint8 or float -> features (B, 64), logits (B, classes)."""
 
     def __init__(self, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
@@ -27,14 +27,14 @@ class SmallCNN(nn.Module):
         self.classifier = nn.Linear(FEATURES, classes)
 
     def maps(self, x: Tensor) -> Tensor:
-        """The last convolution's (B, 64, S', S'), S' = 4, or 8 where S = 32."""
+        """Return the output of the last convolution: (B, 64, S', S'), S' = 4, or 8 if S = 32."""
         x = x.to(self.classifier.weight.dtype) / 127.5 - 1
         x = F.max_pool2d(F.gelu(self.conv_1(x)), self.first_pool)  # (B, 32, 8 or 16, ...)
         x = F.max_pool2d(F.gelu(self.conv_2(x)), 2)  # (B, 32, 4 or 8, ...)
         return F.gelu(self.conv_3(x))
 
     def pooled(self, maps: Tensor) -> Tensor:
-        """Features (B, 64) of maps."""
+        """Return the features (B, 64) of maps."""
         return F.gelu(self.hidden(F.max_pool2d(maps, self.last_pool).flatten(1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

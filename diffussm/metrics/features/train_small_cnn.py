@@ -1,12 +1,12 @@
-"""How the shipped extractors were trained, and the command that made their weights.
+"""The training of the shipped extractors: the command that made their weights.
 
     python -m diffussm.metrics.features.train_small_cnn digits-cnn --out diffussm/metrics/weights/digits_cnn.safetensors
 
-digits-cnn, digits16-cnn: tell the ten digits apart; trained on four images of five in data order (index % 5 != 0) with
-shifts of at most one pixel, tested on the fifth.
-photos-cnn: tells photograph and rotation by quarter turns apart (8 classes); trained on random crops of the training
-bands, tested on 2,048 of the reference bands in all four rotations. Much of both photographs is sky or blurred leaves,
-the same in every rotation: an accuracy far below one is the task's, not the network's.
+digits-cnn, digits16-cnn: classify the ten digits; trained on four of five images in data order (index % 5 != 0), with
+shifts of at most one pixel, and tested on the fifth.
+photos-cnn: classifies the photograph and its rotation by quarter turns (8 classes); trained on random crops of the
+training bands, tested on 2,048 crops of the reference bands in all four rotations. Much of both photographs is sky or
+blurred leaves, which look the same in every rotation: this limits the accuracy, whatever the network.
 """
 
 import argparse
@@ -29,7 +29,7 @@ EPOCHS = 32
 BATCH = 64
 SEED = 0
 CLASSES = {"digits-cnn": 10, "digits16-cnn": 10, "photos-cnn": 8}
-PHOTO_CROPS = 2048  # new ones at every epoch, in four rotations each
+PHOTO_CROPS = 2048  # new ones for every epoch, each in four rotations
 
 Labelled = tuple[Tensor, Tensor]  # pixels (N, C, S, S) uint8, labels (N,)
 
@@ -41,12 +41,12 @@ def network(name: str) -> SmallCNN:
 
 
 def held_out(name: str) -> Labelled:
-    """What the network `name` is tested on."""
+    """Return the test data of the network `name`."""
     return _rotated(*photos.Crops(training=False).take(0, 0, 2048)) if name == "photos-cnn" else _digits(name, True)
 
 
 def train(name: str) -> SmallCNN:
-    """AdamW with a cosine rate; the same weights at every call on one machine."""
+    """Return the network trained by AdamW with a cosine schedule; deterministic on one machine."""
     model = network(name)
     with torch.no_grad():
         for parameter_name, p in model.named_parameters():
@@ -68,6 +68,7 @@ def train(name: str) -> SmallCNN:
 
 @torch.no_grad()
 def accuracy(model: SmallCNN, data: Labelled) -> float:
+    """Return the share of images that the model classifies correctly."""
     pixels, labels = data
     return (model(pixels)[1].argmax(1) == labels).float().mean().item()
 
@@ -79,7 +80,7 @@ def _digits(name: str, held_out: bool) -> Labelled:
 
 
 def _digit_epochs(name: str) -> Iterator[Labelled]:
-    """All training images in an order and with shifts of their own for each epoch."""
+    """Yield all training images for each epoch, in a new order and with new shifts."""
     pixels, labels = _digits(name, False)
     side = pixels.shape[-1]
     padded = F.pad(pixels, (1, 1, 1, 1))
@@ -99,7 +100,7 @@ def _photo_epochs() -> Iterator[Labelled]:
 
 
 def _rotated(crops: np.ndarray, photographs: np.ndarray) -> Labelled:
-    """Every crop in four rotations; label 4 x photograph + quarter turns."""
+    """Return every crop in four rotations, with the label 4 x photograph + quarter turns."""
     turns = [torch.from_numpy(np.ascontiguousarray(np.rot90(crops, turn, (2, 3)))) for turn in range(4)]
     labels = [torch.from_numpy(4 * photographs + turn) for turn in range(4)]
     return torch.cat(turns), torch.cat(labels)

@@ -1,4 +1,4 @@
-"""Weights files by published name: where they come from, where they are looked for, whether they are the right ones.
+"""Weights files by their published names: where they come from, where they are looked for, and their hashes.
 
 Nothing is ever downloaded. No torch.
 """
@@ -16,7 +16,7 @@ ENVIRONMENT = "DIFFUSSM_WEIGHTS"  # a file, or a folder of files under their pub
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights by its published name; `shipped` where this package brings it."""
+    """A file of weights by its published name; `shipped` is its path if this package contains it."""
 
     name: str
     sha256: str
@@ -24,7 +24,7 @@ class WeightsFile:
     shipped: Path | None = None
 
     def path(self, given: str = "") -> Path | None:
-        """Where it lies: shipped, at `given` (a file or a folder), or where the environment says; None if nowhere."""
+        """Return the path: shipped, at `given` (a file or a folder), or at $DIFFUSSM_WEIGHTS; None if it is at none."""
         if self.shipped:
             return self.shipped
         for place in filter(None, (given, os.environ.get(ENVIRONMENT, ""))):
@@ -36,18 +36,18 @@ class WeightsFile:
         return None
 
     def missing_requirement(self, given: str = "") -> str:
-        """What is wrong, in words; empty where the right file is there."""
+        """Return what is missing or wrong; "" if the file is there and has the right hash."""
         path = self.path(given)
         if path is None or not path.is_file():
             where = " or ".join(filter(None, (given, os.environ.get(ENVIRONMENT, ""))))
             looked = f" (not in {where})" if where else ""
             return f"weights file {self.name}{looked}; `diffussm weights` says where it comes from and where to put it"
         if (found := file_sha256(path)) != self.sha256:
-            return f"{path} with sha256 {self.sha256[:12]}..., not {found[:12]}...: another or a damaged file"
+            return f"{path} with sha256 {self.sha256[:12]}..., but it has {found[:12]}...: a different or damaged file"
         return ""
 
     def read(self, given: str = "") -> bytes:
-        """The file's bytes, hash checked on what was read; UserError if they are not there or not the right ones."""
+        """Return the file's bytes after checking their hash; UserError if it is missing or the hash differs."""
         path = self.path(given)
         if path is None:
             raise UserError(f"needs {self.missing_requirement(given)}")

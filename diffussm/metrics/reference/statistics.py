@@ -1,4 +1,4 @@
-"""What samples are held against: features of a reference, and their Gaussians, made once and kept by content."""
+"""The reference that samples are compared with: its features and Gaussians, computed once and cached by content."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -24,9 +24,9 @@ BATCH = 500
 
 
 class Reference:
-    """The reference named `reference` (a data set, or an .npz file) as an evaluation of `key` sees it.
+    """The reference named `reference` (a data set or an .npz file) in an evaluation of `key`.
 
-    Features are of its images; Frechet distances are to the statistics that its file states, else to the images' own.
+    Its features are those of its images. Frechet distances use the statistics in its file, or else those of its images.
     """
 
     def __init__(
@@ -34,38 +34,39 @@ class Reference:
         reference: str,
         key: EvaluationKey,
         extractor: Extractor,
-        also: Callable[[NDArray[np.uint8]], Layers] | None = None,  # other networks' layers of the images
+        second_extractor: Callable[[NDArray[np.uint8]], Layers] | None = None,  # for layers of other networks
     ):
-        self.reference, self.key, self.extractor, self.also = reference, key, extractor, also
-        self._by_layer: dict[str, LayerOfReference] = {}
+        self.reference, self.key = reference, key
+        self.extractor, self.second_extractor = extractor, second_extractor
+        self._by_layer: dict[str, CachedLayer] = {}
 
     @cached_property
     def pixels(self) -> Pixels:
-        """Its images; UserError if it has none."""
+        """Return its images; UserError if it has none."""
         if not is_file(self.reference):
             return ArrayPixels(reference_images(self.reference).pixels)
         return NpzPixels(Path(self.reference))
 
     @cached_property
     def layers(self) -> Layers:
-        """Of its images: (m, size of the layer) each; computed once for this content and this extractor."""
+        """Return the layers of its images, (m, size of the layer) each; computed once per content and extractor."""
         kind = torch.device(self.extractor.device).type
         made_by = {"layers": [*self.extractor.layers], "device": kind, "torch": torch.__version__}
-        theirs = [metric for metric in CLEAN_FID if metric in self.key.metrics]
-        also = {"clean_fid": self.key.clean_fid_sha256, "modes": theirs} if theirs else {}
-        return cache.arrays({**self._content, **made_by, **also}, self._extract)
+        modes = [metric for metric in CLEAN_FID if metric in self.key.metrics]
+        clean_fid = {"clean_fid": self.key.clean_fid_sha256, "modes": modes} if modes else {}
+        return cache.arrays({**self._content, **made_by, **clean_fid}, self._extract)
 
     def _extract(self) -> Layers:
-        parts = [
-            self.extractor(batch) | (self.also(batch) if self.also else {}) for batch in self.pixels.batches(BATCH)
-        ]
+        second = self.second_extractor
+        parts = [self.extractor(batch) | (second(batch) if second else {}) for batch in self.pixels.batches(BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "logits"}
 
-    def layer(self, name: str) -> "LayerOfReference":
-        """What the metrics of one layer compare the samples with; the same object at every call."""
-        return self._by_layer.setdefault(name, LayerOfReference(self, name))
+    def layer(self, name: str) -> "CachedLayer":
+        """Return the layer that the metrics compare the samples with; the same object at every call."""
+        return self._by_layer.setdefault(name, CachedLayer(self, name))
 
     def statistics(self, layer: str) -> Statistics:
+        """Return the Gaussian of a layer, from its file or of its images."""
         if self.key.reference_kind == "images":
             return Statistics.of(self.layers[layer])
         names = STATISTICS[layer]
@@ -75,14 +76,14 @@ class Reference:
         return Statistics(*(np.asarray(arrays[name], dtype=np.float64) for name in names))
 
     def stated_size(self, layer: str) -> int | None:
-        """How many features its file's statistics of the layer are of; None where there are none."""
+        """Return the number of features in its file's statistics of the layer; None if it has none."""
         if not is_file(self.reference) or layer not in STATISTICS:
             return None
         header = ReferenceFile(Path(self.reference)).headers.get(STATISTICS[layer][0])
         return header.shape[0] if header else None
 
     def floor(self, layer: str) -> float | None:
-        """The Frechet distance of its own images at the key's n; None where it has too few images to tell."""
+        """Return the Frechet distance of its own images at the key's n; None if it has fewer than two images."""
         if self.key.reference_samples < 2:
             return None
         content = {**self._content, "floor": layer, "samples": self.key.samples}
@@ -99,23 +100,23 @@ class Reference:
         }
 
 
-class LayerOfReference:
-    """One layer of a reference, as metrics see it: a ReferenceLayer whose properties are computed once."""
+class CachedLayer:
+    """One layer of a reference: a ReferenceLayer whose properties are computed once."""
 
     def __init__(self, reference: Reference, name: str):
         self._reference, self._name = reference, name
 
     @property
     def features(self) -> NDArray[np.float32]:
-        """Of its images: (m, size of the layer)."""
+        """Return the layer of its images: (m, size of the layer)."""
         return self._reference.layers[self._name]
 
     @cached_property
     def distance(self) -> FrechetDistance:
-        """Frechet distances to its Gaussian."""
+        """Return the function that gives Frechet distances to its Gaussian."""
         return FrechetDistance(self._reference.statistics(self._name))
 
     @cached_property
     def floor(self) -> float | None:
-        """The Frechet distance of its own images at the key's n; None where it has too few images to tell."""
+        """Return the Frechet distance of its own images at the key's n; None if it has fewer than two images."""
         return self._reference.floor(self._name)

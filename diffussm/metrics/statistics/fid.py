@@ -11,23 +11,23 @@ from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 from diffussm.rng import Stream, integers, words
 
 FLOOR_DRAWS = 20
-EXTRAPOLATED_FROM = 15  # numbers of samples, from half of them to all
+EXTRAPOLATION_SIZES = 15  # numbers of samples, from half of them to all
 
 
 def frechet(inputs: MetricInputs) -> Estimate:
-    """FID of the features, sFID of the spatial layer."""
+    """Return the FID of the features, or the sFID of the spatial layer."""
     return frechet_estimate(inputs.samples, inputs.reference.distance, inputs.reference.floor)
 
 
 def frechet_estimate(features: NDArray[Any], distance: FrechetDistance, floor: float | None = None) -> Estimate:
-    """The distance of features (n, d), its interval, and its extrapolation where n >= 2 d; `floor` is passed on."""
+    """Return the distance of features (n, d), its interval, its extrapolation if n >= 2 d, and `floor`."""
     group = groups_of(len(features))
-    groups, whole = int(group.max()) + 1, Moments.of(features)
-    value = distance(whole.statistics)
+    groups, moments = int(group.max()) + 1, Moments.of(features)
+    value = distance(moments.statistics)
     found = None
-    if groups > 1:  # parts one at a time: each is as large as a covariance
+    if groups > 1:  # one group at a time: its moments are as large as a covariance
         without = [
-            distance((whole - Moments.of(features, np.flatnonzero(group == g))).statistics) for g in range(groups)
+            distance((moments - Moments.of(features, np.flatnonzero(group == g))).statistics) for g in range(groups)
         ]
         found = interval(value, variance(without), groups)
     infinity = extrapolated(features, distance) if len(features) >= 2 * features.shape[1] else None
@@ -35,14 +35,14 @@ def frechet_estimate(features: NDArray[Any], distance: FrechetDistance, floor: f
 
 
 def extrapolated(features: NDArray[Any], distance: FrechetDistance) -> float:
-    """The distance of infinitely many samples, of features (n, d) with n >= 2 d (Chong and Forsyth 2020).
+    """Return the distance of features (n, d), n >= 2 d, extrapolated to infinite n (Chong and Forsyth 2020).
 
-    Its bias is C / n: a line in 1 / n through the distances of subsets of 15 sizes, at 1 / n = 0. They go from n / 2 to
-    n; from n / 10, as in the paper, the smallest ones bend the line (at n = 4 d by half of the bias). The bias of the
-    reference stays.
+    Its bias is C / n, so a line in 1 / n is fitted to the distances of subsets of 15 sizes and evaluated at 1 / n = 0.
+    The sizes range from n / 2 to n; from n / 10, as in the paper, the smallest would bend the line (at n = 4 d by half
+    of the bias). The bias of the reference remains.
     """
     count = len(features)
-    sizes = np.linspace(count / 2, count, EXTRAPOLATED_FROM).astype(int)
+    sizes = np.linspace(count / 2, count, EXTRAPOLATION_SIZES).astype(int)
     distances = []
     for draw, size in enumerate(sizes):
         order = np.argsort(words(0, Stream.EXTRAPOLATION, draw, 0, 1, count)[0], kind="stable")
@@ -52,9 +52,10 @@ def extrapolated(features: NDArray[Any], distance: FrechetDistance) -> float:
 
 
 def noise_floor(reference: NDArray[Any], samples: int) -> float:
-    """The distance of `samples` real images, drawn with replacement from features (m, d), to all of them: mean of 20.
+    """Return the distance of `samples` real images, drawn with replacement from features (m, d), to all of them, as the
+    mean of 20 draws.
 
-    What a perfect generator would score at this n: the bias of a finite sample and nothing else.
+    It is the score of a perfect generator at this n: the bias of a finite sample alone.
     """
     distance = FrechetDistance(Statistics.of(reference))
     draws = (integers(0, Stream.FLOOR, draw, 0, samples, len(reference)) for draw in range(FLOOR_DRAWS))
@@ -62,7 +63,7 @@ def noise_floor(reference: NDArray[Any], samples: int) -> float:
 
 
 def _drawn(features: NDArray[Any], index: NDArray[np.int64]) -> Statistics:
-    """Of features[index], each feature once with its multiplicity, `BLOCK` at a time."""
+    """Return the statistics of features[index], with each feature weighted by its multiplicity, in blocks."""
     times = np.bincount(index, minlength=len(features)).astype(np.float64)
     blocks = [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
     mean = sum(times[block] @ features[block] for block in blocks) / len(index)

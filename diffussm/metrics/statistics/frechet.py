@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-BLOCK = 2000  # features turned into float64 at once
+BLOCK = 2000  # features converted to float64 at a time
 
 
 class Statistics(NamedTuple):
-    """A Gaussian."""
+    """The parameters of a Gaussian."""
 
     mean: Array  # (d,)
     covariance: Array  # (d, d), with n - 1 in the denominator
 
     @classmethod
     def of(cls, features: NDArray[Any]) -> Self:
-        """Of features (n, d), n >= 2."""
+        """Return the statistics of features (n, d), n >= 2."""
         return cls(*Moments.of(features).statistics)
 
 
@@ -30,8 +30,8 @@ class Statistics(NamedTuple):
 class Moments:
     """Count, mean and scatter (sum of outer products of deviations) of features, in float64.
 
-    Those of two sets add up to those of their union, and subtract, without any approximation (Chan et al. 1979), so
-    they can be had piece by piece, and from pieces of several processes.
+    The moments of two disjoint sets add up to those of their union without approximation (Chan et al. 1979), and can be
+    subtracted, so they can be accumulated over batches and over processes.
     """
 
     count: int
@@ -40,7 +40,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: NDArray[Any], chosen: NDArray[np.int64] | None = None) -> Self:
-        """Of features (n, d), n >= 1, or of those at the places `chosen`, `BLOCK` at a time."""
+        """Return the moments of features (n, d), n >= 1, or of those with the indices `chosen`, `BLOCK` at a time."""
         index = np.arange(len(features)) if chosen is None else chosen
         blocks = (features[index[start : start + BLOCK]] for start in range(0, len(index), BLOCK))
         return cls.sum(cls._of_block(np.asarray(block, dtype=np.float64)) for block in blocks)
@@ -53,26 +53,26 @@ class Moments:
 
     @classmethod
     def sum(cls, parts: Iterable[Self]) -> Self:
-        """Of all parts, added in their order; one at least."""
+        """Return the sum of all parts, at least one, added in their order."""
         return functools.reduce(operator.add, parts)
 
     def __add__(self, other: Self) -> Self:
         count = self.count + other.count
-        apart = other.mean - self.mean
-        scatter = self.scatter + other.scatter + np.outer(apart, apart) * (self.count * other.count / count)
-        return type(self)(count, self.mean + apart * (other.count / count), scatter)
+        difference = other.mean - self.mean
+        scatter = self.scatter + other.scatter + np.outer(difference, difference) * (self.count * other.count / count)
+        return type(self)(count, self.mean + difference * (other.count / count), scatter)
 
     def __sub__(self, part: Self) -> Self:
-        """Without a part that was added."""
+        """Return the moments without a part that was added."""
         count = self.count - part.count
         mean = self.mean + (self.mean - part.mean) * (part.count / count)
-        apart = part.mean - mean
-        scatter = self.scatter - part.scatter - np.outer(apart, apart) * (count * part.count / self.count)
+        difference = part.mean - mean
+        scatter = self.scatter - part.scatter - np.outer(difference, difference) * (count * part.count / self.count)
         return type(self)(count, mean, scatter)
 
     @property
     def statistics(self) -> Statistics:
-        """Of two features or more."""
+        """Return the Gaussian's parameters, for at least two features."""
         return Statistics(self.mean, self.scatter / (self.count - 1))
 
 
@@ -80,8 +80,8 @@ class FrechetDistance:
     """Distances to one Gaussian: |mu - mu_0|^2 + tr(S + S_0 - 2 (S S_0)^(1/2)), in squared units of the features.
 
     With S_0 = F F^T the trace of the root is the sum of the roots of the eigenvalues of F^T S F, which is symmetric and
-    positive semi-definite: no complex arithmetic. F is Cholesky's factor, or, where the covariance has not full rank,
-    made of eigenvectors.
+    positive semi-definite: no complex arithmetic. F is the Cholesky factor or, if the covariance does not have full
+    rank, consists of scaled eigenvectors.
     """
 
     def __init__(self, to: Statistics):
@@ -96,11 +96,11 @@ class FrechetDistance:
 
 
 def _factor(covariance: Array) -> NDArray[Any]:
-    """F with F F^T the covariance (d, d)."""
+    """Return F such that F F^T is the covariance (d, d)."""
     diagonal = np.diag(covariance)
     try:
         factor = np.linalg.cholesky(covariance)
-        if (np.diag(factor) ** 2 > 1e-10 * diagonal).all():  # else rounding has decided
+        if (np.diag(factor) ** 2 > 1e-10 * diagonal).all():  # otherwise it is dominated by rounding
             return factor
     except np.linalg.LinAlgError:
         pass
@@ -109,5 +109,5 @@ def _factor(covariance: Array) -> NDArray[Any]:
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
-    """Of two Gaussians; see `FrechetDistance`."""
+    """Return the distance of two Gaussians; see `FrechetDistance`."""
     return FrechetDistance(b)(a)

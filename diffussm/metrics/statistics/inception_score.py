@@ -1,4 +1,4 @@
-"""Inception Score (Salimans et al. 2016) as ADM's evaluator has it, by torch-fidelity, and its interval."""
+"""Inception Score (Salimans et al. 2016) as in ADM's evaluator, computed by torch-fidelity, and its interval."""
 
 import numpy as np
 import torch
@@ -12,15 +12,15 @@ SPLIT = 5000
 
 
 def measure(inputs: MetricInputs) -> Estimate:
-    """The Inception Score of the logits, with its interval."""
+    """Return the Inception Score of the logits, with its interval."""
     return Estimate(*inception_score(inputs.samples))
 
 
 def inception_score(logits: NDArray[np.float32]) -> tuple[float, Interval | None]:
-    """The mean score of splits of 5,000 logits (n, classes) in their order, and its 95 % interval at this n.
+    """Return the mean score over splits of 5,000 logits (n, classes) in their order, and its 95 % interval at this n.
 
-    torch-fidelity divides into a number of splits, ADM into splits of a size, so it is given one after the other; it
-    shuffles unless told not to, ADM does not.
+    ADM uses splits of a fixed size and does not shuffle. torch-fidelity uses a fixed number of splits and shuffles by
+    default, so it is called for one split at a time, without shuffling.
     """
     splits = [logits[start : start + SPLIT] for start in range(0, len(logits), SPLIT)]
     scores = [
@@ -37,17 +37,17 @@ def inception_score(logits: NDArray[np.float32]) -> tuple[float, Interval | None
 
 
 def _without_each_group(logits: NDArray[np.float32], group: NDArray[np.int64], groups: int) -> NDArray[np.float64]:
-    """Scores of a split without each group (G,): exp of the mean negative entropy less that of the mean."""
+    """Return the scores of a split without each group (G,): exp of the mean negative entropy minus that of the mean."""
     log_p = torch.from_numpy(logits).double().log_softmax(1)
     p = log_p.exp()
-    belongs = torch.from_numpy(np.eye(groups)[group])  # (n, G)
-    negative_entropy = (p * log_p).sum(1) @ belongs  # (G,)
-    probability, size = belongs.T @ p, belongs.sum(0)  # (G, classes), (G,)
-    whole_probability, whole_entropy = probability.sum(0), negative_entropy.sum()
-    left = size.sum() - size
-    is_all = (left == 0)[:, None]  # of a short last split a group may be all: it then stays as it is
+    indicator = torch.from_numpy(np.eye(groups)[group])  # (n, G)
+    negative_entropy = (p * log_p).sum(1) @ indicator  # (G,)
+    probability, size = indicator.T @ p, indicator.sum(0)  # (G, classes), (G,)
+    total_probability, total_entropy = probability.sum(0), negative_entropy.sum()
+    remaining = size.sum() - size
+    is_all = (remaining == 0)[:, None]  # a short last split may be one group, which is then not left out
     probability, negative_entropy = probability * ~is_all, negative_entropy * ~is_all[:, 0]
-    left = left.where(~is_all[:, 0], size)
-    mean = (whole_probability - probability) / left[:, None]
-    of_mean = torch.xlogy(mean, mean).sum(1)
-    return ((whole_entropy - negative_entropy) / left - of_mean).exp().numpy()
+    remaining = remaining.where(~is_all[:, 0], size)
+    mean = (total_probability - probability) / remaining[:, None]
+    entropy_of_mean = torch.xlogy(mean, mean).sum(1)
+    return ((total_entropy - negative_entropy) / remaining - entropy_of_mean).exp().numpy()

@@ -1,4 +1,4 @@
-"""KID (Binkowski et al. 2018): torch-fidelity's estimate, and its interval."""
+"""KID (Binkowski et al. 2018): torch-fidelity's estimate and its interval."""
 
 from typing import Any
 
@@ -11,32 +11,32 @@ from diffussm.metrics.statistics.jackknife import Interval, groups_of, interval,
 from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 
 SUBSETS, SUBSET = 100, 1000
-BLOCK = 2000  # rows of the kernel's matrices at once
+BLOCK = 2000  # rows of a kernel matrix at a time
 
 
 def measure(inputs: MetricInputs) -> Estimate:
-    """KID of the features, with its interval."""
+    """Return the KID of the features, with its interval."""
     return Estimate(*kernel_distance(inputs.samples, inputs.reference.features))
 
 
 def kernel_distance(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, Interval | None]:
-    """KID of features (n, d) and (m, d), n and m >= 4, and its 95 % interval for the distance of the populations.
+    """Return the KID of features (n, d) and (m, d), n and m >= 4, and its 95 % interval for the populations' distance.
 
-    The mean over 100 subsets of 1,000, or of half of the smaller set where that is less. Its error is that of samples
-    and reference, by the jackknife on the estimate from all pairs, of which subsets are draws; and that of drawing 100.
+    It is the mean over 100 subsets of 1,000, or of half of the smaller set if that is less. Its error has two parts:
+    that of samples and reference, by the jackknife of the estimate from all pairs, and that of drawing 100 subsets.
     """
     size = min(SUBSET, len(samples) // 2, len(reference) // 2)
     subsets = {"kid_subsets": SUBSETS, "kid_subset_size": size, "verbose": False}
     found = kid_features_to_metric(torch.from_numpy(samples), torch.from_numpy(reference), **subsets)
     value = found[KEY_METRIC_KID_MEAN]
-    of_samples, of_reference = _without_each_group(samples, reference)
-    drawing = found[KEY_METRIC_KID_STD] ** 2 / SUBSETS
-    squared_error = variance(of_samples) + variance(of_reference) + drawing
-    return value, interval(value, squared_error, min(len(of_samples), len(of_reference)))
+    without_samples, without_reference = _without_each_group(samples, reference)
+    subset_variance = found[KEY_METRIC_KID_STD] ** 2 / SUBSETS
+    squared_error = variance(without_samples) + variance(without_reference) + subset_variance
+    return value, interval(value, squared_error, min(len(without_samples), len(without_reference)))
 
 
 def _without_each_group(samples: Any, reference: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The estimate from all pairs without each group of the samples, and without each of the reference."""
+    """Return the estimates from all pairs without each group of the samples, and without each of the reference."""
     x, y = _Grouped(samples), _Grouped(reference)
     xx, yy, xy = x.sums(x), y.sums(y), x.sums(y)
     return (
@@ -50,7 +50,8 @@ def _dropped(sums: NDArray[np.float64], group: int) -> NDArray[np.float64]:
 
 
 def _unbiased(n: Any, m: Any, xx: Any, yy: Any, xy: Any) -> float:
-    """From sizes of the groups and the kernel's sums between them, a sample's with itself left out."""
+    """Return the unbiased estimate from the sizes of groups and the sums of the kernel between them, without the pairs
+    of a sample with itself."""
     n, m = n.sum(), m.sum()
     return float(xx.sum() / (n * (n - 1)) + yy.sum() / (m * (m - 1)) - 2 * xy.sum() / (n * m))
 
@@ -69,7 +70,8 @@ class _Grouped:
         return np.delete(self.sizes, group)
 
     def sums(self, other: "_Grouped") -> NDArray[np.float64]:
-        """Sums of the kernel (x . y / d + 1)^3 over pairs of groups (G, G'), not over a feature and itself."""
+        """Return the sums of the kernel (x . y / d + 1)^3 over pairs of groups (G, G'), without pairs of a feature with
+        itself."""
         total = torch.zeros(self.groups, other.groups, dtype=torch.float64)
         for rows in range(0, len(self.features), BLOCK):
             block, of_block = self.features[rows : rows + BLOCK], self.indicator[rows : rows + BLOCK]

@@ -1,11 +1,11 @@
-"""Label accuracy: how often the extractor's classifier sees the class that a sample was asked for."""
+"""Label accuracy: how often the extractor's classifier predicts the requested class of a sample."""
 
-from diffussm.metrics.statistics.jackknife import of_share
+from diffussm.metrics.statistics.jackknife import wilson_interval
 from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 
 
 def measure(inputs: MetricInputs) -> Estimate:
-    """The share of samples whose largest logit is that of their label, with Wilson's interval."""
+    """Return the share of samples whose largest logit is that of their label, with Wilson's interval."""
     assert inputs.labels is not None
     share = float((inputs.samples.argmax(1) == inputs.labels).mean())
-    return Estimate(share, of_share(share, len(inputs.samples)))
+    return Estimate(share, wilson_interval(share, len(inputs.samples)))

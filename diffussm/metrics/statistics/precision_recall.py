@@ -1,8 +1,8 @@
-"""Precision and recall (Kynkaanniemi et al. 2019): torch-fidelity's, and recall's interval.
+"""Precision and recall (Kynkaanniemi et al. 2019), computed by torch-fidelity, and their intervals.
 
-ADM's evaluator computes the same from the same features, with distances in float16; here they are in float32.
-Whether a sample lies within the reference's manifold does not depend on other samples, so precision is a plain share;
-recall is not.
+ADM's evaluator computes the same from the same features, with distances in float16; here they are in float32. Whether
+a sample lies within the reference's manifold does not depend on other samples, so precision is a share of independent
+samples; recall is not.
 """
 
 import numpy as np
@@ -11,34 +11,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.metric_prc import calc_cdist_part, calculate_precision_recall_part
 
-from diffussm.metrics.statistics.jackknife import Interval, groups_of, interval, of_share, variance
+from diffussm.metrics.statistics.jackknife import Interval, groups_of, interval, variance, wilson_interval
 from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 
 NEIGHBOURS = 3  # k
 BLOCK = 500  # rows of distances at once
-KEPT = 16  # nearest neighbours kept, so that three are left without any one group
+CANDIDATES = 16  # nearest neighbours kept, so that three remain without any one group
 
 
 def precision(inputs: MetricInputs) -> Estimate:
-    """Precision of the features, with Wilson's interval."""
+    """Return the precision of the features, with Wilson's interval."""
     share = inputs.shared(precision_recall)[0]
-    return Estimate(share, of_share(share, len(inputs.samples)))
+    return Estimate(share, wilson_interval(share, len(inputs.samples)))
 
 
 def recall(inputs: MetricInputs) -> Estimate:
-    """Recall of the features, with the jackknife's interval."""
+    """Return the recall of the features, with its jackknife interval."""
     share = inputs.shared(precision_recall)[1]
     return Estimate(share, recall_interval(share, inputs.samples, inputs.reference.features))
 
 
 def precision_recall(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, float]:
-    """Of features (n, d) and (m, d), n and m > 3, in blocks: no more than 500 rows of distances at once."""
+    """Return both for features (n, d) and (m, d), n and m > 3, computed in blocks of 500 rows of distances."""
     x, y = torch.from_numpy(samples), torch.from_numpy(reference)
     return calculate_precision_recall_part(x, y, NEIGHBOURS, BLOCK)
 
 
 def recall_interval(value: float, samples: NDArray[np.float32], reference: NDArray[np.float32]) -> Interval | None:
-    """95 % over samples, by the jackknife: without each group some balls are gone and others are larger."""
+    """Return the 95 % interval over samples by the jackknife: without a group, its balls are gone and others larger."""
     x, y = torch.from_numpy(samples), torch.from_numpy(reference)
     group = torch.from_numpy(groups_of(len(x)))
     groups = int(group.max()) + 1
@@ -53,19 +53,21 @@ def recall_interval(value: float, samples: NDArray[np.float32], reference: NDArr
 
 
 def _radii_without_each_group(x: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Distance of each sample to its third neighbour among those not in a group, (G, n); -1 in the group itself."""
-    kept = min(KEPT, len(x))
+    """Return the distance of each sample to its third neighbour outside each group, (G, n); -1 for the group itself."""
+    candidates = min(CANDIDATES, len(x))
     radii = torch.empty(groups, len(x))
     for start in range(0, len(x), BLOCK):
         rows = slice(start, start + BLOCK)
-        near, index = calc_cdist_part(x[rows], x, BLOCK).topk(kept, largest=False)  # the first is the sample itself
-        theirs = group[index]
+        near, index = calc_cdist_part(x[rows], x, BLOCK).topk(
+            candidates, largest=False
+        )  # the first is the sample itself
+        group_of_neighbour = group[index]
         for without in range(groups):
-            stays = theirs != without
-            rank = stays.cumsum(1)
-            # of those that stay the first is the sample itself, the fourth its third neighbour
-            position = (stays & (rank == NEIGHBOURS + 1)).int().argmax(1)
-            position[rank[:, -1] <= NEIGHBOURS] = kept - 1
+            remains = group_of_neighbour != without
+            rank = remains.cumsum(1)
+            # of those that remain, the first is the sample itself and the fourth its third neighbour
+            position = (remains & (rank == NEIGHBOURS + 1)).int().argmax(1)
+            position[rank[:, -1] <= NEIGHBOURS] = candidates - 1
             radii[without, rows] = near.gather(1, position[:, None])[:, 0]
         radii[:, rows][group[rows] == torch.arange(groups)[:, None]] = -1
     return radii
