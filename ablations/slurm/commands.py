@@ -12,30 +12,30 @@ TIMEOUT_SECONDS = 30.0
 MAX_ARRAY_SIZE = 1001  # SLURM's own default
 
 
-def is_here() -> bool:
-    """Whether this machine can submit jobs."""
+def has_sbatch() -> bool:
+    """Whether sbatch is installed, so that jobs can be submitted."""
     return shutil.which("sbatch") is not None
 
 
-def ask(*words: str) -> str | None:
-    """What a program prints, whatever a user's variables would have it show; None where it is missing, fails, or gives
-    no answer in time."""
+def query(*command: str) -> str | None:
+    """The output of a program that reports something, without the user's SQUEUE_ and SACCT_ variables; None where it is
+    missing, fails, or times out."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
 
 
-def tell(*words: str, input_text: str = "") -> str:
-    """Run a program that is to do something, with that text to read; returns what it complains of, or ""."""
+def execute(*command: str, input_text: str = "") -> str:
+    """Run a program that changes something, with `input_text` as its stdin; returns its error message, or ""."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, input=input_text)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, input=input_text)
     except OSError as error:
-        return f"{words[0]}: {error.strerror}"
+        return f"{command[0]}: {error.strerror}"
     except subprocess.TimeoutExpired:
-        return f"{words[0]}: no answer in {TIMEOUT_SECONDS:.0f} s"
+        return f"{command[0]}: timed out after {TIMEOUT_SECONDS:.0f} s"
     return "" if done.returncode == 0 else " ".join((done.stderr or done.stdout).split())
 
 
@@ -43,7 +43,7 @@ def user() -> str:
     return getpass.getuser()
 
 
-def rows(text: str, names: Sequence[str]) -> list[dict[str, str]]:
+def parse_rows(text: str, names: Sequence[str]) -> list[dict[str, str]]:
     """Parse lines of fields separated by bars into a dictionary each; lines with another number of fields are
     skipped."""
     split = (line.split("|", len(names) - 1) for line in text.splitlines())
@@ -60,7 +60,7 @@ class Site:
     @classmethod
     def current(cls) -> "Site":
         """The site on which this process runs."""
-        text = ask("scontrol", "show", "config") or ""
+        text = query("scontrol", "show", "config") or ""
         pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
         return cls({name.strip(): value.strip() for name, value in pairs})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablations.plan import snapshot
 from ablations.slurm import queue, submissions
-from ablations.slurm.commands import Site, ask, is_here, tell
+from ablations.slurm.commands import Site, execute, has_sbatch, query
 from ablations.slurm.profile import Profile
 from ablations.status.check import Check
 
@@ -20,8 +20,8 @@ LEAST_VERSION = (20, 11)
 def examine(runs: Path, profile: Profile) -> Iterator[Check]:
     """Check the settings, and then submit a probe job with the profile, if sbatch accepts it."""
     site = Site.current()
-    if not is_here() or not site.answers:
-        missing = "there is no sbatch on this machine" if not is_here() else "scontrol show config does not answer"
+    if not has_sbatch() or not site.answers:
+        missing = "there is no sbatch on this machine" if not has_sbatch() else "scontrol show config does not answer"
         yield Check("fail", "cluster", f"{missing}; run the doctor where jobs are submitted")
         return
     yield _version(site)
@@ -42,7 +42,7 @@ def _version(site: Site) -> Check:
 
 
 def _accounting(site: Site) -> Check:
-    if ask("sacct", "-n", "-X", "-o", "JobID") is not None:
+    if query("sacct", "-n", "-X", "-o", "JobID") is not None:
         return Check("ok", "accounting", "sacct answers")
     kept = site.settings.get("MinJobAge", "unknown")
     return Check(
@@ -82,7 +82,7 @@ def _scripts(runs: Path, profile: Profile) -> Iterator[Check]:
     from ablations.slurm.executor import SlurmLauncher
 
     for kind, script in SlurmLauncher(runs, snapshot.where(runs, ()), "doctor", profile).examples().items():
-        complaint = tell("sbatch", "--test-only", "--output=/dev/null", input_text=script)
+        complaint = execute("sbatch", "--test-only", "--output=/dev/null", input_text=script)
         error = complaint.removeprefix("sbatch: ").removeprefix("error: ")
         yield Check("fail" if error else "ok", "profile", f"{kind}: {error or 'sbatch accepts it'}")
 
@@ -100,7 +100,7 @@ def _probe(runs: Path, profile: Profile) -> Iterator[Check]:
             if status and status.phase == "ended" and not answer.exists():
                 break
         if not answer.exists():
-            tell("scancel", job)
+            execute("scancel", job)
             state = f"{status.state} ({status.reason})" if status else "unknown"
             logs = submissions.folder(runs)
             message = f"job {job} wrote nothing within {WAIT_SECONDS:.0f} s (state: {state}); see its log in {logs}"

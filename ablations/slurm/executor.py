@@ -21,7 +21,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 from ablations.grid.schema import Resources
 from ablations.slurm import submissions
 from ablations.slurm.arrays import Array
-from ablations.slurm.commands import tell
+from ablations.slurm.commands import execute
 from ablations.slurm.environment import scrubbed
 from ablations.slurm.node.interruption import NOTICE
 from ablations.slurm.node.jobs import Evaluations, Probe, Training
@@ -97,7 +97,7 @@ class SlurmLauncher:
         try:
             submission.write(self.runs)
         except UserError:
-            tell("scancel", submission.job)  # without a record, the job would belong to no run
+            execute("scancel", submission.job)  # without a record, the job would belong to no run
             raise
         return submission
 

@@ -66,7 +66,7 @@ class SubmissionPlan:
 
     def check_cluster(self) -> None:
         """UserError where nothing can be submitted; called before anything is written."""
-        if not commands.is_here():
+        if not commands.has_sbatch():
             raise UserError("--executor slurm: there is no sbatch here; launch from a login node of the cluster")
         if not self.site.answers:
             raise UserError("--executor slurm: scontrol show config does not answer; check that the cluster is up")

@@ -6,7 +6,7 @@ requeued after the loss of a node as NODE_FAIL for a while.
 
 from collections.abc import Collection
 
-from ablations.slurm.commands import ask, rows, user
+from ablations.slurm.commands import parse_rows, query, user
 from ablations.status.scheduler import JobStatus
 
 MAX_SCONTROL_QUERIES = 50  # scontrol reports one job at a time
@@ -15,11 +15,11 @@ MAX_SCONTROL_QUERIES = 50  # scontrol reports one job at a time
 def queued_jobs() -> dict[str, JobStatus] | None:
     """The status of each pending or running job of the user, the elements of arrays separately; None where the
     scheduler does not answer."""
-    text = ask("squeue", "--noheader", "--all", "--array", "--user", user(), "--format", "%i|%T|%r")
+    text = query("squeue", "--noheader", "--all", "--array", "--user", user(), "--format", "%i|%T|%r")
     if text is None:
         return None
     names = ("job", "state", "reason")
-    return {row["job"]: JobStatus(row["job"], row["state"], row["reason"]) for row in rows(text, names)}
+    return {row["job"]: JobStatus(row["job"], row["state"], row["reason"]) for row in parse_rows(text, names)}
 
 
 def job_statuses(jobs: Collection[str]) -> dict[str, JobStatus] | None:
@@ -41,8 +41,8 @@ def _from_sacct(jobs: Collection[str]) -> dict[str, JobStatus]:
         return {}
     masters = sorted({job.partition("_")[0] for job in jobs}, key=int)
     columns, names = "JobID,State,ExitCode", ("job", "state", "reason")
-    text = ask("sacct", "-X", "-P", "-n", "-o", columns, "-j", ",".join(masters)) or ""
-    found = {row["job"]: JobStatus(row["job"], _state(row["state"]), row["reason"]) for row in rows(text, names)}
+    text = query("sacct", "-X", "-P", "-n", "-o", columns, "-j", ",".join(masters)) or ""
+    found = {row["job"]: JobStatus(row["job"], _state(row["state"]), row["reason"]) for row in parse_rows(text, names)}
     return {job: found[job] for job in jobs if job in found}
 
 
@@ -51,7 +51,7 @@ def _from_scontrol(jobs: Collection[str]) -> dict[str, JobStatus]:
     found = {}
     newest = sorted(jobs, key=lambda job: [int(part) for part in job.split("_")])[-MAX_SCONTROL_QUERIES:]
     for job in newest:
-        text = ask("scontrol", "show", "job", "-o", job)
+        text = query("scontrol", "show", "job", "-o", job)
         fields = dict(word.split("=", 1) for word in (text or "").split() if "=" in word)
         if "JobState" in fields:
             found[job] = JobStatus(job, fields["JobState"], fields.get("ExitCode", ""))

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ablations.slurm import queue, submissions
-from ablations.slurm.commands import tell
+from ablations.slurm.commands import execute
 from ablations.status.scheduler import JobStatus
 
 
@@ -48,7 +48,7 @@ class Slurm:
         """
         newest = (self.newest_job(run, "train") for run in run_ids)
         pending = [job.job for job in newest if job and job.phase == "queued"]
-        return tell("scancel", *pending) if pending else ""
+        return execute("scancel", *pending) if pending else ""
 
     def _newest_id(self, run_id: str, kind: str) -> str | None:
         return next((job for job, what in reversed(self._jobs.get(run_id, [])) if what == kind), None)

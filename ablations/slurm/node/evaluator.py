@@ -47,7 +47,7 @@ class Evaluator:
         if self._did or self._at_work:
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since > IDLE_SECONDS:
-            self.interruption.make_room()
+            self.interruption.yield_resources()
             raise SystemExit(0)
 
     def _more_comes_after_all(self) -> bool:

@@ -1,7 +1,7 @@
-"""How a job hears that it is cut off, and asks to go on: SIGUSR2 before a time limit or preemption, SIGTERM at the end.
+"""Interruptions of a job: SIGUSR2 before a time limit or preemption, upon which the job is requeued, and SIGTERM.
 
-The handlers take the place of submitit's, which would count time-outs, and requeue while others still write. On SIGTERM
-nothing is queued again: SLURM itself does that with preempted jobs and those of lost nodes, and a cancelled one is to
+The handlers replace those of submitit, which count time-outs, and requeue the job while other tasks still write. After
+SIGTERM the job is not requeued: SLURM itself requeues preempted jobs and those of lost nodes, and a cancelled job must
 stay cancelled.
 """
 
@@ -11,77 +11,81 @@ import signal
 import time
 from typing import Any
 
-from ablations.slurm.commands import ask, tell
+from ablations.slurm.commands import execute, query
 from diffussm.stopping import Stopped, StopRequest
 
-NOTICE = "DIFFUSSM_NOTICE_SECONDS"  # set in the script: how long before the time limit SIGUSR2 is sent
-EARLIER_SECONDS = 60  # than that it may come
+NOTICE = "DIFFUSSM_NOTICE_SECONDS"  # set in the script: the time between SIGUSR2 and the time limit
+TOLERANCE_SECONDS = 60  # by which SIGUSR2 may come earlier
 REASONS = {"timed out": "the job's time limit", "preempted": "preempted by SLURM", "stopped": "SIGTERM"}
 
 
 class Interruption:
-    """Sets `stop`, which all work of the job polls; its phase is preempted, timed out or stopped."""
+    """Handles the signals: it sets `stop`, which all tasks of the job poll, with phase preempted, timed out or
+    stopped."""
 
     def __init__(self) -> None:
         self.stop = StopRequest()
         self._terminated = self._requeued = False
-        self._ends = float("inf")  # as this process' clock counts; the first task knows, and tells
+        self._ends = float("inf")  # on the monotonic clock; rank 0 queries it and broadcasts it
         for number in (signal.SIGUSR2, signal.SIGTERM):
-            signal.signal(number, self._hear)
-        if is_first_task():
-            self._ends = time.monotonic() + seconds_left()
+            signal.signal(number, self._handle)
+        if is_rank_zero():
+            self._ends = time.monotonic() + query_remaining_seconds()
 
-    def seconds_left(self) -> float:
+    def remaining_seconds(self) -> float:
+        """The time until the time limit of the job; infinite where it is unknown."""
         return self._ends - time.monotonic()
 
-    def learn(self, seconds_left: float) -> None:
-        """How long there is until the time limit."""
-        self._ends = time.monotonic() + seconds_left
+    def set_remaining_seconds(self, seconds: float) -> None:
+        """Set the time until the time limit, as broadcast by rank 0."""
+        self._ends = time.monotonic() + seconds
 
     def sleep(self, seconds: float) -> None:
-        """Until a signal comes, or the time is over."""
+        """Sleep until a signal arrives, or the time is over."""
         deadline = time.monotonic() + seconds
         while not self.stop.stopped and time.monotonic() < deadline:
             time.sleep(min(0.2, seconds))
 
     def requeue(self, phase: str) -> None:
-        """Queue this job again, once, where it was cut off with notice."""
-        if phase not in ("preempted", "timed out") or self._terminated or self._requeued or not is_first_task():
+        """Requeue this job, at most once, if it was interrupted by SIGUSR2."""
+        if phase not in ("preempted", "timed out") or self._terminated or self._requeued or not is_rank_zero():
             return
         self._requeued = True
-        if complaint := tell("scontrol", "requeue", job_here()):
-            print(f"job {job_here()} cannot be queued again: {complaint}", flush=True)
+        if error := execute("scontrol", "requeue", job_here()):
+            print(f"job {job_here()} cannot be requeued: {error}", flush=True)
 
-    def make_room(self) -> None:
-        """Queue this job again, behind those that are worth more."""
+    def yield_resources(self) -> None:
+        """Requeue this job behind jobs of higher priority, so that they get its resources."""
         self.requeue("preempted")
 
-    def _hear(self, number: int, _: Any) -> None:
+    def _handle(self, number: int, _: Any) -> None:
         if number == signal.SIGTERM:
             self._terminated = True
-        phase = "stopped" if number == signal.SIGTERM else self._which()
+        phase = "stopped" if number == signal.SIGTERM else self._phase_of_notice()
         self.stop.set(Stopped(REASONS[phase], phase))
 
-    def _which(self) -> str:
-        notice = float(os.environ.get(NOTICE, "0")) + EARLIER_SECONDS
-        return "timed out" if self.seconds_left() <= notice else "preempted"
+    def _phase_of_notice(self) -> str:
+        """Which of the two reasons for SIGUSR2 applies: near the time limit it is that, otherwise preemption."""
+        notice = float(os.environ.get(NOTICE, "0")) + TOLERANCE_SECONDS
+        return "timed out" if self.remaining_seconds() <= notice else "preempted"
 
 
 def job_here() -> str:
-    """The id of the job that this process belongs to, as squeue shows it; "" outside."""
+    """The id of the job that this process belongs to, as squeue shows it; "" outside of jobs."""
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID", "")
 
 
-def is_first_task() -> bool:
+def is_rank_zero() -> bool:
+    """Whether this is the first task of the job."""
     return os.environ.get("SLURM_PROCID", "0") == "0"
 
 
-def seconds_left() -> float:
-    """Until this job's time limit; infinite where there is none, or none that is known."""
-    said = (ask("squeue", "--noheader", "--job", job_here(), "--format", "%L") or "").strip()
-    found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", said)
+def query_remaining_seconds() -> float:
+    """The time until the time limit of this job, from squeue; infinite where there is none, or it is unknown."""
+    text = (query("squeue", "--noheader", "--job", job_here(), "--format", "%L") or "").strip()
+    found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", text)
     if not found:
         return float("inf")
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())

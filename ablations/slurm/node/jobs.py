@@ -1,5 +1,5 @@
-"""What a job is pickled as: paths of run folders, and nothing else. All that is heavy is imported on the node, after
-signals are heard, so that a launcher imports none of it."""
+"""The functions that are pickled into jobs: they hold paths of run folders only. Slow imports happen on the node, after
+the signal handlers are set, so that a launcher does not need them."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.slurm.commands import ask
+from ablations.slurm.commands import query
 from ablations.slurm.node.interruption import Interruption
 from diffussm.host.machine import usable_cores
 from diffussm.store.writing import to_json, write_whole
@@ -15,7 +15,7 @@ from diffussm.store.writing import to_json, write_whole
 
 @dataclass(frozen=True)
 class Training:
-    """Trains one run as far as its requests ask, on all tasks of the job together. Its evaluations are another's."""
+    """Trains one run to the longest of its requests, on all tasks of the job together. Another job evaluates it."""
 
     run: str
 
@@ -28,7 +28,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """Evaluates milestones of the runs as they land, until nothing more is to come. Each task of the job by itself."""
+    """Evaluates milestones of the runs as they appear, until no more are to come; each task of the job works by
+    itself."""
 
     runs: str
     ids: tuple[str, ...]
@@ -42,7 +43,7 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class Probe:
-    """Looks around on a node, and writes what it finds to the file `answer`."""
+    """Examines a node, and writes its findings to the file `answer`."""
 
     answer: str
 
@@ -56,6 +57,6 @@ class Probe:
             "cores": usable_cores(),
             "gpus": torch.cuda.device_count(),
             "given": len([gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]),
-            "asks": ask("squeue", "--noheader", "--job", os.environ["SLURM_JOB_ID"]) is not None,
+            "asks": query("squeue", "--noheader", "--job", os.environ["SLURM_JOB_ID"]) is not None,
         }
         write_whole(Path(self.answer), to_json(found))

@@ -20,7 +20,7 @@ WATCH_SECONDS = 1.0  # between looks at a heartbeat
 def train(path: Path, interruption: Interruption) -> None:
     """As far as its requests ask, unless another does it. Ends by SystemExit where it fails or is cut off."""
     with of_environment() as processes:
-        interruption.learn(processes.broadcast(interruption.seconds_left()))
+        interruption.set_remaining_seconds(processes.broadcast(interruption.remaining_seconds()))
         run = RunDir(path)
         cell, outcome = cell_here(path, interruption, processes), Outcome("done")
         while outcome.kind == "done" and (claimed := processes.on_rank_zero(partial(_claimed, run))):
