@@ -113,7 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
         return submit(options.runs, _submission_plan(options, request, planned))
     from ablations.local.launch import execute
 
-    return execute(options, request, planned, _slots(options, planned), _estimates(options, planned))
+    estimates = _estimates(options, planned)
+    for warning in estimates.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return execute(options, request, planned, _slots(options, planned), estimates)
 
 
 def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
@@ -135,9 +138,9 @@ def _submission_plan(options: argparse.Namespace, request: "GridRequest", planne
 
 
 def _estimates(options: argparse.Namespace, planned: "list[Planned]") -> "Estimates":
-    from ablations.plan.estimate import Estimates, calibration_path
+    from ablations.plan.estimate import Estimates
 
-    return Estimates.load(calibration_path(options.runs), _threads(_slots(options, planned)))
+    return Estimates.load(options.runs, _threads(_slots(options, planned)))
 
 
 def _slots(options: argparse.Namespace, planned: "list[Planned]") -> int:
@@ -162,14 +165,17 @@ def _print_plan(
     from ablations.plan import plan
     from ablations.plan import table as plan_table
 
+    warnings = request.warnings(whole)
     if options.executor == "slurm":
         submission = _submission_plan(options, request, planned)
         estimates: Estimates = submission.estimates
         totals, summary = submission.totals(), submission.summary()
+        warnings += map(str, submission.damaged)
     else:
         estimates = _estimates(options, planned)
         totals = plan_table.totals({p: estimates.of(p) for p in planned}, estimates, _slots(options, planned))
         summary = plan_table.format_totals(totals)
+        warnings += estimates.warnings
     estimated = {p: estimates.of(p) for p in planned}
     if options.json or options.csv:
         rows = [plan_table.row(p, estimate) for p, estimate in estimated.items()]
@@ -178,14 +184,14 @@ def _print_plan(
             writer.writeheader()
             writer.writerows(rows)
         else:
-            print(to_json({"grid": request.name, **totals, "warnings": request.warnings(whole), "runs": rows}))
+            print(to_json({"grid": request.name, **totals, "warnings": warnings, "runs": rows}))
         return
     print(plan_table.text(estimated, several_bases=len(request.bases) > 1))
     print(plan.summary(planned))
     print(summary)
     for missing in dict.fromkeys(p.spec.missing_requirement for p in planned if p.spec.missing_requirement):
         print(f"To run this: {missing}.")
-    for warning in request.warnings(whole):
+    for warning in warnings:
         print(f"warning: {warning}")
     if options.print_sbatch:
         for script in submission.scripts():

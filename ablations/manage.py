@@ -2,6 +2,7 @@
 it open, SLURM is asked about the jobs."""
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -82,9 +83,10 @@ def _rows(options: argparse.Namespace, liveness: "Liveness | None" = None) -> "l
 
     liveness = liveness or Liveness(by_mtime=True)
     launched = manifests.read(options.runs, options.grid, options.base)
-    for damage in launched.damaged:
+    slurm = Slurm(options.runs)
+    for damage in (*launched.damaged, *slurm.damaged):
         _warn(str(damage))
-    rows = overview(options.runs, launched.manifests.values(), options.only, liveness, Slurm(options.runs))
+    rows = overview(options.runs, launched.manifests.values(), options.only, liveness, slurm)
     if not rows:
         raise no_match(options.only)
     return rows
@@ -200,8 +202,10 @@ def _gc(options: argparse.Namespace) -> int:
 
     everything = not (options.grid or options.base or options.only)
     rows = _rows(options)
-    code_in_use = submissions.code_in_use(options.runs) if everything else None
-    found = garbage.find(options.runs, rows, options.unlisted, code_in_use)
+    code_in_use = None
+    with contextlib.suppress(UserError):  # a damaged submission, as `_rows` has warned
+        code_in_use = submissions.code_in_use(options.runs) if everything else None
+    found = garbage.find(options.runs, rows, options.unlisted, code_in_use, _warn)
     if options.yes:
         for g in found:
             g.delete()

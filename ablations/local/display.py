@@ -3,32 +3,37 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ablations.plan.job import Job
+from diffussm.errors import UserError
 from diffussm.run.outcome import Outcome
 from diffussm.run.tasks import Work
+from diffussm.store.state import State
 
 LINE_SECONDS = 15.0  # between lines about one run, where there are no bars
 LAST_LINES = 5  # shown of a failed run's log
 ROWS_FREE = 4  # of a terminal, for the lines that scroll above the bars
 
 
-def describe(state: Mapping[str, Any]) -> tuple[str, float]:
+def describe(state: State) -> tuple[str, float]:
     """A description of a task's state, and the fraction of its phase that is done."""
-    match state.get("phase"):
-        case "train":
-            again = "again to " if state["lane"] == "replay" else ""
-            return f"{again}step {state['step']}/{state['steps']}, loss {state['loss']:.4f}", (
-                state["step"] / state["steps"]
-            )
-        case "evaluate":
-            fraction = state["sample"] / state["samples"]
-            return f"evaluating step {state['milestone']}, sample {state['sample']}/{state['samples']}", fraction
+    match state:
+        case State(phase="train", step=int(step), steps=int(steps), loss=float(loss)):
+            again = "again to " if state.lane == "replay" else ""
+            return f"{again}step {step}/{steps}, loss {loss:.4f}", step / steps
+        case State(phase="evaluate", milestone=int(milestone), sample=int(sample), samples=int(samples)):
+            return f"evaluating step {milestone}, sample {sample}/{samples}", sample / samples
     return "starting", 0.0
+
+
+def _progress(work: Work) -> tuple[str, float]:
+    try:
+        return describe(work.folder.state())
+    except UserError as damage:
+        return str(damage), 0.0
 
 
 class Display:
@@ -62,15 +67,14 @@ class Display:
     def on_progress(self, active: Sequence[tuple[int, Work]]) -> None:
         """Update the bars, or print a line for each training that is due one."""
         for slot, work in active:
-            state = work.folder.state()
             name = self.names[work.run]
             if self._bars:
-                text, fraction = describe(state)
+                text, fraction = _progress(work)
                 if slot not in self._tasks:
                     self._tasks[slot] = self._bars.add_task(text, total=1.0, name=name)
                 self._bars.update(self._tasks[slot], description=text, completed=fraction, name=name)
             elif work.task == "train" and self._is_due(work.run):
-                self.line(f"{name}: {describe(state)[0]}")
+                self.line(f"{name}: {_progress(work)[0]}")
         if self._bars:
             for slot in self._tasks.keys() - {slot for slot, _ in active}:
                 self._bars.remove_task(self._tasks.pop(slot))

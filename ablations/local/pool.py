@@ -6,6 +6,7 @@ that no long one remains at the end. A task that another launch works on is not 
 there stops.
 """
 
+import contextlib
 import selectors
 import time
 from collections import Counter
@@ -21,7 +22,6 @@ from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import Outcome
 from diffussm.run.tasks import Work, failed_for_good, is_done, left
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import ACTIVE
 
 WAIT_SECONDS = 0.2  # for answers of workers
 POLL_SECONDS = 1.0  # between looks for new milestones of runs that are trained here
@@ -109,7 +109,7 @@ class Pool:
         """Why the task is not tried again: it failed in this launch, or in an earlier one with the same code."""
         run = RunDir(work.run)
         if state := failed_for_good(run, work.folder, self.code.name):
-            return Outcome("failed", f"{work}: {state['reason']}", str(work.folder.output(state["attempt"])))
+            return Outcome("failed", f"{work}: {state.reason}", str(work.folder.output(state.attempt)))
         if work in self._failed:
             outcome, order = self._failed[work]
             if run.order_number() == order:
@@ -207,10 +207,12 @@ class Pool:
 
     def _record_worker_death(self, work: Work, outcome: Outcome) -> None:
         """Write the failure to the task's folder on behalf of a worker that died, so that others see the reason."""
-        state, owner = work.folder.state(), work.folder.owner()
-        if state.get("phase", "start") in ACTIVE and not self._liveness.alive(work.folder):
-            end = {"phase": "failed", "reason": outcome.reason, "can_pass": True, "code": self.code.name}
-            work.folder.write_state({**state, **end, "attempt": owner, "heartbeat": state.get("heartbeat", 0)})
+        folder = work.folder
+        with contextlib.suppress(UserError):  # a damaged file, which ends the run anyway
+            state, owner = folder.state(), folder.owner()
+            if state.is_active and not self._liveness.alive(folder):
+                end = {"phase": "failed", "reason": outcome.reason, "can_pass": True, "code": self.code.name}
+                folder.write_state(state.updated(attempt=owner, **end))
 
     def _stop(self) -> None:
         for worker in self._active:

@@ -1,16 +1,14 @@
 """Calibration: measures on this machine how long a training step, a call of the sampler and an evaluation take, for
 every model shape of a plan."""
 
-import json
 import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from ablations.plan.estimate import calibration_path, machine, shape_digest
+from ablations.plan.calibration import Calibration, Measured, machine, path_of, shape_digest
 from ablations.plan.plan import Planned
 from diffussm.config import Config
 from diffussm.host.machine import keep_freed_memory
@@ -19,7 +17,6 @@ from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.suite import metric_suite
 from diffussm.models.build import build_model
 from diffussm.ssm.selection import select
-from diffussm.store.writing import to_json, write_whole
 from diffussm.timing import clock, in_turns
 from diffussm.training.loop import Trainer
 
@@ -34,21 +31,22 @@ def calibrate(planned: Iterable[Planned], runs: Path, threads: int, on_measured:
     `threads` is the number of threads of a run whose config does not set it. `on_measured` is called with a line of
     text for each shape.
     """
-    path = calibration_path(runs)
-    entries: dict[str, Any] = json.loads(path.read_text())["entries"] if path.exists() else {}
+    stored = Calibration.load(runs)
+    entries = dict(stored.entries)
     keep_freed_memory()
     shapes = {shape_digest(p.run.config, threads): p for p in planned}
     for number, (shape, p) in enumerate(shapes.items(), start=1):
-        measured = measure(p.run.config, threads)
-        entries[shape] = {"macs_per_step": p.macs_per_step, "macs_per_call": p.spec.macs.total, **measured}
-        content = {"machine": machine(), "provenance": describe(), "entries": entries}
-        write_whole(path, to_json(content))
+        seconds = measure(p.run.config, threads)
+        measured = Measured(macs_per_step=p.macs_per_step, macs_per_call=p.spec.macs.total, **seconds)
+        entries[shape] = measured
+        new = {"machine": machine(), "provenance": describe(), "entries": entries}
+        stored.model_copy(update=new).save(runs)
         on_measured(
-            f"{number} of {len(shapes)}: {p.run.arm.name}: {measured['seconds_per_step']:.4f} s per step, "
-            f"{1e3 * measured['seconds_per_image_and_call']:.3f} ms per image and call, "
-            f"{measured['evaluation_seconds']:.2f} s per evaluation beyond sampling"
+            f"{number} of {len(shapes)}: {p.run.arm.name}: {measured.seconds_per_step:.4f} s per step, "
+            f"{1e3 * measured.seconds_per_image_and_call:.3f} ms per image and call, "
+            f"{measured.evaluation_seconds:.2f} s per evaluation beyond sampling"
         )
-    return path
+    return path_of(runs)
 
 
 def measure(config: Config, threads: int) -> dict[str, float]:

@@ -1,15 +1,14 @@
 """Estimates of how long runs take: from what `--calibrate` measured on this machine, or else from assumed rates."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ablations.plan.calibration import Calibration, Measured, shape_digest
 from ablations.plan.plan import Planned
-from diffussm.config import Config, digest
-from diffussm.host.machine import gpus, processor, usable_cores
-from diffussm.store.workdir import read_json
+from diffussm.errors import UserError
+from diffussm.host.machine import gpus
 
 # MACs per second that are assumed where nothing was measured; every estimate names the rate that it is based on.
 CORE_RATE = 10e9  # of one core in float32: the digits base reaches this on a server
@@ -34,15 +33,19 @@ class Estimates:
     """Estimated times of planned runs on this machine, each run on one slot.
 
     `entries` are those of a calibration file; `threads` is the number of threads of a run whose config does not set it.
+    `warnings` say what could not be read.
     """
 
-    def __init__(self, entries: dict[str, Any], threads: int):
-        self.entries, self.threads = entries, threads
+    def __init__(self, entries: Mapping[str, Measured], threads: int, warnings: Sequence[str] = ()):
+        self.entries, self.threads, self.warnings = entries, threads, warnings
         self._has_gpu = bool(gpus())
 
     @classmethod
-    def load(cls, path: Path, threads: int) -> "Estimates":
-        return cls(read_json(path)["entries"] if path.exists() else {}, threads)
+    def load(cls, runs: Path, threads: int) -> "Estimates":
+        try:
+            return cls(Calibration.load(runs).entries, threads)
+        except UserError as damage:
+            return cls({}, threads, [str(damage)])
 
     def of(self, p: Planned) -> Estimate:
         """The estimate for the remaining training steps and evaluations of the run."""
@@ -52,16 +55,18 @@ class Estimates:
         e = config.evaluation
         images = p.remaining_evaluations * e.samples * e.sampler_steps * (1 if e.guidance == 1 else 2)
         if self.entries and (entry := self.entries.get(shape_digest(config, self.threads))):
-            sampling = images * entry["seconds_per_image_and_call"]
-            fixed = p.remaining_evaluations * entry["evaluation_seconds"]
-            return Estimate(p.remaining_steps * entry["seconds_per_step"], sampling + fixed, "measured")
+            sampling = images * entry.seconds_per_image_and_call
+            fixed = p.remaining_evaluations * entry.evaluation_seconds
+            return Estimate(p.remaining_steps * entry.seconds_per_step, sampling + fixed, "measured")
         if macs is None or p.macs_per_step is None:
             return Estimate(None, None, "unknown")
-        known = [entry for entry in self.entries.values() if entry["macs_per_call"]]
+        known = [
+            (e, e.macs_per_step, e.macs_per_call) for e in self.entries.values() if e.macs_per_step and e.macs_per_call
+        ]
         if known:
-            step = statistics.median(entry["seconds_per_step"] / entry["macs_per_step"] for entry in known)
-            image = statistics.median(entry["seconds_per_image_and_call"] / entry["macs_per_call"] for entry in known)
-            fixed = p.remaining_evaluations * statistics.median(entry["evaluation_seconds"] for entry in known)
+            step = statistics.median(entry.seconds_per_step / per_step for entry, per_step, _ in known)
+            image = statistics.median(entry.seconds_per_image_and_call / per_call for entry, _, per_call in known)
+            fixed = p.remaining_evaluations * statistics.median(entry.evaluation_seconds for entry, _, _ in known)
             return Estimate(p.remaining_steps * step * p.macs_per_step, images * image * macs + fixed, "by MACs")
         training, evaluation = self._rates(p)
         return Estimate(p.remaining_steps * p.macs_per_step / training, images * macs / evaluation, "assumed")
@@ -97,28 +102,3 @@ def describe_gpu_rate(precision: str) -> str:
 
 def describe_core_rate() -> str:
     return f"{CORE_RATE / 1e9:.0f} G MACs/s a core"
-
-
-def machine() -> dict[str, Any]:
-    """The properties of this machine that the times of a calibration depend on."""
-    return {"processor": processor(), "cores": usable_cores(), "gpus": len(gpus())}
-
-
-def calibration_path(runs: Path) -> Path:
-    """The path of the calibration file for this kind of machine."""
-    return runs / "calibration" / f"{digest(machine())}.json"
-
-
-def shape_digest(config: Config, threads: int) -> str:
-    """A digest that is equal for configs whose steps and evaluations cost the same. `threads` is the number of threads
-    of a run whose config does not set it."""
-    shape = config.model_dump(
-        mode="json",
-        include={
-            "model": True,
-            "diffusion": {"learned_variance"},
-            "training": {"batch", "precision", "backend"},
-            "evaluation": {"batch", "extractor", "reference", "samples", "metrics"},
-        },
-    )
-    return digest({**shape, "threads": config.training.threads or threads})

@@ -1,7 +1,7 @@
 """Finds files among the run folders that no run needs any more."""
 
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,25 +30,34 @@ class Garbage:
             shutil.rmtree(self.path)
 
 
-def find(runs: Path, rows: Sequence[Row], unlisted: bool, code_in_use: Collection[str] | None) -> list[Garbage]:
+def find(
+    runs: Path,
+    rows: Sequence[Row],
+    unlisted: bool,
+    code_in_use: Collection[str] | None,
+    on_damage: Callable[[str], None],
+) -> list[Garbage]:
     """Find half-written files, checkpoints before the newest and checkpoints of replays in the runs of `rows` that
     nobody works on.
 
     With `unlisted`, also run folders that no manifest names. With `code_in_use`, the digests of the code that submitted
     jobs run, also copies of the code that neither these jobs nor any launch uses.
+
+    Where a damaged file leaves open whether something is in use, it is kept, and `on_damage` is called with the error.
     """
     liveness = Liveness(by_mtime=True)
     selected = {row.run.path: row.run for row in rows}
-    idle = [run for run in selected.values() if not _is_worked_on(run, liveness)]
+    idle = [run for run in selected.values() if not _is_worked_on(run, liveness, on_damage)]
     found = [Garbage(path, what, path.stat().st_size) for run in idle for path, what in _in_run(run)]
     if unlisted:
         listed = {runs / entry.run_id for manifest in manifests.read_all(runs, None, None) for entry in manifest.runs}
         for config in sorted(runs.glob("*/config.json")):
             run = RunDir(config.parent)
-            if run.path not in listed and not _is_worked_on(run, liveness):
+            if run.path not in listed and not _is_worked_on(run, liveness, on_damage):
                 found.append(Garbage(run.path, "run of no launched grid", _size(run.path)))
     if code_in_use is not None:
-        found += [Garbage(path, "code that no launch uses", _size(path)) for path in snapshot.unused(runs, code_in_use)]
+        unused = snapshot.unused(runs, code_in_use, on_damage)
+        found += [Garbage(path, "code that no launch uses", _size(path)) for path in unused]
     return found
 
 
@@ -61,11 +70,12 @@ def _in_run(run: RunDir) -> Iterator[tuple[Path, str]]:
         yield path, "checkpoint of a replay"
 
 
-def _is_worked_on(run: RunDir, liveness: Liveness) -> bool:
+def _is_worked_on(run: RunDir, liveness: Liveness, on_damage: Callable[[str], None]) -> bool:
     """Return whether somebody works on the run, or a damaged file leaves that open."""
     try:
         return any(liveness.alive(folder) for folder in (run, *run.evaluations()))
-    except UserError:
+    except UserError as damage:
+        on_damage(str(damage))
         return True
 
 

@@ -11,12 +11,13 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
+from diffussm.errors import UserError
 from diffussm.host import source
-from diffussm.host.machine import place, process_start
-from diffussm.store.workdir import read_json
+from diffussm.store.owner import Process, this_process
+from diffussm.store.reading import read_model
 from diffussm.store.writing import to_json, write_whole
 
 FOLDER = "code"
@@ -30,7 +31,7 @@ def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
     digest = source.digest(content)
     copy = (runs / FOLDER / digest).absolute()
     mark = copy.with_name(f"{digest}.{os.getpid()}.{os.urandom(4).hex()}.json")
-    write_whole(mark, to_json({"place": place(), "pid": os.getpid(), "started": process_start(os.getpid())}))
+    write_whole(mark, to_json(this_process().model_dump()))
     try:
         if not copy.exists():
             origin = {"code": digest, **source.commit()}
@@ -46,11 +47,15 @@ def where(runs: Path, mixers: Iterable[str]) -> Path:
     return (runs / FOLDER / source.digest(_content(mixers))).absolute()
 
 
-def unused(runs: Path, in_use: Collection[str] = ()) -> list[Path]:
+def unused(runs: Path, in_use: Collection[str], on_damage: Callable[[str], None]) -> list[Path]:
     """The copies that no launch uses, except those with the digests `in_use`. A launch on another machine counts as
-    alive as long as its mark exists."""
+    alive as long as its mark exists, and so does one whose mark is damaged: `on_damage` is called with the error."""
     copies = [path for path in sorted((runs / FOLDER).glob("*")) if path.is_dir() and path.name not in in_use]
-    return [copy for copy in copies if not any(map(_is_alive, copy.parent.glob(f"{copy.name}.*.json")))]
+    return [copy for copy in copies if not any(_is_alive(mark, on_damage) for mark in _marks(copy))]
+
+
+def _marks(copy: Path) -> Iterator[Path]:
+    return copy.parent.glob(f"{copy.name}.*.json")
 
 
 def _content(mixers: Iterable[str]) -> dict[str, bytes]:
@@ -61,9 +66,14 @@ def _content(mixers: Iterable[str]) -> dict[str, bytes]:
     return content
 
 
-def _is_alive(mark: Path) -> bool:
-    launch = read_json(mark)
-    return launch["place"] != place() or process_start(launch["pid"]) == launch["started"]
+def _is_alive(mark: Path, on_damage: Callable[[str], None]) -> bool:
+    try:
+        return not read_model(mark, Process).is_gone
+    except FileNotFoundError:
+        return False
+    except UserError as damage:
+        on_damage(str(damage))
+        return True
 
 
 def _write(copy: Path, content: dict[str, bytes]) -> None:

@@ -93,7 +93,7 @@ class SlurmLauncher:
         self, executor: "SubmititExecutor", kind: Kind, work: Sequence[Callable[[], None]], runs: tuple[str, ...]
     ) -> Submission:
         jobs = self._submit(executor, work)
-        submission = Submission(jobs[0].job_id.partition("_")[0], kind, runs, self.code.name)
+        submission = Submission(job=jobs[0].job_id.partition("_")[0], kind=kind, runs=runs, code=self.code.name)
         try:
             submission.write(self.runs)
         except UserError:

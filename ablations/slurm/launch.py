@@ -49,6 +49,7 @@ class SubmissionPlan:
     refused: dict[str, str] = field(default_factory=dict)  # run id -> why it is not submitted
     trainings: list[Job] = field(default_factory=list)
     unevaluated: list[str] = field(default_factory=list)  # run ids
+    damaged: list[UserError] = field(default_factory=list)  # submissions whose runs are unknown
 
     @classmethod
     def of(cls, request: "GridRequest", planned: Sequence[Planned], profile: Profile) -> "SubmissionPlan":
@@ -70,11 +71,14 @@ class SubmissionPlan:
             raise UserError("--executor slurm: there is no sbatch here; launch from a login node of the cluster")
         if not self.site.answers:
             raise UserError("--executor slurm: scontrol show config does not answer; check that the cluster is up")
+        if self.damaged:
+            raise self.damaged[0]
         self.launcher().examples()
 
     def _assign_runs(self) -> None:
         """Sort each run that is not done: it is active already, or refused, or becomes a job."""
         slurm, liveness = Slurm(self.request.runs), Liveness(by_mtime=True)
+        self.damaged.extend(slurm.damaged)
         for run_id, arms in self.unfinished().items():
             try:
                 self._assign(run_id, arms, slurm, liveness)
@@ -88,7 +92,7 @@ class SubmissionPlan:
             self.refused[run_id] = reason
             return
         if trains and (failed := failed_for_good(run, run, self.code.name)):
-            self.refused[run_id] = f"training: {failed['reason']}"
+            self.refused[run_id] = f"training: {failed.reason}"
         elif trains and slurm.has_job(run_id, "train"):
             self.active[run_id] = "a job in the queue"
         elif trains and liveness.alive(run):

@@ -13,7 +13,9 @@ class Slurm:
 
     def __init__(self, runs: Path):
         self._runs = runs
-        self._jobs = submissions.jobs_of(submissions.read(runs))
+        submitted = submissions.find(runs)
+        self.damaged = submitted.damaged  # submissions whose runs are unknown
+        self._jobs = submissions.jobs_of(submitted.submissions)
         self._statuses: dict[str, JobStatus] | None = None
         self.answers = True
 

@@ -3,27 +3,31 @@
 The launcher writes the file right after sbatch has returned, and it never changes.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from ablations.slurm.queue import queued_jobs
 from diffussm.errors import UserError
+from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import read_json
 from diffussm.store.writing import link_first, to_json
 
 FOLDER = "slurm"
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(StoredModel):
     """A submitted job or array: for trainings, element i trains run i; for evaluations, one job serves all runs."""
 
-    job: str
+    repair: ClassVar[str] = "restore it, or delete it, whereupon its runs may be submitted once more"
+
+    job: str = Field(pattern=r"^[0-9]+$")
     kind: Literal["train", "evaluate"]
-    runs: tuple[str, ...]  # ids
-    code: str  # digest of the copy of the code that it runs
+    runs: tuple[str, ...] = Field(description="ids")
+    code: str = Field(description="digest of the copy of the code that it runs")
 
     def elements(self) -> list[tuple[str, tuple[str, ...]]]:
         """The id of each job, with the ids of its runs."""
@@ -34,7 +38,7 @@ class Submission:
     def write(self, runs: Path) -> None:
         """Write the file; UserError where there is one of that number already, as from another cluster."""
         path = folder(runs) / f"{self.job}.json"
-        if not link_first(path, to_json(self.__dict__)):
+        if not link_first(path, to_json(self.model_dump(mode="json"))):
             raise UserError(f"{path}: already exists, from another cluster or an older job; give another --runs")
 
 
@@ -49,10 +53,24 @@ def folder(runs: Path) -> Path:
     return runs / FOLDER
 
 
-def read(runs: Path) -> list[Submission]:
-    """All submissions, the oldest first."""
-    paths = sorted(folder(runs).glob("[0-9]*.json"), key=lambda path: int(path.stem))
-    return [_read(path) for path in paths]
+@dataclass(frozen=True)
+class Submitted:
+    """All submissions, the oldest first, and the errors of those that are damaged."""
+
+    submissions: list[Submission]
+    damaged: list[UserError]
+
+
+def find(runs: Path) -> Submitted:
+    """Return what was submitted."""
+    paths = [path for path in folder(runs).glob("*.json") if re.fullmatch(r"[0-9]+", path.stem)]
+    found = Submitted([], [])
+    for path in sorted(paths, key=lambda path: int(path.stem)):
+        try:
+            found.submissions.append(read_model(path, Submission))
+        except UserError as damage:
+            found.damaged.append(damage)
+    return found
 
 
 def jobs_of(submissions: list[Submission]) -> dict[str, list[tuple[str, str]]]:
@@ -66,8 +84,12 @@ def jobs_of(submissions: list[Submission]) -> dict[str, list[tuple[str, str]]]:
 
 
 def code_in_use(runs: Path) -> set[str]:
-    """The digests of the code of pending and running jobs; of all jobs where no scheduler answers."""
-    found = read(runs)
+    """The digests of the code of pending and running jobs; of all jobs where no scheduler answers. UserError where a
+    submission is damaged: its code may be in use."""
+    submitted = find(runs)
+    if submitted.damaged:
+        raise submitted.damaged[0]
+    found = submitted.submissions
     queued = queued_jobs() if found else {}
     return {s.code for s in found if queued is None or any(job in queued for job, _ in s.elements())}
 
@@ -75,15 +97,10 @@ def code_in_use(runs: Path) -> set[str]:
 def logs(run: RunDir, kind: Literal["train", "evaluate"] = "train") -> list[Path]:
     """The logs that SLURM wrote for the run's jobs: stdout and stderr of every task."""
     runs = run.path.parent
-    jobs = [job for job, what in jobs_of(read(runs)).get(run.run_id, []) if what == kind]
+    jobs = [job for job, what in jobs_of(find(runs).submissions).get(run.run_id, []) if what == kind]
     return [path for job in jobs for path in sorted(folder(runs).glob(f"{job}_*_log.*"), key=_task)]
 
 
 def _task(log: Path) -> tuple[int, str]:
     """`12_3_0_log.err` -> (0, .err)."""
     return int(log.stem.removesuffix("_log").rpartition("_")[2]), log.suffix
-
-
-def _read(path: Path) -> Submission:
-    content: dict[str, Any] = read_json(path)
-    return Submission(**{**content, "runs": tuple(content["runs"])})

@@ -10,7 +10,6 @@ from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import failure
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import ACTIVE
 
 STATES = (
     "pending",
@@ -88,23 +87,23 @@ def _state_of(
     found = [records.read(run.record(step, key)) for step in milestones]
     measured = [record for record in found if record is not None]
     state, step = run.state(), run.trained_steps()
-    if state.get("phase") == "train" and state.get("lane") == "train":
-        step = max(step, state["step"])
-    seconds = state.get("seconds_per_step")
+    if state.phase == state.lane == "train":
+        step = max(step, state.step or 0)
+    seconds = state.seconds_per_step
     status = Status("done") if len(measured) == len(found) else _status_in_folder(run, milestones, key, liveness)
     if status.name in ("pending", "stale", *INTERRUPTED):
         status = _status_with_job(status, run, run.trained_steps() < steps, scheduler)
-    training = status.name == "running" and state.get("phase") == "train" and seconds
+    training = status.name == "running" and state.phase == "train"
     return RunState(
         name=status.name,
         step=step,
         steps=steps,
         evaluated=len(measured),
         evaluations=len(found),
-        loss=state.get("loss"),
+        loss=state.loss,
         fid=measured[-1].metrics.get("fid") if measured else None,
         steps_per_second=1 / seconds if seconds else None,
-        eta_seconds=(state["steps"] - state["step"]) * seconds if training else None,
+        eta_seconds=(state.steps - (state.step or 0)) * seconds if training and seconds and state.steps else None,
         attempts=run.owner(),
         reason=status.reason,
         needs_launch=status.needs_launch,
@@ -129,13 +128,13 @@ def _status_in_folder(run: RunDir, milestones: Sequence[int], key: str, liveness
         return Status("cancelled", "by manage.py cancel")
     for folder in owned:
         if failed := failure(run, folder):
-            return Status(failed["phase"], failed["reason"])
-    if any(folder.state().get("phase", "start") in ACTIVE for folder in owned):
+            return Status(failed.phase, failed.reason)
+    if any(folder.state().is_active for folder in owned):
         return Status("stale", "no heartbeat; the next launch resumes it")
     if not run.path.exists():
         return Status("pending", "not launched", needs_launch=True)
     state = run.state()
-    return Status(state["phase"] if state.get("phase") in INTERRUPTED else "pending", state.get("reason", ""))
+    return Status(state.phase if state.phase in INTERRUPTED else "pending", state.reason)
 
 
 def _status_with_job(status: Status, run: RunDir, trains: bool, scheduler: Scheduler) -> Status:
@@ -155,7 +154,7 @@ def _status_with_job(status: Status, run: RunDir, trains: bool, scheduler: Sched
             return Status("stale", f"no heartbeat, though job {job.job} runs")
         return Status("running", f"job {job.job} has started")
     owner = run.owner()
-    if trains and owner and run.owner_process(owner).get("job") != job.job:
+    if trains and owner and run.owner_process(owner).job != job.job:
         return status  # the newest attempt belongs to another job or launch
     if status.name in INTERRUPTED or job.state not in STATE_AFTER_JOB:
         return Status("pending" if status.name == "stale" else status.name, _end_of_job(job), needs_launch=True)

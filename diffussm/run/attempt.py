@@ -1,6 +1,7 @@
 """One attempt at the work of a folder: it owns the folder, says how far it is, and hears when to stop."""
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from types import TracebackType
 from typing import Any
 
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
+from diffussm.errors import UserError
 from diffussm.host.source import origin
 from diffussm.run.outcome import outcome_of
 from diffussm.stopping import Stopped, StopRequest, Superseded
-from diffussm.store.workdir import ACTIVE, FAILED, WorkDir
+from diffussm.store.state import State
+from diffussm.store.workdir import WorkDir
 
 SAY_SECONDS = 0.5  # no oftener: nobody reads faster
 BEAT_SECONDS = 10.0
@@ -37,8 +40,8 @@ class Attempt:
         self.folder, self.number, self.processes = work, number, processes
         self.stop = StopRequest(within=stop)
         self._is_cancelled = is_cancelled
-        self._state: dict[str, Any] = {}
-        self._said = 0.0
+        self._state = State(phase="start", attempt=number)
+        self._said = -math.inf
         self._beat = 0
         self._writing = threading.Lock()
         self._ended = threading.Event()
@@ -49,8 +52,8 @@ class Attempt:
 
         Raises Superseded, and writes nothing, where the folder belongs to another attempt.
         """
-        is_new = state["phase"] != self._state.get("phase")
-        self._state = state
+        new = State(attempt=self.number, **state)
+        is_new, self._state = new.phase != self._state.phase, new
         if is_new or time.monotonic() - self._said > SAY_SECONDS:
             self._still_owner()
             self._write()
@@ -66,26 +69,26 @@ class Attempt:
         if isinstance(error, Superseded):
             return  # the state belongs to another attempt now
         self._state = self._final_state(error)
-        if self.processes.world_size > 1 and self._state["phase"] in FAILED:
-            with contextlib.suppress(OSError):
-                self._state = self.folder.fail(self.number, {**self._state, "attempt": self.number})
+        if self.processes.world_size > 1 and self._state.has_failed:
+            with contextlib.suppress(OSError, UserError):
+                self._state = self.folder.fail(self.number, self._state)
         if self.processes.is_rank_zero and self.folder.owner() == self.number:
             self._write()
 
     @property
     def has_progress(self) -> bool:
         """Whether a first step or sample was made."""
-        return any(name in self._state for name in ("step", "sample"))
+        return not (self._state.step is self._state.sample is None)
 
-    def _final_state(self, error: BaseException | None) -> dict[str, Any]:
+    def _final_state(self, error: BaseException | None) -> State:
         where = f"rank {self.processes.rank}: " if self.processes.world_size > 1 else ""
         outcome = outcome_of(error, self.has_progress, where)
-        state = {**self._state, "phase": outcome.phase}
+        end: dict[str, Any] = {"phase": outcome.phase}
         if outcome.kind != "done":
-            state["reason"] = outcome.reason
+            end["reason"] = outcome.reason
         if outcome.kind == "failed":
-            state |= {"can_pass": outcome.can_pass, "code": origin()["code"]}
-        return state
+            end |= {"can_pass": outcome.can_pass, "code": origin()["code"]}
+        return self._state.updated(**end)
 
     def _listen(self) -> None:
         last = time.monotonic()
@@ -99,7 +102,7 @@ class Attempt:
                     self.stop.set(superseded)
                 elif time.monotonic() - max(last, self._said) > BEAT_SECONDS:
                     last = time.monotonic()
-                    if self._state["phase"] in ACTIVE:
+                    if self._state.is_active:
                         self._write()
 
     def _still_owner(self) -> None:
@@ -115,4 +118,4 @@ class Attempt:
             self._beat += 1
             self._said = time.monotonic()
             if self.processes.is_rank_zero:
-                self.folder.write_state({**self._state, "attempt": self.number, "heartbeat": self._beat})
+                self.folder.write_state(self._state.updated(heartbeat=self._beat))

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from diffussm.host.machine import place, process_start
-from diffussm.store.workdir import ACTIVE, WorkDir
+from diffussm.store.workdir import WorkDir
 
 STALE_SECONDS = 60.0
 
@@ -20,29 +18,24 @@ class Liveness:
 
     def __init__(self, by_mtime: bool = False, clock: Callable[[], float] = time.monotonic):
         self._by_mtime, self._clock = by_mtime, clock
-        self._seen: dict[Path, tuple[Any, float]] = {}
+        self._seen: dict[Path, tuple[tuple[int, int, int], float]] = {}
 
     def alive(self, work: WorkDir) -> bool:
         """Whether somebody works on the folder now."""
         owner = work.owner()
         if owner == 0:
             return False
-        said = work.state()
-        if said.get("attempt") == owner and said["phase"] not in ACTIVE:
+        state = work.state()
+        if state.attempt == owner and not state.is_active:
             return False
-        if _is_gone(work, owner):
+        if work.owner_process(owner).is_gone:
             return False
-        beat = (owner, said.get("attempt"), said.get("heartbeat"))
+        beat = (owner, state.attempt, state.heartbeat)
         now = self._clock()
         if work.path not in self._seen or self._seen[work.path][0] != beat:
             first = work.path not in self._seen
             self._seen[work.path] = (beat, now - (_age(work) if first and self._by_mtime else 0.0))
         return now - self._seen[work.path][1] < STALE_SECONDS
-
-
-def _is_gone(work: WorkDir, owner: int) -> bool:
-    process = work.owner_process(owner)
-    return process.get("place") == place() and process_start(process["pid"]) != process["started"]
 
 
 def _age(work: WorkDir) -> float:

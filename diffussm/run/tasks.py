@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from diffussm.config import Request
 from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
-from diffussm.store.workdir import FAILED, WorkDir
+from diffussm.store.state import State
+from diffussm.store.workdir import WorkDir
 
 Task = Literal["train", "evaluate"]
 
@@ -73,20 +74,20 @@ def replays(run: RunDir, requests: list[Request]) -> dict[int, set[str]]:
     return out
 
 
-def failure(run: RunDir, folder: WorkDir) -> dict[str, Any] | None:
+def failure(run: RunDir, folder: WorkDir) -> State | None:
     """The state of a training or evaluation of the run that failed last, unless it was ordered to be retried."""
     said = _last_failure(folder)
     if said is None:
         return None
     order = run.last_order()
     retried = order.retried_attempts.get(str(folder.path.relative_to(run.path)), 0) if order else 0
-    return said if said["attempt"] > retried else None
+    return said if said.attempt > retried else None
 
 
-def failed_for_good(run: RunDir, folder: WorkDir, code: str) -> dict[str, Any] | None:
+def failed_for_good(run: RunDir, folder: WorkDir, code: str) -> State | None:
     """The state of what failed by the very code of that digest, and would again."""
     said = failure(run, folder)
-    return said if said and not said["can_pass"] and said["code"] == code else None
+    return said if said and not said.can_pass and said.code == code else None
 
 
 def given_up(run: RunDir, code: str) -> str:
@@ -96,7 +97,7 @@ def given_up(run: RunDir, code: str) -> str:
         said = failed_for_good(run, work.folder, code)
         if said is None:
             return ""
-        reasons.append(f"{work}: {said['reason']}")
+        reasons.append(f"{work}: {said.reason}")
     return "; ".join(reasons)
 
 
@@ -105,10 +106,10 @@ def failures(run: RunDir) -> list[WorkDir]:
     return [folder for folder in (run, *run.evaluations()) if _last_failure(folder)]
 
 
-def _last_failure(folder: WorkDir) -> dict[str, Any] | None:
+def _last_failure(folder: WorkDir) -> State | None:
     """The state of the last attempt at the folder, if it failed."""
     said = folder.state()
-    return said if said.get("phase") in FAILED and said["attempt"] == folder.owner() else None
+    return said if said.has_failed and said.attempt == folder.owner() else None
 
 
 @cache

@@ -6,25 +6,13 @@ failure-<attempt>.json of an attempt by many processes: what the first that fail
 log-<attempt>.txt      what the attempt printed; log-<attempt>-<rank>.txt what its other processes did
 """
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
-from diffussm.errors import UserError
-from diffussm.host.machine import place, process_start
+from diffussm.store.owner import Owner, this_process
+from diffussm.store.reading import read_model
+from diffussm.store.state import UNSTARTED, State
 from diffussm.store.writing import link_first, to_json, write_whole
-
-ACTIVE = ("start", "train", "evaluate")  # phases of a state; in any other nobody works
-FAILED = ("failed", "diverged")
-
-
-def read_json(path: Path) -> Any:
-    """UserError naming the file if it is no JSON: it was written whole, so something else spoiled it."""
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError:
-        raise UserError(f"{path}: is damaged (not JSON)") from None
 
 
 class WorkDir:
@@ -48,36 +36,44 @@ class WorkDir:
         With `after`, only if that attempt still owns it (0: nobody), and None if another was first. `job` is noted: the
         scheduler's name of what this process belongs to.
         """
-        here = {"place": place(), "pid": os.getpid(), "started": process_start(os.getpid())}
-        content = to_json(here | ({"job": job} if job else {}))
+        owner = this_process().model_dump() | ({"job": job} if job else {})
         while True:
             attempt = (self.owner() if after is None else after) + 1
-            if link_first(self.path / f"owner-{attempt}.json", content):
+            if link_first(self.path / f"owner-{attempt}.json", to_json(owner)):
                 return attempt
             if after is not None:
                 return None
 
-    def owner_process(self, attempt: int) -> dict[str, Any]:
-        """Where an attempt runs: place, pid, when the process started, and its job if it has one."""
-        return read_json(self.path / f"owner-{attempt}.json")
+    def owner_process(self, attempt: int) -> Owner:
+        """Return the process of an attempt."""
+        return read_model(self.path / f"owner-{attempt}.json", Owner)
 
-    def write_state(self, state: dict[str, Any]) -> None:
-        write_whole(self.path / "state.json", to_json(state))
+    def write_state(self, state: State) -> None:
+        write_whole(self._state, to_json(state.reported()))
 
-    def state(self) -> dict[str, Any]:
-        """What the owner last said; empty if none ever started. Where one of its processes failed, that, even if the
-        owner was ended before it could say so."""
-        said: dict[str, Any] = {}
+    def state(self) -> State:
+        """Return what the owner last reported. Where one of its processes failed, that is merged into it, even if the
+        owner was ended before it could report so."""
         try:
-            said = read_json(self.path / "state.json")
-            return said | read_json(self._failure(said["attempt"])) if said.get("phase") in ACTIVE else said
+            state = read_model(self._state, State)
+            return self._merged_with_failure(state) if state.is_active else state
         except FileNotFoundError:
-            return said
+            return UNSTARTED
 
-    def fail(self, attempt: int, state: dict[str, Any]) -> dict[str, Any]:
-        """Say with what state the attempt ends for a failure; of many processes the first is right. What it said."""
-        link_first(self._failure(attempt), to_json(state))
-        return read_json(self._failure(attempt))
+    def fail(self, attempt: int, state: State) -> State:
+        """Report with what state the attempt ends for a failure; return what the first of its processes reported."""
+        link_first(self._failure(attempt), to_json(state.reported()))
+        return read_model(self._failure(attempt), State)
+
+    def _merged_with_failure(self, state: State) -> State:
+        try:
+            return state.updated(**read_model(self._failure(state.attempt), State).reported())
+        except FileNotFoundError:
+            return state
+
+    @property
+    def _state(self) -> Path:
+        return self.path / "state.json"
 
     def _failure(self, attempt: int) -> Path:
         return self.path / f"failure-{attempt}.json"

@@ -151,6 +151,6 @@ def _state(run: RunDir, evaluation: WorkDir, record: records.Record | None) -> d
 
 def _unfinished_state(run: RunDir, evaluation: WorkDir) -> dict[str, str]:
     for state in (run.state(), evaluation.state()):
-        if state.get("phase") in ("failed", "diverged"):
-            return {"state": state["phase"], "reason": state["reason"]}
+        if state.has_failed:
+            return {"state": state.phase, "reason": state.reason}
     return {"state": "cancelled" if run.cancelled else "missing", "reason": ""}

@@ -241,4 +241,4 @@ def test_a_run_whose_weights_are_gone_is_refused_before_it_trains(tmp_path: Path
     assert run.checkpoints() == []
     assert not (run.path / "train-1.jsonl").exists()
     assert not run.kept_milestones("ema")
-    assert run.state()["phase"] == "failed"
+    assert run.state().phase == "failed"

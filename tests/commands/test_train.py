@@ -195,4 +195,4 @@ def test_a_failure_is_told(
     monkeypatch.setattr(Trainer, "step", fails)
     assert diffussm(run.path) == 1
     assert "ValueError: odd" in capsys.readouterr().err
-    assert run.state()["phase"] == "failed"
+    assert run.state().phase == "failed"

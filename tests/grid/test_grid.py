@@ -20,6 +20,7 @@ from diffussm.models.build import build_model
 from diffussm.rng import Stream, name_counter, normal
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
+from diffussm.store.state import State
 from diffussm.store.writing import write_whole
 
 HEADER = {"claim": "c", "source": "s", "expected": "e", "cost": "c", "command": "m", "base": "digits", "seeds": 2}
@@ -145,14 +146,14 @@ def test_states(tmp_path: Path) -> None:
     assert state() == "resumable (step 600 of 2400)"
     attempt = run.claim()
     assert state() == "running (step 600 of 2400)"
-    run.write_state({"phase": "failed", "reason": "OSError: no space", "attempt": attempt})
+    run.write_state(State(phase="failed", reason="OSError: no space", attempt=attempt))
     assert state() == "failed (OSError: no space)"
     run.add_order("retry", [run])
     assert state() == "resumable (step 600 of 2400)"
     run.add_order("cancel")
     assert state() == "cancelled"
     run.add_order("retry")
-    run.write_state({"phase": "stopped", "reason": "", "attempt": attempt})
+    run.write_state(State(phase="stopped", attempt=attempt))
     write_whole(run.checkpoint(2400, 1), b"")
     assert state() == "unreachable (the weights of step 1200 were not kept; --replay trains 2400 steps again)"
     for step in asked.milestones:

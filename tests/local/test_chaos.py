@@ -113,7 +113,7 @@ def check(tmp_path: Path, count: int, kills: int, least: int, seed: int) -> None
         run = RunDir(wild / expected.run_id)
         assert result(run) == result(expected), log
         assert len(result(run)["records"]) == 3
-        assert run.state()["phase"] == "done"
+        assert run.state().phase == "done"
         attempts += run.owner()
     # One attempt for each run, one more for each killed worker, and up to SLOTS more for each killed launcher: nothing
     # was repeated without need, and no launch took over a run that the other was working on.

@@ -97,7 +97,7 @@ def builtin(tmp_path: Path) -> Folder:
 
 
 def is_training(folder: Folder) -> bool:
-    return any(run.state().get("phase") == "train" for run in folder.all())
+    return any(run.state().phase == "train" for run in folder.all())
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_evaluation_does_not_wait_for_the_end_of_training(tmp_path: Path) -> Non
     folder.grid("one = { model.scan = 'serpentine' }")
     launcher = folder.start("--jobs", "2")
     wait_for(lambda: any(folder.runs.glob("*/milestones/10/*/record.json")))
-    assert folder.one().state()["phase"] == "train"
+    assert folder.one().state().phase == "train"
     launcher.send_signal(signal.SIGINT)
     launcher.communicate(timeout=40)
 
@@ -225,9 +225,9 @@ def test_workers_of_a_killed_launcher_stop_soon(builtin: Folder) -> None:
         taken.append(processor_seconds_of(worker))
     run = builtin.one()
     assert max(taken) - taken[0] < 5
-    assert run.state()["phase"] == "stopped"
-    assert run.state()["reason"] == "the launcher is gone"
-    assert run.trained_steps() >= run.state()["step"]  # the checkpoint is newer than the last state before it
+    assert run.state().phase == "stopped"
+    assert run.state().reason == "the launcher is gone"
+    assert run.trained_steps() >= run.state().step  # the checkpoint is newer than the last state before it
 
 
 def test_two_launches_start_each_run_once(tmp_path: Path) -> None:
@@ -270,10 +270,10 @@ def test_orders_reach_a_running_launch(folder: Folder) -> None:
     folder.settings[folder.settings.index("--set=training.steps=24")] = "--set=training.steps=1500"
     folder.grid('one = { model.mixer = "my:Mixer" }\ntwo = { training.lr = 1e-3 }')
     launcher = folder.start("--jobs", "2")
-    wait_for(lambda: len(folder.all()) == 2 and all(run.state().get("phase") == "train" for run in folder.all()))
+    wait_for(lambda: len(folder.all()) == 2 and all(run.state().phase == "train" for run in folder.all()))
     assert "1 runs cancelled" in folder.manage("cancel", "--only", "one")
     (one,) = (run for run in folder.all() if "mixer" in run.run_id)
-    wait_for(lambda: one.state()["phase"] == "cancelled", 15)
+    wait_for(lambda: one.state().phase == "cancelled", 15)
     assert 0 < one.trained_steps() < 1500
     assert "1 cancelled" in folder.manage("status")
     folder.manage("retry", "--cancelled")

@@ -55,7 +55,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_local_pool(launched: Path) -> None:
     assert len(folders(launched)) == 3
     for run in folders(launched):
-        assert run.state()["phase"] == "done"
+        assert run.state().phase == "done"
         assert len(list(run.path.glob("milestones/*/*/record.json"))) == 3
         assert (run.path / "provenance-1.json").exists()
 
@@ -128,7 +128,7 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert f"{broken.run_id}: failed: training: UnpicklingError" in done.stderr
     assert f"log: {broken.path / 'log-1.txt'}" in done.stdout
     assert "]     " in done.stdout  # its last lines
-    assert sorted(run.state()["phase"] for run in folders(tmp_path)) == ["done", "done", "failed"]
+    assert sorted(run.state().phase for run in folders(tmp_path)) == ["done", "done", "failed"]
 
 
 def test_ctrl_c_and_again(tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_ctrl_c_and_again(tmp_path: Path) -> None:
     slow[slow.index("training.steps=24")] = "training.steps=1200"
     given = [sys.executable, "ablations/launch.py", *arguments(tmp_path, settings=slow)]
     launcher = subprocess.Popen(given, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: any(run.state().get("phase") == "train" for run in folders(tmp_path)))
+    wait_for(lambda: any(run.state().phase == "train" for run in folders(tmp_path)))
     launcher.send_signal(signal.SIGINT)
     output, _ = launcher.communicate(timeout=40)
     assert launcher.returncode == 130
     assert "Interrupted. The same command continues from the last checkpoints." in output
     (run,) = folders(tmp_path)
-    assert run.state()["phase"] == "stopped"
+    assert run.state().phase == "stopped"
     reached = run.trained_steps()
     assert 0 < reached < 1200
     worker = int((run.path / "log-1.txt").read_text().split("process ")[1].split()[0])
@@ -151,7 +151,7 @@ def test_ctrl_c_and_again(tmp_path: Path) -> None:
     slow[slow.index("training.steps=1200")] = f"training.steps={reached + 8}"
     slow[slow.index("training.milestones=[8, 16, 24]")] = "training.milestones=[]"
     assert command(*arguments(tmp_path, settings=slow)).returncode == 0
-    assert run.state()["phase"] == "done"
+    assert run.state().phase == "done"
 
 
 def test_debug_executor_and_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +167,7 @@ def test_debug_executor_lets_the_failure_through(tmp_path: Path) -> None:
     write_whole(broken.checkpoint(5, 1), b"not a checkpoint")
     with pytest.raises(pickle.UnpicklingError):
         launch.main(arguments(tmp_path, "--executor", "debug"))
-    assert broken.state()["phase"] == "failed"
+    assert broken.state().phase == "failed"
 
 
 def test_milestones_that_cannot_be_had_are_refused(launched: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ablations import launch
-from ablations.plan.estimate import CORE_RATE, calibration_path
+from ablations.plan import calibration
+from ablations.plan.estimate import CORE_RATE
 from ablations.plan.makespan import schedule
 from diffussm.errors import UserError
 from diffussm.host.machine import usable_cores
@@ -71,7 +72,7 @@ def test_json_and_csv_go_with_a_dry_run(tmp_path: Path) -> None:
 def test_calibration_replaces_the_assumption(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert launch.main(arguments(tmp_path, "--calibrate", "--only", "M = 1, P = 2")) == 0
     assert "1 of 1: M = 1, P = 2: 0.0" in capsys.readouterr().out
-    path = calibration_path(tmp_path)
+    path = calibration.path_of(tmp_path)
     stored = json.loads(path.read_text())
     assert stored["machine"]["cores"] >= 1
     assert stored["provenance"]["packages"]["torch"]
@@ -134,7 +135,7 @@ def test_resources_take_slots_in_the_schedule(tmp_path: Path, capsys: pytest.Cap
 def test_unknown_macs_have_no_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A calibration of a mixer that states no MACs says nothing of others."""
     assert launch.main(arguments(tmp_path, "--calibrate", "--only", "M = 1, P = 2")) == 0
-    path = calibration_path(tmp_path)
+    path = calibration.path_of(tmp_path)
     stored = json.loads(path.read_text())
     for entry in stored["entries"].values():
         entry |= {"macs_per_step": None, "macs_per_call": None}

@@ -102,7 +102,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 
 def test_what_two_leave_behind(calm: RunDir) -> None:
-    assert calm.state()["phase"] == "done"
+    assert calm.state().phase == "done"
     assert calm.execution().shares == 2
     assert len(list(calm.path.glob("milestones/*/*/record.json"))) == 3
     assert [path.name for path in calm.outputs()] == ["log-1.txt", "log-1-1.txt"]
@@ -134,7 +134,7 @@ def test_killed_and_taken_up_by_as_many(count: int, calm: RunDir, tmp_path: Path
     assert run.trained_steps() == 8
     said = failure(run, run)
     assert said
-    assert said["can_pass"]
+    assert said.can_pass
     assert cells(count, run) == [DONE] * count
     assert_same(outcome(run), outcome(expected))
 
@@ -144,7 +144,7 @@ def test_one_is_told_to_stop_and_one_alone_goes_on(calm: RunDir, tmp_path: Path)
     run = tiny.run_folder(tmp_path)
     assert cells(2, run, hears_sigusr2, rank=1, step=11) == [STOPPED, STOPPED]
     said = run.state()
-    assert (said["phase"], said["reason"]) == ("preempted", "SIGUSR2")
+    assert (said.phase, said.reason) == ("preempted", "SIGUSR2")
     assert run.trained_steps() == 11
     assert not list(run.path.glob("failure-*"))
     Cell(run.path).work()
@@ -157,7 +157,7 @@ def test_one_is_told_to_stop_while_it_samples(calm: RunDir, tmp_path: Path) -> N
     run = tiny.run_folder(tmp_path)
     assert cells(2, run, hears_sigusr2, rank=1, call=2) == [STOPPED, STOPPED]
     (folder,) = run.evaluations()
-    assert folder.state()["phase"] == "preempted"
+    assert folder.state().phase == "preempted"
     assert cells(2, run) == [DONE, DONE]
     assert_same(outcome(run), outcome(calm))
 
@@ -165,7 +165,7 @@ def test_one_is_told_to_stop_while_it_samples(calm: RunDir, tmp_path: Path) -> N
 def test_a_cancel_is_heard_by_all(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     assert cells(2, run, is_cancelled, rank=1, step=5) == [STOPPED, STOPPED]
-    assert run.state()["phase"] == "cancelled"
+    assert run.state().phase == "cancelled"
 
 
 def test_all_are_superseded_at_once(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_the_failure_of_one_is_that_of_the_attempt(tmp_path: Path) -> None:
     assert cells(2, run, fails, rank=1, step=12) == [FAILED, FAILED]
     said = failure(run, run)
     assert said
-    assert (said["phase"], said["reason"], said["can_pass"], said["step"]) == (
+    assert (said.phase, said.reason, said.can_pass, said.step) == (
         "failed",
         "rank 1: ValueError: odd",
         False,
@@ -193,7 +193,7 @@ def test_the_failure_of_one_is_that_of_the_attempt(tmp_path: Path) -> None:
 def test_a_mistake_is_told_to_all(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path, training__batch=1)
     assert cells(2, run) == [MISTAKEN, MISTAKEN]
-    assert run.state()["reason"] == "training.batch = 1: has no sample for each of the 2 processes"
+    assert run.state().reason == "training.batch = 1: has no sample for each of the 2 processes"
 
 
 def torchrun(run: RunDir) -> "subprocess.Popen[str]":
@@ -206,11 +206,11 @@ def torchrun(run: RunDir) -> "subprocess.Popen[str]":
 def test_torchrun(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path, training__steps=400, training__milestones=[200, 400])
     process = torchrun(run)
-    wait_for(lambda: run.state().get("phase") == "train" or process.poll() is not None)
+    wait_for(lambda: run.state().phase == "train" or process.poll() is not None)
     os.kill(children(process.pid)[1], signal.SIGUSR2)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    assert run.state()["phase"] == "preempted"
+    assert run.state().phase == "preempted"
     process = torchrun(run)
     out, _ = process.communicate(timeout=100)
     assert process.returncode == 0, out

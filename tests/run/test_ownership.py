@@ -15,6 +15,7 @@ from diffussm.host import machine
 from diffussm.run.attempt import Attempt
 from diffussm.run.heartbeat import STALE_SECONDS, Liveness
 from diffussm.stopping import Stopped, StopRequest, Superseded
+from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import to_json, write_whole
 from tests.support.waiting import wait_for
@@ -59,31 +60,31 @@ def test_a_heart_that_beats_is_alive_and_one_that_stops_is_stale(work: WorkDir) 
     seen = Liveness(clock=(clock := Clock()))
     assert seen.alive(work)  # claimed, and has not said a word yet
     for beat in range(5):
-        work.write_state({"phase": "train", "attempt": 1, "heartbeat": beat})
+        work.write_state(State(phase="train", attempt=1, heartbeat=beat))
         clock.now += STALE_SECONDS - 1
         assert seen.alive(work)
     clock.now += STALE_SECONDS
     assert not seen.alive(work)
-    work.write_state({"phase": "train", "attempt": 1, "heartbeat": 9})  # it was asleep
+    work.write_state(State(phase="train", attempt=1, heartbeat=9))  # it was asleep
     assert seen.alive(work)
 
 
 def test_a_new_claim_over_a_stale_one_is_alive(work: WorkDir) -> None:
     owned_elsewhere(work, 1)
-    work.write_state({"phase": "train", "attempt": 1, "heartbeat": 3})
+    work.write_state(State(phase="train", attempt=1, heartbeat=3))
     seen = Liveness(clock=(clock := Clock()))
     assert seen.alive(work)
     clock.now += STALE_SECONDS
     assert not seen.alive(work)
     owned_elsewhere(work, 2)
     assert seen.alive(work)
-    work.write_state({"phase": "stopped", "attempt": 2, "heartbeat": 1})
+    work.write_state(State(phase="stopped", attempt=2, heartbeat=1))
     assert not seen.alive(work)
 
 
 def test_whoever_looks_once_goes_by_the_files_time(work: WorkDir) -> None:
     owned_elsewhere(work, 1)
-    work.write_state({"phase": "train", "attempt": 1, "heartbeat": 3})
+    work.write_state(State(phase="train", attempt=1, heartbeat=3))
     assert Liveness(by_mtime=True).alive(work)
     then = time.time() - STALE_SECONDS - 5
     os.utime(work.path / "state.json", (then, then))
@@ -93,9 +94,10 @@ def test_whoever_looks_once_goes_by_the_files_time(work: WorkDir) -> None:
 
 def test_a_process_that_is_gone_from_here_is_dead_at_once(work: WorkDir) -> None:
     code = (
-        "import sys; from pathlib import Path; from diffussm.store.workdir import WorkDir\n"
+        "import sys; from pathlib import Path; from diffussm.store.state import State\n"
+        "from diffussm.store.workdir import WorkDir\n"
         "w = WorkDir(Path(sys.argv[1])); n = w.claim()\n"
-        "w.write_state({'phase': 'train', 'attempt': n, 'heartbeat': 1})\n"
+        "w.write_state(State(phase='train', attempt=n, heartbeat=1))\n"
         "print(n, flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
@@ -125,17 +127,17 @@ def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
     number = work.claim()
     assert number == 1
     with Attempt(work, number, never) as attempt:
-        assert work.state()["phase"] == "start"
+        assert work.state().phase == "start"
         attempt.say(phase="train", step=3)
-    assert work.state()["phase"] == "done"
-    assert work.state()["step"] == 3
-    assert work.state()["heartbeat"] == 3
+    assert work.state().phase == "done"
+    assert work.state().step == 3
+    assert work.state().heartbeat == 3
     number = work.claim()
     assert number == 2
     with pytest.raises(ValueError, match="odd"), Attempt(work, number, never):
         raise ValueError("odd\nthing")
     said = work.state()
-    assert (said["phase"], said["reason"], said["can_pass"], said["attempt"]) == (
+    assert (said.phase, said.reason, said.can_pass, said.attempt) == (
         "failed",
         "ValueError: odd thing",
         False,
@@ -151,7 +153,7 @@ def test_out_of_memory_can_pass_at_the_start_only(begun: bool, can_pass: bool, w
         if begun:
             attempt.say(phase="train", step=10)
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate memory")
-    assert work.state()["can_pass"] is can_pass
+    assert work.state().can_pass is can_pass
 
 
 def test_a_superseded_attempt_is_silent(work: WorkDir) -> None:
@@ -159,9 +161,9 @@ def test_a_superseded_attempt_is_silent(work: WorkDir) -> None:
     assert number
     with pytest.raises(Superseded), Attempt(work, number, never) as attempt:
         assert work.claim(after=number) == 2
-        work.write_state({"phase": "start", "attempt": 2, "heartbeat": 1})
+        work.write_state(State(phase="start", attempt=2, heartbeat=1))
         attempt.say(phase="train", step=1)
-    assert work.state()["attempt"] == 2
+    assert work.state().attempt == 2
 
 
 def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +174,7 @@ def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPa
     assert number
     write, full = work.write_state, [False]
 
-    def write_if_there_is_room(state: dict[str, object]) -> None:
+    def write_if_there_is_room(state: State) -> None:
         if full[0]:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(state)
@@ -183,8 +185,8 @@ def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPa
         full[0] = True
         time.sleep(0.3)
         full[0] = False
-        beat = work.state()["heartbeat"]
-        wait_for(lambda: work.state()["heartbeat"] > beat, 20)
+        beat = work.state().heartbeat
+        wait_for(lambda: work.state().heartbeat > beat, 20)
         cancelled.set()
         wait_for(lambda: bool(attempt.stop.stopped), 20)
 
@@ -195,7 +197,7 @@ def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatc
     with pytest.raises(OSError, match="No space"), Attempt(work, number, never) as attempt:
         attempt.say(phase="train", step=10)
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert work.state()["can_pass"] is True
+    assert work.state().can_pass is True
 
     def no_room(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -213,11 +215,11 @@ def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeyp
     number = work.claim()
     assert number
     with pytest.raises(Stopped), Attempt(work, number, cancelled.is_set) as attempt:
-        wait_for(lambda: work.state()["heartbeat"] >= 4, 20)  # while the work says nothing
+        wait_for(lambda: work.state().heartbeat >= 4, 20)  # while the work says nothing
         cancelled.set()
         wait_for(lambda: bool(attempt.stop.stopped), 20)
         attempt.stop.check()
-    assert work.state()["phase"] == "cancelled"
+    assert work.state().phase == "cancelled"
 
 
 def test_an_attempt_hears_that_another_owns_the_folder(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +230,7 @@ def test_an_attempt_hears_that_another_owns_the_folder(work: WorkDir, monkeypatc
         work.claim()
         wait_for(lambda: bool(attempt.stop.stopped), 20)
         attempt.stop.check()
-    assert work.state()["phase"] == "start"
+    assert work.state().phase == "start"
 
 
 def test_what_stops_the_process_stops_the_attempt(work: WorkDir) -> None:
@@ -237,22 +239,22 @@ def test_what_stops_the_process_stops_the_attempt(work: WorkDir) -> None:
     with pytest.raises(Stopped, match="SIGUSR2"), Attempt(work, number, never, stop=stop) as attempt:
         stop.set(Stopped("SIGUSR2", "timed out"))
         attempt.stop.check()
-    assert (work.state()["phase"], work.state()["reason"]) == ("timed out", "SIGUSR2")
+    assert (work.state().phase, work.state().reason) == ("timed out", "SIGUSR2")
 
 
 def test_a_failure_outlives_the_process_that_should_tell_of_it(work: WorkDir) -> None:
     """One of many processes failed, and the first was killed for it."""
     number = work.claim()
     assert number == 1
-    said = {"phase": "train", "step": 9, "attempt": 1, "heartbeat": 4}
+    said = State(phase="train", step=9, attempt=1, heartbeat=4)
     work.write_state(said)
-    failure = {"phase": "failed", "reason": "rank 3: odd", "can_pass": False, "code": "c", "attempt": 1}
+    failure = State(phase="failed", reason="rank 3: odd", can_pass=False, code="c", attempt=1)
     assert work.fail(1, failure) == failure
-    assert work.fail(1, failure | {"reason": "rank 0: Connection closed by peer"}) == failure
-    assert work.state() == said | failure
+    assert work.fail(1, failure.updated(reason="rank 0: Connection closed by peer")) == failure
+    assert work.state() == said.updated(**failure.reported())
     assert not Liveness().alive(work)
-    work.write_state(said | {"attempt": 2})  # taken up
-    assert work.state()["phase"] == "train"
+    work.write_state(said.updated(attempt=2))  # taken up
+    assert work.state().phase == "train"
 
 
 def test_logs_are_in_the_order_of_attempts_and_ranks(work: WorkDir) -> None:

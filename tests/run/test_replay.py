@@ -75,5 +75,5 @@ def test_a_replay_that_leaves_the_trajectory_fails(tmp_path: Path) -> None:
     path.write_bytes(save(weights | {name: weights[name] + torch.finfo().eps}))
     with pytest.raises(LeftTrajectory, match="ema weights of step 8 are not those kept"):
         Cell(run.path).work()
-    assert run.state()["phase"] == "failed"
+    assert run.state().phase == "failed"
     assert not run.weights(16, "ema").exists()

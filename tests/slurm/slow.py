@@ -27,7 +27,7 @@ class Slow:
     def wait_for_step(self, step: int, attempt: int = 1) -> None:
         def is_there() -> bool:
             said = self.run.state()
-            return said.get("attempt") == attempt and said.get("step", 0) >= step
+            return said.attempt == attempt and (said.step or 0) >= step
 
         self.cluster.wait_for(is_there, 240)
 

@@ -29,7 +29,7 @@ def test_six_runs_two_at_a_time_are_what_the_local_executor_makes(cluster: Clust
     assert runs.watch().endswith("6 runs: 6 done\n")
     cluster.wait_for(lambda: evaluator not in cluster.jobs())
     assert runs.results() == local_results(tmp_path / "local", *runs.grid(*words))
-    assert all(run.owner() == 1 and run.state()["phase"] == "done" for run in runs.folders())
+    assert all(run.owner() == 1 and run.state().phase == "done" for run in runs.folders())
     out = tmp_path / "out"
     runs.said("reports/make_figures.py", "--out", str(out))
     assert (out / "hourglass_vs_patch" / "digits" / "fid_over_steps.png").stat().st_size > 10_000
@@ -73,7 +73,7 @@ def test_jobs_outlive_the_launching_shell_and_another_launch_does_not_submit_act
 def test_a_milestone_is_measured_while_its_training_goes_on(cluster: Cluster, tmp_path: Path) -> None:
     slow = Slow(cluster, tmp_path)
     cluster.wait_for(lambda: any(slow.run.path.glob("milestones/8/*/record.json")), 240)
-    assert slow.run.state()["phase"] == "train"
+    assert slow.run.state().phase == "train"
     assert slow.runs.state() == "running"
     cluster.run("scancel", slow.job)
 

@@ -22,7 +22,7 @@ def test_cut_off_oftener_than_submitit_would_allow(cluster: Cluster, tmp_path: P
     for attempt in range(1, 5):
         slow.wait_for_step(1, attempt)
         cluster.run("scancel", "--signal=USR2", slow.job)
-        cluster.wait_for(lambda: slow.run.state()["phase"] == "preempted")
+        cluster.wait_for(lambda: slow.run.state().phase == "preempted")
     assert slow.results() == slow.undisturbed()
     assert slow.run.owner() == 5
 
@@ -44,7 +44,7 @@ def test_what_is_cancelled_stays_cancelled(cluster: Cluster, tmp_path: Path) -> 
     slow.wait_for_step(10)
     cluster.run("scancel", slow.job)
     cluster.wait_for(lambda: slow.job not in cluster.jobs())
-    assert slow.run.state()["phase"] == "stopped"
+    assert slow.run.state().phase == "stopped"
     assert slow.run.trained_steps() > 0
     cluster.wait_for(lambda: slow.runs.states()[ARM]["needs_launch"])  # once the evaluator has gone too
     assert slow.runs.state() == "pending"

@@ -73,7 +73,7 @@ def test_a_node_that_hangs_while_its_job_runs_elsewhere(breakable: Cluster, tmp_
     """The old copy stops, or wakes up when all is over; it spoils nothing."""
     slow = Slow(breakable, tmp_path)
     slow.wait_for_step(10)
-    old, node = slow.run.owner_process(1)["pid"], slow.node()
+    old, node = slow.run.owner_process(1).pid, slow.node()
     breakable.node("hang", node)
     if frozen:
         os.kill(old, signal.SIGSTOP)

@@ -17,6 +17,7 @@ from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import key_of
 from diffussm.store.rundir import RunDir
+from diffussm.store.state import State
 from tests.plan.test_launch import arguments
 from tests.support import tiny
 
@@ -101,9 +102,9 @@ def test_the_environment_of_jobs_is_scrubbed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_job_number_that_is_taken_is_refused(tmp_path: Path) -> None:
-    Submission("12", "train", ("a",), "code").write(tmp_path)
+    Submission(job="12", kind="train", runs=("a",), code="code").write(tmp_path)
     with pytest.raises(UserError, match="already exists, from another cluster"):
-        Submission("12", "train", ("b",), "code").write(tmp_path)
+        Submission(job="12", kind="train", runs=("b",), code="code").write(tmp_path)
 
 
 def test_steps_without_a_checkpoint_are_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +113,7 @@ def test_steps_without_a_checkpoint_are_trained_again(tmp_path: Path, capsys: py
     (run,) = [RunDir(path.parent) for path in tmp_path.glob("*m2p1*/config.json")]
     for path in (*run.path.glob("checkpoints/*"), *run.path.glob("milestones/*/*/record.json")):
         path.unlink()
-    assert run.state()["step"] == 24
+    assert run.state().step == 24
     plan = json.loads(planned(capsys, tmp_path, "--json", "--profile", "cpu", "--only", "M = 2*"))
     assert plan["arrays"] == [1]
 
@@ -125,16 +126,16 @@ def test_a_failed_training_is_not_submitted_and_its_milestones_are_evaluated(
     for path in (*run.path.glob("checkpoints/*"), run.record(8, next(run.path.glob("milestones/8/*/")).name)):
         path.unlink()
     code = snapshot.where(tmp_path, ()).name
-    run.write_state({**run.state(), "phase": "diverged", "reason": "loss is nan", "can_pass": False, "code": code})
+    run.write_state(run.state().updated(phase="diverged", reason="loss is nan", can_pass=False, code=code))
     plan = json.loads(planned(capsys, tmp_path, "--json", "--profile", "cpu", "--only", "M = 2*"))
     assert (plan["arrays"], plan["evaluator"]) == ([], True)
 
 
 def test_the_jobs_of_each_run(tmp_path: Path) -> None:
-    Submission("12", "train", ("a", "b"), "code").write(tmp_path)
-    Submission("9", "train", ("a",), "code").write(tmp_path)
-    Submission("13", "evaluate", ("a", "b"), "code").write(tmp_path)
-    assert submissions.jobs_of(submissions.read(tmp_path)) == {
+    Submission(job="12", kind="train", runs=("a", "b"), code="code").write(tmp_path)
+    Submission(job="9", kind="train", runs=("a",), code="code").write(tmp_path)
+    Submission(job="13", kind="evaluate", runs=("a", "b"), code="code").write(tmp_path)
+    assert submissions.jobs_of(submissions.find(tmp_path).submissions) == {
         "a": [("9", "train"), ("12_0", "train"), ("13", "evaluate")],
         "b": [("12_1", "train"), ("13", "evaluate")],
     }
@@ -186,9 +187,9 @@ def test_a_run_whose_job_is_held_needs_a_launch(tmp_path: Path) -> None:
 def test_the_folder_comes_before_the_scheduler(tmp_path: Path, phase: str) -> None:
     run = tiny.run_folder(tmp_path)
     run.claim()
-    run.write_state({"phase": phase, "attempt": 1, "heartbeat": 1, "reason": "at step 3"})
+    run.write_state(State(phase=phase, attempt=1, heartbeat=1, reason="at step 3"))
     assert state_with(run, OneJob("PENDING")) == (phase, False)
-    run.write_state({"phase": "failed", "attempt": 1, "heartbeat": 1, "reason": "x", "can_pass": False, "code": "y"})
+    run.write_state(State(phase="failed", attempt=1, heartbeat=1, reason="x", can_pass=False, code="y"))
     assert state_with(run, OneJob("RUNNING")) == ("failed", False)
     run.add_order("cancel")
     assert state_with(run, OneJob("RUNNING")) == ("cancelled", False)
@@ -197,7 +198,7 @@ def test_the_folder_comes_before_the_scheduler(tmp_path: Path, phase: str) -> No
 def test_a_run_without_heartbeat_is_stale_whatever_the_scheduler_reports(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     run.claim()
-    run.write_state({"phase": "train", "lane": "train", "step": 1, "attempt": 1, "heartbeat": 1})
+    run.write_state(State(phase="train", lane="train", step=1, attempt=1, heartbeat=1))
     os.utime(run.path / "state.json", (1, 1))
     owner = run.path / "owner-1.json"
     owner.write_text(json.dumps(json.loads(owner.read_text()) | {"place": "elsewhere", "job": "12_1"}))

@@ -19,6 +19,7 @@ from ablations.status import doctor
 from diffussm.errors import UserError
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
+from diffussm.store.state import State
 from diffussm.store.writing import write_whole
 from tests.plan.test_launch import arguments
 from tests.support.processor import processor_seconds
@@ -80,10 +81,11 @@ def test_every_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["state"] for row in states} == {"pending"}
     for run, phase in ((one, "failed"), (two, "diverged")):
         number = run.claim()
-        run.write_state({"phase": phase, "attempt": number, "heartbeat": 1, "reason": f"it {phase}"})
+        run.write_state(State(phase=phase, attempt=number, heartbeat=1, reason=f"it {phase}"))
+    progress = {"lane": "train", "step": 20, "steps": 24, "loss": 0.5, "seconds_per_step": 0.5}
+    training = State(phase="train", attempt=2, heartbeat=1, **progress)
     write_whole(three.path / "owner-2.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
-    three.write_state({"phase": "train", "lane": "train", "attempt": 2, "heartbeat": 1, "step": 20, "steps": 24,
-                       "loss": 0.5, "seconds_per_step": 0.5})  # fmt: skip
+    three.write_state(training)
     rows = {row["arm"]: row for row in status(capsys, runs)["runs"]}
     assert rows["M = 2, P = 1"]["state"] == "failed"
     assert rows["M = 2, P = 1"]["reason"] == "it failed"
@@ -94,8 +96,7 @@ def test_every_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         told(capsys, "status", "--runs", str(runs)).splitlines()[-1].endswith("3 runs: 1 running, 1 failed, 1 diverged")
     )
     write_whole(three.path / "owner-3.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
-    three.write_state({"phase": "train", "lane": "train", "attempt": 3, "heartbeat": 1, "step": 20, "steps": 24,
-                       "loss": 0.5, "seconds_per_step": 0.5})  # fmt: skip
+    three.write_state(training.updated(attempt=3))
     os.utime(three.path / "state.json", (1, 1))
     assert {row["arm"]: row["state"] for row in status(capsys, runs)["runs"]}["M = 1, P = 1"] == "stale"
     told(capsys, "cancel", "--runs", str(runs), "--only", "M = 1, P = 1")
@@ -110,8 +111,8 @@ def test_a_failed_evaluation_is_told(runs: Path, capsys: pytest.CaptureFixture[s
     run = folder(runs, "m2p1")
     evaluation = next(work for work in run.evaluations() if work.path.parent.name == "16")
     (evaluation.path / "record.json").unlink()
-    said = {"phase": "failed", "attempt": evaluation.owner(), "heartbeat": 9, "reason": "sample 3 is not finite"}
-    evaluation.write_state(said)
+    owner, reason = evaluation.owner(), "sample 3 is not finite"
+    evaluation.write_state(State(phase="failed", attempt=owner, heartbeat=9, reason=reason))
     row = {row["arm"]: row for row in status(capsys, runs)["runs"]}["M = 2, P = 1"]
     assert (row["state"], row["reason"], row["evaluated"]) == ("failed", "sample 3 is not finite", 2)
     told(capsys, "retry", "--failed", "--runs", str(runs))
@@ -221,7 +222,7 @@ def test_a_damaged_file_is_one_row(runs: Path, capsys: pytest.CaptureFixture[str
     (run.path / "state.json").write_text("{")
     rows = {row["arm"]: row for row in status(capsys, runs)["runs"]}
     assert rows["M = 2, P = 1"]["state"] == "failed"
-    assert "state.json: is damaged (not JSON)" in rows["M = 2, P = 1"]["reason"]
+    assert "state.json: is damaged: not valid JSON" in rows["M = 2, P = 1"]["reason"]
     assert rows["M = 1, P = 2"]["state"] == "done"
 
 

@@ -9,6 +9,7 @@ from diffussm.errors import UserError
 from diffussm.run.tasks import failure, failures
 from diffussm.store.orders import Order
 from diffussm.store.rundir import RunDir
+from diffussm.store.state import State
 from tests.support import damage, tiny
 
 
@@ -19,7 +20,7 @@ def run(tmp_path: Path) -> RunDir:
 
 def fail(run: RunDir, part: str = "") -> RunDir:
     folder = RunDir(run.path / part)
-    folder.write_state({"phase": "failed", "reason": "x", "attempt": folder.claim(), "heartbeat": 1})
+    folder.write_state(State(phase="failed", reason="x", attempt=folder.claim(), heartbeat=1))
     return folder
 
 

@@ -16,6 +16,7 @@ from diffussm.metric_table import FRECHET, METRICS
 from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
+from diffussm.store.state import State
 
 ARMS: dict[str, dict[str, object]] = {
     "A": {"model.hourglass": 2},
@@ -78,7 +79,7 @@ def write(folder: Path, metrics: Metrics, arms: Mapping[str, Any] = ARMS, seeds:
         place, asked, key = RunDir.create(folder, run.config), request(run.config), evaluation_key(run.config)
         place.add_request(asked)
         if (arm, seed) == ("C", 2):
-            place.write_state({"phase": "diverged", "reason": "loss is nan at step 8"})
+            place.write_state(State(phase="diverged", attempt=1, reason="loss is nan at step 8"))
         if arm == "C" and seed > 0:
             continue
         for step in asked.milestones:

@@ -20,6 +20,7 @@ from diffussm.run.tasks import Work
 from diffussm.stopping import Stopped, Superseded
 from diffussm.store import records, writing
 from diffussm.store.rundir import RunDir
+from diffussm.store.state import UNSTARTED
 from diffussm.training.loop import Trainer
 from diffussm.training.state import TrainingState
 from tests.support.processes import FORKS
@@ -140,7 +141,7 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: dict[str, Any]) -> 
     assert_same(outcome(run), undisturbed)
     assert run.owner() == len(KILLS)  # the last kill met an evaluation, the training was done
     assert not list(run.path.rglob("*.tmp"))
-    assert run.state()["phase"] == "done"
+    assert run.state().phase == "done"
 
 
 @pytest.mark.parametrize(("arrange", "count", "checkpoint_seconds"), KILLS)
@@ -177,7 +178,7 @@ def test_a_superseded_attempt_writes_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(Superseded, match="attempt 2 owns the folder"):
         Cell(run.path).do(Work(run.path, "train"), 1)
     assert run.checkpoints() == []
-    assert run.state() == {}
+    assert run.state() is UNSTARTED
 
 
 def test_sigterm_checkpoints_and_the_rest_follows(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
@@ -187,6 +188,6 @@ def test_sigterm_checkpoints_and_the_rest_follows(tmp_path: Path, undisturbed: d
     with pytest.raises(Stopped, match="SIGTERM at step 1"):
         cell.work()
     assert run.trained_steps() == 1
-    assert run.state()["phase"] == "stopped"
+    assert run.state().phase == "stopped"
     assert start(run.path, nothing) == 0
     assert_same(outcome(run), undisturbed)

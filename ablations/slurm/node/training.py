@@ -46,7 +46,7 @@ def _claimed(run: RunDir) -> tuple[Work, int] | None:
 def _is_alive(folder: WorkDir) -> bool:
     """Return whether a process other than an earlier start of this very job works there; waits for its heartbeat."""
     owner = folder.owner()
-    if owner and folder.owner_process(owner).get("job") == job_here():
+    if owner and folder.owner_process(owner).job == job_here():
         return False
     liveness, deadline, said = Liveness(), time.monotonic() + STALE_SECONDS, folder.state()
     while liveness.alive(folder) and time.monotonic() < deadline:
