@@ -1,7 +1,7 @@
-"""What can be measured of samples: every metric is one object in one table. No torch.
+"""The table of metrics, with one object for each. No torch.
 
-A record's metrics have these names. Beside each lies its interval over samples, `<name>_samples_low` and
-`<name>_samples_high`, and beside a Frechet distance `<name>_floor` and `<name>_infinity`.
+A record's metrics have these names. Each comes with its interval over samples, `<name>_samples_low` and
+`<name>_samples_high`, and a Frechet distance also with `<name>_floor` and `<name>_infinity`.
 """
 
 from collections.abc import Collection
@@ -20,32 +20,32 @@ WILSON = "Wilson's score interval"
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: what it is called, how it is read, what it needs and which function computes it.
+    """A metric: its name, its meaning, its requirements and the function that computes it.
 
-    `function` is the `module:function` that takes a diffussm.metrics.statistics.protocol.MetricInputs and returns an
-    Estimate. It is imported when the metric is measured, so that this table needs nothing.
+    `function` is a `module:function` that takes a diffussm.metrics.statistics.protocol.MetricInputs and returns an
+    Estimate. It is imported when the metric is measured, so that this table imports nothing.
     """
 
-    name: str  # in configs, keys, records and tables: it never changes
+    name: str  # in configs, keys, records and tables: must never change
     title: str
     unit: str
     better: Literal["lower", "higher"]
     digits: int  # shown after the point
     meaning: str
     source: str
-    layer: str  # that it is computed from: one of LAYERS, or of a network of its own, named as the metric is
+    layer: str  # the layer that it is computed from: one of LAYERS, or the metric's name if it has its own network
     function: str
-    interval: str  # how its 95 % interval over samples is made; empty: it has none
-    reference: Literal["nothing", "gaussian", "images"] = "nothing"  # that it compares the samples with
-    extractor: Literal["any", "scores", "classifies", "natural images"] = "any"  # what the extractor must be
+    interval: str  # the method of its 95 % interval over samples; "": it has none
+    reference: Literal["nothing", "gaussian", "images"] = "nothing"  # what the samples are compared with
+    extractor: Literal["any", "scores", "classifies", "natural images"] = "any"  # the kind of extractor that it needs
     least_samples: int = 1
-    least_images: int = 0  # of the reference, where it is given as images
-    needs_labels: bool = False  # the classes that samples were asked for
-    by_default: bool = False  # measured of samples from elsewhere where no metrics are named
+    least_images: int = 0  # of a reference that is given as images
+    needs_labels: bool = False  # whether it needs the requested classes of the samples
+    by_default: bool = False  # whether it is measured for external samples if no metrics are named
 
     @property
     def has_own_network(self) -> bool:
-        """Whether it is computed from a network of its own, not from the extractor."""
+        """Return whether it is computed from its own network instead of the extractor."""
         return self.layer not in LAYERS
 
 
@@ -241,6 +241,6 @@ SUFFIXES = {
 
 
 def layers_of(metrics: Collection[str]) -> list[str]:
-    """The extractor's layers that the metrics are computed from."""
+    """Return the layers of the extractor from which the metrics are computed."""
     needed = {METRICS[metric].layer for metric in metrics}
     return [layer for layer in LAYERS if layer in needed]

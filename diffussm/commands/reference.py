@@ -16,7 +16,7 @@ from diffussm.distributed.group import device_here
 from diffussm.errors import UserError
 from diffussm.metrics.external import default_extractor
 from diffussm.metrics.features.extractor import Extractor
-from diffussm.metrics.features.registry import extractor_facts, refuse_shape
+from diffussm.metrics.features.registry import check_shape, extractor_facts
 from diffussm.metrics.reference.file import STATED, STATISTICS, ReferenceFile, is_file
 from diffussm.metrics.statistics.frechet import Moments, Statistics, frechet_distance
 from diffussm.progress import Progress
@@ -89,7 +89,7 @@ def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
 
 def _network(extractor: str, extractor_weights: str, shape: tuple[int, int]) -> Extractor:
     facts = extractor_facts(extractor)
-    refuse_shape(f"--extractor {extractor}", facts, shape)
+    check_shape(f"--extractor {extractor}", facts, shape)
     return Extractor(extractor, ["features", *(["spatial"] if facts.spatial else [])], extractor_weights, device_here())
 
 

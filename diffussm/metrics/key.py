@@ -1,4 +1,4 @@
-"""The evaluation key: how samples are measured, if that fits them. No torch."""
+"""The evaluation key, which says how samples are measured, and its checks. No torch."""
 
 from functools import lru_cache
 from typing import Any
@@ -8,7 +8,7 @@ from diffussm.data.catalogue import facts
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
 from diffussm.metric_table import METRICS
-from diffussm.metrics.features.registry import extractor_facts, misfit, refuse_shape
+from diffussm.metrics.features.registry import check_shape, extractor_facts, shape_mismatch
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.reference.file import is_file
@@ -17,11 +17,11 @@ from diffussm.store.records import EvaluationKey
 
 
 def evaluation_key(config: Config) -> EvaluationKey:
-    """How the config's evaluation measures; raises UserError for what is unknown or does not fit the images."""
-    e, of_data = config.evaluation, facts(config.data.name, "data.name")
-    shape = of_data.decoded or (config.model.channels, config.model.image_size)
-    make = _key if is_file(e.reference) else _key_of_data_set
-    return make(e, shape, of_data.transform)
+    """Return the key of the config's evaluation; UserError for what is unknown or does not fit the images."""
+    e, data = config.evaluation, facts(config.data.name, "data.name")
+    shape = data.decoded or (config.model.channels, config.model.image_size)
+    make = _key if is_file(e.reference) else _cached_key
+    return make(e, shape, data.transform)
 
 
 def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> EvaluationKey:
@@ -36,17 +36,19 @@ def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> Evaluat
     )
 
 
-_key_of_data_set = lru_cache(maxsize=1 << 12)(_key)  # the runs of a grid are mostly measured alike; files may change
+_cached_key = lru_cache(maxsize=1 << 12)(
+    _key
+)  # for data sets: most runs of a grid share their key, but files may change
 
 
 def external_key(evaluation: EvaluationConfig, shape: tuple[int, int]) -> EvaluationKey:
-    """Return the key of samples from elsewhere: nothing is known of how they were made. Raises as `evaluation_key`."""
+    """Return the key of external samples, whose making is unknown. Raises as `evaluation_key`."""
     for metric in evaluation.metrics:
         if metric not in METRICS:
             raise unknown("evaluation.metrics", metric, METRICS)
     for metric in evaluation.metrics:
         if METRICS[metric].needs_labels:
-            raise UserError(f"evaluation.metrics: {metric} needs labels, which samples from elsewhere have not")
+            raise UserError(f"evaluation.metrics: {metric} needs labels, which external samples do not have")
     return EvaluationKey(
         **instrument(evaluation, shape, None),
         sampler="outside",
@@ -58,38 +60,39 @@ def external_key(evaluation: EvaluationConfig, shape: tuple[int, int]) -> Evalua
 
 
 def instrument(evaluation: EvaluationConfig, shape: tuple[int, int], transform: str | None) -> dict[str, Any]:
-    """Return a key's fields that say what samples of `shape` (channels, pixels a side) are measured with, if it fits.
+    """Return the fields of a key for extractor, reference and metrics, after checking that they fit the samples.
 
-    `transform` is that of the training data, None where it is not known.
+    `shape` is (channels, pixels a side); `transform` is that of the training data, None if it is unknown.
     """
-    extractor, reference, metrics = evaluation.extractor, evaluation.reference, evaluation.metrics
-    by, against = extractor_facts(extractor), reference_facts(reference)
-    refuse_shape(f"evaluation.extractor = {extractor}", by, shape)
-    if against.shape and against.shape != shape:
-        raise UserError(misfit(f"evaluation.reference = {reference}", against.shape, shape))
-    if transform and against.transform and transform != against.transform:
+    name, reference, metrics = evaluation.extractor, evaluation.reference, evaluation.metrics
+    extractor, known = extractor_facts(name), reference_facts(reference)
+    check_shape(f"evaluation.extractor = {name}", extractor, shape)
+    if known.shape and known.shape != shape:
+        raise UserError(shape_mismatch(f"evaluation.reference = {reference}", known.shape, shape))
+    if transform and known.transform and transform != known.transform:
         raise UserError(
-            f"evaluation.reference = {reference}: made with transform {against.transform!r}, "
-            f"the data with {transform!r}"
+            f"evaluation.reference = {reference}: made with transform {known.transform!r}, "
+            f"but the data with {transform!r}"
         )
-    if against.extractor_sha256 not in (None, by.weights.sha256):
+    if known.extractor_sha256 not in (None, extractor.weights.sha256):
         raise UserError(
             f"evaluation.reference = {reference}: its statistics are of a network with sha256 "
-            f"{against.extractor_sha256[:12]}..., {extractor} has {by.weights.sha256[:12]}..."
+            f"{known.extractor_sha256[:12]}..., but {name} has {extractor.weights.sha256[:12]}..."
         )
-    for metric, reason in unsupported_metrics(by, against, evaluation.samples).items():
+    for metric, reason in unsupported_metrics(extractor, known, evaluation.samples).items():
         if metric in metrics:
             raise UserError(f"evaluation.metrics: {metric} {reason}")
+    layers = f"{extractor.network} {extractor.features} {extractor.spatial} {extractor.logits}"
     return {
-        "extractor": extractor,
-        "extractor_sha256": by.weights.sha256,
-        "extractor_layers": f"{by.network} {by.features} {by.spatial} {by.logits}" if ":" in extractor else "",
-        "reference": against.name,
-        "reference_sha256": against.sha256,
-        "reference_samples": against.images,
-        "reference_kind": against.kind,
+        "extractor": name,
+        "extractor_sha256": extractor.weights.sha256,
+        "extractor_layers": layers if ":" in name else "",
+        "reference": known.name,
+        "reference_sha256": known.sha256,
+        "reference_samples": known.images,
+        "reference_kind": known.kind,
         "samples": evaluation.samples,
         "metrics": tuple(metric for metric in METRICS if metric in metrics),
-        "transform": transform or against.transform or "unknown",
+        "transform": transform or known.transform or "unknown",
         "clean_fid_sha256": CLEAN_FID.sha256 if set(CLEAN_FID_METRICS) & set(metrics) else "",
     }

@@ -1,4 +1,4 @@
-"""Evaluation of a run's milestones on disk: kept weights in; samples, a sheet and a record out."""
+"""The evaluation of a run's milestone: it reads the kept weights and writes samples, a sheet and a record."""
 
 import io
 import shutil
@@ -25,8 +25,8 @@ from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import write_whole
 
-SHARDS = "shards"  # folder of an evaluation that is under way
-KEPT = 64  # samples beside the record, the first ones
+SHARDS = "shards"  # folder of an evaluation in progress
+KEPT = 64  # number of samples stored beside the record
 
 
 @again_if_removed
@@ -87,7 +87,7 @@ def _finish(path: Path, write_record: Callable[[], None]) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what attempts at an evaluation that has its record left in its folder."""
+    """Remove the shards and temporary files from the folder of an evaluation that has its record."""
     shutil.rmtree(folder / SHARDS, ignore_errors=True)
     WorkDir(folder).remove_temporaries()
 
@@ -102,7 +102,7 @@ def _write_samples(samples: Samples, folder: Path) -> None:
 
 
 def _seconds_per_step(run: RunDir, step: int) -> float:
-    """Median over the loss log up to `step`."""
+    """Return the median over the loss log up to `step`."""
     rows = run.loss_rows()
     until = [row for row in rows if row["step"] <= step] or rows  # all, for a replayed step before the first row
     return float(np.median([row["seconds_per_step"] for row in until]))

@@ -1,4 +1,4 @@
-"""What a run and its metrics need, and what of it is missing. No torch."""
+"""The requirements of a run and of metrics, and which of them are missing. No torch."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_file
 
 
 def missing_requirement(config: Config) -> str:
-    """What the config's run needs before it can be made, in a line that names the field; empty where all is there."""
+    """Return what the config's run lacks before it can start, in a line that names the field; "" if nothing."""
     if missing := missing_data(config.data.name, "data.name") or missing_instrument(config.evaluation):
         return missing
     sampler = config.evaluation.sampler
@@ -24,7 +24,7 @@ def missing_requirement(config: Config) -> str:
 
 
 def missing_instrument(evaluation: EvaluationConfig) -> str:
-    """What measuring needs, in a line that names the field; empty where all is there."""
+    """Return what the evaluation lacks (reference or weights), in a line that names the field; "" if nothing."""
     reference, weights = evaluation.reference, evaluation.extractor_weights
     if is_file(reference):
         if missing := ReferenceFile(Path(reference)).missing_requirement():
@@ -38,49 +38,48 @@ def missing_instrument(evaluation: EvaluationConfig) -> str:
     return ""
 
 
-def unsupported_metrics(by: ExtractorFacts, against: ReferenceFacts, samples: int) -> dict[str, str]:
-    """Metrics that this extractor, reference or number of samples cannot give, and why."""
+def unsupported_metrics(extractor: ExtractorFacts, reference: ReferenceFacts, samples: int) -> dict[str, str]:
+    """Return the metrics that the extractor, the reference or the number of samples does not support, and why."""
     obstacles = {
-        name: _needs_of_extractor(metric, by)
-        or _needs_of_samples(metric, samples)
-        or _needs_of_reference(metric, against)
+        name: _extractor_obstacle(metric, extractor)
+        or _samples_obstacle(metric, samples)
+        or _reference_obstacle(metric, reference)
         for name, metric in METRICS.items()
     }
     return {name: obstacle for name, obstacle in obstacles.items() if obstacle}
 
 
-def _needs_of_extractor(metric: Metric, by: ExtractorFacts) -> str:
-    """What the metric needs of the extractor and does not find; empty where it finds all."""
-    if metric.extractor == "scores" and not by.scores:
-        return f"needs a classifier of the data, {by.name} is none"
-    if metric.extractor == "classifies" and not by.classifies:
-        return f"needs a classifier, {by.name} is none"
-    if metric.extractor == "natural images" and by.image_size:
-        return f"needs an extractor of natural images, {by.name} is none"
-    layers = {"features": by.features, "spatial": by.spatial, "logits": by.logits}
+def _extractor_obstacle(metric: Metric, extractor: ExtractorFacts) -> str:
+    """Return what the metric needs and the extractor lacks; "" if nothing."""
+    if metric.extractor == "scores" and not extractor.scores:
+        return f"needs a classifier of the data, which {extractor.name} is not"
+    if metric.extractor == "classifies" and not extractor.classifies:
+        return f"needs a classifier, which {extractor.name} is not"
+    if metric.extractor == "natural images" and extractor.image_size:
+        return f"needs an extractor for natural images, which {extractor.name} is not"
+    layers = {"features": extractor.features, "spatial": extractor.spatial, "logits": extractor.logits}
     if not layers.get(metric.layer, "a network of its own"):
-        return f"needs a {metric.layer} layer, {by.name} has none"
+        return f"needs a {metric.layer} layer, which {extractor.name} does not have"
     return ""
 
 
-def _needs_of_samples(metric: Metric, samples: int) -> str:
-    """Why there are too few samples for the metric; empty where there are enough."""
+def _samples_obstacle(metric: Metric, samples: int) -> str:
+    """Return why there are too few samples for the metric; "" if there are enough."""
     least = metric.least_samples
     if samples >= least:
         return ""
-    return f"needs more than {'one sample' if least == 2 else f'{least - 1} samples'}, not {samples}"
+    return f"needs at least {least} samples, but there {'is' if samples == 1 else 'are'} {samples}"
 
 
-def _needs_of_reference(metric: Metric, against: ReferenceFacts) -> str:
-    """What the metric needs of the reference and does not find; empty where it finds all, or nothing is known of it."""
-    if metric.reference == "gaussian" and against.kind == "statistics":
-        if metric.layer in against.layers:
+def _reference_obstacle(metric: Metric, reference: ReferenceFacts) -> str:
+    """Return what the metric needs and the reference lacks; "" if nothing, or if the reference is not there yet."""
+    if metric.reference == "gaussian" and reference.kind == "statistics":
+        if metric.layer in reference.layers:
             return ""
-        return f"needs {' and '.join(STATISTICS[metric.layer])} beside mu and sigma, {against.name} has none"
+        arrays = " and ".join(STATISTICS[metric.layer])
+        return f"needs {arrays} besides mu and sigma, which {reference.name} does not have"
     least = metric.least_images
-    if not against.sha256 or against.images >= least:
+    if not reference.sha256 or reference.images >= least:
         return ""
-    if least == 1:
-        return f"needs images of the reference, {against.name} has none"
-    number = "one image" if least == 2 else f"{least - 1} images"
-    return f"needs more than {number} of the reference, {against.name} has {against.images}"
+    number = "images" if least == 1 else f"at least {least} images"
+    return f"needs {number} of the reference, but {reference.name} has {reference.images or 'none'}"

@@ -1,4 +1,4 @@
-"""Many samples as files of one batch each, so that a kill loses a batch at most.
+"""Many samples as files of one batch each, so that an interruption loses at most one batch.
 
 A shard's content depends on its place alone, not on who makes it or when: whoever finds one leaves it. Two evaluations
 that do the same work at once share their shards; the one that finishes first removes them, and the other makes those

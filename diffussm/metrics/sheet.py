@@ -1,4 +1,4 @@
-"""Sheets of images, to look at."""
+"""Sheets of images for viewing."""
 
 import numpy as np
 from einops import rearrange
@@ -9,8 +9,8 @@ LEAST_WIDTH = 512  # pixels
 
 
 def sheet(pixels: NDArray[np.uint8], columns: int = 8) -> Image.Image:
-    """Return images (N, C, H, W) in rows of `columns`, one white pixel between them, enlarged to be looked at; the last
-    row may end in white."""
+    """Return images (N, C, H, W) in rows of `columns`, separated by one white pixel and enlarged; the last row is
+    filled up with white."""
     white = np.full((-len(pixels) % columns, *pixels.shape[1:]), 255, dtype=np.uint8)
     pixels = np.concatenate([pixels, white])
     framed = np.pad(pixels, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=255)

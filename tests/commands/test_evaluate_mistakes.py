@@ -55,8 +55,8 @@ def truncated(path: Path) -> None:
         (of(np.zeros((9, 16, 16, 1), dtype=np.uint8)), "for 1 channels of 8 pixels a side, not 1 of 16"),
         (of(np.zeros((9, 8, 8, 3), dtype=np.uint8)), "for 1 channels of 8 pixels a side, not 3 of 8"),
         (of(np.zeros((9, 8, 16, 1), dtype=np.uint8)), "images are 8 x 16 pixels; they must be square"),
-        (of(np.zeros((3, 8, 8, 1), dtype=np.uint8)), "kid needs more than 3 samples, not 3"),
-        (of(np.zeros((1, 8, 8, 1), dtype=np.uint8)), "fid needs more than one sample, not 1"),
+        (of(np.zeros((3, 8, 8, 1), dtype=np.uint8)), "kid needs at least 4 samples, but there are 3"),
+        (of(np.zeros((1, 8, 8, 1), dtype=np.uint8)), "fid needs at least 2 samples, but there is 1"),
     ],
 )
 def test_samples_that_are_refused(
@@ -79,7 +79,7 @@ def test_samples_that_are_refused(
         ([*DIGITS[:2], "--extractor", "digit-cnn"], "evaluation.extractor: unknown name 'digit-cnn'; did you mean"),
         ([*DIGITS, "--metrics", "fid,fod"], "evaluation.metrics: unknown name 'fod'; did you mean 'fid'?"),
         ([*DIGITS, "--metrics", "fid,label_accuracy"], "label_accuracy needs labels"),
-        ([*DIGITS, "--metrics", "clean_fid"], "clean_fid needs an extractor of natural images, digits-cnn is none"),
+        ([*DIGITS, "--metrics", "clean_fid"], "an extractor for natural images, which digits-cnn is not"),
         ([*DIGITS[:2], "--extractor", "inception-v3-compat"], "needs weights file weights-inception-2015"),
         ([*DIGITS[:2], "--extractor", "photos-cnn"], "for 3 channels of 32 pixels a side, not 1 of 8"),
         ([*DIGITS, "--step", "8"], "--set and --step apply to runs only"),
@@ -89,7 +89,7 @@ def test_samples_that_are_refused(
         ([*DIGITS[:2], "--extractor", "broken_module:FACTS"], "broken_module:FACTS: ZeroDivisionError"),
         ([*DIGITS[:2], "--extractor", "torn_module:FACTS"], "torn_module:FACTS: SyntaxError"),
         ([*DIGITS[:2], "--extractor", "good_module:NONE"], "good_module:NONE: AttributeError"),
-        ([*DIGITS[:2], "--extractor", "good_module:FACTS"], "good_module:FACTS: is no ExtractorFacts"),
+        ([*DIGITS[:2], "--extractor", "good_module:FACTS"], "expected an ExtractorFacts"),
         ([*DIGITS[:2], "--extractor", ":FACTS"], "evaluation.extractor = :FACTS"),
     ],
 )
@@ -136,10 +136,10 @@ def stated(**said: Any) -> np.ndarray:
         ({"arr_0": np.zeros((0, 8, 8, 1), dtype=np.uint8)}, "fid", "squares with 1 or 3 channels"),
         ({"arr_0": np.zeros((9, 8, 8, 1))}, "fid", "not uint8 (N, H, W, C)"),
         ({"arr_0": np.array([None])}, "fid", "holds Python objects, which are not loaded from files"),
-        ({"arr_0": ZEROS[:1]}, "fid", "fid needs more than one image of the reference"),
+        ({"arr_0": ZEROS[:1]}, "fid", "fid needs at least 2 images of the reference"),
         ({"x": ZEROS}, "fid", "has neither arr_0 nor mu, but x"),
-        (STATISTICS, "fid,precision", "precision needs more than 3 images of the reference, reference has 0"),
-        ({**STATISTICS, "arr_0": ZEROS}, "fid,sfid", "sfid needs mu_s and sigma_s beside mu and sigma"),
+        (STATISTICS, "fid,precision", "precision needs at least 4 images of the reference, but reference has none"),
+        ({**STATISTICS, "arr_0": ZEROS}, "fid,sfid", "sfid needs mu_s and sigma_s besides mu and sigma"),
         ({"mu": np.zeros(64)}, "fid", "mu without a sigma of its size"),
         ({"mu": np.float64(0), "sigma": np.float64(1)}, "fid", "mu of shape (), not of one axis"),
         ({"mu": np.zeros(7), "sigma": np.eye(7)}, "fid", "statistics have 7 features, but digits-cnn gives 64"),
@@ -163,7 +163,7 @@ def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path
     given = ("evaluate", run.path, "--reference", reference, "--metrics", "fid")
     np.savez(reference, **STATISTICS, diffussm=stated(transform="centre-crop 8"))
     before = listed(tmp_path)
-    refused(diffussm(*given), "made with transform 'centre-crop 8', the data with 'none'")
+    refused(diffussm(*given), "made with transform 'centre-crop 8', but the data with 'none'")
     np.savez(reference, mu=np.full(64, np.nan), sigma=np.eye(64))
     refused(diffussm(*given), "reference.npz: mu: holds numbers that are not finite")
     np.savez(reference, **STATISTICS)
@@ -178,10 +178,10 @@ def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path
         (["--set", "model.width=3"], "--set model.width: only fields of the evaluation"),
         (["--set", "evaluation.sample=3"], "did you mean 'evaluation.samples'?"),
         (["--set", "evaluation.samples=1"], "evaluation.samples"),
-        (["--set", "evaluation.samples=3", "--metrics", "kid"], "kid needs more than 3 samples, not 3"),
+        (["--set", "evaluation.samples=3", "--metrics", "kid"], "kid needs at least 4 samples, but there are 3"),
         (["--set", "evaluation.weights=raw"], "no raw weights are kept yet"),
         (["--metrics", "fod"], "evaluation.metrics"),
-        (["--metrics", "clean_fid"], "clean_fid needs an extractor of natural images"),
+        (["--metrics", "clean_fid"], "clean_fid needs an extractor for natural images"),
         (["--extractor", "digit-cnn"], "did you mean 'digits-cnn'?"),
         (["--extractor", "digits16-cnn"], "for 1 channels of 16 pixels a side, not 1 of 8"),
         (["--extractor", "inception-v3-compat", "--metrics", "fid"], "needs weights file weights-inception-2015"),

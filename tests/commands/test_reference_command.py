@@ -124,7 +124,7 @@ def test_without_statistics_or_without_images(tmp_path: Path, samples: Path, dif
     assert by_statistics.metrics["fid"] == pytest.approx(by_images.metrics["fid"], rel=1e-9)
     given = ("evaluate", samples, "--reference", statistics, "--metrics")
     for metric in ("precision", "recall", "kid"):
-        refused(diffussm(*given, metric), f"evaluation.metrics: {metric} needs more than 3 images of the reference")
+        refused(diffussm(*given, metric), f"evaluation.metrics: {metric} needs at least 4 images of the reference")
     refused(
         diffussm("reference", "build", "digits", tmp_path / "empty.npz", "--images", "0", "--no-statistics"),
         "would hold neither",

@@ -1,4 +1,4 @@
-"""Extractors by name: known without torch, before anything runs."""
+"""The registry of feature extractors, known without torch before anything runs."""
 
 import importlib
 from dataclasses import dataclass
@@ -12,25 +12,26 @@ SHIPPED = Path(__file__).parents[1] / "weights"
 
 @dataclass(frozen=True)
 class ExtractorFacts:
-    """A network whose features are compared, as torch-fidelity's interface has it.
+    """A network that extracts features, with torch-fidelity's interface.
 
-    `network` is the `package.module:Class` of a torch_fidelity.FeatureExtractorBase, made with
-    (`name`, layers, feature_extractor_weights_path=weights), that takes uint8 images (B, C, H, W) and gives the layers
-    by their names. Where it has no spatial layer, or no logits, what needs them is refused.
+    `network` is the `package.module:Class` of a torch_fidelity.FeatureExtractorBase. It is built with
+    (`name`, layers, feature_extractor_weights_path=weights), takes uint8 images (B, C, H, W) and returns the layers in
+    order. `features`, `spatial` and `logits` are its names for them, "" if it lacks one; metrics that need it are then
+    rejected.
     """
 
     name: str
     network: str
     weights: WeightsFile
     channels: int
-    image_size: int | None  # None: takes any, and resizes by itself
-    data: str  # the data set that it was made for
-    classifies: bool = False  # its classes are that data's, by the same numbers
-    scores: bool = False  # its class probabilities mean something to an Inception Score
+    image_size: int | None  # None: it accepts any size and resizes by itself
+    data: str  # the data set that it is for
+    classifies: bool = False  # whether its classes are those of the data set, with the same numbers
+    scores: bool = False  # whether its class probabilities are meaningful for an Inception Score
     features: str = "features"
     spatial: str = ""
     logits: str = ""
-    batch: int = 500  # images at once
+    batch: int = 500  # images per call
 
 
 def _small(data: str, sha256: str, channels: int, image_size: int, classifies: bool) -> ExtractorFacts:
@@ -57,12 +58,12 @@ EXTRACTORS: dict[str, ExtractorFacts] = {}
 
 
 def register(extractor: ExtractorFacts) -> None:
-    """Make an extractor known by its name; UserError if the name is taken by another."""
+    """Register an extractor under its name; UserError if another one has that name."""
     if EXTRACTORS.setdefault(extractor.name, extractor) != extractor:
-        raise UserError(f"extractor {extractor.name}: the name is taken")
+        raise UserError(f"extractor {extractor.name}: another extractor has this name; choose a different one")
 
 
-for made_here in (
+for own_extractor in (
     _small("digits", "46524b1c25f8ae1f77a9d2426d9fb41e65c5f32335257a14ae2f3c2df2bf39fb", 1, 8, True),
     _small("digits16", "c1f0e07506a8bd1da33be7ab9416f9a23a2c99a148a506f79c669fe2c4bbd9e5", 1, 16, True),
     _small("photos", "10ed88524a1330f944d80f7e8d80266dd4557948e2c61c57b427fb05c610c68f", 3, 32, False),
@@ -80,11 +81,11 @@ for made_here in (
         batch=50,
     ),
 ):
-    register(made_here)
+    register(own_extractor)
 
 
 def extractor_facts(name: str) -> ExtractorFacts:
-    """By name, or, from outside this package, the ExtractorFacts at `package.module:NAME`."""
+    """Return the extractor of this name or, from another package, the ExtractorFacts at `package.module:NAME`."""
     if name in EXTRACTORS:
         return EXTRACTORS[name]
     module, colon, attribute = name.partition(":")
@@ -92,20 +93,23 @@ def extractor_facts(name: str) -> ExtractorFacts:
         raise unknown("evaluation.extractor", name, [*EXTRACTORS, "package.module:NAME"])
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # what a module from outside raises is anything
+    except Exception as error:  # an external module may raise anything on import
         raise UserError(f"evaluation.extractor = {name}: {type(error).__name__}: {error}") from None
     if not isinstance(found, ExtractorFacts):
-        raise UserError(f"evaluation.extractor = {name}: is no ExtractorFacts")
+        raise UserError(f"evaluation.extractor = {name}: is a {type(found).__name__}, expected an ExtractorFacts")
     return found
 
 
-def refuse_shape(field: str, extractor: ExtractorFacts, shape: tuple[int, int]) -> None:
-    """Raise UserError for images of (channels, pixels a side) that the extractor does not take; grey ones repeat."""
-    takes = extractor.channels, extractor.image_size or shape[1]
-    if takes[1] != shape[1] or shape[0] not in (takes[0], 1):
-        raise UserError(misfit(field, takes, shape))
+def check_shape(field: str, extractor: ExtractorFacts, shape: tuple[int, int]) -> None:
+    """Raise UserError if the extractor does not accept images of `shape` (channels, pixels a side).
+
+    One channel is always accepted: grey images are repeated.
+    """
+    accepted = extractor.channels, extractor.image_size or shape[1]
+    if accepted[1] != shape[1] or shape[0] not in (accepted[0], 1):
+        raise UserError(shape_mismatch(field, accepted, shape))
 
 
-def misfit(field: str, takes: tuple[int, int], shape: tuple[int, int]) -> str:
-    """Return why images of `shape` (channels, pixels a side) do not go with what takes others."""
-    return f"{field}: for {takes[0]} channels of {takes[1]} pixels a side, not {shape[0]} of {shape[1]}"
+def shape_mismatch(field: str, expected: tuple[int, int], shape: tuple[int, int]) -> str:
+    """Return the message for images of `shape` (channels, pixels a side) where others are expected."""
+    return f"{field}: for {expected[0]} channels of {expected[1]} pixels a side, not {shape[0]} of {shape[1]}"

@@ -1,4 +1,4 @@
-"""What is known of a reference before anything runs. No torch."""
+"""Facts about a reference that are known before anything runs. No torch."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,20 +8,20 @@ from diffussm.metrics.reference.file import ReferenceFile, is_file
 
 
 class ReferenceFacts(NamedTuple):
-    """What the key says of a reference, and what must fit."""
+    """Facts that are part of an evaluation key or are compared with the samples and the extractor."""
 
     name: str
     sha256: str
     images: int
     kind: str
-    layers: tuple[str, ...]  # that its file has statistics of
+    layers: tuple[str, ...]  # those whose statistics are in its file
     shape: tuple[int, int] | None  # (channels, pixels a side), None: unknown
     transform: str | None  # None: unknown
-    extractor_sha256: str | None  # of the network that its statistics come from; None: there are none, or unknown
+    extractor_sha256: str | None  # of the network of its statistics; None: it has none, or the network is unknown
 
 
 def reference_facts(reference: str) -> ReferenceFacts:
-    """Of a data set's name or an .npz file; a file that is not there yet has no hash."""
+    """Return the facts of a data set or of an .npz file; the hash is "" for a file that does not exist yet."""
     if not is_file(reference):
         known = facts(reference, "evaluation.reference")
         shape = known.channels, known.image_size
