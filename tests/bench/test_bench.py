@@ -76,7 +76,7 @@ def test_left_out(bench):
 
 
 def test_broken(bench):
-    raise ValueError("before it said its name")
+    raise ValueError("before it printed its name")
 """
 KEYS = {
     "version", "suite", "subject", "shape", "pass", "device", "dtype", "threads", "interval", "peak_memory", "macs",
@@ -96,8 +96,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         [*command, "--benchmark-only", f"--benchmark-json={out}"], cwd=ROOT, env=alone, capture_output=True, text=True
     )
     assert done.returncode == 1, done.stdout
-    for said in ("3 failed, 2 passed, 2 skipped", "missing: a peer", "skipped: it takes a day"):
-        assert said in done.stdout
+    for text in ("3 failed, 2 passed, 2 skipped", "missing: a peer", "skipped: it takes a day"):
+        assert text in done.stdout
     return dict(json.loads(out.read_text()))
 
 
@@ -107,15 +107,15 @@ def named(stored: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_only_what_is_right_has_a_time(stored: dict[str, Any]) -> None:
     assert named(stored).keys() == {"right", "in turns"}
-    told = {one["name"]: (one["status"], one["reason"]) for one in stored["without_time"]}
-    assert told.pop("wrong")[0] == "failed"
-    status, reason = told.pop("impossible")
+    found = {one["name"]: (one["status"], one["reason"]) for one in stored["without_time"]}
+    assert found.pop("wrong")[0] == "failed"
+    status, reason = found.pop("impossible")
     assert status == "failed"
     assert reason.endswith("times the matmul peak of this machine: wrong count or clock")
-    assert told == {
+    assert found == {
         "missing": ("missing", "a peer"),
         "left out": ("skipped", "it takes a day"),
-        "test_broken": ("failed", "before it said its name"),
+        "test_broken": ("failed", "before it printed its name"),
     }
     groups = {one["name"]: one["group"] for one in stored["without_time"]}
     assert groups["wrong"] == "made up, forward, D = 64, L = 64, B = 2"
@@ -193,7 +193,7 @@ def stopwatch() -> Stopwatch:
     return Stopwatch(Scale("small", "cpu", 64, 64, "S", 2, seconds=0.001, longest=0.3), lambda: peaks)
 
 
-def test_what_takes_too_long_is_left_out(stopwatch: Stopwatch) -> None:
+def test_benchmarks_that_take_too_long_are_skipped(stopwatch: Stopwatch) -> None:
     """By the roofline, by a part of it, or by its calls; the rest is timed."""
     calls: list[str] = []
     outcomes = stopwatch.in_turns(

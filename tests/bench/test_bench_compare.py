@@ -87,17 +87,17 @@ def test_holm() -> None:
 
 
 def test_what_differs_no_more_than_the_peaks_is_within_the_drift() -> None:
-    """Up or down, whichever way the peaks went; and it is said."""
+    """Up or down, whichever way the peaks moved, and this is reported."""
     old = run({"up": seconds(10, seed=1), "down": seconds(10, seed=2), "double": seconds(10, seed=3)})
     new = run({"up": seconds(10, 0.12, 4), "down": seconds(10, 0.085, 5), "double": seconds(10, 0.2, 6)})
     new["peaks"] = {"matmul": {"macs_per_second": 6.3e10}, "copy": {"bytes_per_second": 1.5e10}}
     rows = compare.compare(old, new)
     assert verdicts(rows) == {"up": "within the drift", "down": "within the drift", "double": "slower"}
-    told = compare.table(rows, compare.control(old, new)).splitlines()
-    assert told[-4] == "0 faster, 1 slower, 2 within the drift, 0 no difference, 0 cannot tell; 3 compared"
-    assert told[-3].startswith("Control: matmul peak 1.05, copy peak 0.75 times that of the old run")
-    assert told[-1].startswith("The test compares these two sessions")
-    assert told[-1].endswith("small effects need several sessions.")
+    lines = compare.table(rows, compare.control(old, new)).splitlines()
+    assert lines[-4] == "0 faster, 1 slower, 2 within the drift, 0 no difference, 0 cannot tell; 3 compared"
+    assert lines[-3].startswith("Control: matmul peak 1.05, copy peak 0.75 times that of the old run")
+    assert lines[-1].startswith("The test compares these two sessions")
+    assert lines[-1].endswith("small effects need several sessions.")
 
 
 def test_versions_and_lone_benchmarks_are_shown_and_not_compared() -> None:
@@ -120,15 +120,15 @@ def test_other_dtypes_and_devices_are_not_compared() -> None:
     assert found == {"a": "not compared: dtypes float32 and bfloat16, devices cpu and cuda"}
 
 
-def test_too_few_rounds_are_said() -> None:
+def test_too_few_rounds_are_reported() -> None:
     """Six rounds and six that do not overlap have p = 2/924, which twenty-five benchmarks make 0.054."""
     times = {str(n): seconds(6, seed=n) for n in range(25)}
     slower = {name: [2 * second for second in data] for name, data in times.items()}
     rows = compare.compare(run(times), run(slower))
     assert {row.verdict for row in rows} == {"cannot tell"}
-    told = compare.table(rows, {})
-    assert "cannot tell  (too few rounds for so many benchmarks)" in told
-    assert "0 no difference, 25 cannot tell; 25 compared" in told
+    lines = compare.table(rows, {})
+    assert "cannot tell  (too few rounds for so many benchmarks)" in lines
+    assert "0 no difference, 25 cannot tell; 25 compared" in lines
     assert verdicts(compare.compare(run({"one": times["0"]}), run({"one": slower["0"]}))) == {"one": "slower"}
 
 
@@ -158,8 +158,8 @@ def test_another_host_and_its_clocks_are_noted() -> None:
     """And refuse nothing; of one host clocks come and go."""
     old, new = run({"a": seconds(9)}), run({"a": seconds(9)}, host="there", clocks=clocks(2100))
     assert verdicts(compare.compare(old, new)) == {"a": "no difference"}
-    (said,) = compare.notes(old, new)
-    assert said == "The runs are from two hosts: host (here and there), cpu_mhz (2400.0 and 2100.0)."
+    (output,) = compare.notes(old, new)
+    assert output == "The runs are from two hosts: host (here and there), cpu_mhz (2400.0 and 2100.0)."
     assert compare.notes(old, run({"a": seconds(9)}, clocks=clocks(2100))) == []
 
 

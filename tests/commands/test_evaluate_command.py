@@ -69,7 +69,7 @@ def test_killed_after_the_record(run: RunDir, diffussm: Run) -> None:
     holds_what_it_should(run)
 
 
-def test_what_a_killed_one_left_is_used_or_made_anew(
+def test_shards_of_a_killed_process_are_used_or_made_again(
     run: RunDir, evaluated: RunDir, diffussm: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shards, one of them torn; shards of another batch; half-written files."""
@@ -241,9 +241,9 @@ def test_three_at_once(run: RunDir) -> None:
     command = [sys.executable, "-m", "diffussm", "evaluate", str(run.path), "--json", *LONG[2:]]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(3)]  # type: ignore[call-overload]
-    said = [process.communicate(timeout=120) for process in running]
-    assert [process.returncode for process in running] == [0, 0, 0], said
-    assert len({out for out, _ in said}) == 1
+    outputs = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], outputs
+    assert len({out for out, _ in outputs}) == 1
     holds_what_it_should(run)
 
 
@@ -301,8 +301,8 @@ def test_a_run_s_own_samples_measure_as_the_run(run: RunDir, diffussm: Run) -> N
 def test_other_numbers_of_samples_share_no_table(npz: Path, pixels: np.ndarray, tmp_path: Path, diffussm: Run) -> None:
     fewer = tmp_path / "fewer.npz"
     np.savez(fewer, arr_0=pixels[:8].transpose(0, 2, 3, 1))
-    said = diffussm("evaluate", npz, fewer, *DIGITS, "--metrics", "fid")
-    refused(said, "records differ in how they were measured (samples)")  # and nothing was measured
+    outputs = diffussm("evaluate", npz, fewer, *DIGITS, "--metrics", "fid")
+    refused(outputs, "records differ in how they were measured (samples)")  # and nothing was measured
 
 
 def test_a_run_beside_samples_from_elsewhere(

@@ -41,8 +41,8 @@ def diffussm(
 ) -> tuple[int, str, str]:
     monkeypatch.setattr("sys.argv", ["diffussm", "weights", *arguments])
     code = cli.main()
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
 
 
 def test_listing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +55,7 @@ def test_listing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("place", ["flag folder", "flag file", "environment folder", "environment file", "renamed"])
-def test_found_wherever_it_is_said_to_lie(
+def test_found_in_every_configured_place(
     place: str, file: WeightsFile, right: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if place == "renamed":

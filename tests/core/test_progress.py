@@ -66,13 +66,13 @@ def test_a_screen_is_rewritten_twice_a_second_and_ends_in_a_line(clock: Clock) -
     for done in range(101):
         say(done)
         clock.now += 0.1
-    said = out.getvalue()
-    assert 15 <= said.count("\r") <= 25
-    assert said.count("\n") == 1
-    assert said.endswith("samples 100 of 100, 10 a second\n")
+    output = out.getvalue()
+    assert 15 <= output.count("\r") <= 25
+    assert output.count("\n") == 1
+    assert output.endswith("samples 100 of 100, 10 a second\n")
 
 
-def test_of_nothing_nothing_is_said(clock: Clock) -> None:
+def test_a_total_of_zero_prints_nothing(clock: Clock) -> None:
     """As in all processes but the first."""
     for out in (io.StringIO(), Screen()):
         say = Progress("samples", 0, out)

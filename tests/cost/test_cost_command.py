@@ -235,7 +235,7 @@ def test_what_a_mixer_does_not_say_is_unknown() -> None:
     assert mixer.split() == ["block.mixer", "1", "8.32", "k", "unknown", "unknown"]
 
 
-def test_what_a_mixer_says_is_counted() -> None:
+def test_the_macs_that_a_mixer_defines_are_counted() -> None:
     assert row("digits", TALKATIVE)["mixer_macs"] == 2 * 64 * 64**2
     assert row("digits", TALKATIVE, audited=True)["audit"]["residue_fvcore"] == 0
 

@@ -83,7 +83,7 @@ def test_unknown_data() -> None:
         training_data("digit")
 
 
-def test_what_is_lacking_is_said() -> None:
+def test_missing_requirements_are_reported() -> None:
     assert missing_requirement(resolve("digits")) == ""
     assert missing_requirement(resolve("imagenet256")).startswith("data.name = imagenet256-latents: needs ImageNet")
     for load in (training_data, reference_images):

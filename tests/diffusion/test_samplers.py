@@ -175,9 +175,9 @@ def test_ddpm_with_the_exact_variance_samples_gaussian_data_at_any_number_of_ste
     process, variance = Process(), DATA.deviation**2
     total = DATA.variance_at(process.bars, process.remaining)
     slope = math.sqrt(process.bars[-1]) * variance / total[-1]  # of x_0 on x_T
-    left_open = variance * process.remaining[0] / total[0]  # of x_0 by x_1
+    unused = variance * process.remaining[0] / total[0]  # of x_0 by x_1
     assert_allclose(mean, DATA.mean * (1 - slope * math.sqrt(process.bars[-1])), rtol=1e-9)
-    assert_allclose(deviation**2, variance - left_open + slope**2 * (1 - total[-1]), rtol=1e-9)
+    assert_allclose(deviation**2, variance - unused + slope**2 * (1 - total[-1]), rtol=1e-9)
     assert_allclose((mean, deviation), DATA, atol=1.1e-4)
 
 

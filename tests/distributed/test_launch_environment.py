@@ -1,4 +1,4 @@
-"""Which process this is, told from what torchrun and srun set."""
+"""Which process this is, found from what torchrun and srun set."""
 
 import subprocess
 import sys
@@ -32,8 +32,8 @@ def test_a_task_of_a_step() -> None:
     assert len(set(place.ports)) == TRIES
     assert all(FIRST_PORT <= port < FIRST_PORT + PORTS for port in place.ports)
     assert local_rank(STEP) == 1
-    told = placement(STEP | {"MASTER_ADDR": "b9", "MASTER_PORT": "7"})
-    assert told == Placement(5, 8, "b9", (7,), place.step)
+    found = placement(STEP | {"MASTER_ADDR": "b9", "MASTER_PORT": "7"})
+    assert found == Placement(5, 8, "b9", (7,), place.step)
 
 
 def test_all_tasks_of_a_step_meet_where_no_other_step_does() -> None:

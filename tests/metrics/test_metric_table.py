@@ -54,7 +54,7 @@ def test_neighbours_need_as_many_samples_and_images() -> None:
         assert METRICS[name].least_images == density_coverage.NEIGHBOURS + 1
 
 
-def test_a_suite_measures_what_the_table_says_of_each() -> None:
+def test_a_suite_computes_the_metrics_of_the_table() -> None:
     names = [name for name, metric in METRICS.items() if not metric.has_own_network]
     named = tuple(name for name in names if not METRICS[name].needs_labels)
     evaluation = EvaluationConfig(reference="digits", extractor="digits-cnn", metrics=named, samples=60)

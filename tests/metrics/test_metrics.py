@@ -47,7 +47,7 @@ def test_shipped_extractors_are_small_and_accurate(name: str, least: float) -> N
     assert train_extractor.accuracy(extractor(name).network.network, train_extractor.held_out(name)) > least
 
 
-def test_the_photographs_are_told_apart() -> None:
+def test_the_features_distinguish_photographs() -> None:
     """Rotation is often not to be seen in a crop, the photograph is."""
     pixels, labels = train_extractor.held_out("photos-cnn")
     found = extractor("photos-cnn").network.network(pixels)[1].argmax(1)

@@ -150,9 +150,9 @@ def test_extrapolation_is_nearer_to_the_true_distance() -> None:
         x = 0.3 + np.random.default_rng(seed).normal(size=(n, d)) * scales
         at_n.append(distance(Statistics.of(x)) - truth)
         at_infinity.append(extrapolated(x, distance) - truth)
-    bias, bias_left = np.mean(at_n), abs(np.mean(at_infinity))
+    bias, remaining_bias = np.mean(at_n), abs(np.mean(at_infinity))
     assert bias > 6 * np.std(at_n) / seeds**0.5
-    assert bias_left < min(bias / 4, 3 * np.std(at_infinity) / seeds**0.5)
+    assert remaining_bias < min(bias / 4, 3 * np.std(at_infinity) / seeds**0.5)
 
 
 # Moments
@@ -181,10 +181,10 @@ def test_moments_of_any_parts_in_any_order_are_those_of_the_whole(
 def test_a_part_that_was_added_is_taken_away_again(n: int, m: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     a, b = Moments.of(3 + generator.normal(size=(n, 4))), Moments.of(generator.normal(1, 2, (m, 4)))
-    left = a + b - b
-    assert left.count == a.count
-    np.testing.assert_allclose(left.mean, a.mean, rtol=1e-10, atol=1e-12 * (1 + m / n))
-    np.testing.assert_allclose(left.scatter, a.scatter, atol=1e-10 * np.trace((a + b).scatter))
+    remainder = a + b - b
+    assert remainder.count == a.count
+    np.testing.assert_allclose(remainder.mean, a.mean, rtol=1e-10, atol=1e-12 * (1 + m / n))
+    np.testing.assert_allclose(remainder.scatter, a.scatter, atol=1e-10 * np.trace((a + b).scatter))
 
 
 # KID
@@ -244,7 +244,7 @@ def test_kid_of_one_population_is_zero_on_average() -> None:
     found = [kernel_distance(*generator.normal(0.5, 1, (2, 24, 3)).astype(np.float32))[0] for _ in range(300)]
     assert abs(np.mean(found)) < 3 * np.std(found) / len(found) ** 0.5
     biased_by = 2 * (np.mean([cubic(v, v) for v in generator.normal(0.5, 1, (1000, 3))]) - 1) / 12
-    assert biased_by > 20 * np.std(found) / len(found) ** 0.5  # what a diagonal left in would add
+    assert biased_by > 20 * np.std(found) / len(found) ** 0.5  # what a diagonal remainder in would add
 
 
 # Inception Score
@@ -259,7 +259,7 @@ def test_inception_score_of_sure_and_even_classes_is_their_number(classes: int) 
     assert interval.low <= value <= interval.high
 
 
-def test_inception_score_of_what_says_nothing_is_one() -> None:
+def test_inception_score_of_uniform_predictions_is_one() -> None:
     same = np.tile(np.random.default_rng(0).normal(size=7).astype(np.float32), (6000, 1))
     value, interval = inception_score(same)
     assert value == pytest.approx(1, abs=1e-9)
@@ -317,7 +317,7 @@ def density_and_coverage_ball_by_ball(samples: NDArray, reference: NDArray) -> t
     """By scikit-learn's neighbours in float64, one ball at a time, after Naeem et al. 2020, equations 4 and 6."""
     exact, k = reference.astype(np.float64), 5
     neighbours = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(exact)
-    radii = neighbours.kneighbors()[0][:, -1]  # of the points that it was fitted to, a point itself left out
+    radii = neighbours.kneighbors()[0][:, -1]  # of the points that it was fitted to, a point itself remainder out
     held = [
         np.linalg.norm(samples.astype(np.float64) - centre, axis=1) < radius
         for centre, radius in zip(exact, radii, strict=True)

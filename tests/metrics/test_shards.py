@@ -104,7 +104,7 @@ def test_any_number_of_processes(count: int, shards: Shards) -> None:
 
 
 @pytest.mark.parametrize("ranks", [(0,), (1,), (2,), (0, 2)])
-def test_what_others_left_is_made_by_whoever_comes(ranks: tuple[int, ...], shards: Shards) -> None:
+def test_missing_shards_are_made_by_any_process(ranks: tuple[int, ...], shards: Shards) -> None:
     """Some of three processes did their part before all were killed."""
     for rank in ranks:
         for batch in ProcessGroup(rank, 3).strided_shard(shards.batches):
@@ -136,7 +136,7 @@ def test_truncated_anywhere_or_changed_anywhere_is_made_anew(shards: Shards) -> 
         check(shards)
 
 
-def test_one_that_lacks_an_array_is_made_anew(shards: Shards) -> None:
+def test_a_shard_without_an_array_is_made_again(shards: Shards) -> None:
     fill(shards)
     np.savez(shards.path(Batch(0, 5)), x=make(Batch(0, 5))["x"])
     assert shards.missing() == [(0, 5)]

@@ -100,7 +100,7 @@ def test_continued_to_the_same_end(runs: Path, tmp_path: Path, capsys: pytest.Ca
     assert (row["state"], row["step"]) == ("done", 24)
 
 
-def test_listed_as_it_was_left(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_listed_in_its_stored_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = rows(runs, capsys)
     assert found.keys() == {"M = 2, P = 1", ARM, "M = 1, P = 1"}
     assert found[ARM]["step"] == 12

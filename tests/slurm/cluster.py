@@ -22,8 +22,8 @@ class Cluster:
 
     def tried(self, *command: object, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
         """A program of SLURM, run from the cluster's folder; with `env` on top of the cluster's."""
-        words = [str(word) for word in command]
-        return subprocess.run(words, env={**self.env, **(env or {})}, cwd="/", capture_output=True, text=True)
+        arguments = [str(word) for word in command]
+        return subprocess.run(arguments, env={**self.env, **(env or {})}, cwd="/", capture_output=True, text=True)
 
     def run(self, *command: object) -> str:
         """What a program of SLURM prints; AssertionError with what it says if it fails."""

@@ -75,7 +75,7 @@ def test_up_refuses_what_is_up_and_ports_that_are_taken(cluster: Cluster, own_cl
     assert "is taken" in taken.stderr
 
 
-def test_nodes_break_as_told(own_cluster: OwnCluster) -> None:
+def test_nodes_break_on_command(own_cluster: OwnCluster) -> None:
     cluster = own_cluster()
     cluster.command("up")
     job = cluster.submit("srun sleep 300", "--nodes=2")

@@ -21,13 +21,13 @@ def test_what_raises_is_not_tried_again_before_that_is_ordered(cluster: Cluster,
     code += until(enough, "if config.model.hourglass == 2: time.sleep(1)")
     runs = Runs(cluster, tmp_path / "runs")
     changes: dict[str, Any] = {"training__steps": 200, "training__milestones": [200]}
-    words = ["--only", FAILING, "--only", OTHER, *trouble(tmp_path, code)]
-    _, evaluator = runs.launch(*words, **changes)
+    arguments = ["--only", FAILING, "--only", OTHER, *trouble(tmp_path, code)]
+    _, evaluator = runs.launch(*arguments, **changes)
     runs.wait_for_state("failed", arm=FAILING)
     assert runs.states()[FAILING]["reason"] == "ValueError: no such luck"
     assert "raise ValueError('no such luck')" in runs.said("ablations/manage.py", "logs", "*m1p1*")
 
-    again = runs.grid("--executor", "slurm", "--profile", "cpu", *words, **changes)
+    again = runs.grid("--executor", "slurm", "--profile", "cpu", *arguments, **changes)
     refused = runs.tried("ablations/launch.py", *again)
     assert refused.returncode == 1
     assert "Submitted" not in refused.stdout
@@ -35,14 +35,14 @@ def test_what_raises_is_not_tried_again_before_that_is_ordered(cluster: Cluster,
 
     mended.touch()
     runs.said("ablations/manage.py", "retry", "--failed")
-    assert len(runs.launch(*words, **changes)) == 1
+    assert len(runs.launch(*arguments, **changes)) == 1
     enough.touch()
     for arm in (FAILING, OTHER):
         runs.wait_for_state("done", arm=arm)
     cluster.wait_for(lambda: evaluator not in cluster.jobs())
 
 
-def test_the_task_that_raises_is_told_and_not_those_that_it_takes_along(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_failure_is_that_of_the_task_that_raised(cluster: Cluster, tmp_path: Path) -> None:
     code = "if steps == 3 and rank == 1: raise ValueError('no such luck')"
     runs = Runs(cluster, tmp_path / "runs")
     job, run = runs.one(*TWO_TASKS, *trouble(tmp_path, code))
@@ -54,7 +54,7 @@ def test_the_task_that_raises_is_told_and_not_those_that_it_takes_along(cluster:
 
 
 @pytest.mark.parametrize("which", ["cluster", "cluster_without_accounting"])
-def test_a_sudden_death_is_told(which: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_killed_task_is_reported(which: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """By sacct, or by what slurmctld remembers, once its last sign of life is old, as it is made here."""
     runs = Runs(request.getfixturevalue(which), tmp_path / "runs")
     job, run = runs.one(*trouble(tmp_path, "os._exit(7)"))
@@ -72,9 +72,9 @@ def test_a_grid_needs_no_accounting(cluster_without_accounting: Cluster, tmp_pat
 
 def test_what_sbatch_refuses_leaves_nothing_behind(cluster: Cluster, tmp_path: Path) -> None:
     runs = Runs(cluster, tmp_path / "runs")
-    words = runs.grid("--executor", "slurm", "--profile", "cpu", "--only", OTHER, **BRIEF)
+    arguments = runs.grid("--executor", "slurm", "--profile", "cpu", "--only", OTHER, **BRIEF)
     for _ in range(2):
-        refused = runs.tried("ablations/launch.py", *words, "--set-slurm", "partition=nope")
+        refused = runs.tried("ablations/launch.py", *arguments, "--set-slurm", "partition=nope")
         assert refused.returncode == 2
         assert refused.stderr.startswith("error: sbatch failed: ")
         assert "invalid partition" in refused.stderr

@@ -17,8 +17,8 @@ from tests.slurm.slow import Slow
 def test_six_runs_two_at_a_time_are_what_the_local_executor_makes(cluster: Cluster, tmp_path: Path) -> None:
     """Three arms, two seeds, milestones by a job of their own, figures; never more than the throttle at once."""
     runs = Runs(cluster, tmp_path / "runs")
-    words = ["--seeds", "2", "--base", "digits"]
-    array, evaluator = runs.launch(*words, "--set-slurm", "throttle=2")
+    arguments = ["--seeds", "2", "--base", "digits"]
+    array, evaluator = runs.launch(*arguments, "--set-slurm", "throttle=2")
     most, at_once = 0, set[str]()
     while array in {job.partition("_")[0] for job in cluster.jobs()}:
         now = {job for job, state in cluster.jobs().items() if job.startswith(f"{array}_") and state in RUNNING}
@@ -28,12 +28,12 @@ def test_six_runs_two_at_a_time_are_what_the_local_executor_makes(cluster: Clust
     assert len(at_once) == 6
     assert runs.watch().endswith("6 runs: 6 done\n")
     cluster.wait_for(lambda: evaluator not in cluster.jobs())
-    assert runs.results() == local_results(tmp_path / "local", *runs.grid(*words))
+    assert runs.results() == local_results(tmp_path / "local", *runs.grid(*arguments))
     assert all(run.owner() == 1 and run.state().phase == "done" for run in runs.folders())
     out = tmp_path / "out"
     runs.said("reports/make_figures.py", "--out", str(out))
     assert (out / "hourglass_vs_patch" / "digits" / "fid_over_steps.png").stat().st_size > 10_000
-    again = runs.said("ablations/launch.py", *runs.grid("--executor", "slurm", "--profile", "cpu", *words))
+    again = runs.said("ablations/launch.py", *runs.grid("--executor", "slurm", "--profile", "cpu", *arguments))
     assert "Submitted" not in again
 
 
@@ -42,11 +42,13 @@ def test_more_runs_than_an_array_may_have(own_cluster: Callable[..., Cluster], t
     cluster = own_cluster(max_array_size=3, nodes=1)
     cluster.command("up")
     runs = Runs(cluster, tmp_path / "runs")
-    words = ["--set-slurm", "throttle=2"]
-    plan = runs.said("ablations/launch.py", *runs.grid("--executor", "slurm", "--dry-run", "--profile", "cpu", *words))
+    arguments = ["--set-slurm", "throttle=2"]
+    plan = runs.said(
+        "ablations/launch.py", *runs.grid("--executor", "slurm", "--dry-run", "--profile", "cpu", *arguments)
+    )
     assert "Trainings: 3 in arrays of 2, 1 (at most 2 here)" in plan
     assert "a throttle holds in one array only" in plan
-    first, second, _ = runs.launch(*words, **BRIEF)
+    first, second, _ = runs.launch(*arguments, **BRIEF)
     assert f"afterany:{first}_*" in cluster.run("scontrol", "show", "job", "-o", second)
     assert runs.watch().endswith("3 runs: 3 done\n")
 
@@ -55,14 +57,14 @@ def test_jobs_outlive_the_launching_shell_and_another_launch_does_not_submit_act
     cluster: Cluster, tmp_path: Path
 ) -> None:
     runs = Runs(cluster, tmp_path / "runs")
-    words = runs.grid("--executor", "slurm", "--profile", "cpu", "--set-slurm", "throttle=1", "--only", "M = 1*")
-    command = [sys.executable, str(ROOT / "ablations/launch.py"), *words, "--runs", str(runs.path)]
+    arguments = runs.grid("--executor", "slurm", "--profile", "cpu", "--set-slurm", "throttle=1", "--only", "M = 1*")
+    command = [sys.executable, str(ROOT / "ablations/launch.py"), *arguments, "--runs", str(runs.path)]
     shell = subprocess.Popen(["bash", "-c", f"{subprocess.list2cmdline(command)}; sleep 600"], env=cluster.env,
                              cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)  # fmt: skip
     cluster.wait_for(lambda: len(list(runs.path.glob("slurm/*.json"))) == 2)
     os.killpg(shell.pid, signal.SIGKILL)
     shell.wait()
-    again = runs.said("ablations/launch.py", *words)
+    again = runs.said("ablations/launch.py", *arguments)
     assert "Submitted" not in again
     assert "left to a job in the queue" in again
     for arm in ("M = 1, P = 1", "M = 1, P = 2"):
@@ -90,22 +92,22 @@ def test_status_knows_at_once(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_a_launch_from_inside_an_allocation(cluster: Cluster, tmp_path: Path) -> None:
     runs = Runs(cluster, tmp_path / "runs")
-    words = runs.grid("--executor", "slurm", "--profile", "cpu", "--only", "M = 2*", **BRIEF)
-    launch = [sys.executable, ROOT / "ablations/launch.py", *words, "--runs", runs.path]
+    arguments = runs.grid("--executor", "slurm", "--profile", "cpu", "--only", "M = 2*", **BRIEF)
+    launch = [sys.executable, ROOT / "ablations/launch.py", *arguments, "--runs", runs.path]
     inside = cluster.tried("srun", "--ntasks=1", "--mem=2G", "--gres=gpu:2", "env", "WORLD_SIZE=8", *launch)
     assert inside.returncode == 0, inside.stderr
     assert "warning: this is inside job" in inside.stderr
     runs.wait_for_state("done")
-    said = "".join(path.read_text() for path in runs.path.glob("slurm/*_log.out"))
-    assert "task 1 of 1" in said
-    assert "GPUs" not in said
+    output = "".join(path.read_text() for path in runs.path.glob("slurm/*_log.out"))
+    assert "task 1 of 1" in output
+    assert "GPUs" not in output
 
 
 def test_two_launches_at_once_run_nothing_twice(cluster: Cluster, tmp_path: Path) -> None:
     """Both may submit before either can see it: the jobs themselves see who was first."""
     runs = Runs(cluster, tmp_path / "runs")
-    words = runs.grid("--executor", "slurm", "--profile", "cpu", "--only", "M = 2*")
-    command = [sys.executable, str(ROOT / "ablations/launch.py"), *words, "--runs", str(runs.path)]
+    arguments = runs.grid("--executor", "slurm", "--profile", "cpu", "--only", "M = 2*")
+    command = [sys.executable, str(ROOT / "ablations/launch.py"), *arguments, "--runs", str(runs.path)]
     both = [subprocess.Popen(command, env=cluster.env, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [launch.wait() for launch in both] == [0, 0]
     runs.wait_for_state("done")

@@ -8,7 +8,7 @@ from tests.slurm.launching import ARM
 from tests.slurm.slow import STEPS, Slow
 
 
-def test_a_time_limit_is_no_end(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_run_continues_after_its_time_limit(cluster: Cluster, tmp_path: Path) -> None:
     """A limit of a minute in a run that takes longer: saved, queued again, and the same to the bit in the end."""
     slow = Slow(cluster, tmp_path, "--set-slurm", "time=1", "--set-slurm", "signal=USR2@5")
     slow.runs.wait_for_state("timed out")
@@ -16,7 +16,7 @@ def test_a_time_limit_is_no_end(cluster: Cluster, tmp_path: Path) -> None:
     assert slow.run.owner() >= 2
 
 
-def test_cut_off_oftener_than_submitit_would_allow(cluster: Cluster, tmp_path: Path) -> None:
+def test_more_interruptions_than_submitit_would_allow(cluster: Cluster, tmp_path: Path) -> None:
     """submitit takes every signal in a job of ten minutes for a time-out, and gives up after three."""
     slow = Slow(cluster, tmp_path)
     for attempt in range(1, 5):
@@ -38,7 +38,7 @@ def test_preemption_by_a_higher_partition(own_cluster: Callable[..., Cluster], t
     assert slow.run.owner() == 2
 
 
-def test_what_is_cancelled_stays_cancelled(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_cancelled_job_stays_cancelled(cluster: Cluster, tmp_path: Path) -> None:
     """By scancel, also on the heels of a signal that asks to be queued again; launching again goes on from there."""
     slow = Slow(cluster, tmp_path)
     slow.wait_for_step(10)
@@ -59,15 +59,15 @@ def test_what_is_cancelled_stays_cancelled(cluster: Cluster, tmp_path: Path) -> 
     assert slow.run.owner() == 3
 
 
-def test_manage_cancels_what_runs_and_what_waits(cluster: Cluster, tmp_path: Path) -> None:
+def test_manage_cancels_running_and_pending_jobs(cluster: Cluster, tmp_path: Path) -> None:
     slow = Slow(cluster, tmp_path)
     slow.wait_for_step(10)
     array, *_ = slow.runs.launch("--set-slurm", "begin=now+1hour", **STEPS)  # the two other arms
     slow.runs.said("ablations/manage.py", "cancel")
     cluster.wait_for(lambda: not {slow.job, f"{array}_0", f"{array}_1"} & set(cluster.jobs()), 120)
     assert {row["state"] for row in slow.runs.states().values()} == {"cancelled"}
-    words = slow.runs.grid("--executor", "slurm", "--profile", "cpu", **STEPS)
-    refused = slow.runs.tried("ablations/launch.py", *words)
+    arguments = slow.runs.grid("--executor", "slurm", "--profile", "cpu", **STEPS)
+    refused = slow.runs.tried("ablations/launch.py", *arguments)
     assert refused.returncode == 1
     assert "Submitted" not in refused.stdout
     assert refused.stderr.count("not submitted: cancelled") == 3

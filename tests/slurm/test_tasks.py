@@ -27,12 +27,15 @@ def test_two_tasks_are_two_wherever_they_run(cluster: Cluster, tmp_path: Path) -
     for runs in (near, far):
         assert json.loads((runs.path / run / "provenance-1.json").read_text())["processes"] == 2
 
-    said = "".join(path.read_text() for path in near.path.glob("slurm/*_log.out"))
-    given = set(re.findall(r"task 2 of 2, on \S+, GPUs (\S+)", said))
+    output = "".join(path.read_text() for path in near.path.glob("slurm/*_log.out"))
+    given = set(re.findall(r"task 2 of 2, on \S+, GPUs (\S+)", output))
     assert len(given) == 2
     assert {len(gpus.split(",")) for gpus in given} == {2}
-    apart = "".join(path.read_text() for path in far.path.glob("slurm/*_log.out"))
-    assert len(set(re.findall(r"task . of 2, on (a100-\d)", apart))) in (1, 2)  # names are the machine's if not root
+    other_output = "".join(path.read_text() for path in far.path.glob("slurm/*_log.out"))
+    assert len(set(re.findall(r"task . of 2, on (a100-\d)", other_output))) in (
+        1,
+        2,
+    )  # names are the machine's if not root
 
 
 def test_samples_and_evaluations_of_many_tasks_are_those_of_one(cluster: Cluster, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.support import tiny
 README = (ROOT / "slurm/README.md").read_text()
 ROOMS = ("ablations", "reports", "slurm")
 NOT_HERE = ("git clone", "make .venv", ". .venv")  # the test's own environment stands for it
-GIVES = {  # words that a command's output must hold
+GIVES = {  # texts that the output of a command must contain
     "doctor": ["ok      accounting", "ok      requeue", "is shared with", "jobs have access to squeue and scontrol"],
     "--print-sbatch": ["#SBATCH --account=mylab", "#SBATCH --gpus-per-node=8", "GPU-hours, estimated"],
     "watch": ["1 done"],
@@ -42,7 +42,7 @@ def here(command: str) -> str:
     return f"{command} --only 'M = 2*' {given} {later}"
 
 
-def test_every_command_does_what_the_walk_through_says(cluster: Cluster, tmp_path: Path) -> None:
+def test_every_command_of_the_walkthrough_works(cluster: Cluster, tmp_path: Path) -> None:
     for room in ROOMS:
         (tmp_path / room).symlink_to(ROOT / room)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -50,12 +50,12 @@ def test_every_command_does_what_the_walk_through_says(cluster: Cluster, tmp_pat
     for command in commands():
         done = subprocess.run(here(command), shell=True, executable="/bin/bash", cwd=tmp_path, env=environment,
                               capture_output=True, text=True)  # fmt: skip
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         if "doctor" in command:  # no GPU is behind those that SLURM gives here
-            assert re.findall(r"^fail +(\w+)", said, flags=re.M) == ["GPUs"], said
+            assert re.findall(r"^fail +(\w+)", output, flags=re.M) == ["GPUs"], output
         else:
-            assert done.returncode == 0, f"{command}\n{said}"
-        for key, words in GIVES.items():
+            assert done.returncode == 0, f"{command}\n{output}"
+        for key, texts in GIVES.items():
             if key in command:
-                assert all(word in said for word in words), f"{command}\n{said}"
+                assert all(text in output for text in texts), f"{command}\n{output}"
     assert (tmp_path / "out/hourglass_vs_patch/digits/results.md").is_file()

@@ -13,7 +13,7 @@ from diffussm.ssm.compiled import convolution
 from tests.support import tiny
 
 
-def test_a_run_says_which_backend_computed(
+def test_a_run_records_its_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Settled at the first start; what does not run later gives way, in what is recorded too."""

@@ -40,8 +40,8 @@ def planned(capsys: pytest.CaptureFixture[str], runs: Path, *more: str) -> dict[
         f"--set={key}={json.dumps(value)}" for key, value in json.loads(manifest.read_text())["settings"].items()
     ]
     capsys.readouterr()
-    words = ["--grid", "hourglass_vs_patch", "--seeds", "1", "--runs", str(runs), "--dry-run", "--json"]
-    assert launch.main([*words, *settings, *more]) == 0
+    arguments = ["--grid", "hourglass_vs_patch", "--seeds", "1", "--runs", str(runs), "--dry-run", "--json"]
+    assert launch.main([*arguments, *settings, *more]) == 0
     return {row["arm"]: row for row in json.loads(capsys.readouterr().out)["runs"]}
 
 
@@ -72,7 +72,7 @@ def test_an_order(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("part", ["requests/9157bcaa090b.json", "config.json"])
-def test_what_a_run_is(part: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_files_that_define_a_run(part: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     damage.spoil(run.path / part, "torn")
     rows = planned(capsys, runs)
     assert rows.keys() == {ARM, *OTHERS}

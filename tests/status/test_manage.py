@@ -44,18 +44,18 @@ def folder(runs: Path, part: str) -> RunDir:
     return RunDir(next(runs.glob(f"*{part}*/config.json")).parent)
 
 
-def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     capsys.readouterr()
     assert manage.main(list(words)) == 0
     return capsys.readouterr().out
 
 
 def status(capsys: pytest.CaptureFixture[str], runs: Path, *more: str) -> dict[str, Any]:
-    return json.loads(told(capsys, "status", "--runs", str(runs), "--json", *more))
+    return json.loads(printed(capsys, "status", "--runs", str(runs), "--json", *more))
 
 
 def test_status(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = told(capsys, "status", "--runs", str(runs))
+    text = printed(capsys, "status", "--runs", str(runs))
     lines = text.splitlines()
     headings = "arm seed run state step evaluated loss FID steps/s ETA attempts reason"
     assert lines[0].split() == headings.split(" ")
@@ -93,21 +93,23 @@ def test_every_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     running = rows["M = 1, P = 1"]
     assert (running["state"], running["eta_seconds"], running["steps_per_second"]) == ("running", 2.0, 2.0)
     assert (
-        told(capsys, "status", "--runs", str(runs)).splitlines()[-1].endswith("3 runs: 1 running, 1 failed, 1 diverged")
+        printed(capsys, "status", "--runs", str(runs))
+        .splitlines()[-1]
+        .endswith("3 runs: 1 running, 1 failed, 1 diverged")
     )
     write_whole(three.path / "owner-3.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
     three.write_state(training.updated(attempt=3))
     os.utime(three.path / "state.json", (1, 1))
     assert {row["arm"]: row["state"] for row in status(capsys, runs)["runs"]}["M = 1, P = 1"] == "stale"
-    told(capsys, "cancel", "--runs", str(runs), "--only", "M = 1, P = 1")
+    printed(capsys, "cancel", "--runs", str(runs), "--only", "M = 1, P = 1")
     assert {row["arm"]: row["state"] for row in status(capsys, runs)["runs"]}["M = 1, P = 1"] == "cancelled"
-    assert "2 runs to be tried again" in told(capsys, "retry", "--failed", "--runs", str(runs))
-    told(capsys, "retry", "--cancelled", "--runs", str(runs))
+    assert "2 runs to be tried again" in printed(capsys, "retry", "--failed", "--runs", str(runs))
+    printed(capsys, "retry", "--cancelled", "--runs", str(runs))
     states = [row["state"] for row in status(capsys, runs)["runs"]]
     assert states == ["pending", "pending", "stale"]
 
 
-def test_a_failed_evaluation_is_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_evaluation_is_shown(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder(runs, "m2p1")
     evaluation = next(work for work in run.evaluations() if work.path.parent.name == "16")
     (evaluation.path / "record.json").unlink()
@@ -115,14 +117,14 @@ def test_a_failed_evaluation_is_told(runs: Path, capsys: pytest.CaptureFixture[s
     evaluation.write_state(State(phase="failed", attempt=owner, heartbeat=9, reason=reason))
     row = {row["arm"]: row for row in status(capsys, runs)["runs"]}["M = 2, P = 1"]
     assert (row["state"], row["reason"], row["evaluated"]) == ("failed", "sample 3 is not finite", 2)
-    told(capsys, "retry", "--failed", "--runs", str(runs))
+    printed(capsys, "retry", "--failed", "--runs", str(runs))
     row = {row["arm"]: row for row in status(capsys, runs)["runs"]}["M = 2, P = 1"]
     assert row["state"] == "pending"
 
 
-def test_watch_ends_when_nothing_is_left(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(capsys, "watch", "--runs", str(runs)).endswith("hourglass_vs_patch on digits: 3 runs: 3 done\n")
-    assert json.loads(told(capsys, "watch", "--json", "--runs", str(runs)))[0]["done"] == 3
+def test_watch_ends_when_all_runs_have_ended(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "watch", "--runs", str(runs)).endswith("hourglass_vs_patch on digits: 3 runs: 3 done\n")
+    assert json.loads(printed(capsys, "watch", "--json", "--runs", str(runs)))[0]["done"] == 3
 
 
 def test_logs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,11 +132,13 @@ def test_logs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run.output(1).write_text("first\n")
     evaluation = run.evaluations()[0]
     evaluation.output(1).write_text("second\n")
-    text = told(capsys, "logs", run.run_id[:-4], "--runs", str(runs))
+    text = printed(capsys, "logs", run.run_id[:-4], "--runs", str(runs))
     where = evaluation.path.relative_to(run.path)
     assert text == f"==> log-1.txt <==\nfirst\n==> {where}/log-1.txt <==\nsecond\n"
-    assert told(capsys, "logs", "M = 2*", "--runs", str(runs)) == text
-    assert [entry["text"] for entry in json.loads(told(capsys, "logs", "M = 2*", "--json", "--runs", str(runs)))] == [
+    assert printed(capsys, "logs", "M = 2*", "--runs", str(runs)) == text
+    assert [
+        entry["text"] for entry in json.loads(printed(capsys, "logs", "M = 2*", "--json", "--runs", str(runs)))
+    ] == [
         "first\n",
         "second\n",
     ]
@@ -160,7 +164,7 @@ def test_logs_are_followed(runs: Path) -> None:
 
 def test_extend_asks_for_more(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {run: len(RunDir(runs / run).requests()) for run in (row["run"] for row in status(capsys, runs)["runs"])}
-    text = told(capsys, "extend", "--steps", "40", "--grid", "hourglass_vs_patch", "--runs", str(runs))
+    text = printed(capsys, "extend", "--steps", "40", "--grid", "hourglass_vs_patch", "--runs", str(runs))
     assert "--set training.steps=40 --set 'training.milestones=[8, 16, 24]'" in text
     rows = status(capsys, runs)["runs"]
     assert {(row["state"], row["step"], row["steps"], row["evaluated"], row["evaluations"]) for row in rows} == {
@@ -171,52 +175,52 @@ def test_extend_asks_for_more(runs: Path, capsys: pytest.CaptureFixture[str]) ->
         manage.main(["extend", "--steps", "40", "--runs", str(runs)])
 
 
-def test_gc_shows_and_deletes_only_when_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gc_deletes_only_with_yes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder(runs, "m2p1")
     torn = run.path / "checkpoints" / ".000000024-1.pt.abcd.tmp"
     torn.write_bytes(b"x" * 1000)
     with snapshot.taken(runs, []) as copy:
-        assert str(copy) not in told(capsys, "gc", "--runs", str(runs))  # while a launch uses it
+        assert str(copy) not in printed(capsys, "gc", "--runs", str(runs))  # while a launch uses it
     stranger = runs / "not-listed"
     shutil.copytree(run.path, stranger)
-    text = told(capsys, "gc", "--runs", str(runs))
+    text = printed(capsys, "gc", "--runs", str(runs))
     assert "half-written file" in text
     assert "checkpoint before the newest" in text
     assert "code that no launch uses" in text
-    assert str(copy) not in told(capsys, "gc", "--grid", "hourglass_vs_patch", "--runs", str(runs))
+    assert str(copy) not in printed(capsys, "gc", "--grid", "hourglass_vs_patch", "--runs", str(runs))
     assert "would be deleted; --yes deletes them" in text
     assert torn.exists()
     assert copy.exists()
     assert len(run.checkpoints()) == 2
-    told(capsys, "gc", "--yes", "--runs", str(runs))
+    printed(capsys, "gc", "--yes", "--runs", str(runs))
     assert not torn.exists()
     assert not copy.exists()
     assert len(run.checkpoints()) == 1
     assert stranger.exists()
-    assert "run of no launched grid" in told(capsys, "gc", "--unlisted", "--yes", "--runs", str(runs))
+    assert "run of no launched grid" in printed(capsys, "gc", "--unlisted", "--yes", "--runs", str(runs))
     assert not stranger.exists()
     assert {row["state"] for row in status(capsys, runs)["runs"]} == {"done"}
 
 
-def test_gc_leaves_what_is_worked_on(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gc_keeps_files_of_active_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in runs.glob("*/config.json"):
         RunDir(path.parent).claim()
     with snapshot.taken(runs, []) as copy:
-        assert told(capsys, "gc", "--yes", "--unlisted", "--runs", str(runs)).startswith("0.0 MB in 0 places")
+        assert printed(capsys, "gc", "--yes", "--unlisted", "--runs", str(runs)).startswith("0.0 MB in 0 places")
         assert copy.exists()
 
 
-def test_gc_takes_the_code_of_a_launch_that_was_killed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gc_deletes_the_code_of_a_killed_launch(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with snapshot.taken(runs, []) as copy:
         (mark,) = copy.parent.glob(f"{copy.name}.*.json")
         content = json.loads(mark.read_text())
         write_whole(mark, json.dumps(content | {"started": "long ago"}).encode())
-        assert str(copy) in told(capsys, "gc", "--runs", str(runs))
+        assert str(copy) in printed(capsys, "gc", "--runs", str(runs))
         write_whole(mark, json.dumps(content | {"place": "far"}).encode())
-        assert str(copy) not in told(capsys, "gc", "--runs", str(runs))
+        assert str(copy) not in printed(capsys, "gc", "--runs", str(runs))
 
 
-def test_a_damaged_file_is_one_row(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_file_affects_one_row(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder(runs, "m2p1")
     shutil.rmtree(run.path / "milestones" / "24")
     (run.path / "state.json").write_text("{")
@@ -226,10 +230,10 @@ def test_a_damaged_file_is_one_row(runs: Path, capsys: pytest.CaptureFixture[str
     assert rows["M = 1, P = 2"]["state"] == "done"
 
 
-def test_extending_some_arms_leaves_the_others(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extending_some_arms_does_not_change_the_others(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="--only 'nothing': no arm"):
         manage.main(["extend", "--steps", "40", "--only", "nothing", "--runs", str(runs)])
-    told(capsys, "extend", "--steps", "40", "--only", "M = 2*", "--runs", str(runs))
+    printed(capsys, "extend", "--steps", "40", "--only", "M = 2*", "--runs", str(runs))
     assert [(row["state"], row["steps"]) for row in status(capsys, runs)["runs"]] == [
         ("pending", 40),
         ("done", 24),
@@ -237,7 +241,7 @@ def test_extending_some_arms_leaves_the_others(runs: Path, capsys: pytest.Captur
     ]
 
 
-def test_launches_at_once_lose_no_rows(tmp_path: Path) -> None:
+def test_simultaneous_launches_lose_no_rows(tmp_path: Path) -> None:
     """Six at once, each with a seed of its own."""
 
     def ask(seed: int) -> None:
@@ -254,7 +258,7 @@ def test_launches_at_once_lose_no_rows(tmp_path: Path) -> None:
 
 
 def test_doctor(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checks = json.loads(told(capsys, "doctor", "--json", "--runs", str(runs)))
+    checks = json.loads(printed(capsys, "doctor", "--json", "--runs", str(runs)))
     assert {check["what"] for check in checks} >= {
         "folder",
         "hard links",
@@ -265,12 +269,12 @@ def test_doctor(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "data",
     }
     assert {check["verdict"] for check in checks} == {"ok", "warning"}  # ImageNet is not here
-    of_grid = told(capsys, "doctor", "--grid", "hourglass_vs_patch", "--runs", str(runs))
+    of_grid = printed(capsys, "doctor", "--grid", "hourglass_vs_patch", "--runs", str(runs))
     assert "digits: 1,797 images" in of_grid
     assert "imagenet" not in of_grid
 
 
-def test_doctor_finds_what_is_wrong(
+def test_doctor_reports_problems(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = next(iter(doctor.EXTRACTORS.values()))
@@ -298,7 +302,7 @@ def test_doctor_finds_what_is_wrong(
         ([], "required: COMMAND"),
     ],
 )
-def test_mistakes(words: list[str], message: str, launched: Path) -> None:
+def test_errors(words: list[str], message: str, launched: Path) -> None:
     command = [sys.executable, "ablations/manage.py", *words, *(["--runs", str(launched)] if words else [])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -307,7 +311,7 @@ def test_mistakes(words: list[str], message: str, launched: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_no_runs_at_all(tmp_path: Path) -> None:
+def test_a_folder_without_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no grid was launched here"):
         manage.main(["status", "--runs", str(tmp_path)])
 

@@ -130,7 +130,7 @@ def test_attempts_count_up_and_the_last_owns(tmp_path: Path) -> None:
     assert run.owner() == 2
 
 
-def test_loss_rows_merge_by_step_and_torn_lines_are_left_out(tmp_path: Path) -> None:
+def test_loss_rows_merge_by_step_and_torn_lines_are_skipped(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, tiny.config())
     run.log(1).write_text('{"step": 10, "total": 1}\n{"step": 20, "total": 2}\n{"step": 30, "to')
     run.log(10).write_text('{"step": 20, "total": 9}\n')

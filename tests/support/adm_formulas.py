@@ -69,7 +69,7 @@ def radii(features: Features, half: bool = True) -> NDArray[np.float32]:
 
 def precision_recall(samples: Features, reference: Features, half: bool = True) -> tuple[float, float]:
     """Share of samples in the reference's manifold, share of the reference in the samples'."""
-    apart = squared_distances(samples, reference, half)  # (n, m)
-    precision = (apart <= radii(reference, half)).any(1).mean()
-    recall = (apart <= radii(samples, half)[:, None]).any(0).mean()
+    distances = squared_distances(samples, reference, half)  # (n, m)
+    precision = (distances <= radii(reference, half)).any(1).mean()
+    recall = (distances <= radii(samples, half)[:, None]).any(0).mean()
     return float(precision), float(recall)

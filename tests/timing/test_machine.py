@@ -28,9 +28,9 @@ def smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], dict
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.cuda, "get_device_properties", {3: SimpleNamespace(uuid="12ab")}.__getitem__)
 
-    def clocks(told: str) -> dict[str, Any]:
+    def clocks(uuids: str) -> dict[str, Any]:
         command = tmp_path / "nvidia-smi"
-        command.write_text(f"#!/bin/sh\ncase \"$*\" in *'-i GPU-12ab') printf '{told}';; *) exit 1;; esac\n")
+        command.write_text(f"#!/bin/sh\ncase \"$*\" in *'-i GPU-12ab') printf '{uuids}';; *) exit 1;; esac\n")
         command.chmod(0o755)
         return timing.clocks()
 
@@ -47,12 +47,12 @@ def test_what_nvidia_smi_does_not_tell(smi: Callable[[str], dict[str, Any]]) -> 
     found = smi(r"1410, [N/A], 45, [N/A]\n")
     assert (found["gpu_mhz"], found["gpu_max_mhz"], found["gpu_celsius"]) == (1410, None, 45)
     assert found["gpu_throttle_reasons"] is None
-    for told in ("", "No devices were found"):
-        found = smi(told)
+    for uuids in ("", "No devices were found"):
+        found = smi(uuids)
         assert {value for name, value in found.items() if name.startswith("gpu")} == {None}
 
 
-def test_a_gpu_without_a_uuid_is_the_first_that_is_told(
+def test_without_a_uuid_the_first_listed_gpu_counts(
     smi: Callable[[str], dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_properties", {3: SimpleNamespace()}.__getitem__)
