@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
-from ablations.grid.messages import dotted
 from ablations.grid.schema import GridFile, Level, Levels, Overrides, Pattern, Resources
 from diffussm.errors import UserError
+from diffussm.schema_errors import dotted
 
 MAX_COMBINATIONS = 100_000  # before `exclude`, unless max_runs is larger
 

@@ -4,10 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from ablations.grid.messages import MAX_NAME_LENGTH, dotted, quoted
 from ablations.grid.schema import GridFile
 from diffussm.config import bases
 from diffussm.errors import UserError, unknown
+from diffussm.schema_errors import MAX_NAME_LENGTH, dotted, quoted
 
 AXIS_NAME = r"[A-Za-z][A-Za-z0-9_-]*"
 FORBIDDEN_IN_NAMES = "\"'`\\|"

@@ -13,12 +13,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablations.grid.checks import check
-from ablations.grid.messages import MAX_NAME_LENGTH, describe, dotted, quoted, shown
 from ablations.grid.schema import GridFile
 from diffussm.errors import UserError, unknown
+from diffussm.schema_errors import MAX_NAME_LENGTH, describe, dotted, first_problem, quoted, shown
 
 GRIDS = Path(__file__).parents[1] / "grids"
 FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
+REQUIRED = [name for name, field in GridFile.model_fields.items() if field.is_required()]
 MAX_NESTING = 10  # levels of tables and lists
 WHOLE_NUMBERS = range(-(2**63), 2**63)  # the range of TOML
 WHOLE_NUMBERS_TEXT = "whole numbers from -2**63 to 2**63 - 1"
@@ -54,7 +55,10 @@ def load(name: str) -> GridFile:
         try:
             grid = GridFile.model_validate_json(json.dumps(tree))
         except ValidationError as error:
-            raise UserError(describe(error, GridFile, tree)) from None
+            message = describe(error, GridFile, tree)
+            if first_problem(error).is_missing:
+                message += f"; a grid needs {', '.join(REQUIRED)}, above its first [table]"
+            raise UserError(message) from None
         check(grid)
         return grid
 

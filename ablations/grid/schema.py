@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from ablations.grid.messages import describe
 from diffussm.config import Section, keys, split_key
 from diffussm.errors import UserError
+from diffussm.schema_errors import describe
 
 SECTIONS = {key.split(".")[0] for key in keys() if "." in key}  # of the config
 

@@ -19,12 +19,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from ablations.grid.messages import describe
 from ablations.grid.schema import Resources
 from ablations.slurm.options import GPU_OPTIONS, Value, count, gpus_of, of_resources
 from diffussm.config import Section
 from diffussm.errors import UserError, unknown
 from diffussm.host.source import ROOT
+from diffussm.schema_errors import describe
 
 PROFILES = ROOT / "slurm" / "profiles"
 RESERVED = {  # options that the executor sets

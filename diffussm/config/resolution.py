@@ -17,6 +17,7 @@ from diffussm.config.overrides import changed, keys
 from diffussm.config.schema import SOLVERS, Config, ModelConfig, is_external
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import METRICS
+from diffussm.schema_errors import first_problem
 
 BASES = Path(__file__).parents[1] / "bases"
 
@@ -128,7 +129,7 @@ def validate(tree: Mapping[str, Any], source: str) -> Config:
     try:
         config = Config.model_validate_json(json.dumps(tree))
     except (ValidationError, TypeError) as error:
-        raise UserError(_describe(error, source)) from None
+        raise UserError(_describe(error, tree, source)) from None
     _check_evaluation(config, source)
     return config
 
@@ -158,14 +159,11 @@ def _check_evaluation(config: Config, source: str) -> None:
         )
 
 
-def _describe(error: ValidationError | TypeError, source: str) -> str:
+def _describe(error: ValidationError | TypeError, tree: Mapping[str, Any], source: str) -> str:
     if isinstance(error, TypeError):  # a TOML date or time, which no field takes
         return f"{source}: {error}"
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return str(unknown(f"{source}: config key", where, set(keys()) - {"size"}))  # of bases alone
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error" and isinstance(first["input"], dict):  # between fields: the message names them
-        return f"{source}: {where + '.' if where else ''}{message}"
-    return f"{source}: {where} = {first['input']!r}: {message}"
+    problem = first_problem(error, tree)
+    if problem.is_unknown:
+        valid = set(keys()) - {"size"}  # which bases alone have
+        return str(unknown(f"{source}: config key", ".".join(map(str, problem.key)), valid))
+    return f"{source}: {problem.at()}"

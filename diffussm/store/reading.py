@@ -9,8 +9,8 @@ from typing import ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from diffussm.errors import UserError
+from diffussm.schema_errors import dotted, first_problem
 
-LONGEST_VALUE = 60  # of a value that a message quotes
 OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)  # not of the disk
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,7 +37,7 @@ def read_model(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        raise damaged(path, model, describe(error)) from None
+        raise damaged(path, model, describe_damage(error)) from None
 
 
 def damaged(path: Path, model: type[BaseModel], what: str) -> UserError:
@@ -46,19 +46,14 @@ def damaged(path: Path, model: type[BaseModel], what: str) -> UserError:
     return UserError("; ".join(filter(None, [f"{path}: is damaged: {what}", repair])))
 
 
-def describe(error: ValidationError) -> str:
+def describe_damage(error: ValidationError) -> str:
     """Return the first mistake of a file's content, with the field and the value."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    match first["type"]:
-        case "json_invalid":
-            return "not valid JSON"
-        case "missing":
-            return f"{where} is missing"
-        case "extra_forbidden":
-            return f"{where}: unknown field, perhaps of a later version of this package"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where} = {_shown(first['input'])}: {message}" if where else message
+    problem = first_problem(error)
+    if problem.type == "json_invalid":
+        return "not valid JSON"
+    if problem.is_unknown:
+        return f"{dotted(*problem.key)}: unknown field, perhaps of a later version of this package"
+    return problem.at()
 
 
 def _read_bytes(path: Path, model: type[BaseModel]) -> bytes:
@@ -80,8 +75,3 @@ def _read_bytes(path: Path, model: type[BaseModel]) -> bytes:
 def _open_at_once(path: str, flags: int) -> int:
     """Open without waiting for a writer, as a named pipe would have it."""
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _shown(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."

@@ -26,7 +26,7 @@ from diffussm.config import SCHEMA_VERSION, Config, Request, run_id
 from diffussm.errors import UserError
 from diffussm.store.execution import Execution
 from diffussm.store.orders import Order
-from diffussm.store.reading import StoredModel, damaged, describe, read_model
+from diffussm.store.reading import StoredModel, damaged, describe_damage, read_model
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import link_first, to_json, write_whole
 
@@ -79,7 +79,7 @@ class RunDir(WorkDir):
         try:
             config = Config.model_validate_json(json.dumps(stored.config))
         except ValidationError as error:
-            raise damaged(path, StoredConfig, describe(error)) from None
+            raise damaged(path, StoredConfig, describe_damage(error)) from None
         if run_id(config) != self.run_id:
             raise UserError(f"{path}: describes run {run_id(config)}, not the folder it lies in")
         return config

@@ -165,7 +165,7 @@ def test_an_explicit_key_goes_before_the_size() -> None:
         ({"model.mixer": "atention"}, "model.mixer = 'atention': unknown name 'atention'; did you mean 'attention'?"),
         ({"model.mixer": "no colon"}, "valid: attention, identity, package.module:Class, s4d"),
         ({"model.mixer": 3}, "model.mixer = 3"),
-        ({"model.kind": "unet"}, "Input should be 'diffussm' or 'dit'"),
+        ({"model.kind": "unet"}, "allowed: 'diffussm' or 'dit'"),
         ({"size": [1]}, "size: unknown name '[1]'"),
         ({"model.kind": [1]}, "model.kind = [1]"),
         ({"training.lr": float("inf")}, "training.lr"),
@@ -176,7 +176,7 @@ def test_an_explicit_key_goes_before_the_size() -> None:
         ({"training.lr": "fast"}, "training.lr = 'fast'"),
         ({"training.lr": True}, "training.lr = True"),
         ({"diffusion.loss": "simple"}, "diffusion.loss: hybrid needs learned_variance"),
-        ({"diffusion.normal_cdf": "erf"}, "Input should be 'exact' or 'tanh'"),
+        ({"diffusion.normal_cdf": "erf"}, "allowed: 'exact' or 'tanh'"),
         (
             {"diffusion.loss": "simple", "diffusion.learned_variance": False, "diffusion.normal_cdf": "tanh"},
             "diffusion.normal_cdf: used by loss = hybrid alone",

@@ -28,37 +28,37 @@ def refused(base: str = "digits", /, **changes: object) -> str:
 @pytest.mark.parametrize("field", ["depth", "heads", "hourglass", "patch", "image_size", "channels"])
 def test_a_count_of_things_that_must_be_there_is_1_or_more(field: str) -> None:
     made = {"model__mixer": "attention", f"model__{field}": 0}
-    assert refused(**made) == f"model.{field} = 0: Input should be greater than or equal to 1"
+    assert refused(**made) == f"model.{field} = 0: allowed: 1 or more"
 
 
 def test_classes_are_0_or_more() -> None:
-    assert refused(model__classes=-1) == "model.classes = -1: Input should be greater than or equal to 0"
+    assert refused(model__classes=-1) == "model.classes = -1: allowed: 0 or more"
 
 
 def test_width_is_4_or_more() -> None:
-    assert refused(model__width=0) == "model.width = 0: Input should be greater than or equal to 4"
+    assert refused(model__width=0) == "model.width = 0: allowed: 4 or more"
 
 
 def test_width_is_a_multiple_of_4() -> None:
-    assert refused(model__width=6) == "model.width = 6: Input should be a multiple of 4"
+    assert refused(model__width=6) == "model.width = 6: allowed: a multiple of 4"
 
 
 def test_state_is_2_or_more() -> None:
-    assert refused(model__state=0) == "model.state = 0: Input should be greater than or equal to 2"
+    assert refused(model__state=0) == "model.state = 0: allowed: 2 or more"
 
 
 def test_state_is_even() -> None:
-    assert refused(model__state=63) == "model.state = 63: Input should be a multiple of 2"
+    assert refused(model__state=63) == "model.state = 63: allowed: a multiple of 2"
 
 
 @pytest.mark.parametrize("value", [64.0, "64", True, None, [64]])
 def test_sizes_are_whole_numbers(value: object) -> None:
-    assert refused(model__width=value) == f"model.width = {value!r}: Input should be a valid integer"
+    assert refused(model__width=value) == f"model.width = {value!r}: allowed: a whole number"
 
 
 def test_seed_fits_63_bits() -> None:
-    assert refused(seed=-1) == "seed = -1: Input should be greater than or equal to 0"
-    assert refused(seed=2**63) == f"seed = {2**63}: Input should be less than {2**63}"
+    assert refused(seed=-1) == "seed = -1: allowed: 0 or more"
+    assert refused(seed=2**63) == f"seed = {2**63}: allowed: less than {2**63}"
 
 
 # Fields of the model that must go together
@@ -132,7 +132,7 @@ def test_label_accuracy_needs_classes() -> None:
 
 
 def test_a_sampler_takes_a_step_or_more() -> None:
-    said = "evaluation.sampler_steps = 0: Input should be greater than or equal to 1"
+    said = "evaluation.sampler_steps = 0: allowed: 1 or more"
     assert refused(evaluation__sampler_steps=0) == said
 
 
@@ -156,7 +156,7 @@ def test_a_solver_takes_fewer_steps_than_there_are(sampler: str) -> None:
 
 
 def test_timesteps_are_21_or_more() -> None:
-    said = "diffusion.timesteps = 20: Input should be greater than or equal to 21"
+    said = "diffusion.timesteps = 20: allowed: 21 or more"
     assert refused(diffusion__timesteps=20) == said
 
 

@@ -84,11 +84,11 @@ def test_nothing_is_merged_into_a_damaged_one(how: str, runs: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"claim": None}, "claim = None: Input should be a valid string"),
-        ({"budget": "hours"}, "budget = 'hours': Input should be 'steps' or 'macs'"),
+        ({"claim": None}, "claim = None: allowed: a string"),
+        ({"budget": "hours"}, "budget = 'hours': allowed: 'steps' or 'macs'"),
         ({"tags": ["x"]}, "tags: unknown field, perhaps of a later version"),
-        ({"runs": [{}]}, "runs.0.arm is missing"),
-        ({"runs": {}}, "runs = {}: Input should be a valid"),
+        ({"runs": [{}]}, r"runs\[0\].arm: is missing"),
+        ({"runs": {}}, "runs = {}: allowed: a list"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, Any], what: str, runs: Path) -> None:
@@ -101,5 +101,5 @@ def test_a_run_outside_the_folder_is_refused(runs: Path) -> None:
     wrong = content(runs)
     wrong["runs"][0]["run_id"] = "../elsewhere"
     store(runs, wrong)
-    with pytest.raises(UserError, match=r"runs\.0\.run_id = '\.\./elsewhere'"):
+    with pytest.raises(UserError, match=r"runs\[0\]\.run_id = '\.\./elsewhere'"):
         manifests.read(runs, None, None)

@@ -72,5 +72,5 @@ def test_an_order_of_a_later_version_is_refused_by_name(run: RunDir) -> None:
     with pytest.raises(UserError, match="after: unknown field, perhaps of a later version"):
         run.last_order()
     path.write_text('{"order": "pause", "forgiven": {}}')
-    with pytest.raises(UserError, match="order = 'pause': Input should be 'cancel' or 'retry'"):
+    with pytest.raises(UserError, match="order = 'pause': allowed: 'cancel' or 'retry'"):
         run.last_order()
