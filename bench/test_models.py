@@ -15,7 +15,7 @@ from bench.networks import diffusers, ours, products
 from bench.scale import Scale
 from diffussm.config import Config, resolve
 from diffussm.cost.named import named
-from diffussm.training.loop import Trainer
+from diffussm.training.trainer import Trainer
 
 PASSES = (FORWARD, TRAINING)
 PEERS = {"ours": ours, "diffusers": diffusers, "matrix products alone": products}

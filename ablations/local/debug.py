@@ -8,7 +8,7 @@ from ablations.plan.job import Job
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import Outcome, outcome_of
-from diffussm.run.tasks import left
+from diffussm.run.tasks import pending_tasks
 from diffussm.store.rundir import RunDir
 
 
@@ -33,12 +33,12 @@ def execute(jobs: list[Job], listener: Listener, debugger: bool) -> dict[Path, O
 
 def _work(run: RunDir) -> Outcome:
     """Do every pending task of the run, until one that another launch works on."""
-    from diffussm.run.runner import Cell  # imports torch
+    from diffussm.run.runner import TaskRunner  # imports torch
 
-    while pending := left(run):
+    while pending := pending_tasks(run):
         if run.cancelled:
             return Outcome("cancelled", "by manage.py cancel")
         if (number := claim_task(pending[0], Liveness(by_mtime=True).alive)) is None:
             return Outcome("superseded", "another launch works on it")
-        Cell(run.path).do(pending[0], number)
+        TaskRunner(run.path).execute(pending[0], number)
     return Outcome("done")

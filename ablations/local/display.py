@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from ablations.plan.job import Job
 from diffussm.errors import UserError
 from diffussm.run.outcome import Outcome
-from diffussm.run.tasks import Work
+from diffussm.run.tasks import Task
 from diffussm.store.state import State
 
 LINE_SECONDS = 15.0  # between lines about one run, where there are no bars
@@ -29,9 +29,9 @@ def describe(state: State) -> tuple[str, float]:
     return "starting", 0.0
 
 
-def _progress(work: Work) -> tuple[str, float]:
+def _progress(task: Task) -> tuple[str, float]:
     try:
-        return describe(work.folder.state())
+        return describe(task.folder.state())
     except UserError as damage:
         return str(damage), 0.0
 
@@ -64,23 +64,23 @@ class Display:
         if self._bars:
             self._bars.stop()
 
-    def on_progress(self, active: Sequence[tuple[int, Work]]) -> None:
+    def on_progress(self, active: Sequence[tuple[int, Task]]) -> None:
         """Update the bars, or print a line for each training that is due one."""
-        for slot, work in active:
-            name = self.names[work.run]
+        for slot, task in active:
+            name = self.names[task.run]
             if self._bars:
-                text, fraction = _progress(work)
+                text, fraction = _progress(task)
                 if slot not in self._tasks:
                     self._tasks[slot] = self._bars.add_task(text, total=1.0, name=name)
                 self._bars.update(self._tasks[slot], description=text, completed=fraction, name=name)
-            elif work.task == "train" and self._is_due(work.run):
-                self.line(f"{name}: {_progress(work)[0]}")
+            elif task.kind == "train" and self._is_due(task.run):
+                self.line(f"{name}: {_progress(task)[0]}")
         if self._bars:
             for slot in self._tasks.keys() - {slot for slot, _ in active}:
                 self._bars.remove_task(self._tasks.pop(slot))
 
-    def on_retry(self, work: Work, reason: str) -> None:
-        self.line(f"{self.names[work.run]}: {work}: {reason}; tried once more")
+    def on_retry(self, task: Task, reason: str) -> None:
+        self.line(f"{self.names[task.run]}: {task}: {reason}; tried once more")
 
     def on_end(self, job: Job, outcome: Outcome) -> None:
         path = job.run.path

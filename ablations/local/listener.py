@@ -5,14 +5,14 @@ from typing import Protocol
 
 from ablations.plan.job import Job
 from diffussm.run.outcome import Outcome
-from diffussm.run.tasks import Work
+from diffussm.run.tasks import Task
 
 
 class Listener(Protocol):
-    def on_progress(self, active: Sequence[tuple[int, Work]]) -> None:
+    def on_progress(self, active: Sequence[tuple[int, Task]]) -> None:
         """Called several times a second with each busy slot and the task on it."""
 
-    def on_retry(self, work: Work, reason: str) -> None:
+    def on_retry(self, task: Task, reason: str) -> None:
         """Called when a task has failed and is tried once more."""
 
     def on_end(self, job: Job, outcome: Outcome) -> None:

@@ -20,7 +20,7 @@ from ablations.plan.job import Job
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import Outcome
-from diffussm.run.tasks import Work, failed_for_good, is_done, left
+from diffussm.run.tasks import Task, failed_for_good, is_done, pending_tasks
 from diffussm.store.rundir import RunDir
 
 WAIT_SECONDS = 0.2  # for answers of workers
@@ -37,10 +37,10 @@ class Pool:
         longest_first = sorted(jobs, key=lambda job: job.seconds, reverse=True)
         self.jobs = {job.run.path: job for job in longest_first}
         self.outcomes: dict[Path, Outcome] = {}
-        self._ready: dict[Path, list[Work]] = {}
+        self._ready: dict[Path, list[Task]] = {}
         self._elsewhere: set[Path] = set()  # runs that another launch works on
-        self._failed: dict[Work, tuple[Outcome, int]] = {}  # with the number of the newest order at that time
-        self._tries: Counter[Work] = Counter()
+        self._failed: dict[Task, tuple[Outcome, int]] = {}  # with the number of the newest order at that time
+        self._tries: Counter[Task] = Counter()
         self._active: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
         self._liveness = Liveness()
@@ -66,7 +66,7 @@ class Pool:
         now = time.monotonic()
         if now - self._polled > POLL_SECONDS:
             self._polled = now
-            for path in {worker.work.run for worker in self._active if worker.work and worker.work.task == "train"}:
+            for path in {worker.task.run for worker in self._active if worker.task and worker.task.kind == "train"}:
                 self._refresh(path)
         if now - self._polled_others > (POLL_OTHERS_SECONDS if self._active else POLL_SECONDS):
             self._polled_others = now
@@ -81,18 +81,18 @@ class Pool:
         except UserError as damage:
             self._ready[path] = []
             self._elsewhere.discard(path)
-            if not any(worker.work and worker.work.run == path for worker in self._active):
+            if not any(worker.task and worker.task.run == path for worker in self._active):
                 self._end(self.jobs[path], Outcome("failed", str(damage)))
 
     def _read_folder(self, job: Job) -> None:
         path = job.run.path
-        active = [worker.work for worker in self._active if worker.work and worker.work.run == path]
-        todo = [work for work in left(job.run) if work not in active]
-        failed = {work: outcome for work in todo if (outcome := self._failure(work))}
-        may_start = [work for work in todo if work not in failed]
-        elsewhere = [work for work in may_start if self._liveness.alive(work.folder)]
+        active = [worker.task for worker in self._active if worker.task and worker.task.run == path]
+        todo = [task for task in pending_tasks(job.run) if task not in active]
+        failed = {task: outcome for task in todo if (outcome := self._failure(task))}
+        may_start = [task for task in todo if task not in failed]
+        elsewhere = [task for task in may_start if self._liveness.alive(task.folder)]
         cancelled = job.run.cancelled
-        self._ready[path] = [] if cancelled else [work for work in may_start if work not in elsewhere]
+        self._ready[path] = [] if cancelled else [task for task in may_start if task not in elsewhere]
         (self._elsewhere.add if elsewhere else self._elsewhere.discard)(path)
         if active or elsewhere or self._ready[path]:
             self.outcomes.pop(path, None)
@@ -105,16 +105,16 @@ class Pool:
         else:
             self._end(job, Outcome("failed", "weights of a milestone were not kept; --replay trains to it again"))
 
-    def _failure(self, work: Work) -> Outcome | None:
+    def _failure(self, task: Task) -> Outcome | None:
         """Why the task is not tried again: it failed in this launch, or in an earlier one with the same code."""
-        run = RunDir(work.run)
-        if state := failed_for_good(run, work.folder, self.code.name):
-            return Outcome("failed", f"{work}: {state.reason}", str(work.folder.output(state.attempt)))
-        if work in self._failed:
-            outcome, order = self._failed[work]
+        run = RunDir(task.run)
+        if state := failed_for_good(run, task.folder, self.code.name):
+            return Outcome("failed", f"{task}: {state.reason}", str(task.folder.output(state.attempt)))
+        if task in self._failed:
+            outcome, order = self._failed[task]
             if run.order_number() == order:
                 return outcome
-            del self._failed[work], self._tries[work]  # a retry was ordered since
+            del self._failed[task], self._tries[task]  # a retry was ordered since
         return None
 
     def _end(self, job: Job, outcome: Outcome) -> None:
@@ -124,30 +124,30 @@ class Pool:
 
     def _start_tasks(self) -> None:
         """Start as many tasks as there is room for."""
-        waiting = [work for works in self._ready.values() for work in works]
-        waiting.sort(key=lambda work: work.task == "train")  # stable: evaluations, then the longest training
-        for work in waiting:
-            slots = self._slots_for(work)
+        waiting = [task for tasks in self._ready.values() for task in tasks]
+        waiting.sort(key=lambda task: task.kind == "train")  # stable: evaluations, then the longest training
+        for task in waiting:
+            slots = self._slots_for(task)
             if slots is None:
                 return  # the task at the front of the queue waits for room; none overtakes it
-            owner = work.folder.owner()
-            self._refresh(work.run)  # another launch may have claimed it since
-            if work not in self._ready[work.run]:
+            owner = task.folder.owner()
+            self._refresh(task.run)  # another launch may have claimed it since
+            if task not in self._ready[task.run]:
                 continue
-            self._ready[work.run].remove(work)
+            self._ready[task.run].remove(task)
             worker = self._worker_on(slots)
-            worker.start(work, owner)
-            self._tries[work] += 1
+            worker.start(task, owner)
+            self._tries[task] += 1
             self._active.append(worker)
 
-    def _slots_for(self, work: Work) -> tuple[int, ...] | None:
+    def _slots_for(self, task: Task) -> tuple[int, ...] | None:
         """Free slots for the task; None where there are too few, or too little memory."""
-        job = self.jobs[work.run]
+        job = self.jobs[task.run]
         taken = {slot for worker in self._active for slot in worker.slots}
         free = [slot for slot in range(self.machine.slots) if slot not in taken]
-        wanted = job.needs.slots(self.machine.threads) if work.task == "train" else 1
+        wanted = job.needs.slots(self.machine.threads) if task.kind == "train" else 1
         count = min(wanted, self.machine.slots)
-        used = sum(self.jobs[worker.work.run].needs.memory_gb or 0.0 for worker in self._active if worker.work)
+        used = sum(self.jobs[worker.task.run].needs.memory_gb or 0.0 for worker in self._active if worker.task)
         if len(free) < count or (self._active and used + (job.needs.memory_gb or 0.0) > self.machine.memory_gb):
             return None
         warm = [worker.slots for worker in self._idle if len(worker.slots) == count and set(worker.slots) <= set(free)]
@@ -170,7 +170,7 @@ class Pool:
 
     def _collect_answers(self) -> None:
         """Report progress, and wait a moment for tasks to end."""
-        self.listener.on_progress([(worker.slots[0], worker.work) for worker in self._active if worker.work])
+        self.listener.on_progress([(worker.slots[0], worker.task) for worker in self._active if worker.task])
         if not self._selector.get_map():
             time.sleep(WAIT_SECONDS)
         for key, _ in self._selector.select(WAIT_SECONDS):
@@ -185,29 +185,29 @@ class Pool:
                 self._idle.remove(worker)  # it died while idle
                 continue
             self._active.remove(worker)
-            work, worker.work = worker.work, None
+            task, worker.task = worker.task, None
             if worker.alive:
                 self._idle.append(worker)
-            assert work is not None
-            self._record_outcome(work, outcome)
+            assert task is not None
+            self._record_outcome(task, outcome)
 
-    def _record_outcome(self, work: Work, outcome: Outcome) -> None:
+    def _record_outcome(self, task: Task, outcome: Outcome) -> None:
         """Note how the task ended; a failure that may pass is tried once more."""
         if outcome.kind == "stopped":
-            self._tries[work] -= 1
+            self._tries[task] -= 1
         if outcome.kind == "failed":
-            if outcome.can_pass and self._tries[work] < MAX_TRIES:
-                self.listener.on_retry(work, outcome.reason)
+            if outcome.can_pass and self._tries[task] < MAX_TRIES:
+                self.listener.on_retry(task, outcome.reason)
             else:
-                order = RunDir(work.run).order_number()
-                self._failed[work] = Outcome("failed", f"{work}: {outcome.reason}", outcome.log), order
+                order = RunDir(task.run).order_number()
+                self._failed[task] = Outcome("failed", f"{task}: {outcome.reason}", outcome.log), order
                 if outcome.can_pass:
-                    self._record_worker_death(work, outcome)
-        self._refresh(work.run)
+                    self._record_worker_death(task, outcome)
+        self._refresh(task.run)
 
-    def _record_worker_death(self, work: Work, outcome: Outcome) -> None:
+    def _record_worker_death(self, task: Task, outcome: Outcome) -> None:
         """Write the failure to the task's folder on behalf of a worker that died, so that others see the reason."""
-        folder = work.folder
+        folder = task.folder
         with contextlib.suppress(UserError):  # a damaged file, which ends the run anyway
             state, owner = folder.state(), folder.owner()
             if state.is_active and not self._liveness.alive(folder):

@@ -1,7 +1,7 @@
-"""A worker process of the local pool: does one piece of work after another, as its launcher hands them over.
+"""A worker process of the local pool: executes one task after another, as its launcher hands them over.
 
-A line of JSON on stdin is a piece of work and the attempt that it follows; a line on stdout says how it ended. What the
-work itself prints goes to the log in its folder. A worker whose launcher is gone stops after a checkpoint.
+A line of JSON on stdin is a task and the attempt that it follows; a line on stdout is the outcome. What a task prints
+goes to the log in its folder. A worker whose launcher is gone stops after a checkpoint.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from diffussm.errors import UserError
 from diffussm.host import source
 from diffussm.run.claim import claim_task, take_over
 from diffussm.run.outcome import Outcome, outcome_of, print_failure
-from diffussm.run.runner import CHECKPOINT_SECONDS, Cell
-from diffussm.run.tasks import Work
+from diffussm.run.runner import CHECKPOINT_SECONDS, TaskRunner
+from diffussm.run.tasks import Task
 from diffussm.stopping import Stopped, StopRequest, stopped_by
 
 WATCH_SECONDS = 1.0  # between looks whether the launcher lives
@@ -36,12 +36,12 @@ class Worker:
         self._is_busy = False
 
     def serve(self) -> None:
-        """Until stdin ends or a signal comes."""
+        """Execute tasks until stdin ends or a signal comes."""
         for line in sys.stdin:
-            asked = json.loads(line)
-            after = asked.pop("after")
+            message = json.loads(line)
+            owner = message.pop("after")
             self._is_busy = True
-            outcome = self._do(Work(**{**asked, "run": Path(asked["run"])}), after)
+            outcome = self._execute(Task(**{**message, "run": Path(message["run"])}), owner)
             self._is_busy = False
             self.answers.write(json.dumps(outcome.__dict__) + "\n")
             self.answers.flush()
@@ -49,34 +49,34 @@ class Worker:
                 return
 
     def leave(self, number: int, _: Any) -> None:
-        """Stop what is being done, after a checkpoint, and go (a signal handler)."""
+        """Stop the task, after a checkpoint, and exit (a signal handler)."""
         self.stop.set(stopped_by(number))
         if not self._is_busy:
             raise SystemExit(0)
 
     def watch_launcher(self) -> None:
-        """Stop what is being done once the launcher is gone (a thread)."""
+        """Stop the task once the launcher is gone (a thread)."""
         while os.getppid() == self.launcher:
             time.sleep(WATCH_SECONDS)
         self.stop.set(Stopped("the launcher is gone"))
 
-    def _do(self, work: Work, after: int) -> Outcome:
+    def _execute(self, task: Task, owner: int) -> Outcome:
         try:
-            cell = Cell(work.run, self.checkpoint_seconds, self.stop, self.threads, to_logs=True)
+            runner = TaskRunner(task.run, self.checkpoint_seconds, self.stop, self.threads, to_logs=True)
         except UserError as error:
             return Outcome("failed", str(error))
         number = None
         try:
-            if (number := claim_task(work, take_over, after)) is None:
+            if (number := claim_task(task, take_over, owner)) is None:
                 return Outcome("superseded", "another process has the task or did it")
-            cell.do(work, number)
+            runner.execute(task, number)
         except Exception as error:
-            outcome = outcome_of(error, cell.has_progress)
+            outcome = outcome_of(error, runner.has_progress)
             if outcome.kind == "failed":
                 print_failure(error)
-                if number and work.folder.owner() != number:
+                if number and task.folder.owner() != number:
                     return Outcome("superseded", outcome.reason)
-            return replace(outcome, log=str(work.folder.output(number))) if number else outcome
+            return replace(outcome, log=str(task.folder.output(number))) if number else outcome
         finally:
             sys.stdout.flush()
         return Outcome("done")

@@ -12,7 +12,7 @@ from typing import IO
 
 from ablations.local.slots import Machine
 from diffussm.run.outcome import Outcome
-from diffussm.run.tasks import Work
+from diffussm.run.tasks import Task
 
 STOP_SECONDS = 30.0
 
@@ -26,7 +26,7 @@ class WorkerProcess:
 
     def __init__(self, slots: tuple[int, ...], machine: Machine, code: Path):
         self.slots = slots
-        self.work: Work | None = None
+        self.task: Task | None = None
         self.alive = True
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         threads = machine.threads * len(slots)
@@ -51,10 +51,10 @@ class WorkerProcess:
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def start(self, work: Work, after: int) -> None:
+    def start(self, task: Task, after: int) -> None:
         """Send the task to the worker, which claims it as the attempt that follows attempt `after`."""
-        self.work = work
-        message = {**work.__dict__, "run": str(work.run.absolute()), "after": after}
+        self.task = task
+        message = {**task.__dict__, "run": str(task.run.absolute()), "after": after}
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died, which read_outcome reports
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -68,7 +68,7 @@ class WorkerProcess:
         code = self.process.wait()
         if code in (0, -signal.SIGTERM):
             return Outcome("stopped", "the worker was asked to stop")
-        log = self.work.folder.outputs()[-1:] if self.work else []
+        log = self.task.folder.outputs()[-1:] if self.task else []
         if code < 0:
             return Outcome("failed", f"killed by {signal.Signals(-code).name}", "".join(map(str, log)), can_pass=True)
         self._stderr.seek(0)

@@ -18,7 +18,7 @@ from diffussm.metrics.suite import metric_suite
 from diffussm.models.build import build_model
 from diffussm.ssm.selection import select
 from diffussm.timing import clock, in_turns
-from diffussm.training.loop import Trainer
+from diffussm.training.trainer import Trainer
 
 ROUNDS = 7
 LEAST_SECONDS = 1.0  # of all rounds together

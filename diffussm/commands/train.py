@@ -45,12 +45,12 @@ def train(
 
 
 def _work(run: RunDir, stop: StopRequest, processes: ProcessGroup, checkpoint_seconds: float, to_logs: bool) -> int:
-    from diffussm.run.runner import Cell  # imports torch
+    from diffussm.run.runner import TaskRunner  # imports torch
 
     progress = _Progress()
     if processes.is_rank_zero:
         print(run.path, flush=True)
-    cell = Cell(
+    runner = TaskRunner(
         run.path,
         checkpoint_seconds,
         stop,
@@ -59,7 +59,7 @@ def _work(run: RunDir, stop: StopRequest, processes: ProcessGroup, checkpoint_se
         on_progress=progress if processes.is_rank_zero else None,
     )
     try:
-        cell.work(is_alive=Liveness(by_mtime=True).alive)
+        runner.run_pending(is_alive=Liveness(by_mtime=True).alive)
     except Stopped as stopped:
         progress.end_line()
         if processes.is_rank_zero:

@@ -1,4 +1,4 @@
-"""One attempt at the work of a folder: it owns the folder, says how far it is, and hears when to stop."""
+"""One attempt at a task: it owns the task's folder, reports its state there, and polls for reasons to stop."""
 
 import contextlib
 import math
@@ -16,56 +16,57 @@ from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
 
-SAY_SECONDS = 0.5  # no oftener: nobody reads faster
-BEAT_SECONDS = 10.0
-LISTEN_SECONDS = 1.0
+REPORT_SECONDS = 0.5  # at least, between two writes of the state
+HEARTBEAT_SECONDS = 10.0  # at most, between two writes of the state
+POLL_SECONDS = 1.0  # between looks at orders and owners
 
 
 class Attempt:
-    """The attempt `number` at `work`, as a context: a state is written when it begins, when it ends and in between.
+    """The attempt `number` at the task of `folder`, as a context, which writes its first and its last state.
 
-    The work polls the attempt's `stop`: it is set by the given request, when `is_cancelled` (called once a second)
-    returns true, and when another attempt owns the folder. Of many processes the first writes the state and watches
-    who owns the folder; what any of them fails with is the state that it ends with.
+    The task polls the attempt's `stop`. It is set by the request given here, when `is_cancelled` (called once a second)
+    returns true, and when another attempt owns the folder. Of several processes, rank zero writes the state and watches
+    the owner; a failure of any of them becomes the last state.
     """
 
     def __init__(
         self,
-        work: WorkDir,
+        folder: WorkDir,
         number: int,
         is_cancelled: Callable[[], bool],
         processes: ProcessGroup = SINGLE_PROCESS,
         stop: StopRequest | None = None,
     ):
-        self.folder, self.number, self.processes = work, number, processes
+        self.folder, self.number, self.processes = folder, number, processes
         self.stop = StopRequest(within=stop)
         self._is_cancelled = is_cancelled
         self._state = State(phase="start", attempt=number)
-        self._said = -math.inf
-        self._beat = 0
+        self._written = -math.inf  # time of the last write
+        self._heartbeat = 0
         self._writing = threading.Lock()
         self._ended = threading.Event()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._poller = threading.Thread(target=self._poll, daemon=True)
 
-    def say(self, **state: Any) -> None:
-        """Write the state: at once when the phase changes, else no oftener than is worth reading.
+    def report(self, **state: Any) -> None:
+        """Write the state: at once if the phase is another, else at most every half second.
 
         Raises Superseded, and writes nothing, where the folder belongs to another attempt.
         """
         new = State(attempt=self.number, **state)
         is_new, self._state = new.phase != self._state.phase, new
-        if is_new or time.monotonic() - self._said > SAY_SECONDS:
-            self._still_owner()
+        if is_new or time.monotonic() - self._written > REPORT_SECONDS:
+            if self.processes.is_rank_zero and (superseded := self._superseded()):
+                raise superseded
             self._write()
 
     def __enter__(self) -> "Attempt":
-        self.processes.on_rank_zero(lambda: self.say(phase="start"))
-        self._listener.start()
+        self.processes.on_rank_zero(lambda: self.report(phase="start"))
+        self._poller.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
-        self._listener.join()
+        self._poller.join()
         if isinstance(error, Superseded):
             return  # the state belongs to another attempt now
         self._state = self._final_state(error)
@@ -77,7 +78,7 @@ class Attempt:
 
     @property
     def has_progress(self) -> bool:
-        """Whether a first step or sample was made."""
+        """Whether at least one step or sample was made."""
         return not (self._state.step is self._state.sample is None)
 
     def _final_state(self, error: BaseException | None) -> State:
@@ -90,24 +91,20 @@ class Attempt:
             end |= {"can_pass": outcome.can_pass, "code": origin()["code"]}
         return self._state.updated(**end)
 
-    def _listen(self) -> None:
+    def _poll(self) -> None:
         last = time.monotonic()
-        while not self._ended.wait(LISTEN_SECONDS):
-            with contextlib.suppress(OSError):  # a disk may be full or away for a while
+        while not self._ended.wait(POLL_SECONDS):
+            with contextlib.suppress(OSError):  # the disk may be full or unreachable for a while
                 if self._is_cancelled():
                     self.stop.set(Stopped("cancelled", "cancelled"))
                 if not self.processes.is_rank_zero:
                     continue
                 if superseded := self._superseded():
                     self.stop.set(superseded)
-                elif time.monotonic() - max(last, self._said) > BEAT_SECONDS:
+                elif time.monotonic() - max(last, self._written) > HEARTBEAT_SECONDS:
                     last = time.monotonic()
                     if self._state.is_active:
                         self._write()
-
-    def _still_owner(self) -> None:
-        if self.processes.is_rank_zero and (superseded := self._superseded()):
-            raise superseded
 
     def _superseded(self) -> Superseded | None:
         owner = self.folder.owner()
@@ -115,7 +112,7 @@ class Attempt:
 
     def _write(self) -> None:
         with self._writing:
-            self._beat += 1
-            self._said = time.monotonic()
+            self._heartbeat += 1
+            self._written = time.monotonic()
             if self.processes.is_rank_zero:
-                self.folder.write_state(self._state.updated(heartbeat=self._beat))
+                self.folder.write_state(self._state.updated(heartbeat=self._heartbeat))

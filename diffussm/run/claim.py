@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from diffussm.run.tasks import Work, left
+from diffussm.run.tasks import Task, pending_tasks
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir
 
@@ -14,7 +14,7 @@ def take_over(_: WorkDir) -> bool:
     return False
 
 
-def claim_task(task: Work, is_alive: IsAlive, owner: int | None = None, job: str = "") -> int | None:
+def claim_task(task: Task, is_alive: IsAlive, owner: int | None = None, job: str = "") -> int | None:
     """Return the number of a new attempt, which owns the task's folder; None if another process has the task or did it.
 
     `is_alive` is the liveness rule: it decides whether the present owner still works. `owner` is the attempt that the
@@ -23,6 +23,6 @@ def claim_task(task: Work, is_alive: IsAlive, owner: int | None = None, job: str
     """
     folder = task.folder
     owner = folder.owner() if owner is None else owner
-    if is_alive(folder) or task not in left(RunDir(task.run)):
+    if is_alive(folder) or task not in pending_tasks(RunDir(task.run)):
         return None
     return folder.claim(owner, job)

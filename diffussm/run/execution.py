@@ -1,4 +1,4 @@
-"""What the machine decides for a run at its first start, and what it used from then on."""
+"""How a run is executed: decided by the machine at its first start, and used again from then on."""
 
 import os
 import sys

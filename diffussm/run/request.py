@@ -6,7 +6,7 @@ from diffussm.config import Config, request
 from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
 from diffussm.metrics.requirements import missing_requirement
-from diffussm.run.tasks import key_of, missing
+from diffussm.run.tasks import key_of, missing_milestones
 from diffussm.store.rundir import RunDir
 
 
@@ -20,7 +20,7 @@ def request_run(runs: Path, config: Config, replay: bool = False) -> RunDir:
     if requirement := missing_requirement(config):
         raise UserError(requirement)
     run, asked = RunDir.create(runs, config), request(config)
-    without_record = set(missing(run, asked, key_of(run.path, asked)))
+    without_record = set(missing_milestones(run, asked, key_of(run.path, asked)))
     lost = [step for step in run.lost_milestones(asked) if step in without_record]
     if lost and not replay:
         raise UserError(

@@ -1,7 +1,7 @@
-"""What one job does with one run folder: train it as far as its requests ask, evaluate what is missing.
+"""Execution of a run's tasks: training as far as its requests ask, and the evaluation of milestones.
 
-A process is handed the folder and nothing else. One does the work, or the many that torchrun or srun started: each
-trains on its part of the batch and makes its part of the samples, and rank zero decides what is done and writes it.
+A process is handed the run folder and nothing else. With several, started by torchrun or srun, each trains on its part
+of the batch and makes its part of the samples; rank zero chooses the tasks and writes what comes out.
 """
 
 import contextlib
@@ -21,22 +21,23 @@ from diffussm.run.attempt import Attempt
 from diffussm.run.claim import IsAlive, claim_task, take_over
 from diffussm.run.execution import resolve_execution
 from diffussm.run.output import redirect_output
-from diffussm.run.tasks import Task, Work, left, replays
+from diffussm.run.tasks import Task, TaskKind, pending_tasks, replays
 from diffussm.stopping import StopRequest, Superseded
 from diffussm.store import records
 from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir, step_of
-from diffussm.training.loop import Trainer, train
+from diffussm.training.loop import train
+from diffussm.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 60.0
-OnProgress = Callable[[str, int, int, str], object]  # task, how much of it is done, of how much, a note
+OnProgress = Callable[[str, int, int, str], object]  # called with a task, how much of it is done, the total, a note
 
 
-class Cell:
-    """Work on one run in this process, or in many, each with a cell of its own, until `stop` is set.
+class TaskRunner:
+    """Executes tasks of one run until `stop` is set; of several processes each has a runner.
 
-    `threads` are for runs whose config leaves their number to the machine. With `to_logs` each process prints to the
-    log that is its own in the folder of what it works on.
+    `threads` is for runs whose config leaves the number to the machine. With `to_logs` each process prints to a log of
+    its own in the task's folder.
     """
 
     def __init__(
@@ -57,51 +58,51 @@ class Cell:
         self._on_progress = on_progress or _ignore
         self._attempt: Attempt | None = None
 
-    def work(self, tasks: Collection[Task] = ("train", "evaluate"), is_alive: IsAlive = take_over) -> None:
-        """Everything of those tasks that is left, one thing after the other.
+    def run_pending(self, kinds: Collection[TaskKind] = ("train", "evaluate"), is_alive: IsAlive = take_over) -> None:
+        """Claim and execute tasks of these kinds, one after another, until none is pending.
 
-        Raises what went wrong, and Superseded where another process has a task and works, as `is_alive` decides.
+        Raises what ends a task early, and Superseded where another process has a task and, by `is_alive`, works on it.
         """
-        while claimed := self.processes.on_rank_zero(lambda: self._claimed(tasks, is_alive)):
-            self.do(*claimed)
+        while claimed := self.processes.on_rank_zero(lambda: self._claim_next(kinds, is_alive)):
+            self.execute(*claimed)
 
-    def do(self, work: Work, number: int) -> None:
-        """One training or evaluation, as the attempt `number` that owns its folder; the state there tells how it went.
+    def execute(self, task: Task, number: int) -> None:
+        """Execute a task as attempt `number`, which owns its folder; raise what ends it early.
 
-        Raises what went wrong.
+        The state in the folder says how it ended.
         """
         if self.to_logs:
-            redirect_output(work.folder.output(number, self.processes.rank))
-            print(f"{work}: {self.run.run_id}, process {os.getpid()}", flush=True)
-        self._attempt = Attempt(work.folder, number, self._is_cancelled, self.processes, self.stop)
+            redirect_output(task.folder.output(number, self.processes.rank))
+            print(f"{task}: {self.run.run_id}, process {os.getpid()}", flush=True)
+        self._attempt = Attempt(task.folder, number, self._is_cancelled, self.processes, self.stop)
         with self._attempt as attempt:
-            if work.task == "train":
+            if task.kind == "train":
                 self._train(attempt)
             else:
-                self._evaluate(attempt, work)
+                self._evaluate(attempt, task)
 
     @property
     def has_progress(self) -> bool:
-        """Whether the last attempt made a first step or sample."""
+        """Whether the last attempt made at least one step or sample."""
         return self._attempt is not None and self._attempt.has_progress
 
     def _is_cancelled(self) -> bool:
-        with contextlib.suppress(UserError):  # a damaged order does not end what is under way
+        with contextlib.suppress(UserError):  # a damaged order does not end a task
             return self.run.cancelled
         return False
 
-    def _claimed(self, tasks: Collection[Task], is_alive: IsAlive) -> tuple[Work, int] | None:
-        """What is next, and the number of the attempt at it; None where nothing is left."""
-        while pending := [work for work in left(self.run) if work.task in tasks]:
+    def _claim_next(self, kinds: Collection[TaskKind], is_alive: IsAlive) -> tuple[Task, int] | None:
+        """Return the next task and the number of a new attempt at it; None if no task is pending."""
+        while pending := [task for task in pending_tasks(self.run) if task.kind in kinds]:
             if number := claim_task(pending[0], is_alive):
                 return pending[0], number
-            if pending[0] in left(self.run):
+            if pending[0] in pending_tasks(self.run):
                 folder = pending[0].folder
                 raise Superseded(f"{pending[0]}: attempt {folder.owner()} is at work in {folder.path}")
         return None
 
     def _train(self, attempt: Attempt) -> None:
-        self.processes.on_rank_zero(self._prepare)
+        self.processes.on_rank_zero(self._prepare_training)
         execution = self._execution()
 
         def begin() -> dict[int, set[str]]:
@@ -110,23 +111,23 @@ class Cell:
 
         if lost := self.processes.on_rank_zero(begin):
             self._replay(lost, attempt, execution)
-        while targets := self.processes.on_rank_zero(self._milestones_ahead):  # more may be asked meanwhile
-            self._train_to(self.run, targets, attempt, execution)
+        while milestones := self.processes.on_rank_zero(self._next_milestones):  # requests may be added meanwhile
+            self._train_to(self.run, milestones, attempt, execution)
 
-    def _prepare(self) -> None:
-        for asked in self.run.requests():  # what its evaluations need must be there before it starts
-            _check_requirements(self.config.model_copy(update={"evaluation": asked.evaluation}))
+    def _prepare_training(self) -> None:
+        for request in self.run.requests():  # what the evaluations need must be there before the training starts
+            _check_requirements(self.config.model_copy(update={"evaluation": request.evaluation}))
         self.run.remove_temporaries()
 
     def _execution(self) -> Execution:
         return resolve_execution(self.run, self.config, self.threads, self.processes.world_size)
 
     def _provenance(self, attempt: Attempt, execution: Execution) -> dict[str, Any]:
-        by = {"attempt": attempt.number, "processes": self.processes.world_size}
-        return {**provenance.describe(), **by, **execution.model_dump()}
+        of_attempt = {"attempt": attempt.number, "processes": self.processes.world_size}
+        return {**provenance.describe(), **of_attempt, **execution.model_dump()}
 
     def _replay(self, lost: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
-        """Train to lost milestones again, and see on the way that the weights kept before them come out the same."""
+        """Train to lost milestones again; on the way, compare the weights of earlier milestones with those kept."""
         replay = self.run.replay
 
         def begin() -> dict[int, set[str]]:
@@ -145,50 +146,49 @@ class Cell:
             for checkpoint in replay.checkpoints():
                 checkpoint.unlink()
 
-    def _milestones_ahead(self) -> dict[int, set[str]]:
-        """Milestones beyond the newest checkpoint, with the kinds of weights to keep at each."""
+    def _next_milestones(self) -> dict[int, set[str]]:
+        """Return the milestones beyond the newest checkpoint, with the kinds of weights to keep at each."""
         out: dict[int, set[str]] = {}
-        for asked in self.run.requests():
-            for step in asked.milestones:
+        for request in self.run.requests():
+            for step in request.milestones:
                 if step > self.run.trained_steps():
-                    out.setdefault(step, set()).add(asked.evaluation.weights)
+                    out.setdefault(step, set()).add(request.evaluation.weights)
         return out
 
     def _train_to(self, run: RunDir, milestones: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
         device, steps = device_of(execution.device), max(milestones)
         trainer = Trainer(self.config, execution.backend, device, self.processes, execution.shares)
 
-        def on_step(step: int, loss: float, seconds: float) -> None:
-            attempt.say(phase="train", lane=run.lane, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
+        def report(step: int, loss: float, seconds: float) -> None:
+            attempt.report(phase="train", lane=run.lane, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
             what = "training" if run.lane == "train" else "replay"
             self._on_progress(f"{what}: step", step, steps, f"loss {loss:.4g}")
 
-        train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, on_step, attempt.stop)
+        train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop)
 
-    def _evaluate(self, attempt: Attempt, work: Work) -> None:
-        asked = self.processes.on_rank_zero(lambda: self._asked(work))
-        if asked is None:
-            return  # another was faster
-        config = self.config.model_copy(update={"evaluation": asked.evaluation})
+    def _evaluate(self, attempt: Attempt, task: Task) -> None:
+        request = self.processes.on_rank_zero(lambda: self._request_of(task))
+        if request is None:
+            return  # another process has written the record
+        config = self.config.model_copy(update={"evaluation": request.evaluation})
         _check_requirements(config)
         execution = self._execution()
         device, origin = device_of(execution.device), self._provenance(attempt, execution)
-        samples = asked.evaluation.samples
+        samples = request.evaluation.samples
 
         def report(done: int) -> None:
-            attempt.say(phase="evaluate", milestone=work.step, sample=done, samples=samples)
-            self._on_progress(f"{work}: sample", done, samples, "")
+            attempt.report(phase="evaluate", milestone=task.step, sample=done, samples=samples)
+            self._on_progress(f"{task}: sample", done, samples, "")
 
         context = EvaluationContext(self.processes, attempt.stop, report)
-        evaluate_milestone(self.run, config, work.step, execution.backend, device, origin, context)
+        evaluate_milestone(self.run, config, task.step, execution.backend, device, origin, context)
 
-    def _asked(self, work: Work) -> Request | None:
-        """What the evaluation is to be like; None where its record is there."""
-        if records.read(self.run.record(work.step, work.key)):
+    def _request_of(self, task: Task) -> Request | None:
+        """Return the request that an evaluation is of; None if its record exists."""
+        if records.read(self.run.record(task.step, task.key)):
             return None
-        work.folder.remove_temporaries()
-        (asked,) = (request for request in self.run.requests() if request.digest == work.request)
-        return asked
+        task.folder.remove_temporaries()
+        return next(request for request in self.run.requests() if request.digest == task.request)
 
 
 def _check_requirements(config: Config) -> None:

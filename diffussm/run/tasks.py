@@ -1,4 +1,4 @@
-"""What is left to do for a run, read from its folder: a training, and evaluations of milestones. No torch."""
+"""The tasks of a run, read from its folder: its training, and evaluations of milestones. No torch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
 
-Task = Literal["train", "evaluate"]
+TaskKind = Literal["train", "evaluate"]
 
 
 @dataclass(frozen=True)
-class Work:
-    """A training as far as the run's requests ask, or the evaluation of one milestone under one key."""
+class Task:
+    """The training, as far as the run's requests ask, or the evaluation of one milestone under one key."""
 
     run: Path
-    task: Task
+    kind: TaskKind
     step: int = 0
     request: str = ""  # digest
     key: str = ""  # digest
@@ -29,90 +29,91 @@ class Work:
     @property
     def folder(self) -> WorkDir:
         run = RunDir(self.run)
-        return run if self.task == "train" else run.evaluation(self.step, self.key)
+        return run if self.kind == "train" else run.evaluation(self.step, self.key)
 
     def __str__(self) -> str:
-        return "training" if self.task == "train" else f"evaluation of step {self.step}"
+        return "training" if self.kind == "train" else f"evaluation of step {self.step}"
 
 
-def left(run: RunDir) -> list[Work]:
-    """All that could be started now: the training, where steps or weights are missing, and what can be evaluated."""
+def pending_tasks(run: RunDir) -> list[Task]:
+    """Return what could start now: the training if steps or weights are missing, evaluations whose weights exist."""
     requests = run.requests()
-    out = [Work(run.path, "train")] if steps_to_train(run, requests) or replays(run, requests) else []
+    out = [Task(run.path, "train")] if steps_to_train(run, requests) or replays(run, requests) else []
     seen: set[tuple[int, str]] = set()
-    for asked in requests:
-        key = key_of(run.path, asked)
-        for step in missing(run, asked, key):
-            if (step, key) not in seen and run.weights(step, asked.evaluation.weights).exists():
+    for request in requests:
+        key = key_of(run.path, request)
+        for step in missing_milestones(run, request, key):
+            if (step, key) not in seen and run.weights(step, request.evaluation.weights).exists():
                 seen.add((step, key))
-                out.append(Work(run.path, "evaluate", step, asked.digest, key))
+                out.append(Task(run.path, "evaluate", step, request.digest, key))
     return out
 
 
 def is_done(run: RunDir) -> bool:
-    """Whether every record that was asked for is there."""
-    return all(next(missing(run, asked, key_of(run.path, asked)), None) is None for asked in run.requests())
+    """Return whether every requested record exists."""
+    requests = run.requests()
+    return all(next(missing_milestones(run, request, key_of(run.path, request)), None) is None for request in requests)
 
 
-def missing(run: RunDir, asked: Request, key: str) -> Iterator[int]:
-    """Milestones of the request that have no valid record."""
-    return (step for step in asked.milestones if records.read(run.record(step, key)) is None)
+def missing_milestones(run: RunDir, request: Request, key: str) -> Iterator[int]:
+    """Yield the milestones of the request that have no valid record."""
+    return (step for step in request.milestones if records.read(run.record(step, key)) is None)
 
 
 def steps_to_train(run: RunDir, requests: list[Request]) -> int:
-    """Steps between the newest checkpoint and the longest request."""
-    return max(0, max((asked.steps for asked in requests), default=0) - run.trained_steps())
+    """Return the number of steps between the newest checkpoint and the longest request."""
+    return max(0, max((request.steps for request in requests), default=0) - run.trained_steps())
 
 
 def replays(run: RunDir, requests: list[Request]) -> dict[int, set[str]]:
-    """Milestones that are lost and may be had by a replay, with the kinds of weights (ema | raw)."""
+    """Return the lost milestones that a replay may train to again, with the kinds of weights (ema | raw)."""
     out: dict[int, set[str]] = {}
-    for asked in requests:
-        if run.may_replay(asked):
-            for step in run.lost_milestones(asked):
-                out.setdefault(step, set()).add(asked.evaluation.weights)
+    for request in requests:
+        if run.may_replay(request):
+            for step in run.lost_milestones(request):
+                out.setdefault(step, set()).add(request.evaluation.weights)
     return out
 
 
 def failure(run: RunDir, folder: WorkDir) -> State | None:
-    """The state of a training or evaluation of the run that failed last, unless it was ordered to be retried."""
-    said = _last_failure(folder)
-    if said is None:
+    """Return the state of a task's last attempt if that failed and no retry was ordered since."""
+    state = _last_failure(folder)
+    if state is None:
         return None
     order = run.last_order()
     retried = order.retried_attempts.get(str(folder.path.relative_to(run.path)), 0) if order else 0
-    return said if said.attempt > retried else None
+    return state if state.attempt > retried else None
 
 
 def failed_for_good(run: RunDir, folder: WorkDir, code: str) -> State | None:
-    """The state of what failed by the very code of that digest, and would again."""
-    said = failure(run, folder)
-    return said if said and not said.can_pass and said.code == code else None
+    """Return the state of a task's last attempt if it failed with the code of this digest and would fail again."""
+    state = failure(run, folder)
+    return state if state and not state.can_pass and state.code == code else None
 
 
 def given_up(run: RunDir, code: str) -> str:
-    """Why nothing that is left of the run is worth a try with that code; "" where something is."""
+    """Return why every pending task of the run would fail again with this code; "" if one may succeed."""
     reasons = []
-    for work in left(run):
-        said = failed_for_good(run, work.folder, code)
-        if said is None:
+    for task in pending_tasks(run):
+        state = failed_for_good(run, task.folder, code)
+        if state is None:
             return ""
-        reasons.append(f"{work}: {said.reason}")
+        reasons.append(f"{task}: {state.reason}")
     return "; ".join(reasons)
 
 
 def failures(run: RunDir) -> list[WorkDir]:
-    """The run's training and evaluations whose last attempts failed, whatever was ordered since."""
+    """Return the folders of the training and evaluations whose last attempts failed, whatever was ordered since."""
     return [folder for folder in (run, *run.evaluations()) if _last_failure(folder)]
 
 
 def _last_failure(folder: WorkDir) -> State | None:
-    """The state of the last attempt at the folder, if it failed."""
-    said = folder.state()
-    return said if said.has_failed and said.attempt == folder.owner() else None
+    """Return the state of the folder's last attempt if it failed."""
+    state = folder.state()
+    return state if state.has_failed and state.attempt == folder.owner() else None
 
 
 @cache
-def key_of(run: Path, asked: Request) -> str:
-    """The digest of the evaluation key under which the run's records of that request lie."""
-    return evaluation_key(RunDir(run).config().model_copy(update={"evaluation": asked.evaluation})).digest
+def key_of(run: Path, request: Request) -> str:
+    """Return the digest of the evaluation key of the run's records for this request."""
+    return evaluation_key(RunDir(run).config().model_copy(update={"evaluation": request.evaluation})).digest

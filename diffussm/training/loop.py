@@ -1,167 +1,124 @@
-"""The training loop of one run: a pure function of (config, step), whatever was killed before it."""
+"""The training loop: steps, the loss log, checkpoints, and the end, at which all processes leave at the same step."""
 
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
+from typing import TextIO
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from diffussm.config import Config
-from diffussm.data.load import training_data
-from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
-from diffussm.diffusion.sampling import training_schedule
-from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
+from diffussm.diffusion.gaussian import Losses
 from diffussm.errors import Diverged
-from diffussm.models.build import build_model
-from diffussm.rng import Stream, integers, normal, uniform
-from diffussm.stopping import StopRequest, Superseded
+from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
-from diffussm.training.parallel import Share, apart, averaged, shares_of
-from diffussm.training.state import TrainingState
+from diffussm.training.trainer import Trainer
 
 LOG_EVERY = 10
 
-
-class Trainer:
-    """One run in memory: `step` makes one update of its state. Of many processes each computes its shares of the batch,
-    and all come to the same state."""
-
-    def __init__(
-        self,
-        config: Config,
-        backend: str,
-        device: str = "cpu",
-        processes: ProcessGroup = SINGLE_PROCESS,
-        shares: int = 1,
-    ):
-        self.config, self.device, self.processes = config, device, processes
-        self.shares = shares_of(config.training.batch, processes, shares)
-        self.data = training_data(config.data.name)
-        self.diffusion = GaussianDiffusion(training_schedule(config.diffusion), config.diffusion, device)
-        self.state = TrainingState(build_model(config, backend).to(device), config.training)
-        self.network = averaged(self.state.model, processes)
-        if processes.world_size > 1:
-            self._settle_order_of_sums()
-
-    def step(self) -> Losses:
-        """Forward, backward, update; returns the batch's mean losses, or, of many processes, what this one's samples
-        add to them."""
-        self.state.optimiser.zero_grad()
-        *earlier, last = self.shares
-        with apart(self.network):
-            found = [self._backward(share) for share in earlier]
-        found.append(self._backward(last))
-        self.state.optimiser.step()
-        self.state.step += 1
-        self.state.ema.update(self.state.step)
-        return Losses(*(sum(parts[1:], parts[0]) for parts in zip(*found, strict=True)))
-
-    def batch(self, step: int, start: int = 0, count: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images (B, C, H, W) in [-1, 1], labels, timestep indices and noise of a step: functions of (seed, step).
-
-        All of the batch, or `count` samples from `start` on.
-        """
-        seed, size, model = self.config.seed, self.config.training.batch, self.config.model
-        count = size - start if count is None else count
-        images = self.data.batch(seed, step, size, start, count)
-        pixels = torch.from_numpy(images.pixels)
-        labels = images.labels if model.classes else np.zeros(count, dtype=np.int64)
-        dropped = uniform(seed, Stream.LABEL_DROP, step, start, count) < self.config.training.label_dropout
-        return (
-            pixels.float() / 127.5 - 1,
-            torch.from_numpy(np.where(dropped, model.classes, labels)),
-            torch.from_numpy(integers(seed, Stream.TIMESTEP, step, start, count, self.config.diffusion.timesteps)),
-            torch.from_numpy(normal(seed, Stream.NOISE, step, start, count, tuple(pixels.shape[1:]))),
-        )
-
-    def _backward(self, share: Share) -> Losses:
-        """Add to the gradients; returns what the share's samples add to the batch's mean losses."""
-        x0, y, index, noise = (part.to(self.device) for part in self.batch(self.state.step, *share))
-        xt = self.diffusion.add_noise(x0, index, noise)
-        bf16 = self.config.training.precision == "bf16"
-        with torch.autocast(x0.device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
-            output = self.network(xt, index, y)
-        losses = self.diffusion.losses(output.float(), x0, xt, index, noise)
-        weight = len(x0) / self.config.training.batch
-        losses = Losses(*(part.mean() * weight for part in losses))
-        (losses.total * self.processes.world_size).backward()
-        return Losses(*(part.detach() for part in losses))
-
-    def _settle_order_of_sums(self) -> None:
-        """Make a backward pass in vain: after the first one gradients are put together for exchange in another way, so
-        that a step would be rounded otherwise in a run that was just taken up than in one that was not killed."""
-        first, _ = self.shares[0]
-        self._backward((first, 1))
-        self.state.optimiser.zero_grad()
+Milestones = Mapping[int, Collection[str]]  # step -> kinds of weights to keep (ema, raw)
+OnProgress = Callable[[int, float, float], object]  # called with step, loss and seconds per step
 
 
 def train(
     run: RunDir,
     trainer: Trainer,
     attempt: int,
-    milestones: Mapping[int, Collection[str]],
+    milestones: Milestones,
     checkpoint_seconds: float,
-    on_step: Callable[[int, float, float], None],
+    on_progress: OnProgress,
     stop: StopRequest,
 ) -> None:
-    """Train to the last of `milestones` (step -> kinds of weights to keep), from the newest checkpoint.
+    """Train from the newest checkpoint to the last of `milestones`.
 
-    Checkpoints are written at every milestone and every `checkpoint_seconds`, by the first of the trainer's processes.
-    `on_step` is told step, loss and seconds per step now and then. Raises, in all processes at the same step, Stopped
-    once `stop` is set in one of them, Diverged on a loss that is not finite, Superseded when another attempt took
-    the run over.
+    Rank zero writes a checkpoint at every milestone, every `checkpoint_seconds`, and when it stops. Raises, on all
+    ranks at the same step, Stopped once `stop` is set on one of them, Diverged on a loss that is not finite, and
+    Superseded when another attempt owns the run.
     """
-    state, processes = trainer.state, trainer.processes
-    state.load_newest(run, processes)
-    last = max(milestones)
-    saved = started = time.monotonic()
-    since = 0
-    with run.log(attempt).open("a") if processes.is_rank_zero else nullcontext() as log:
-        while state.step < last:
+    state, last_step = trainer.state, max(milestones)
+    state.load_newest(run, trainer.processes)
+    with run.log(attempt).open("a") if trainer.processes.is_rank_zero else nullcontext() as log:
+        bookkeeping = _Bookkeeping(run, trainer, attempt, milestones, log, stop)
+        while state.step < last_step:
             losses = trainer.step()
-            since += 1
-            leaving = stop.stopped
             if state.step % LOG_EVERY == 0 or state.step in milestones:
-                row = _means(losses, processes)
-                if not np.isfinite(row["total"]):
-                    raise Diverged(f"loss is {row['total']} at step {state.step}")
-                now = time.monotonic()
-                seconds = (now - started) / since
-                if log:
-                    log.write(json.dumps({"step": state.step, **row, "seconds_per_step": seconds}) + "\n")
-                started, since = now, 0
-                try:
-                    on_step(state.step, row["total"], seconds)
-                except Superseded as superseded:
-                    leaving = superseded
-            kinds = milestones.get(state.step, ())
-            is_due = bool(kinds) or time.monotonic() - saved > checkpoint_seconds
-            if log and is_due:
-                leaving = _superseded(run, attempt) or leaving
-            if leaving := processes.first_nonempty(leaving):
-                leaving = processes.broadcast(_superseded(run, attempt) or leaving)
-            if isinstance(leaving, Superseded):
-                raise leaving
-            if log and (is_due or leaving):
-                log.flush()
-                for kind in kinds:
-                    state.save_weights(run, kind)
-                state.save(run, attempt)
-                saved = started = time.monotonic()
-                since = 0
-            if leaving and state.step < last:
-                processes.barrier()  # who ends first may be the end of all
-                raise leaving.at(state.step)
+                bookkeeping.log(losses, on_progress)
+            is_due = state.step in milestones or bookkeeping.seconds_since_checkpoint > checkpoint_seconds
+            stopped = bookkeeping.agree_on_stop(is_due)
+            if is_due or stopped:
+                bookkeeping.write_checkpoint()
+            if stopped and state.step < last_step:
+                trainer.processes.barrier()  # the first process to end may end all of them
+                raise stopped.at(state.step)
 
 
-def _superseded(run: RunDir, attempt: int) -> Superseded | None:
-    owner = run.owner()
-    return None if owner == attempt else Superseded(f"attempt {owner} owns the run")
+class _Bookkeeping:
+    """What happens between two steps. `log` is rank zero's loss log; the other ranks write nothing."""
 
+    def __init__(
+        self,
+        run: RunDir,
+        trainer: Trainer,
+        attempt: int,
+        milestones: Milestones,
+        log: TextIO | None,
+        stop: StopRequest,
+    ):
+        self._run, self._state, self._processes = run, trainer.state, trainer.processes
+        self._attempt, self._milestones, self._log_file = attempt, milestones, log
+        self._stop = StopRequest(within=stop)
+        self._checkpoint_time = time.monotonic()
+        self._start_timer()
 
-def _means(losses: Losses, processes: ProcessGroup) -> dict[str, float]:
-    """Over the batch, by name."""
-    return dict(zip(Losses._fields, processes.all_reduce_sum([value.item() for value in losses]), strict=True))
+    @property
+    def seconds_since_checkpoint(self) -> float:
+        return time.monotonic() - self._checkpoint_time
+
+    def log(self, losses: Losses, on_progress: OnProgress) -> None:
+        """Log the batch's mean losses and the seconds per step since the last row or checkpoint, and report them."""
+        means = self._processes.all_reduce_sum([value.item() for value in losses])
+        row = dict(zip(Losses._fields, means, strict=True))
+        step = self._state.step
+        if not np.isfinite(row["total"]):
+            raise Diverged(f"loss is {row['total']} at step {step}")
+        seconds = (time.monotonic() - self._timer) / (step - self._timed_from)
+        if self._log_file:
+            self._log_file.write(json.dumps({"step": step, **row, "seconds_per_step": seconds}) + "\n")
+        self._start_timer()
+        try:
+            on_progress(step, row["total"], seconds)
+        except Superseded as superseded:  # raised on rank zero alone: the others hear of it below
+            self._stop.set(superseded)
+
+    def agree_on_stop(self, check_owner: bool) -> Stopped | None:
+        """Return on every rank the stop that was requested on one of them; None to continue.
+
+        Raises Superseded on every rank where another attempt owns the run, which rank zero checks before it stops, and
+        with `check_owner`.
+        """
+        stopped = self._stop.stopped
+        if check_owner and self._processes.is_rank_zero:
+            stopped = self._superseded() or stopped
+        if stopped := self._processes.first_nonempty(stopped):
+            stopped = self._processes.broadcast(self._superseded() or stopped)
+        if isinstance(stopped, Superseded):
+            raise stopped
+        return stopped
+
+    def write_checkpoint(self) -> None:
+        """Write the state and, at a milestone, the weights to keep."""
+        if not self._log_file:
+            return
+        self._log_file.flush()
+        for kind in self._milestones.get(self._state.step, ()):
+            self._state.save_weights(self._run, kind)
+        self._state.save(self._run, self._attempt)
+        self._checkpoint_time = time.monotonic()
+        self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._timer, self._timed_from = time.monotonic(), self._state.step
+
+    def _superseded(self) -> Superseded | None:
+        owner = self._run.owner()
+        return None if owner == self._attempt else Superseded(f"attempt {owner} owns the run")

@@ -1,7 +1,7 @@
-"""One training step by many processes: what each takes of the batch, and gradients that are those of the whole.
+"""One training step by several processes: each computes its micro-batches, and the gradients are those of the batch.
 
-The batch is cut into shares, as many as processes began the run. Where fewer go on with it, each takes several, one
-after the other, so that it never holds more than a share's activations.
+A batch is cut into as many micro-batches as processes began the run. Where fewer continue it, each computes several,
+one after another, so that it never holds the activations of more than one.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -14,28 +14,28 @@ from torch.nn.parallel import DistributedDataParallel
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
 
-_OF_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # whether all get those of the first: new name, old name
-Share = tuple[int, int]  # first sample of the batch, and how many
+BROADCAST_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # DDP's parameter: its new name, its old name
+MicroBatch = tuple[int, int]  # first sample of the batch, number of samples
 
 
-def shares_of(batch: int, processes: ProcessGroup, shares: int) -> list[Share]:
-    """This process' shares of a batch in `shares`, or in one for each process if those are more."""
+def local_micro_batches(batch: int, processes: ProcessGroup, count: int) -> list[MicroBatch]:
+    """Return this rank's micro-batches of a batch cut into `count`, or into one per process if those are more."""
     if batch < processes.world_size:
         raise UserError(f"training.batch = {batch}: has no sample for each of the {processes.world_size} processes")
-    shares = min(max(shares, processes.world_size), batch)
-    first, count = processes.local_range(shares)
-    return [ProcessGroup(number, shares).local_range(batch) for number in range(first, first + count)]
+    count = min(max(count, processes.world_size), batch)
+    first, length = processes.local_range(count)
+    return [ProcessGroup(number, count).local_range(batch) for number in range(first, first + length)]
 
 
-def averaged(model: nn.Module, processes: ProcessGroup) -> nn.Module:
-    """The model, such that gradients of a backward pass are means over the processes."""
+def wrap_ddp(model: nn.Module, processes: ProcessGroup) -> nn.Module:
+    """Return the model, wrapped for several processes such that a backward pass averages gradients over them."""
     if processes.world_size == 1:
         return model
     known = signature(DistributedDataParallel).parameters
-    keep_buffers: Any = {next(name for name in _OF_BUFFERS if name in known): False}
+    keep_buffers: Any = {next(name for name in BROADCAST_BUFFERS if name in known): False}
     return DistributedDataParallel(model, gradient_as_bucket_view=True, **keep_buffers)
 
 
-def apart(network: nn.Module) -> AbstractContextManager[None]:
-    """Gradients inside add up in each process; those of the first backward pass after it are averaged with them."""
+def no_sync(network: nn.Module) -> AbstractContextManager[None]:
+    """Return DDP's `no_sync`: gradients add up in each process until a backward pass outside averages them."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

@@ -8,14 +8,14 @@ from PIL import Image
 
 import tests.support.tiny as tiny
 from diffussm import cli
-from diffussm.run.runner import Cell
+from diffussm.run.runner import TaskRunner
 from diffussm.store.rundir import RunDir
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     run = tiny.run_folder(tmp_path_factory.mktemp("runs"))
-    Cell(run.path).work()
+    TaskRunner(run.path).run_pending()
     return run
 
 

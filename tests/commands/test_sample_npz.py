@@ -12,7 +12,7 @@ from diffussm.commands import sample
 from diffussm.distributed.group import ProcessGroup
 from diffussm.metrics.sampling import SampleMaker, generate
 from diffussm.models.trained import load_network, requested_config
-from diffussm.run.runner import Cell
+from diffussm.run.runner import TaskRunner
 from diffussm.store.rundir import RunDir
 from tests.commands.test_cli import diffussm
 
@@ -22,7 +22,7 @@ COUNT = 23  # in batches of 5
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     run = tiny.run_folder(tmp_path_factory.mktemp("runs"))
-    Cell(run.path).work()
+    TaskRunner(run.path).run_pending()
     return run
 
 

@@ -16,7 +16,7 @@ from diffussm.config import BASES, resolve, run_id
 from diffussm.run.attempt import Attempt
 from diffussm.run.tasks import is_done
 from diffussm.store.rundir import RunDir
-from diffussm.training.loop import Trainer
+from diffussm.training.trainer import Trainer
 from tests.training.test_resume import assert_same, at_call, outcome
 
 SETTINGS = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items()]

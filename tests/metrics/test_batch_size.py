@@ -15,7 +15,7 @@ from diffussm.metrics.sampling import Samples, generate
 from diffussm.metrics.suite import MetricSuite, metric_suite
 from diffussm.models.build import build_model
 from diffussm.models.weights import load_weights
-from diffussm.training.loop import Trainer
+from diffussm.training.trainer import Trainer
 
 SAMPLES, STEPS = 96, 5
 SETTINGS = {"size": "S", "evaluation.samples": SAMPLES, "evaluation.sampler_steps": STEPS}

@@ -15,8 +15,8 @@ from diffussm.errors import UserError
 from diffussm.models.build import build_model
 from diffussm.models.pretrained import from_pretrained, save_pretrained
 from diffussm.store.rundir import RunDir
-from diffussm.training.loop import Trainer
 from diffussm.training.state import LeftTrajectory
+from diffussm.training.trainer import Trainer
 
 MODELS: dict[str, dict[str, Any]] = {
     "S4D": {"model.scan": "hilbert", "model.hourglass": 4},

@@ -17,55 +17,55 @@ import pytest
 import tests.support.tiny as tiny
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
-from diffussm.run.runner import Cell
+from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import failure
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
-from diffussm.training.loop import Trainer
+from diffussm.training.trainer import Trainer
 from tests.support.evaluating import ROOT
 from tests.support.processes import children, ended, started
 from tests.support.waiting import wait_for
 from tests.training.test_resume import NEVER, assert_same, at_call, outcome
 
 DONE, FAILED, MISTAKEN, STOPPED, SUPERSEDED = range(5)
-Happening = Callable[[Cell], Any]
+Happening = Callable[[TaskRunner], Any]
 
 
-def nothing(_: Cell) -> None:
+def nothing(_: TaskRunner) -> None:
     pass
 
 
-def dies(_: Cell) -> None:
+def dies(_: TaskRunner) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fails(_: Cell) -> None:
+def fails(_: TaskRunner) -> None:
     raise ValueError("odd")
 
 
-def hears_sigusr2(cell: Cell) -> None:
-    cell.stop.set(Stopped("SIGUSR2", "preempted"))
+def hears_sigusr2(runner: TaskRunner) -> None:
+    runner.stop.set(Stopped("SIGUSR2", "preempted"))
 
 
-def is_cancelled(cell: Cell) -> None:
-    cell.run.add_order("cancel")
+def is_cancelled(runner: TaskRunner) -> None:
+    runner.run.add_order("cancel")
     time.sleep(1.5)  # until it is heard
 
 
-def is_superseded(cell: Cell) -> None:
-    cell.run.claim()
+def is_superseded(runner: TaskRunner) -> None:
+    runner.run.claim()
 
 
 def work(
     processes: ProcessGroup, folder: Path, what: Happening, rank: int, step: int, call: int, seconds: float
 ) -> None:
-    cell = Cell(folder, seconds, processes=processes, to_logs=True)
+    runner = TaskRunner(folder, seconds, processes=processes, to_logs=True)
     if processes.rank == rank:
         for owner, name, count in ((Trainer, "step", step), (StopRequest, "check", call)):
             usual = getattr(owner, name)
-            setattr(owner, name, at_call(count, lambda self, usual=usual: what(cell) or usual(self), usual))
+            setattr(owner, name, at_call(count, lambda self, usual=usual: what(runner) or usual(self), usual))
     try:
-        cell.work()
+        runner.run_pending()
     except Superseded:
         sys.exit(SUPERSEDED)
     except Stopped as stopped:
@@ -79,7 +79,7 @@ def work(
         sys.exit(FAILED)
 
 
-def cells(
+def runners(
     count: int,
     run: RunDir,
     what: Happening = nothing,
@@ -97,7 +97,7 @@ def cells(
 def calm(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Made by two, undisturbed."""
     run = tiny.run_folder(tmp_path_factory.mktemp("calm"))
-    assert cells(2, run) == [DONE, DONE]
+    assert runners(2, run) == [DONE, DONE]
     return run
 
 
@@ -117,7 +117,7 @@ def test_records_do_not_depend_on_who_evaluates(calm: RunDir, tmp_path: Path) ->
     shutil.copytree(calm.path, alone.path)
     for folder in alone.path.glob("milestones/*/*/"):
         shutil.rmtree(folder)
-    Cell(alone.path).work()
+    TaskRunner(alone.path).run_pending()
     assert alone.owner() == 1  # nothing was trained
     assert_same(outcome(alone), outcome(calm))
 
@@ -127,27 +127,27 @@ def test_killed_and_taken_up_by_as_many(count: int, calm: RunDir, tmp_path: Path
     expected, run = calm, tiny.run_folder(tmp_path / "killed")
     if count != 2:
         expected = tiny.run_folder(tmp_path / "calm")
-        assert cells(count, expected) == [DONE] * count
-    codes = cells(count, run, dies, rank=1, step=13)
+        assert runners(count, expected) == [DONE] * count
+    codes = runners(count, run, dies, rank=1, step=13)
     assert codes.pop(1) == -signal.SIGKILL
     assert codes == [FAILED] * (count - 1)
     assert run.trained_steps() == 8
     said = failure(run, run)
     assert said
     assert said.can_pass
-    assert cells(count, run) == [DONE] * count
+    assert runners(count, run) == [DONE] * count
     assert_same(outcome(run), outcome(expected))
 
 
 def test_one_is_told_to_stop_and_one_alone_goes_on(calm: RunDir, tmp_path: Path) -> None:
     """In two shares, one after the other."""
     run = tiny.run_folder(tmp_path)
-    assert cells(2, run, hears_sigusr2, rank=1, step=11) == [STOPPED, STOPPED]
+    assert runners(2, run, hears_sigusr2, rank=1, step=11) == [STOPPED, STOPPED]
     said = run.state()
     assert (said.phase, said.reason) == ("preempted", "SIGUSR2")
     assert run.trained_steps() == 11
     assert not list(run.path.glob("failure-*"))
-    Cell(run.path).work()
+    TaskRunner(run.path).run_pending()
     for found, expected in zip(run.loss_rows(), calm.loss_rows(), strict=True):
         names = ("step", "total", "mse", "bound")
         np.testing.assert_allclose([found[n] for n in names], [expected[n] for n in names], rtol=1e-5)
@@ -155,29 +155,29 @@ def test_one_is_told_to_stop_and_one_alone_goes_on(calm: RunDir, tmp_path: Path)
 
 def test_one_is_told_to_stop_while_it_samples(calm: RunDir, tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
-    assert cells(2, run, hears_sigusr2, rank=1, call=2) == [STOPPED, STOPPED]
+    assert runners(2, run, hears_sigusr2, rank=1, call=2) == [STOPPED, STOPPED]
     (folder,) = run.evaluations()
     assert folder.state().phase == "preempted"
-    assert cells(2, run) == [DONE, DONE]
+    assert runners(2, run) == [DONE, DONE]
     assert_same(outcome(run), outcome(calm))
 
 
 def test_a_cancel_is_heard_by_all(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
-    assert cells(2, run, is_cancelled, rank=1, step=5) == [STOPPED, STOPPED]
+    assert runners(2, run, is_cancelled, rank=1, step=5) == [STOPPED, STOPPED]
     assert run.state().phase == "cancelled"
 
 
 def test_all_are_superseded_at_once(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
-    assert cells(2, run, is_superseded, step=5, checkpoint_seconds=0.0) == [SUPERSEDED, SUPERSEDED]
+    assert runners(2, run, is_superseded, step=5, checkpoint_seconds=0.0) == [SUPERSEDED, SUPERSEDED]
     assert run.trained_steps() == 4
     assert not list(run.path.glob("failure-*"))
 
 
 def test_the_failure_of_one_is_that_of_the_attempt(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
-    assert cells(2, run, fails, rank=1, step=12) == [FAILED, FAILED]
+    assert runners(2, run, fails, rank=1, step=12) == [FAILED, FAILED]
     said = failure(run, run)
     assert said
     assert (said.phase, said.reason, said.can_pass, said.step) == (
@@ -192,7 +192,7 @@ def test_the_failure_of_one_is_that_of_the_attempt(tmp_path: Path) -> None:
 
 def test_a_mistake_is_told_to_all(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path, training__batch=1)
-    assert cells(2, run) == [MISTAKEN, MISTAKEN]
+    assert runners(2, run) == [MISTAKEN, MISTAKEN]
     assert run.state().reason == "training.batch = 1: has no sample for each of the 2 processes"
 
 

@@ -128,7 +128,7 @@ def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
     assert number == 1
     with Attempt(work, number, never) as attempt:
         assert work.state().phase == "start"
-        attempt.say(phase="train", step=3)
+        attempt.report(phase="train", step=3)
     assert work.state().phase == "done"
     assert work.state().step == 3
     assert work.state().heartbeat == 3
@@ -151,7 +151,7 @@ def test_out_of_memory_can_pass_at_the_start_only(begun: bool, can_pass: bool, w
     assert number
     with pytest.raises(RuntimeError), Attempt(work, number, never) as attempt:
         if begun:
-            attempt.say(phase="train", step=10)
+            attempt.report(phase="train", step=10)
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate memory")
     assert work.state().can_pass is can_pass
 
@@ -162,14 +162,14 @@ def test_a_superseded_attempt_is_silent(work: WorkDir) -> None:
     with pytest.raises(Superseded), Attempt(work, number, never) as attempt:
         assert work.claim(after=number) == 2
         work.write_state(State(phase="start", attempt=2, heartbeat=1))
-        attempt.say(phase="train", step=1)
+        attempt.report(phase="train", step=1)
     assert work.state().attempt == 2
 
 
 def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """The heart goes on when the disk has room again, and so does the listening."""
-    monkeypatch.setattr("diffussm.run.attempt.LISTEN_SECONDS", 0.01)
-    monkeypatch.setattr("diffussm.run.attempt.BEAT_SECONDS", 0.02)
+    monkeypatch.setattr("diffussm.run.attempt.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("diffussm.run.attempt.HEARTBEAT_SECONDS", 0.02)
     number = work.claim()
     assert number
     write, full = work.write_state, [False]
@@ -195,7 +195,7 @@ def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatc
     number = work.claim()
     assert number
     with pytest.raises(OSError, match="No space"), Attempt(work, number, never) as attempt:
-        attempt.say(phase="train", step=10)
+        attempt.report(phase="train", step=10)
         raise OSError(errno.ENOSPC, "No space left on device")
     assert work.state().can_pass is True
 
@@ -209,8 +209,8 @@ def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatc
 
 
 def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffussm.run.attempt.LISTEN_SECONDS", 0.01)
-    monkeypatch.setattr("diffussm.run.attempt.BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("diffussm.run.attempt.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("diffussm.run.attempt.HEARTBEAT_SECONDS", 0.05)
     cancelled = threading.Event()
     number = work.claim()
     assert number
@@ -223,7 +223,7 @@ def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeyp
 
 
 def test_an_attempt_hears_that_another_owns_the_folder(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffussm.run.attempt.LISTEN_SECONDS", 0.01)
+    monkeypatch.setattr("diffussm.run.attempt.POLL_SECONDS", 0.01)
     number = work.claim()
     assert number
     with pytest.raises(Superseded, match="attempt 2 owns"), Attempt(work, number, never) as attempt:

@@ -9,8 +9,8 @@ from safetensors.torch import load, save
 import tests.support.tiny as tiny
 from ablations import launch
 from diffussm.errors import UserError
-from diffussm.run.runner import Cell
-from diffussm.run.tasks import left
+from diffussm.run.runner import TaskRunner
+from diffussm.run.tasks import pending_tasks
 from diffussm.stopping import Stopped
 from diffussm.store.rundir import RunDir
 from diffussm.training.state import LeftTrajectory
@@ -46,23 +46,23 @@ def test_refused_then_costed_then_had(tmp_path: Path, capsys: pytest.CaptureFixt
 def asked_late(tmp_path: Path) -> RunDir:
     """Trained with milestones 8 and 24, and now asked for 16 too."""
     run = tiny.run_folder(tmp_path, training__milestones=[8])
-    Cell(run.path).work()
+    TaskRunner(run.path).run_pending()
     tiny.run_folder(tmp_path, training__milestones=[8, 16])
-    assert left(run) == []  # nobody allowed a replay
+    assert pending_tasks(run) == []  # nobody allowed a replay
     for asked in run.requests():
         run.allow_replay(asked)
-    assert [work.task for work in left(run)] == ["train"]
+    assert [work.kind for work in pending_tasks(run)] == ["train"]
     return run
 
 
 def test_a_replay_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = asked_late(tmp_path)
-    cell = Cell(run.path)
-    cell.stop.set(Stopped("SIGTERM"))
+    runner = TaskRunner(run.path)
+    runner.stop.set(Stopped("SIGTERM"))
     with pytest.raises(Stopped):
-        cell.work()
+        runner.run_pending()
     assert [path.name for path in run.replay.checkpoints()] == ["000000001-2.pt"]
-    Cell(run.path).work()
+    TaskRunner(run.path).run_pending()
     assert run.weights(16, "ema").exists()
     assert run.replay.checkpoints() == []
 
@@ -74,6 +74,6 @@ def test_a_replay_that_leaves_the_trajectory_fails(tmp_path: Path) -> None:
     name = next(iter(weights))
     path.write_bytes(save(weights | {name: weights[name] + torch.finfo().eps}))
     with pytest.raises(LeftTrajectory, match="ema weights of step 8 are not those kept"):
-        Cell(run.path).work()
+        TaskRunner(run.path).run_pending()
     assert run.state().phase == "failed"
     assert not run.weights(16, "ema").exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 class Hook(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "diffussm.training.loop":
+        if name != "diffussm.training.trainer":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

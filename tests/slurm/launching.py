@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from ablations import manage
-from diffussm.run.runner import Cell
+from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import is_done
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
@@ -104,7 +104,7 @@ def undisturbed(run: RunDir, folder: Path) -> tuple[Any, Any]:
     copy = RunDir.create(folder, run.config())
     for asked in run.requests():
         copy.add_request(asked)
-    Cell(copy.path).work()
+    TaskRunner(copy.path).run_pending()
     return results_of(copy)
 
 

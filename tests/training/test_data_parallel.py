@@ -12,8 +12,8 @@ import tests.support.tiny as tiny
 from diffussm.data.load import training_data
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
-from diffussm.training.loop import Trainer
-from diffussm.training.parallel import shares_of
+from diffussm.training.parallel import local_micro_batches
+from diffussm.training.trainer import Trainer
 from tests.support.processes import ended, started
 
 STEPS = 20
@@ -43,16 +43,16 @@ def test_parts_are_neighbours_and_make_the_whole(count: int) -> None:
 
 
 @pytest.mark.parametrize(("count", "begun_by"), [(1, 1), (1, 4), (2, 4), (2, 3), (3, 3), (4, 2), (7, 1)])
-def test_shares_make_the_batch(count: int, begun_by: int) -> None:
-    shares = [shares_of(7, ProcessGroup(rank, count), begun_by) for rank in range(count)]
-    assert [i for own in shares for start, number in own for i in range(start, start + number)] == list(range(7))
-    assert sum(map(len, shares)) == max(count, begun_by)
-    assert all(shares)
+def test_micro_batches_make_the_batch(count: int, begun_by: int) -> None:
+    parts = [local_micro_batches(7, ProcessGroup(rank, count), begun_by) for rank in range(count)]
+    assert [i for own in parts for start, number in own for i in range(start, start + number)] == list(range(7))
+    assert sum(map(len, parts)) == max(count, begun_by)
+    assert all(parts)
 
 
 def test_more_processes_than_samples() -> None:
     with pytest.raises(UserError, match=r"training\.batch = 7: has no sample for each of the 8 processes"):
-        shares_of(7, ProcessGroup(0, 8), 1)
+        local_micro_batches(7, ProcessGroup(0, 8), 1)
 
 
 @pytest.mark.parametrize("name", ["digits", "digits16", "photos"])
@@ -79,8 +79,8 @@ def test_images_labels_timesteps_and_noise_are_those_of_one_process(count: int) 
 # Losses
 
 
-def losses(name: str, processes: ProcessGroup, shares: int = 1) -> list[list[float]]:
-    trainer = Trainer(variant(name), "auto", processes=processes, shares=shares)
+def losses(name: str, processes: ProcessGroup, micro_batches: int = 1) -> list[list[float]]:
+    trainer = Trainer(variant(name), "auto", processes=processes, micro_batches=micro_batches)
     return [list(processes.all_reduce_sum([value.item() for value in trainer.step()])) for _ in range(STEPS)]
 
 
@@ -94,7 +94,7 @@ def each(processes: ProcessGroup, out: Path) -> None:
         processes.on_rank_zero(lambda: mistaken("of the first"))
     found = {name: losses(name, processes) for name in VARIANTS}
     if processes.world_size == 2:
-        found["four shares"] = losses("uneven", processes, shares=4)
+        found["four micro-batches"] = losses("uneven", processes, micro_batches=4)
     if processes.is_rank_zero:
         out.write_text(json.dumps(found))
 
@@ -108,9 +108,11 @@ def test_losses_are_those_of_one_process(count: int, tmp_path: Path) -> None:
     assert ended(started(count, each, tmp_path / "losses.json")) == [0] * count
     found = json.loads((tmp_path / "losses.json").read_text())
     for name, of_many in found.items():
-        alone = losses("uneven" if name == "four shares" else name, SINGLE_PROCESS)
+        alone = losses("uneven" if name == "four micro-batches" else name, SINGLE_PROCESS)
         np.testing.assert_allclose(of_many, alone, rtol=1e-5, err_msg=name)
 
 
-def test_shares_taken_one_after_the_other() -> None:
-    np.testing.assert_allclose(losses("uneven", SINGLE_PROCESS, shares=3), losses("uneven", SINGLE_PROCESS), rtol=1e-5)
+def test_micro_batches_one_after_the_other() -> None:
+    np.testing.assert_allclose(
+        losses("uneven", SINGLE_PROCESS, micro_batches=3), losses("uneven", SINGLE_PROCESS), rtol=1e-5
+    )

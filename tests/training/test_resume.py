@@ -15,14 +15,14 @@ import pytest
 import torch
 
 import tests.support.tiny as tiny
-from diffussm.run.runner import Cell
-from diffussm.run.tasks import Work
+from diffussm.run.runner import TaskRunner
+from diffussm.run.tasks import Task
 from diffussm.stopping import Stopped, Superseded
 from diffussm.store import records, writing
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import UNSTARTED
-from diffussm.training.loop import Trainer
 from diffussm.training.state import TrainingState
+from diffussm.training.trainer import Trainer
 from tests.support.processes import FORKS
 
 NEVER = math.inf
@@ -69,7 +69,7 @@ def nothing(_: int) -> None:
 def attempt(folder: Path, arrange: Callable[[int], None], count: int, checkpoint_seconds: float) -> None:
     torch.set_num_threads(1)
     arrange(count)
-    Cell(folder, checkpoint_seconds).work()
+    TaskRunner(folder, checkpoint_seconds).run_pending()
 
 
 def start(
@@ -176,17 +176,17 @@ def test_a_superseded_attempt_writes_no_checkpoint(tmp_path: Path) -> None:
     assert run.claim() == 1
     assert run.claim(after=1) == 2
     with pytest.raises(Superseded, match="attempt 2 owns the folder"):
-        Cell(run.path).do(Work(run.path, "train"), 1)
+        TaskRunner(run.path).execute(Task(run.path, "train"), 1)
     assert run.checkpoints() == []
     assert run.state() is UNSTARTED
 
 
 def test_sigterm_checkpoints_and_the_rest_follows(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     run = tiny.run_folder(tmp_path)
-    cell = Cell(run.path)
-    cell.stop.set(Stopped("SIGTERM"))  # as the signal's handler does
+    runner = TaskRunner(run.path)
+    runner.stop.set(Stopped("SIGTERM"))  # as the signal's handler does
     with pytest.raises(Stopped, match="SIGTERM at step 1"):
-        cell.work()
+        runner.run_pending()
     assert run.trained_steps() == 1
     assert run.state().phase == "stopped"
     assert start(run.path, nothing) == 0

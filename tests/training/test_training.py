@@ -14,11 +14,13 @@ from diffussm.config import resolve
 from diffussm.data import digits
 from diffussm.data.images import Shuffled
 from diffussm.errors import Diverged
+from diffussm.stopping import StopRequest
 from diffussm.store.rundir import RunDir
 from diffussm.training.adamw import AdamW
 from diffussm.training.ema import EMA
-from diffussm.training.loop import Trainer, train
+from diffussm.training.loop import train
 from diffussm.training.state import KEPT_CHECKPOINTS
+from diffussm.training.trainer import Trainer
 from tests.support.evaluating import ROOT
 
 
@@ -95,14 +97,14 @@ def test_divergence_is_an_error_with_its_step(tmp_path: Path) -> None:
         trainer.state.model.x_embedder.weight.fill_(float("nan"))
     attempt = run.claim()
     with pytest.raises(Diverged, match="loss is nan at step 8"):
-        train(run, trainer, attempt, {8: ("ema",)}, 60.0, lambda *_: None, lambda: None)
+        train(run, trainer, attempt, {8: ("ema",)}, 60.0, lambda *_: None, StopRequest())
     assert run.checkpoints() == []
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     trainer = Trainer(run.config(), "auto")
-    train(run, trainer, run.claim(), {8: ("ema", "raw")}, 0.0, lambda *_: None, lambda: None)
+    train(run, trainer, run.claim(), {8: ("ema", "raw")}, 0.0, lambda *_: None, StopRequest())
     assert len(run.checkpoints()) == KEPT_CHECKPOINTS
     assert run.trained_steps() == 8
     assert run.weights(8, "ema").exists()
@@ -141,7 +143,7 @@ def test_a_training_of_one_process_needs_no_compiler() -> None:
     code = """
 import sys
 import tests.support.tiny as tiny
-from diffussm.training.loop import Trainer
+from diffussm.training.trainer import Trainer
 Trainer(tiny.config(), "reference").step()
 assert "torch._dynamo" not in sys.modules
 """

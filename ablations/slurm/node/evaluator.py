@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ablations.slurm import submissions
 from ablations.slurm.node.interruption import Interruption, job_here
-from ablations.slurm.node.task import cell_here, do
+from ablations.slurm.node.task import execute, make_runner
 from ablations.slurm.scheduler import Slurm
 from diffussm.errors import UserError
 from diffussm.host.source import origin
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
-from diffussm.run.tasks import Work, failed_for_good, is_done, left
+from diffussm.run.tasks import Task, failed_for_good, is_done, pending_tasks
 from diffussm.store.rundir import RunDir
 from diffussm.store.writing import write_whole
 
@@ -29,7 +29,7 @@ class Evaluator:
         self.runs, self.interruption = runs, interruption
         self.served = [RunDir(runs / run_id) for run_id in ids]
         self._liveness = Liveness()
-        self._failed: set[tuple[Work, int]] = set()  # and the last order at that time
+        self._failed: set[tuple[Task, int]] = set()  # and the last order at that time
         self._pause = 0.0  # seconds before the next look
         self._did = self._at_work = False  # this one, or anybody, in the last look
         self._idle_since = time.monotonic()
@@ -77,7 +77,7 @@ class Evaluator:
         """Evaluate what there is of the run; whether more may come."""
         try:
             comes = self._comes(run)  # asked first: what lands after the question is there for the next look
-            did = [self._evaluated(run, work) for work in left(run)]
+            did = [self._evaluated(run, task) for task in pending_tasks(run)]
             return (comes or any(did)) and not is_done(run)
         except UserError as error:  # a damaged folder is not the others' matter
             print(f"error: {error}", file=sys.stderr, flush=True)
@@ -88,32 +88,32 @@ class Evaluator:
 
     def _comes(self, run: RunDir) -> bool:
         """Whether milestones of the run may still land, or another evaluates what has."""
-        works = left(run)
+        tasks = pending_tasks(run)
         if run.cancelled:
             return False
-        if any(self._liveness.alive(work.folder) for work in works):
+        if any(self._liveness.alive(task.folder) for task in tasks):
             self._at_work = True
             return True
-        if not any(work.task == "train" for work in works) or not self._slurm.has_job(run.run_id, "train"):
+        if not any(task.kind == "train" for task in tasks) or not self._slurm.has_job(run.run_id, "train"):
             return False
         seen = self._slurm.newest_job(run.run_id, "train")
         self._at_work = self._at_work or seen is None or seen.phase == "running"
         return True
 
-    def _evaluated(self, run: RunDir, work: Work) -> bool:
-        """Whether the work was an evaluation to be done, and was tried."""
+    def _evaluated(self, run: RunDir, task: Task) -> bool:
+        """Execute the task if it is a pending evaluation that nobody executes; return whether it was tried."""
         self._leave_if_told()
-        order, folder = run.order_number(), work.folder
-        if work.task == "train" or run.cancelled or (work, order) in self._failed:
+        order, folder = run.order_number(), task.folder
+        if task.kind == "train" or run.cancelled or (task, order) in self._failed:
             return False
         if failed_for_good(run, folder, origin()["code"]):
             return False
-        number = claim_task(work, self._liveness.alive, job=job_here())
+        number = claim_task(task, self._liveness.alive, job=job_here())
         if number is None:
             return False
         self._did = True
-        if do(cell_here(run.path, self.interruption), work, number, self.interruption).kind == "failed":
-            self._failed.add((work, order))
+        if execute(make_runner(run.path, self.interruption), task, number, self.interruption).kind == "failed":
+            self._failed.add((task, order))
         return True
 
     def _leave_if_told(self) -> None:

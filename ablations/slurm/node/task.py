@@ -1,4 +1,4 @@
-"""One piece of work by a job that may be cut off."""
+"""One task, executed by a job that may be interrupted."""
 
 import os
 import platform
@@ -8,27 +8,27 @@ from pathlib import Path
 from ablations.slurm.node.interruption import Interruption, job_here
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.run.outcome import Outcome, outcome_of, print_failure
-from diffussm.run.runner import Cell
-from diffussm.run.tasks import Work
+from diffussm.run.runner import TaskRunner
+from diffussm.run.tasks import Task
 
 
-def cell_here(run: Path, interruption: Interruption, processes: ProcessGroup = SINGLE_PROCESS) -> Cell:
-    """A cell with the job's cores, which stops when the job is cut off, and prints to the run's logs."""
+def make_runner(run: Path, interruption: Interruption, processes: ProcessGroup = SINGLE_PROCESS) -> TaskRunner:
+    """Return a runner that uses the job's cores, stops when the job is interrupted, and prints to the run's logs."""
     given = f", GPUs {gpus}" if (gpus := os.environ.get("CUDA_VISIBLE_DEVICES")) else ""
     print(
         f"job {job_here()}, task {processes.rank + 1} of {processes.world_size}, on {platform.node()}{given}",
         flush=True,
     )
     threads = int(os.environ.get("SLURM_CPUS_PER_TASK", "0"))
-    return Cell(run, stop=interruption.stop, threads=threads, processes=processes, to_logs=True)
+    return TaskRunner(run, stop=interruption.stop, threads=threads, processes=processes, to_logs=True)
 
 
-def do(
-    cell: Cell, work: Work, number: int, interruption: Interruption, processes: ProcessGroup = SINGLE_PROCESS
+def execute(
+    runner: TaskRunner, task: Task, number: int, interruption: Interruption, processes: ProcessGroup = SINGLE_PROCESS
 ) -> Outcome:
-    """Do the work as that attempt; returns how it ended. Where the job is cut off, it is queued again."""
+    """Execute the task as attempt `number`; return the outcome. An interrupted job is requeued."""
     try:
-        cell.do(work, number)
+        runner.execute(task, number)
     except Exception as error:
         outcome = outcome_of(error)
         match outcome.kind:

@@ -5,12 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from ablations.slurm.node.interruption import Interruption, job_here
-from ablations.slurm.node.task import cell_here, do
+from ablations.slurm.node.task import execute, make_runner
 from diffussm.distributed.group import of_environment
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import STALE_SECONDS, Liveness
 from diffussm.run.outcome import Outcome
-from diffussm.run.tasks import Work, left
+from diffussm.run.tasks import Task, pending_tasks
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir
 
@@ -18,22 +18,25 @@ WATCH_SECONDS = 1.0  # between looks at a heartbeat
 
 
 def train(path: Path, interruption: Interruption) -> None:
-    """As far as its requests ask, unless another does it. Ends by SystemExit where it fails or is cut off."""
+    """Train as far as the run's requests ask, unless another process does.
+
+    Ends by SystemExit if the training fails or the job is interrupted.
+    """
     with of_environment() as processes:
         interruption.set_remaining_seconds(processes.broadcast(interruption.remaining_seconds()))
         run = RunDir(path)
-        cell, outcome = cell_here(path, interruption, processes), Outcome("done")
+        runner, outcome = make_runner(path, interruption, processes), Outcome("done")
         while outcome.kind == "done" and (claimed := processes.on_rank_zero(partial(_claimed, run))):
-            outcome = do(cell, *claimed, interruption, processes)
+            outcome = execute(runner, *claimed, interruption, processes)
         if outcome.kind == "failed":
             raise SystemExit(1)  # at once: the others may wait for this one
     if outcome.kind != "done":
         raise SystemExit(0)  # returning would tell submitit that all is done
 
 
-def _claimed(run: RunDir) -> tuple[Work, int] | None:
+def _claimed(run: RunDir) -> tuple[Task, int] | None:
     """Return the training and the number of a new attempt; None if it is done, cancelled, or another process's."""
-    training = next((work for work in left(run) if work.task == "train"), None)
+    training = next((task for task in pending_tasks(run) if task.kind == "train"), None)
     if training is None or run.cancelled:
         return None
     number = claim_task(training, _is_alive, job=job_here())
@@ -48,9 +51,9 @@ def _is_alive(folder: WorkDir) -> bool:
     owner = folder.owner()
     if owner and folder.owner_process(owner).job == job_here():
         return False
-    liveness, deadline, said = Liveness(), time.monotonic() + STALE_SECONDS, folder.state()
+    liveness, deadline, state = Liveness(), time.monotonic() + STALE_SECONDS, folder.state()
     while liveness.alive(folder) and time.monotonic() < deadline:
-        if folder.state() != said:
+        if folder.state() != state:
             return True
         time.sleep(WATCH_SECONDS)
     return False
