@@ -129,7 +129,7 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
     drawn = figures.fid_over_steps(curve, _measured_arms(results), name, floor, title, text.step_name(results), theirs)
     figures.save(drawn, stem.with_suffix(".png"))
     if theirs is not None:
-        theirs.to_csv(stem.with_name(f"{stem.name}_published.csv"), index=False)
+        theirs.to_csv(stem.with_name(f"{stem.name}_reported.csv"), index=False)
     return [_write(stem, table.assign(floor=floor), page, results.run_ids), stem.with_suffix(".png")]
 
 
