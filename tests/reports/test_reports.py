@@ -375,7 +375,7 @@ def test_the_papers_curves_and_their_contradictions() -> None:
     assert right is not None
     assert set(right.arm) == {"M = 2, P = 1", "M = 1, P = 2"}
     notes = reported.notes("hourglass_vs_patch")
-    assert "reads 75.5 in the s_curves panel and 81.0 in the right one" in notes[0]
+    assert "reads 75.5 in the left panel and 81.0 in the right one" in notes[0]
     assert "2.2, 6.9, 7.4, 3.0, 4.2: not steadily" in notes[1]
     s_curves = reported.curves("model_scale")
     assert s_curves is not None
