@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
+    "ablations",
     "bench",
     "diffussm/commands",
     "diffussm/config",
@@ -21,6 +22,7 @@ FOLDERS = (
     "diffussm/metrics",
     "diffussm/models",
     "diffussm/ssm",
+    "reports",
     "slurm",
 )
 WORDS = {"said", "told", "lacks", "meeting", "yardstick", "forgiven", "apart", "left"}

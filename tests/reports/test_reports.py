@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """Three arms, three seeds and known records; the last seed of C failed, its second was never started."""
-    known.write(tmp_path / "runs", known.first_metrics)
+    known.write(tmp_path / "runs", known.basic_metrics)
     return tmp_path / "runs"
 
 
@@ -202,7 +202,7 @@ def test_first_records_have_no_intervals_over_samples(runs: Path, tmp_path: Path
 
 def test_some_records_may_miss_metrics_that_others_have(tmp_path: Path) -> None:
     def metrics(arm: str, seed: int, step: int) -> dict[str, float]:
-        return (known.all_metrics if seed else known.first_metrics)(arm, seed, step)
+        return (known.all_metrics if seed else known.basic_metrics)(arm, seed, step)
 
     results = load(known.write(tmp_path / "runs", metrics), tmp_path / "runs")
     table = tables.results_table(results).set_index("arm")

@@ -29,18 +29,21 @@ class Runs:
     def __init__(self, cluster: Cluster, path: Path):
         self.cluster, self.path = cluster, path
 
-    def tried(self, script: str, *words: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-        command: list[str | Path] = [sys.executable, ROOT / script, *words, "--runs", self.path]
+    def tried(
+        self, script: str, *arguments: str, env: dict[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        command: list[str | Path] = [sys.executable, ROOT / script, *arguments, "--runs", self.path]
         environment = {**self.cluster.env, **(env or {})}
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
-    def said(self, script: str, *words: str) -> str:
-        done = self.tried(script, *words)
+    def output_of(self, script: str, *arguments: str) -> str:
+        """What a script prints; it must succeed."""
+        done = self.tried(script, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def grid(self, *more: str, **changes: Any) -> list[str]:
-        """Words that ask for a tiny grid of three arms and a seed; changes as section__field=value."""
+        """The arguments for a tiny grid of three arms and a seed; changes as section__field=value."""
         named = {key.replace("__", "."): value for key, value in changes.items()}
         settings = {**tiny.SETTINGS, **named}
         del settings["model.hourglass"]  # the grid's arms set it
@@ -48,48 +51,48 @@ class Runs:
         return ["--grid", "hourglass_vs_patch", "--seeds", "1", *given, *more]
 
     def launch(self, *more: str, profile: str = "cpu", **changes: Any) -> list[str]:
-        """Submit it; the ids of the jobs and arrays."""
-        words = self.grid("--executor", "slurm", "--profile", profile, *more, **changes)
-        said = self.said("ablations/launch.py", *words)
-        return [line.split()[2].rstrip(":") for line in said.splitlines() if line.startswith("Submitted job")]
+        """Submit the grid; returns the ids of the jobs and arrays."""
+        arguments = self.grid("--executor", "slurm", "--profile", profile, *more, **changes)
+        output = self.output_of("ablations/launch.py", *arguments)
+        return [line.split()[2].rstrip(":") for line in output.splitlines() if line.startswith("Submitted job")]
 
     def one(self, *more: str, **changes: Any) -> tuple[str, RunDir]:
-        """Submit one run: the training's job, and the folder."""
+        """Submit one run; returns the job of its training, and its folder."""
         job, *_ = self.launch("--only", "M = 2*", *more, **changes)
         (run,) = [RunDir(path.parent) for path in self.path.glob("*m2p1*/config.json")]
         return job, run
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """By arm, what `manage.py status` prints; called in this process, as a new one would take half a second."""
+        """What `manage.py status` prints of each arm; called in this process, as a new one would take half a second."""
         printed = io.StringIO()
         with mock.patch.dict(os.environ, self.cluster.env, clear=True), contextlib.redirect_stdout(printed):
             assert manage.main(["status", "--json", "--runs", str(self.path)]) == 0
         return {row["arm"]: row for row in json.loads(printed.getvalue())["runs"]}
 
     def state(self, arm: str = ARM) -> str:
-        """Of the run that `one` launched, or of another arm's."""
+        """The state of the run that `one` launched, or of another arm."""
         return str(self.states()[arm]["state"])
 
     def wait_for_state(self, state: str, seconds: float = 300, arm: str = ARM) -> None:
-        """Asked for once a second; whether a run is done, its folder is asked first."""
+        """Wait for a state, which is queried once a second; for `done`, the folder is checked before that."""
         run = RunDir(self.path / self.states()[arm]["run"])
         try:
             if state == "done":
                 self.cluster.wait_for(lambda: is_done(run), seconds)
             self.cluster.wait_for(lambda: self.state(arm) == state, seconds, pause=1)
         except AssertionError as error:
-            told = self.said("ablations/manage.py", "status")
-            raise AssertionError(f"{error}\n{told}") from None
+            status = self.output_of("ablations/manage.py", "status")
+            raise AssertionError(f"{error}\n{status}") from None
 
     def watch(self) -> str:
-        """Until nothing is left to do."""
-        return self.said("ablations/manage.py", "watch", "--interval", "2")
+        """Run `manage.py watch` until it ends; returns what it prints."""
+        return self.output_of("ablations/manage.py", "watch", "--interval", "2")
 
     def folders(self) -> list[RunDir]:
         return [RunDir(path.parent) for path in sorted(self.path.glob("*/config.json"))]
 
     def results(self) -> dict[str, Any]:
-        """What must not depend on where or how often the runs were started: records and losses."""
+        """The records and losses, which must not depend on where or how often the runs were started."""
         return {run.run_id: results_of(run) for run in self.folders()}
 
 

@@ -26,8 +26,8 @@ class Slow:
 
     def wait_for_step(self, step: int, attempt: int = 1) -> None:
         def is_there() -> bool:
-            said = self.run.state()
-            return said.attempt == attempt and (said.step or 0) >= step
+            state = self.run.state()
+            return state.attempt == attempt and (state.step or 0) >= step
 
         self.cluster.wait_for(is_there, 240)
 

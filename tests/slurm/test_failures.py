@@ -1,4 +1,4 @@
-"""What goes wrong inside a job is told, and tried again only where that may help."""
+"""Failures inside a job are reported, and retried only where that may help."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_what_raises_is_not_tried_again_before_that_is_ordered(cluster: Cluster,
     _, evaluator = runs.launch(*arguments, **changes)
     runs.wait_for_state("failed", arm=FAILING)
     assert runs.states()[FAILING]["reason"] == "ValueError: no such luck"
-    assert "raise ValueError('no such luck')" in runs.said("ablations/manage.py", "logs", "*m1p1*")
+    assert "raise ValueError('no such luck')" in runs.output_of("ablations/manage.py", "logs", "*m1p1*")
 
     again = runs.grid("--executor", "slurm", "--profile", "cpu", *arguments, **changes)
     refused = runs.tried("ablations/launch.py", *again)
@@ -34,7 +34,7 @@ def test_what_raises_is_not_tried_again_before_that_is_ordered(cluster: Cluster,
     assert "not submitted: training: ValueError: no such luck" in refused.stderr
 
     mended.touch()
-    runs.said("ablations/manage.py", "retry", "--failed")
+    runs.output_of("ablations/manage.py", "retry", "--failed")
     assert len(runs.launch(*arguments, **changes)) == 1
     enough.touch()
     for arm in (FAILING, OTHER):
@@ -49,7 +49,7 @@ def test_the_failure_is_that_of_the_task_that_raised(cluster: Cluster, tmp_path:
     runs.wait_for_state("failed", 150)
     assert runs.states()[OTHER]["reason"] == "rank 1: ValueError: no such luck"
     assert "raise ValueError('no such luck')" in run.output(1, rank=1).read_text()
-    assert "==> log-1-1.txt <==" in runs.said("ablations/manage.py", "logs", "*m2p1*")
+    assert "==> log-1-1.txt <==" in runs.output_of("ablations/manage.py", "logs", "*m2p1*")
     cluster.wait_for(lambda: job not in cluster.jobs())
 
 

@@ -31,9 +31,9 @@ def test_six_runs_two_at_a_time_are_what_the_local_executor_makes(cluster: Clust
     assert runs.results() == local_results(tmp_path / "local", *runs.grid(*arguments))
     assert all(run.owner() == 1 and run.state().phase == "done" for run in runs.folders())
     out = tmp_path / "out"
-    runs.said("reports/make_figures.py", "--out", str(out))
+    runs.output_of("reports/make_figures.py", "--out", str(out))
     assert (out / "hourglass_vs_patch" / "digits" / "fid_over_steps.png").stat().st_size > 10_000
-    again = runs.said("ablations/launch.py", *runs.grid("--executor", "slurm", "--profile", "cpu", *arguments))
+    again = runs.output_of("ablations/launch.py", *runs.grid("--executor", "slurm", "--profile", "cpu", *arguments))
     assert "Submitted" not in again
 
 
@@ -43,7 +43,7 @@ def test_more_runs_than_an_array_may_have(own_cluster: Callable[..., Cluster], t
     cluster.command("up")
     runs = Runs(cluster, tmp_path / "runs")
     arguments = ["--set-slurm", "throttle=2"]
-    plan = runs.said(
+    plan = runs.output_of(
         "ablations/launch.py", *runs.grid("--executor", "slurm", "--dry-run", "--profile", "cpu", *arguments)
     )
     assert "Trainings: 3 in arrays of 2, 1 (at most 2 here)" in plan
@@ -64,7 +64,7 @@ def test_jobs_outlive_the_launching_shell_and_another_launch_does_not_submit_act
     cluster.wait_for(lambda: len(list(runs.path.glob("slurm/*.json"))) == 2)
     os.killpg(shell.pid, signal.SIGKILL)
     shell.wait()
-    again = runs.said("ablations/launch.py", *arguments)
+    again = runs.output_of("ablations/launch.py", *arguments)
     assert "Submitted" not in again
     assert "left to a job in the queue" in again
     for arm in ("M = 1, P = 1", "M = 1, P = 2"):
@@ -124,7 +124,7 @@ def test_hostile_names_of_folder_and_job(cluster: Cluster, tmp_path: Path) -> No
     assert not (ROOT / "x").exists()
     as_accounted = name.replace('"', "`")
     assert as_accounted in cluster.run("sacct", "-X", "-n", "-P", "-o", "JobName", "-j", job)
-    assert "==> log-1.txt <==" in runs.said("ablations/manage.py", "logs", "*m2p1*")
+    assert "==> log-1.txt <==" in runs.output_of("ablations/manage.py", "logs", "*m2p1*")
 
 
 def test_a_hostile_name_of_a_grid_is_refused(cluster: Cluster, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_manage_cancels_running_and_pending_jobs(cluster: Cluster, tmp_path: Pat
     slow = Slow(cluster, tmp_path)
     slow.wait_for_step(10)
     array, *_ = slow.runs.launch("--set-slurm", "begin=now+1hour", **STEPS)  # the two other arms
-    slow.runs.said("ablations/manage.py", "cancel")
+    slow.runs.output_of("ablations/manage.py", "cancel")
     cluster.wait_for(lambda: not {slow.job, f"{array}_0", f"{array}_1"} & set(cluster.jobs()), 120)
     assert {row["state"] for row in slow.runs.states().values()} == {"cancelled"}
     arguments = slow.runs.grid("--executor", "slurm", "--profile", "cpu", **STEPS)
@@ -71,6 +71,6 @@ def test_manage_cancels_running_and_pending_jobs(cluster: Cluster, tmp_path: Pat
     assert refused.returncode == 1
     assert "Submitted" not in refused.stdout
     assert refused.stderr.count("not submitted: cancelled") == 3
-    slow.runs.said("ablations/manage.py", "retry", "--cancelled")
+    slow.runs.output_of("ablations/manage.py", "retry", "--cancelled")
     slow.launch()
     assert slow.results() == slow.undisturbed()

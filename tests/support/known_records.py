@@ -28,14 +28,14 @@ FID = {"A": [1.0, 2.0, 3.0], "B": [5.0, 6.1, 7.2], "C": [2.1, 1.9, 3.0]}  # by s
 Metrics = Callable[[str, int, int], Mapping[str, float]]  # of arm, seed and step
 
 
-def first_metrics(arm: str, seed: int, step: int) -> dict[str, float]:
-    """What records held at first."""
+def basic_metrics(arm: str, seed: int, step: int) -> dict[str, float]:
+    """The metrics of the earliest records."""
     return {"fid": FID[arm][seed] * 24 / step, "fid_floor": 0.2, "label_accuracy": 0.5 + seed / 10}
 
 
 def all_metrics(arm: str, seed: int, step: int) -> dict[str, float]:
     """Everything that a record can hold; intervals over samples reach a tenth of the value below and above it."""
-    values = first_metrics(arm, seed, step)
+    values = basic_metrics(arm, seed, step)
     fid = values["fid"]
     values |= {
         "sfid": 2 * fid,
