@@ -1,4 +1,4 @@
-"""The job that evaluates: it looks for milestones and measures those that have landed, so that no training waits."""
+"""The job that evaluates milestones as they appear, so that no training waits for an evaluation."""
 
 import sys
 import time
@@ -18,91 +18,93 @@ from diffussm.store.rundir import RunDir
 from diffussm.store.writing import write_whole
 
 POLL_SECONDS = 5.0  # between looks for milestones
-ASK_SECONDS = 30.0  # between questions to the scheduler
-IDLE_SECONDS = 120.0  # until it makes room for what it waits for
+QUERY_SECONDS = 30.0  # between queries of the scheduler
+IDLE_SECONDS = 120.0  # until it yields its resources to the trainings that it waits for
 
 
 class Evaluator:
-    """Of the runs `ids` below `runs`, until nothing that it could do is to come for any of them."""
+    """Evaluates milestones of the runs `ids` in the folder `runs`, until no more are to come for any of them."""
 
     def __init__(self, runs: Path, ids: Sequence[str], interruption: Interruption):
         self.runs, self.interruption = runs, interruption
         self.served = [RunDir(runs / run_id) for run_id in ids]
         self._liveness = Liveness()
-        self._failed: set[tuple[Task, int]] = set()  # and the last order at that time
+        self._failed: set[tuple[Task, int]] = set()  # with the number of the newest order at that time
         self._pause = 0.0  # seconds before the next look
-        self._did = self._at_work = False  # this one, or anybody, in the last look
+        self._evaluated_some = self._others_active = False  # in the last pass over the runs
         self._idle_since = time.monotonic()
-        self._ask_anew()
+        self._query_slurm()
 
     def work(self) -> None:
-        """Ends by SystemExit, after a request to be queued again, where the job is cut off."""
-        while self._more_comes() or self._more_comes_after_all():
-            self._make_room_if_idle()
+        """Evaluate until no more milestones are to come. An interrupted job is requeued, and ends by SystemExit."""
+        while self._evaluate_available() or self._check_again():
+            self._yield_if_idle()
             self.interruption.sleep(self._pause)
-            self._leave_if_told()
+            self._exit_if_interrupted()
 
-    def _make_room_if_idle(self) -> None:
-        """Where all that is waited for waits in the queue, it may wait for what this job holds."""
-        if self._did or self._at_work:
+    def _yield_if_idle(self) -> None:
+        """Requeue an idle job: the trainings that it waits for may be pending because of the resources that it
+        holds."""
+        if self._evaluated_some or self._others_active:
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since > IDLE_SECONDS:
             self.interruption.yield_resources()
             raise SystemExit(0)
 
-    def _more_comes_after_all(self) -> bool:
-        """Asked once a launch that comes now does not count on this job any more."""
+    def _check_again(self) -> bool:
+        """Return whether milestones are still to come, after marking this job as closing: launches no longer rely on
+        it."""
         mark = submissions.closing(self.runs, job_here())
         write_whole(mark, b"")
-        self._ask_anew()
-        if self._more_comes():
+        self._query_slurm()
+        if self._evaluate_available():
             mark.unlink()
             return True
         return False
 
-    def _more_comes(self) -> bool:
-        """Evaluate what there is; whether there may be more."""
-        if time.monotonic() - self._asked > ASK_SECONDS:
-            self._ask_anew()
-        began, self._did, self._at_work = time.monotonic(), False, False
-        looked = [self._look(run) for run in self.served]  # of all: one that failed may have been launched again
-        looking = time.monotonic() - began
-        self._pause = 0.0 if self._did else max(POLL_SECONDS, 4 * looking)  # folders of many runs are many files
-        return any(looked)
+    def _evaluate_available(self) -> bool:
+        """Evaluate the milestones that there are; return whether more may come."""
+        if time.monotonic() - self._queried > QUERY_SECONDS:
+            self._query_slurm()
+        began, self._evaluated_some, self._others_active = time.monotonic(), False, False
+        more = [self._evaluate_run(run) for run in self.served]  # all of them: a failed run may be launched again
+        seconds = time.monotonic() - began
+        self._pause = 0.0 if self._evaluated_some else max(POLL_SECONDS, 4 * seconds)  # many runs are many files
+        return any(more)
 
-    def _ask_anew(self) -> None:
-        self._slurm, self._asked = Slurm(self.runs), time.monotonic()
+    def _query_slurm(self) -> None:
+        self._slurm, self._queried = Slurm(self.runs), time.monotonic()
 
-    def _look(self, run: RunDir) -> bool:
-        """Evaluate what there is of the run; whether more may come."""
+    def _evaluate_run(self, run: RunDir) -> bool:
+        """Evaluate the milestones that there are of the run; return whether more may come."""
         try:
-            comes = self._comes(run)  # asked first: what lands after the question is there for the next look
-            did = [self._evaluated(run, task) for task in pending_tasks(run)]
-            return (comes or any(did)) and not is_done(run)
-        except UserError as error:  # a damaged folder is not the others' matter
+            expected = self._expects_more(run)  # checked before: later milestones are found in the next pass
+            done = [self._try_evaluation(run, task) for task in pending_tasks(run)]
+            return (expected or any(done)) and not is_done(run)
+        except UserError as error:  # a damaged folder does not affect other runs
             print(f"error: {error}", file=sys.stderr, flush=True)
             return False
-        except OSError as error:  # nor is a file system that is away for a while
+        except OSError as error:  # a file system may be absent for a while
             print(f"error: {error}", file=sys.stderr, flush=True)
             return True
 
-    def _comes(self, run: RunDir) -> bool:
-        """Whether milestones of the run may still land, or another evaluates what has."""
+    def _expects_more(self, run: RunDir) -> bool:
+        """Return whether milestones of the run may still appear, or another process works on a task of it."""
         tasks = pending_tasks(run)
         if run.cancelled:
             return False
         if any(self._liveness.alive(task.folder) for task in tasks):
-            self._at_work = True
+            self._others_active = True
             return True
         if not any(task.kind == "train" for task in tasks) or not self._slurm.has_job(run.run_id, "train"):
             return False
-        seen = self._slurm.newest_job(run.run_id, "train")
-        self._at_work = self._at_work or seen is None or seen.phase == "running"
+        job = self._slurm.newest_job(run.run_id, "train")
+        self._others_active = self._others_active or job is None or job.phase == "running"
         return True
 
-    def _evaluated(self, run: RunDir, task: Task) -> bool:
+    def _try_evaluation(self, run: RunDir, task: Task) -> bool:
         """Execute the task if it is a pending evaluation that nobody executes; return whether it was tried."""
-        self._leave_if_told()
+        self._exit_if_interrupted()
         order, folder = run.order_number(), task.folder
         if task.kind == "train" or run.cancelled or (task, order) in self._failed:
             return False
@@ -111,12 +113,12 @@ class Evaluator:
         number = claim_task(task, self._liveness.alive, job=job_here())
         if number is None:
             return False
-        self._did = True
+        self._evaluated_some = True
         if execute(make_runner(run.path, self.interruption), task, number, self.interruption).kind == "failed":
             self._failed.add((task, order))
         return True
 
-    def _leave_if_told(self) -> None:
+    def _exit_if_interrupted(self) -> None:
         if stopped := self.interruption.stop.stopped:
             self.interruption.requeue(stopped.phase)
             raise SystemExit(0)
