@@ -50,8 +50,12 @@ def where(runs: Path, mixers: Iterable[str]) -> Path:
 def unused(runs: Path, in_use: Collection[str], on_damage: Callable[[str], None]) -> list[Path]:
     """The copies that no launch uses, except those with the digests `in_use`. A launch on another machine counts as
     alive as long as its mark exists, and so does one whose mark is damaged: `on_damage` is called with the error."""
-    copies = [path for path in sorted((runs / FOLDER).glob("*")) if path.is_dir() and path.name not in in_use]
+    copies = [path for path in sorted((runs / FOLDER).glob("*")) if _is_copy(path) and path.name not in in_use]
     return [copy for copy in copies if not any(_is_alive(mark, on_damage) for mark in _marks(copy))]
+
+
+def _is_copy(path: Path) -> bool:
+    return path.is_dir() and path.suffix != ".json"  # which a damaged mark may be
 
 
 def _marks(copy: Path) -> Iterator[Path]:

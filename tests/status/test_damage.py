@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 
 from ablations import launch, manage
+from ablations.plan import calibration
+from ablations.slurm import submissions
+from ablations.slurm.commands import Site
+from ablations.slurm.submissions import Submission
 from diffussm.errors import UserError
 from diffussm.store.rundir import RunDir
+from diffussm.store.state import State
 from reports import make_figures
 from tests.support import damage
 
@@ -69,6 +74,96 @@ def test_an_order(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixtu
     assert rows.keys() == {ARM, *OTHERS}
     assert manage.main(["cancel", "--only", ARM, "--runs", str(runs)]) == 0
     assert listed(capsys, runs)[ARM]["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("how", damage.EVERY_WAY)
+@pytest.mark.parametrize("part", ["state.json", "owner-1.json"])
+def test_who_works_on_a_run(part: str, how: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    damage.spoil(run.path / part, how)
+    if part == "owner-1.json":  # read of who may be alive
+        run.write_state(State(phase="train", attempt=1, heartbeat=1))
+    for rows in (
+        listed(capsys, runs),
+        planned(capsys, runs),
+        planned(capsys, runs, "--executor", "slurm", "--profile", "cpu"),
+    ):
+        assert f"{run.path}/{part}: is damaged: " in rows[ARM]["reason"]
+        assert "delete it" in rows[ARM]["reason"]
+        assert rows.keys() == {ARM, *OTHERS}
+        assert "damaged" not in str({arm: rows[arm] for arm in OTHERS})
+    rows = reported(capsys, runs)
+    assert rows.keys() == {ARM, *OTHERS}
+    if part == "state.json":
+        assert f"{run.path}/{part}: is damaged" in rows[ARM]
+    assert manage.main(["gc", "--runs", str(runs)]) == 0  # nothing of the run's is thrown away
+    out, err = capsys.readouterr()
+    assert run.run_id not in out
+    assert f"warning: {run.path}/{part}: is damaged" in err
+
+
+def test_a_damaged_failure_of_one_process(runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    run.write_state(State(phase="train", attempt=1, heartbeat=1))
+    damage.spoil(run.path / "failure-1.json", "torn")
+    rows = listed(capsys, runs)
+    assert f"{run.path}/failure-1.json: is damaged: not valid JSON" in rows[ARM]["reason"]
+    assert rows.keys() == {ARM, *OTHERS}
+
+
+@pytest.mark.parametrize("how", damage.EVERY_WAY)
+def test_a_submission(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody knows whose jobs it names: tables list the runs, code is kept, and nothing is submitted."""
+    Submission(job="7", kind="train", runs=(run.run_id,), code="0123456789ab").write(runs)
+    path = runs / "slurm" / "12.json"
+    damage.spoil(path, how)
+    (runs / "code" / "ba9876543210").mkdir(parents=True)
+    message = f"{path}: is damaged: "
+    for command in (["status"], ["gc"], ["logs", run.run_id], ["cancel", "--only", ARM]):
+        assert manage.main([*command, "--runs", str(runs)]) == 0
+        out, err = capsys.readouterr()
+        assert f"warning: {message}" in err
+        assert "ba9876543210" not in out
+        manage._warn.cache_clear()
+    rows = planned(capsys, runs, "--executor", "slurm", "--profile", "cpu")
+    assert rows.keys() == {ARM, *OTHERS}
+    words = ["--grid", "hourglass_vs_patch", "--runs", str(runs), "--executor", "slurm", "--profile", "cpu"]
+    assert launch.main([*words, "--dry-run"]) == 0
+    assert f"warning: {message}" in capsys.readouterr().out
+    assert [job for job, _ in submissions.jobs_of(submissions.find(runs).submissions)[run.run_id]] == ["7"]
+
+
+def test_nothing_is_submitted_beside_a_damaged_submission(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage.spoil(runs / "slurm" / "12.json", "torn")
+    monkeypatch.setattr("ablations.slurm.commands.has_sbatch", lambda: True)
+    monkeypatch.setattr(Site, "current", lambda: Site({"SLURM_VERSION": "23.02.0"}))
+    words = ["--grid", "hourglass_vs_patch", "--runs", str(runs), "--executor", "slurm", "--profile", "cpu"]
+    with pytest.raises(UserError, match=r"12.json: is damaged: .*may be submitted once more"):
+        launch.main(words)
+
+
+@pytest.mark.parametrize("how", damage.EVERY_WAY)
+def test_a_calibration(how: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = calibration.path_of(runs)
+    damage.spoil(path, how)
+    assert planned(capsys, runs).keys() == {ARM, *OTHERS}
+    assert launch.main(["--grid", "hourglass_vs_patch", "--runs", str(runs), "--dry-run"]) == 0
+    assert f"warning: {path}: is damaged: " in capsys.readouterr().out
+    with pytest.raises(UserError, match="delete it, and measure again with --calibrate"):
+        calibration.Calibration.load(runs)
+
+
+@pytest.mark.parametrize("how", damage.EVERY_WAY)
+def test_the_mark_of_a_launch(how: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The code of which nobody knows whether it is used is kept."""
+    kept, unused = (runs / "code" / digest for digest in ("0123456789ab", "ba9876543210"))
+    for copy in (kept, unused):
+        copy.mkdir(parents=True)
+    mark = kept.with_name(f"{kept.name}.1.abcdef01.json")
+    damage.spoil(mark, how)
+    assert manage.main(["gc", "--runs", str(runs)]) == 0
+    out, err = capsys.readouterr()
+    assert str(unused) in out
+    assert str(kept) not in out
+    assert f"warning: {mark}: is damaged: " in err
 
 
 @pytest.mark.parametrize("part", ["requests/9157bcaa090b.json", "config.json"])
