@@ -48,7 +48,7 @@ def mean_of(estimate: Callable[[np.random.Generator], float], draws: int) -> flo
 # FID
 
 
-def frechet_coverage(n: int, d: int, shift: float, simulations: int = 500, draws: int = 5000) -> float:
+def frechet_coverage(n: int, d: int, shift: float, simulations: int, draws: int) -> float:
     distance = to_a_known_gaussian(d)
 
     def value(generator: np.random.Generator) -> float:
@@ -63,13 +63,13 @@ def frechet_coverage(n: int, d: int, shift: float, simulations: int = 500, draws
 
 
 def test_fid_s_interval_covers() -> None:
-    assert 0.92 <= frechet_coverage(300, 8, 0.15) <= 0.98
+    assert 0.92 <= frechet_coverage(100, 8, 0.15, simulations=200, draws=1000) <= 0.98
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "d", "shift", "most"),
-    [(500, 16, 0.15, 0.98), (500, 16, 0.0, 1.0), (300, 120, 0.1, 1.0), (100, 160, 0.1, 1.0)],
+    [(300, 8, 0.15, 0.98), (500, 16, 0.15, 0.98), (500, 16, 0.0, 1.0), (300, 120, 0.1, 1.0), (100, 160, 0.1, 1.0)],
 )
 def test_fid_and_sfid_s_intervals_cover(n: int, d: int, shift: float, most: float) -> None:
     """Never too seldom. Too often where populations are equal: the distance has no slope there, what is left takes two
@@ -120,7 +120,7 @@ def populations(d: int, shift: float) -> tuple[tuple[NDArray, NDArray], tuple[ND
     return (np.full(d, 0.5 + shift), np.full(d, 1.0)), (np.full(d, 0.5), np.linspace(1.0, 1.0 + shift, d))
 
 
-def kernel_coverage(n: int, m: int, d: int, shift: float, simulations: int = 500) -> float:
+def kernel_coverage(n: int, m: int, d: int, shift: float, simulations: int) -> float:
     x, y = populations(d, shift)
     truth = kernel_mean(*x, *x) + kernel_mean(*y, *y) - 2 * kernel_mean(*x, *y)
 
@@ -137,23 +137,25 @@ def test_the_population_s_kernel_distance() -> None:
     truth = kernel_mean(*x, *x) + kernel_mean(*y, *y) - 2 * kernel_mean(*x, *y)
     found = [
         kernel_distance(gaussian(generator, 80, *x), gaussian(generator, 80, *y))[0]
-        for generator in map(np.random.default_rng, range(200))
+        for generator in map(np.random.default_rng, range(60))
     ]
     error = np.std(found) / len(found) ** 0.5
     assert truth == pytest.approx(np.mean(found), abs=3 * error)
-    assert truth > 15 * error
+    assert truth > 12 * error
 
 
 def test_kid_s_interval_covers() -> None:
-    assert 0.92 <= kernel_coverage(60, 60, 4, 0.4) <= 0.98
+    """As far as a hundred simulations tell: the share errs by 0.02."""
+    assert 0.88 <= kernel_coverage(60, 60, 4, 0.4, simulations=100) <= 0.99
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("n", "m", "d", "shift"), [(60, 60, 4, 0.0), (200, 80, 16, 0.3), (80, 200, 16, 0.3), (300, 300, 16, 0.1)]
+    ("n", "m", "d", "shift"),
+    [(60, 60, 4, 0.4), (60, 60, 4, 0.0), (200, 80, 16, 0.3), (80, 200, 16, 0.3), (300, 300, 16, 0.1)],
 )
-def test_kid_s_interval_covers_elsewhere(n: int, m: int, d: int, shift: float) -> None:
-    found = kernel_coverage(n, m, d, shift)
+def test_kid_s_interval_covers_everywhere(n: int, m: int, d: int, shift: float) -> None:
+    found = kernel_coverage(n, m, d, shift, simulations=500)
     print(f"KID, n {n}, m {m}, d {d}, shift {shift}: {found:.3f}")
     assert 0.92 <= found <= 0.98
 

@@ -259,10 +259,14 @@ def test_nowhere_to_keep_what_was_compiled(tmp_path: Path) -> None:
     assert found == in_processes(1, "compiled")
 
 
-NO_NUMBA = "import sys; sys.modules['numba'] = None\n"
+NO_NUMBA = """
+import sys, diffussm, diffussm.models.build, diffussm.training.loop
+assert 'numba' not in sys.modules
+sys.modules['numba'] = None
+"""
 
 
-def test_without_numba_plain_torch_takes_over() -> None:
+def test_importing_the_package_imports_no_numba_and_without_it_plain_torch_takes_over() -> None:
     code = "".join(
         WORK.format(backend=backend) + "print(made._backend(torch.zeros(1, 40, 8)))\n"
         for backend in ("compiled", "auto")
@@ -274,11 +278,6 @@ def test_without_numba_plain_torch_takes_over() -> None:
     first, used, second, used_by_auto = process.stdout.split()
     assert used == used_by_auto == "chunked"
     assert float(first) == float(second) == pytest.approx(expected, rel=1e-6)
-
-
-def test_importing_the_package_imports_no_numba() -> None:
-    code = "import sys, diffussm, diffussm.models.build, diffussm.training.loop; assert 'numba' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_other_precisions_and_traces_are_plain_torchs() -> None:

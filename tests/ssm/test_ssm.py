@@ -22,6 +22,7 @@ from tests.support.accuracy import FLOOR, assert_as_accurate
 
 LENGTHS = [1, 3, 63, 64, 65, 100, 257, 1000]
 CASES = [(backend, length) for length in LENGTHS for backend in plain.TRUSTED]
+LONG = pytest.param("chunked", 4096, marks=pytest.mark.slow)
 ANY_PRECISION = [backend for backend in plain.TRUSTED if backend != "compiled"]
 
 Compute = Callable[[S4DParameters, Tensor, bool], Tensor]
@@ -64,7 +65,7 @@ def test_backend_equals_reference_in_float64(backend: str, length: int, bidirect
         torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize(("backend", "length"), [*CASES, ("chunked", 4096), ("compiled", 4096)])
+@pytest.mark.parametrize(("backend", "length"), [*CASES, LONG, ("compiled", 4096)])
 def test_backend_is_as_accurate_as_a_plain_computation_in_float32(backend: str, length: int) -> None:
     """With N = 64 as in training; tests/support/plain_s4d.py says which plain computation, and why."""
     width = 16 if length < 1000 else 4  # where the plain computations take long
