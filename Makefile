@@ -68,10 +68,11 @@ docs:
 	$(BIN)/python -m diffussm.cost.audit > docs/cost_audit.csv.part && mv docs/cost_audit.csv.part docs/cost_audit.csv
 	$(BIN)/python -m reports.docs.cost
 
-# What every field of a record, every column of a table and every field of the config is.
+# The pages on fields of records, columns of tables, fields of the config, and metrics.
 dictionary:
 	$(BIN)/python -m reports.docs.dictionary
 	$(BIN)/python -m reports.docs.config
+	$(BIN)/python -m reports.docs.metrics
 
 # For editors of grid files.
 schema:

@@ -41,7 +41,9 @@ class Metric:
     least_samples: int = 1
     least_images: int = 0  # of a reference that is given as images
     needs_labels: bool = False  # whether it needs the requested classes of the samples
-    by_default: bool = False  # whether it is measured for external samples if no metrics are named
+    by_default: bool = False  # whether it is measured for external samples if no metrics are named; part of their keys
+    details: str = ""  # how it is computed with ADM's Inception, or where it differs from other code
+    interval_coverage: str = ""  # how often its interval holds the true value, by tests/metrics/test_intervals.py
 
     @property
     def has_own_network(self) -> bool:
@@ -69,6 +71,9 @@ METRICS = {
             least_samples=2,
             least_images=2,
             by_default=True,
+            details="layer pool_3 (2,048 features) of torch-fidelity's port of the graph that ADM's evaluator runs; in "
+            "float64, by eigenvalues",
+            interval_coverage="0.943 (n = 500, d = 16), 0.983 (300, 120); equal populations 0.993",
         ),
         Metric(
             name="sfid",
@@ -85,6 +90,8 @@ METRICS = {
             least_samples=2,
             least_images=2,
             by_default=True,
+            details="layer mixed_6/conv: 2,023 features",
+            interval_coverage="as FID's, which is the same function",
         ),
         Metric(
             name="inception_score",
@@ -100,6 +107,8 @@ METRICS = {
             interval=JACKKNIFE,
             extractor="scores",
             by_default=True,
+            details="logits without bias; torch-fidelity's function, given one split at a time because it would shuffle them",
+            interval_coverage="0.965, 0.932, 0.948",
         ),
         Metric(
             name="kid",
@@ -117,6 +126,8 @@ METRICS = {
             least_samples=4,
             least_images=4,
             by_default=True,
+            details="torch-fidelity's function",
+            interval_coverage="0.950, 0.958, 0.962 (three n and m, d = 16); it adds the variance from drawing subsets",
         ),
         Metric(
             name="precision",
@@ -133,6 +144,8 @@ METRICS = {
             least_samples=4,
             least_images=4,
             by_default=True,
+            details="all images of the reference's file; distances in float32: ADM's float16 gives 0 to 0.006 more",
+            interval_coverage="0.943 to 0.950",
         ),
         Metric(
             name="recall",
@@ -149,6 +162,8 @@ METRICS = {
             least_samples=4,
             least_images=4,
             by_default=True,
+            details="as precision",
+            interval_coverage="0.993 to 1.000: up to twice as wide as need be",
         ),
         Metric(
             name="density",
@@ -165,6 +180,8 @@ METRICS = {
             reference="images",
             least_samples=2,
             least_images=6,
+            details="on the layer of precision; balls without their surface, as in the authors' code",
+            interval_coverage="0.937 to 0.970",
         ),
         Metric(
             name="coverage",
@@ -180,6 +197,8 @@ METRICS = {
             reference="images",
             least_samples=2,
             least_images=6,
+            details="as density",
+            interval_coverage="0.950 to 0.987: 1.04 to 1.3 times as wide as need be, the jackknife's up to 1.7 times",
         ),
         Metric(
             name="label_accuracy",
@@ -194,6 +213,7 @@ METRICS = {
             interval=WILSON,
             extractor="classifies",
             needs_labels=True,
+            interval_coverage="0.943 to 0.950",
         ),
         Metric(
             name="clean_fid",
@@ -209,6 +229,7 @@ METRICS = {
             reference="images",
             extractor="natural images",
             least_images=1,
+            details="clean-fid's own network and distance; its reference must be images",
         ),
         Metric(
             name="clean_fid_legacy",

@@ -18,7 +18,7 @@ from diffussm.data.pixels import ArrayPixels
 from diffussm.metrics.external import evaluate_external, external_config
 from reports import make_figures
 from reports.docs import cost as cost_page
-from reports.docs import dictionary
+from reports.docs import dictionary, metrics
 from reports.docs.columns import Column, Table, stands_for
 from reports.docs.dictionary import TABLES
 
@@ -112,3 +112,8 @@ def test_synthetic_records_have_all_metrics_that_are_described() -> None:
     assert {f"metrics.{name}" for name in known.all_metrics("A", 0, 8)} == {
         column.name for column in dictionary.metrics()
     }
+
+
+def test_the_page_of_metrics_is_the_generated_one() -> None:
+    """Made by `make dictionary`."""
+    assert metrics.PAGE.read_text() == metrics.page()
