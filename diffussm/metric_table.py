@@ -107,7 +107,7 @@ METRICS = {
             interval=JACKKNIFE,
             extractor="scores",
             by_default=True,
-            details="logits without bias; torch-fidelity's function, given one split at a time because it would shuffle them",
+            details="logits without bias; torch-fidelity's function, called split by split as it would shuffle them",
             interval_coverage="0.965, 0.932, 0.948",
         ),
         Metric(
