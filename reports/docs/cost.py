@@ -32,13 +32,13 @@ and what papers print as Gflops are mostly MACs. `diffussm cost MODEL` gives the
 {xl_parameters}
 The paper reports about 673 M. No reading of it gives that number: the formula that it prints for a block falls short
 by {short:.0f} M, the shapes that its own equations need exceed it by {over:.0f} M, and 14 D^2, which comes nearest,
-would leave out W_0, which its count of MACs has. Each total has 3 D^2 of conditioning in a block, S4D with N = 64,
+would leave out W_0, the first dense layer of a block, which its count of MACs has. Each total has 3 D^2 of conditioning in a block, S4D with N = 64,
 and the embeddings. The same shapes give the paper's formula of MACs exactly, so they are what is built.
 
 ## DiT, beside its own paper
 
 {dit}
-The paper prints two digits after the point: S/8's 0.36 allows 1.4 % either way. XL/2 at 512 pixels: {xl_512:.1f} G.
+The paper prints two digits after the point: so for S/8 (0.36) rounding alone explains up to 1.4 %. XL/2 at 512 pixels: {xl_512:.1f} G.
 
 ## DiffuSSM, beside its paper's formula
 
@@ -49,19 +49,20 @@ The paper counts 13 (L/M) D^2 + L D^2 for the dense products of a block. XL at 2
 
 {implied}
 The paper prints total Gflops and numbers of images. From 256 to 512 pixels their quotient grows {growth:.2f}-fold,
-while by its own formula, and by any count of its layers, every part that matters grows fourfold or more: so the two
-cannot both be multiply-adds of this model, whatever is counted, and neither is tuned to.
+while by its own formula, and by any count of its layers, every part that matters grows fourfold or more: so at
+least one of the two totals is not this model's multiply-adds; our count is fitted to neither.
 
 ## All named models
 
-Sampling takes 250 calls, without guidance; a training step is of 256 images, forward and backward. "Executed" is what
+`256` is a latent of a 256 x 256 image, `128px` an image of 128 x 128 pixels without an autoencoder. Sampling takes 250
+calls, without guidance; a training step is of 256 images, forward and backward. "Executed" is what
 the default backend really computes on an image, "fixed" what it does once per call, whatever the batch.
 
 {named}
 ## The audit
 
-Three counts of the same call, of what the backend executes: the closed form; fvcore on the traced model, with handles
-of ours; torch's `FlopCounterMode`, which sees matrix products and attention only and so is held against those.
+Three counts of the same call, of what the backend executes: the closed form; fvcore on the traced model, with
+custom op handles; torch's `FlopCounterMode`, which sees matrix products and attention only and so is held against those.
 Residues are relative to the closed form. That of fvcore for S4D by FFT is the skip, a product of real numbers element
 by element, which no counter counts.
 
@@ -89,14 +90,14 @@ def xl_parameters() -> pd.DataFrame:
     rows = []
     for reading, matrices in (
         ("as printed, 9 D^2 + 2 M D^2", 13),
-        ("a matrix less than the shapes", 14),
+        ("one D x D matrix fewer than the shapes", 14),
         ("the shapes of its equations, 13 D^2 + M D^2 (built here)", 15),
     ):
         millions = parameters_of_xl(matrices)
         rows.append(
             {
                 "a block at M = 2": reading,
-                "D^2": matrices,
+                "weights per block, in D^2": matrices,
                 "parameters": f"{millions:.1f} M",
                 "against 673 M": f"{100 * (millions / REPORTED_PARAMETERS_M - 1):+.1f} %",
             }
