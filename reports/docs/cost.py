@@ -24,21 +24,23 @@ REPORTED_PARAMETERS_M = 673  # millions, of DiffuSSM-XL, about
 
 PAGE = """# What the models cost
 
-Written by `make docs`. MACs are multiply-adds counted once, of a forward call on one image; FLOPs are twice as many,
-and what papers print as Gflops are mostly MACs. `diffussm cost MODEL` gives the same for any model.
+Written by `make docs`. MACs are multiply-adds counted once, of a forward call on one image; FLOPs are twice as
+many, and what papers print as Gflops are mostly MACs. `diffussm cost MODEL` gives the same for any model.
 
 ## Parameters of DiffuSSM-XL
 
 {xl_parameters}
-The paper reports about 673 M. No reading of it gives that number: the formula that it prints for a block falls short
-by {short:.0f} M, the shapes that its own equations need exceed it by {over:.0f} M, and 14 D^2, which comes nearest,
-would leave out W_0, the first dense layer of a block, which its count of MACs has. Each total has 3 D^2 of conditioning in a block, S4D with N = 64,
-and the embeddings. The same shapes give the paper's formula of MACs exactly, so they are what is built.
+The paper reports about 673 M. No reading of it gives that number: the formula that it prints for a block falls
+short by {short:.0f} M, the shapes that its own equations need exceed it by {over:.0f} M, and 14 D^2, which comes
+nearest, would leave out W_0, the first dense layer of a block, which its count of MACs has. Each total has 3 D^2 of
+conditioning in a block, S4D with N = 64, and the embeddings. The same shapes give the paper's formula of MACs
+exactly, so they are what is built.
 
 ## DiT, beside its own paper
 
 {dit}
-The paper prints two digits after the point: so for S/8 (0.36) rounding alone explains up to 1.4 %. XL/2 at 512 pixels: {xl_512:.1f} G.
+The paper prints two digits after the point: so for S/8 (0.36) rounding alone explains up to 1.4 %. XL/2 at 512
+pixels: {xl_512:.1f} G.
 
 ## DiffuSSM, beside its paper's formula
 
@@ -54,17 +56,17 @@ least one of the two totals is not this model's multiply-adds; our count is fitt
 
 ## All named models
 
-`256` is a latent of a 256 x 256 image, `128px` an image of 128 x 128 pixels without an autoencoder. Sampling takes 250
-calls, without guidance; a training step is of 256 images, forward and backward. "Executed" is what
-the default backend really computes on an image, "fixed" what it does once per call, whatever the batch.
+`256` is a latent of a 256 x 256 image, `128px` an image of 128 x 128 pixels without an autoencoder. Sampling takes
+250 calls, without guidance; a training step is of 256 images, forward and backward. "Executed" is what the default
+backend really computes on an image, "fixed" what it does once per call, whatever the batch.
 
 {named}
 ## The audit
 
 Three counts of the same call, of what the backend executes: the closed form; fvcore on the traced model, with
-custom op handles; torch's `FlopCounterMode`, which sees matrix products and attention only and so is held against those.
-Residues are relative to the closed form. That of fvcore for S4D by FFT is the skip, a product of real numbers element
-by element, which no counter counts.
+custom op handles; torch's `FlopCounterMode`, which sees matrix products and attention only and so is held against
+those. Residues are relative to the closed form. That of fvcore for S4D by FFT is the skip, a product of real
+numbers element by element, which no counter counts.
 
 {audit}"""
 
