@@ -69,7 +69,7 @@ def test_a_missing_field_is_named(model: type[BaseModel], name: str, tmp_path: P
     content = content_of(model)
     assert read(tmp_path, model, content)
     del content[name]
-    with pytest.raises(UserError, match=rf"file\.json: is damaged: {name}: missing"):
+    with pytest.raises(UserError, match=rf"file\.json: is damaged: {name}: is missing"):
         read(tmp_path, model, content)
 
 
