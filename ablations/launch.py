@@ -120,9 +120,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
-    for p in planned:
-        if p.spec.missing_requirement:
-            raise UserError(p.spec.missing_requirement)
+    from ablations.plan.request import check_requirements
+
+    check_requirements(planned)
     from ablations.plan.calibrate import calibrate  # imports torch
 
     console, threads = _console(), _threads(_slots(options, planned))
@@ -190,7 +190,7 @@ def _print_plan(
     print(plan.summary(planned))
     print(summary)
     for missing in dict.fromkeys(p.spec.missing_requirement for p in planned if p.spec.missing_requirement):
-        print(f"To run this: {missing}.")
+        print(f"Cannot run: {missing}.")
     for warning in warnings:
         print(f"warning: {warning}")
     if options.print_sbatch:

@@ -40,12 +40,15 @@ class NotFinite(ValueError):
     """The output of a network is not finite; the message names the first sample concerned."""
 
 
-def unknown(what: str, name: str, valid: Iterable[str]) -> UserError:
-    """Return the error for a name that is not one of `valid`: it suggests the nearest and lists them all."""
+def unknown(what: str, name: str, valid: Iterable[str], other: str = "") -> UserError:
+    """Return the error for a name that is not one of `valid`: it suggests the nearest and lists them all.
+
+    `other` describes what else is valid, such as a path.
+    """
     names = sorted(valid)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return UserError(f"{what}: unknown name {name!r}; {hint}valid: {', '.join(names)}")
+    return UserError(f"{what}: unknown name {name!r}; {hint}valid: {', '.join(names)}{f', or {other}' * bool(other)}")
 
 
 def one_line(error: UserError | OSError) -> str:

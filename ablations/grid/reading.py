@@ -35,7 +35,7 @@ def locate(name: str) -> Path:
     path = Path(name) if name.endswith(".toml") else GRIDS / f"{name}.toml"
     if not os.path.isfile(path):
         if not name.endswith(".toml"):
-            raise unknown("grid", name, [*grids(), "path/to/grid.toml"])
+            raise unknown("grid", name, grids(), "the path of a .toml file")
         what = "it is a folder" if os.path.isdir(path) else "there is no such file"
         raise UserError(f"--grid {name!r}: {what}; allowed: the path of a .toml file, or a grid's name")
     if len(path.stem) > MAX_NAME_LENGTH or not re.fullmatch(FILE_NAME, path.stem):

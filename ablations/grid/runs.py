@@ -37,7 +37,8 @@ def expand(grid: GridFile, base: str, seeds: Sequence[int], settings: Mapping[st
         find_control(grid, all_arms)
     if len(all_arms) * len(seeds) > grid.max_runs:
         raise UserError(
-            f"max_runs: {len(all_arms) * len(seeds):,} runs, allowed: {grid.max_runs:,}; raise it if intended"
+            f"max_runs: {len(all_arms) * len(seeds):,} runs, more than {grid.max_runs:,}; raise it in the grid file if "
+            "intended"
         )
     _refuse_equal_levels(grid, base, all_arms, settings)
     configs = {arm.name: _config(grid, base, arm, settings) for arm in all_arms}

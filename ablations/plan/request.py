@@ -18,6 +18,7 @@ from ablations.plan import manifest as manifests
 from ablations.plan.plan import Planned, broken_matches, plan
 from diffussm.config import TrainingConfig, bases, resolve
 from diffussm.errors import UserError, unknown
+from diffussm.run.request import lost_milestone
 from diffussm.store.manifests import Manifest
 from diffussm.store.rundir import RunDir
 
@@ -72,7 +73,9 @@ class GridRequest:
         with naming_file(self.file), _without_garbage_collection():
             expanded = {base: expand(self.grid, base, self.seeds, self.settings) for base in self.bases}
             if (count := sum(map(len, expanded.values()))) > (most := self.grid.max_runs):
-                raise UserError(f"max_runs: {count:,} runs on all bases, allowed: {most:,}; raise it if intended")
+                raise UserError(
+                    f"max_runs: {count:,} runs on all bases, more than {most:,}; raise it in the grid file if intended"
+                )
             return [p for base, runs in expanded.items() for p in plan(base, runs, self.runs)]
 
     def training(self) -> TrainingConfig:
@@ -107,7 +110,7 @@ class GridRequest:
         With `keep_others`, the entries of runs outside `whole` stay. UserError, with nothing written, where a run
         misses a requirement, or a milestone cannot be reached without a replay.
         """
-        _check_requirements(whole)  # the manifest lists all arms
+        check_requirements(whole)  # the manifest lists all arms
         if not replay:
             _check_milestones(planned)
         for p in planned:
@@ -173,7 +176,8 @@ def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_requirements(planned: list[Planned]) -> None:
+def check_requirements(planned: list[Planned]) -> None:
+    """Raise UserError for the first run that lacks data or weights."""
     for p in planned:
         if p.spec.missing_requirement:
             raise UserError(p.spec.missing_requirement)
@@ -182,7 +186,4 @@ def _check_requirements(planned: list[Planned]) -> None:
 def _check_milestones(planned: list[Planned]) -> None:
     for p in planned:
         if p.lost:
-            raise UserError(
-                f"training.milestones: {p.run.run_id} is trained to step {p.state.step} and kept no weights of step "
-                f"{p.lost[0]}; request milestones that were kept, or later ones, or train to that step again (--replay)"
-            )
+            raise lost_milestone(p.run.run_id, p.state.step, p.lost[0])

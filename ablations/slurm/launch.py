@@ -63,7 +63,10 @@ class SubmissionPlan:
         for p in self.planned:
             tasks, batch = self.profile.tasks(p.run.arm.resources), p.run.config.training.batch
             if batch < tasks:
-                raise UserError(f"{p.run.run_id}: training.batch = {batch}: allowed: {tasks} (its tasks) or more")
+                raise UserError(
+                    f"{p.run.run_id}: training.batch = {batch}: smaller than the number of its tasks, {tasks}; use "
+                    "fewer tasks or a larger batch"
+                )
 
     def check_cluster(self) -> None:
         """UserError where nothing can be submitted; called before anything is written."""

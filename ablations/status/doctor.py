@@ -92,7 +92,7 @@ def _weights() -> Iterator[Check]:
     for name, extractor in EXTRACTORS.items():
         weights = extractor.weights
         if missing := weights.missing_requirement():
-            yield Check("fail" if weights.shipped else "warning", "weights", f"{name}: needs {missing}")
+            yield Check("fail" if weights.shipped else "warning", "weights", f"{name}: {missing}")
         else:
             yield Check("ok", "weights", f"{name}: {weights.path()}")
 

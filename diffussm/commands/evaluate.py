@@ -14,7 +14,7 @@ from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.external import evaluate_external, external_config, key_of
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.milestones import evaluate_milestone, tidy
-from diffussm.metrics.requirements import missing_requirement
+from diffussm.metrics.requirements import check_requirements
 from diffussm.models.trained import kept_step, requested_config
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
@@ -87,8 +87,7 @@ def evaluate_run(
         if processes.is_rank_zero:
             tidy(path.parent)
     else:
-        if missing := missing_requirement(config):
-            raise UserError(missing)
+        check_requirements(config)
         device = device_here()
         execution = resolve_execution(run, config, device=device)
         samples = config.evaluation.samples if processes.is_rank_zero else 0

@@ -74,7 +74,7 @@ def _run_folder(target: str, settings: Mapping[str, Any], runs: Path, replay: bo
     if target in bases() or path.suffix == ".toml":
         run = request_run(runs, resolve(target, settings), replay)
     elif not path.exists():
-        raise unknown("what to train", target, [*bases(), "a TOML file", "a run folder"])
+        raise unknown("base", target, bases(), "the path of a TOML file or of a run folder")
     elif settings or replay:
         option = f"--set {next(iter(settings))}" if settings else "--replay"
         raise UserError(f"{option}: {target} is a run folder; give a base or a TOML file to request something of a run")
@@ -85,7 +85,7 @@ def _run_folder(target: str, settings: Mapping[str, Any], runs: Path, replay: bo
     if retry:
         run.add_order("retry")
     if run.cancelled:
-        raise UserError(f"{run.path}: the run is cancelled; --retry lifts the order")
+        raise UserError(f"{run.path}: the run is cancelled; add --retry to resume it")
     return run
 
 

@@ -19,7 +19,7 @@ def report(given: str) -> str:
         if not file.shipped:
             lines += [f"  file    {file.name}", f"  sha256  {file.sha256}", f"  from    {file.origin}"]
             if missing:
-                lines += [f"  needs   {missing}"] if file.path(given) else []
+                lines += [f"  problem {missing}"] if file.path(given) else []
     lines += [
         "",
         "Nothing is downloaded. Put the files into one folder under these names, and give the folder as",
@@ -35,5 +35,5 @@ def verify(name: str, given: str) -> str:
         raise unknown("weights", name, files())
     file = files()[name]
     if missing := file.missing_requirement(given):
-        raise UserError(f"{name}: needs {missing}; from {file.origin}")
+        raise UserError(f"{name}: {missing if file.path(given) else file.download_advice(given)}")
     return f"{name}: verified, {file.path(given)}"

@@ -73,12 +73,14 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
     whole = ModelConfig().model_dump() | model
     for name in [name for name, used in _USED_IF.items() if not used(whole)]:
         if f"model.{name}" in overrides:
-            raise UserError(f"model.{name}: not used by {_what(whole)}")
+            raise UserError(f"model.{name}: not used with {_what(whole)}; remove it")
         model.pop(name, None)
     evaluation = tree.get("evaluation", {})
     if evaluation.get("guidance", 1.0) == 1:
         if overrides.get("evaluation.guidance_channels"):
-            raise UserError("evaluation.guidance_channels: not used without guidance (evaluation.guidance = 1)")
+            raise UserError(
+                "evaluation.guidance_channels: not used without guidance; remove it or set evaluation.guidance"
+            )
         evaluation.pop("guidance_channels", None)
     return validate(tree, base)
 
@@ -120,8 +122,8 @@ _USED_IF: dict[str, Callable[[Mapping[str, Any]], bool]] = {
 
 def _what(m: Mapping[str, Any]) -> str:
     if m["kind"] == "dit":
-        return "kind 'dit'"
-    return f"mixer {m['mixer']!r} of kind {m['kind']!r} at hourglass = {m['hourglass']}"
+        return "model.kind = dit"
+    return f"model.mixer = {m['mixer']} and model.hourglass = {m['hourglass']}"
 
 
 def validate(tree: Mapping[str, Any], source: str) -> Config:
@@ -151,11 +153,14 @@ def _check_evaluation(config: Config, source: str) -> None:
         if not config.model.classes and METRICS[name].needs_labels:
             raise UserError(f"{source}: evaluation.metrics: {name} needs model.classes > 0")
     if not config.model.classes and e.guidance != 1:
-        raise UserError(f"{source}: evaluation.guidance: {e.guidance} needs model.classes > 0; 1 is none")
+        raise UserError(
+            f"{source}: evaluation.guidance = {e.guidance}: guidance needs a class-conditional model (model.classes > "
+            "0); set it to 1 for none"
+        )
     if e.guidance_channels >= config.model.channels and e.guidance_channels:
         raise UserError(
-            f"{source}: evaluation.guidance_channels: {e.guidance_channels} is not below "
-            f"model.channels = {config.model.channels}; 0 guides all"
+            f"{source}: evaluation.guidance_channels = {e.guidance_channels}: must be below "
+            f"model.channels = {config.model.channels}, or 0 for all channels"
         )
 
 

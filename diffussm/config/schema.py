@@ -27,7 +27,7 @@ def is_external(mixer: Any) -> bool:
 
 def _check_mixer(name: str) -> str:
     if name not in MIXERS and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
-        raise ValueError(str(unknown("", name, [*MIXERS, "package.module:Class"])).removeprefix(": "))
+        raise ValueError(str(unknown("", name, MIXERS, "package.module:Class")).removeprefix(": "))
     return name
 
 

@@ -71,7 +71,7 @@ def _config_maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
         return partial(resolve, model)
     path = Path(model)
     if not path.exists():
-        raise unknown("model", model, [*NAMED, *bases(), "a run folder", "a file"])
+        raise unknown("model", model, [*NAMED, *bases()], "the path of a run folder or of a config file")
     stored = path / "config.json"
     if stored.is_file() and "diffussm" in (content := _read(stored)):
         tree = _from_pretrained(content)

@@ -66,8 +66,8 @@ def _wait_for_all(place: Placement, store: "Store") -> None:
         except DistStoreError:
             missing = ", ".join(other for other in others if not store.check([other]))
         if missing:
-            print(f"task {place.rank}: waits for {missing}", file=sys.stderr)
-    raise UserError(f"{missing} did not come to {place.address} within {ARRIVAL / 60:g} minutes")
+            print(f"task {place.rank}: waiting for {missing}", file=sys.stderr)
+    raise UserError(f"{missing} did not connect to {place.address} within {ARRIVAL / 60:g} minutes; see their logs")
 
 
 class _Announcement(socketserver.ThreadingTCPServer):
@@ -105,7 +105,7 @@ def _listening(place: Placement) -> socket.socket:
             )
         except OSError as error:
             obstacle = os.strerror(error.errno or 0)
-    raise UserError(f"{place.address}, ports {_list(place)}: {obstacle}; MASTER_PORT may name another")
+    raise UserError(f"no free port on {place.address} (tried {_list(place)}: {obstacle}); set MASTER_PORT")
 
 
 def find_store_port(place: Placement) -> int:
@@ -118,11 +118,14 @@ def find_store_port(place: Placement) -> int:
             if step == place.step and store.endswith("\n") and store.strip().isdecimal():
                 return int(store)
         if waited > REMARK and not reported:
-            print(f"task {place.rank}: waits for task 0 at {place.address}, ports {_list(place)}", file=sys.stderr)
+            print(f"task {place.rank}: waiting for task 0 at {place.address}, ports {_list(place)}", file=sys.stderr)
             reported = True
         time.sleep(pause)
         pause = min(1.5 * pause, longest)
-    raise UserError(f"task 0 was not at {place.address}, ports {_list(place)}, within {ARRIVAL / 60:g} minutes")
+    raise UserError(
+        f"task 0 was not found at {place.address}, ports {_list(place)}, within {ARRIVAL / 60:g} minutes; check its "
+        "log, the network interface (GLOO_SOCKET_IFNAME) and MASTER_ADDR"
+    )
 
 
 def read_greeting(address: str, port: int) -> str:

@@ -22,7 +22,7 @@ from diffussm.metrics.key import external_key
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.reference.file import ReferenceFile, is_file
-from diffussm.metrics.requirements import missing_instrument, unsupported_metrics
+from diffussm.metrics.requirements import check_requirements, unsupported_metrics
 from diffussm.metrics.shards import Shards, again_if_removed
 from diffussm.metrics.suite import metric_suite
 from diffussm.stopping import Stopped
@@ -79,8 +79,7 @@ def evaluate_external(
     Features are kept as shards in the cache until the record is made, so that an interruption loses one batch.
     """
     key, processes = key_of(pixels, evaluation), context.processes
-    if missing := missing_instrument(evaluation):
-        raise UserError(missing)
+    check_requirements(evaluation)
     suite = metric_suite(evaluation, key, str(device))
     content = processes.on_rank_zero(lambda: pixels.sha256)
     processes.on_rank_zero(suite.load_reference)

@@ -48,7 +48,9 @@ def external_key(evaluation: EvaluationConfig, shape: tuple[int, int]) -> Evalua
             raise unknown("evaluation.metrics", metric, METRICS)
     for metric in evaluation.metrics:
         if METRICS[metric].needs_labels:
-            raise UserError(f"evaluation.metrics: {metric} needs labels, which external samples do not have")
+            raise UserError(
+                f"evaluation.metrics: {metric} needs class labels, which external samples do not have; leave it out"
+            )
     return EvaluationKey(
         **instrument(evaluation, shape, None),
         sampler="outside",
@@ -71,13 +73,14 @@ def instrument(evaluation: EvaluationConfig, shape: tuple[int, int], transform: 
         raise UserError(shape_mismatch(f"evaluation.reference = {reference}", known.shape, shape))
     if transform and known.transform and transform != known.transform:
         raise UserError(
-            f"evaluation.reference = {reference}: made with transform {known.transform!r}, "
-            f"but the data with {transform!r}"
+            f"evaluation.reference = {reference}: built with transform {known.transform!r}, but the training data use "
+            f"{transform!r}; build a reference with that transform"
         )
     if known.extractor_sha256 not in (None, extractor.weights.sha256):
         raise UserError(
-            f"evaluation.reference = {reference}: its statistics are of a network with sha256 "
-            f"{known.extractor_sha256[:12]}..., but {name} has {extractor.weights.sha256[:12]}..."
+            f"evaluation.reference = {reference}: its statistics were computed with other weights "
+            f"({known.extractor_sha256[:12]}...) than those of {name} ({extractor.weights.sha256[:12]}...); use the "
+            f"extractor that they were computed with, or `diffussm reference build --extractor {name}`"
         )
     for metric, reason in unsupported_metrics(extractor, known, evaluation.samples).items():
         if metric in metrics:

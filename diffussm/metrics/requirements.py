@@ -5,6 +5,7 @@ from pathlib import Path
 
 from diffussm.config import SOLVERS, Config, EvaluationConfig
 from diffussm.data.catalogue import missing_data
+from diffussm.errors import UserError
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
 from diffussm.metric_table import METRICS, Metric
 from diffussm.metrics.features.registry import ExtractorFacts, extractor_facts
@@ -23,6 +24,12 @@ def missing_requirement(config: Config) -> str:
     return ""
 
 
+def check_requirements(config: Config | EvaluationConfig) -> None:
+    """Raise UserError for what a run, or an evaluation alone, lacks before it can start."""
+    if missing := missing_requirement(config) if isinstance(config, Config) else missing_instrument(config):
+        raise UserError(missing)
+
+
 def missing_instrument(evaluation: EvaluationConfig) -> str:
     """Return what the evaluation lacks (reference or weights), in a line that names the field; "" if nothing."""
     reference, weights = evaluation.reference, evaluation.extractor_weights
@@ -32,9 +39,9 @@ def missing_instrument(evaluation: EvaluationConfig) -> str:
     elif missing := missing_data(reference, "evaluation.reference"):
         return missing
     if missing := extractor_facts(evaluation.extractor).weights.missing_requirement(weights):
-        return f"evaluation.extractor = {evaluation.extractor}: needs {missing}"
+        return f"evaluation.extractor = {evaluation.extractor}: {missing}"
     if set(CLEAN_FID_METRICS) & set(evaluation.metrics) and (missing := CLEAN_FID.missing_requirement(weights)):
-        return f"evaluation.metrics: clean-fid needs {missing}"
+        return f"evaluation.metrics: clean-fid {missing}"
     return ""
 
 

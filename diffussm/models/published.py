@@ -119,7 +119,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder}: no config.json") from None
+        raise UserError(f"{folder}: {'no config.json' if folder.exists() else 'no such file or folder'}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(content, dict):
@@ -186,7 +186,9 @@ def _load_pickle(path: Path) -> Any:
     except unreadable as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
         details = f" ({reason.strip()})" if reason else ""
-        raise UserError(f"{path}: not loaded, because it holds more than weights or is damaged{details}") from None
+        raise UserError(
+            f"{path}: not loaded: it is damaged or holds Python objects other than tensors{details}"
+        ) from None
 
 
 def _published_heads(width: int, source: Path) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from diffussm.config import Config, request
 from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
-from diffussm.metrics.requirements import missing_requirement
+from diffussm.metrics.requirements import check_requirements
 from diffussm.run.tasks import key_of, missing_milestones
 from diffussm.store.rundir import RunDir
 
@@ -17,17 +17,21 @@ def request_run(runs: Path, config: Config, replay: bool = False) -> RunDir:
     or where the run kept no weights of a milestone, unless a `replay` may train to there again.
     """
     check_fit(config)
-    if requirement := missing_requirement(config):
-        raise UserError(requirement)
+    check_requirements(config)
     run, asked = RunDir.create(runs, config), request(config)
     without_record = set(missing_milestones(run, asked, key_of(run.path, asked)))
     lost = [step for step in run.lost_milestones(asked) if step in without_record]
     if lost and not replay:
-        raise UserError(
-            f"training.milestones: {run.run_id} is trained to step {run.trained_steps()} and kept no weights of step "
-            f"{lost[0]}: request kept milestones or later ones, or let it be trained again to there (--replay)"
-        )
+        raise lost_milestone(run.run_id, run.trained_steps(), lost[0])
     run.add_request(asked)
     if lost:
         run.allow_replay(asked)
     return run
+
+
+def lost_milestone(run_id: str, trained: int, step: int) -> UserError:
+    """Return the error for a requested milestone `step` that a run, trained to step `trained`, kept no weights of."""
+    return UserError(
+        f"training.milestones: {run_id} is trained to step {trained} and kept no weights of step {step}; choose "
+        "milestones that it kept or later ones, or retrain up to that step with --replay"
+    )

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from diffussm.config import Config, Request
+from diffussm.config import Request
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, device_of
 from diffussm.errors import UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.milestones import evaluate_milestone
-from diffussm.metrics.requirements import missing_requirement
+from diffussm.metrics.requirements import check_requirements
 from diffussm.run.attempt import Attempt
 from diffussm.run.claim import IsAlive, claim_task, take_over
 from diffussm.run.execution import resolve_execution
@@ -116,7 +116,7 @@ class TaskRunner:
 
     def _prepare_training(self) -> None:
         for request in self.run.requests():  # what the evaluations need must be there before the training starts
-            _check_requirements(self.config.model_copy(update={"evaluation": request.evaluation}))
+            check_requirements(self.config.model_copy(update={"evaluation": request.evaluation}))
         self.run.remove_temporaries()
 
     def _execution(self) -> Execution:
@@ -171,7 +171,7 @@ class TaskRunner:
         if request is None:
             return  # another process has written the record
         config = self.config.model_copy(update={"evaluation": request.evaluation})
-        _check_requirements(config)
+        check_requirements(config)
         execution = self._execution()
         device, origin = device_of(execution.device), self._provenance(attempt, execution)
         samples = request.evaluation.samples
@@ -189,11 +189,6 @@ class TaskRunner:
             return None
         task.folder.remove_temporaries()
         return next(request for request in self.run.requests() if request.digest == task.request)
-
-
-def _check_requirements(config: Config) -> None:
-    if missing := missing_requirement(config):
-        raise UserError(missing)
 
 
 def _ignore(task: str, done: int, total: int, note: str) -> None:

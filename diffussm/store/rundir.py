@@ -73,16 +73,26 @@ class RunDir(WorkDir):
         try:
             stored = read_model(path, StoredConfig)
         except FileNotFoundError:
-            raise UserError(f"{self.path}: not a run folder (no config.json)") from None
+            raise self._is_no_run() from None
         if stored.version != SCHEMA_VERSION:
-            raise UserError(f"{path}: made with config schema {stored.version}, this is {SCHEMA_VERSION}")
+            raise UserError(
+                f"{path}: made with config schema {stored.version}, but this version reads {SCHEMA_VERSION}; use the "
+                "version that made it, or train a new run"
+            )
         try:
             config = Config.model_validate_json(json.dumps(stored.config))
         except ValidationError as error:
             raise damaged(path, StoredConfig, describe_damage(error)) from None
         if run_id(config) != self.run_id:
-            raise UserError(f"{path}: describes run {run_id(config)}, not the folder it lies in")
+            identity = run_id(config)
+            raise UserError(
+                f"{path}: belongs to run {identity}, but its folder is {self.run_id}; rename it to {identity}"
+            )
         return config
+
+    def _is_no_run(self) -> UserError:
+        known = self.path.exists()
+        return UserError(f"{self.path}: {'not a run folder (no config.json)' if known else 'no such run folder'}")
 
     def add_request(self, request: Request) -> None:
         link_first(self.path / "requests" / f"{request.digest}.json", request.model_dump_json(indent=1).encode())
@@ -92,10 +102,12 @@ class RunDir(WorkDir):
         return [read_model(path, Request) for path in paths]
 
     def latest_request(self) -> Request:
-        """What was asked last; UserError if nothing ever was."""
+        """Return the newest request; UserError if there is none."""
         paths = sorted((self.path / "requests").glob("[!.]*.json"), key=lambda path: path.lstat().st_mtime)
         if not paths:
-            raise UserError(f"{self.path}: nothing was asked of this run")
+            if not (self.path / "config.json").exists():
+                raise self._is_no_run()
+            raise UserError(f"{self.path}: has no request; make one with `diffussm train BASE` or ablations/launch.py")
         return read_model(paths[-1], Request)
 
     def allow_replay(self, request: Request) -> None:

@@ -21,7 +21,10 @@ MicroBatch = tuple[int, int]  # first sample of the batch, number of samples
 def local_micro_batches(batch: int, processes: ProcessGroup, count: int) -> list[MicroBatch]:
     """Return this rank's micro-batches of a batch cut into `count`, or into one per process if those are more."""
     if batch < processes.world_size:
-        raise UserError(f"training.batch = {batch}: has no sample for each of the {processes.world_size} processes")
+        raise UserError(
+            f"training.batch = {batch}: smaller than the number of processes, {processes.world_size}; use fewer "
+            "processes or a larger batch"
+        )
     count = min(max(count, processes.world_size), batch)
     first, length = processes.local_range(count)
     return [ProcessGroup(number, count).local_range(batch) for number in range(first, first + length)]

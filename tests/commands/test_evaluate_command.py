@@ -282,7 +282,9 @@ def test_colours(tmp_path: Path, diffussm: Run) -> None:
     assert found[str(path)].metrics == found[str(folder)].metrics
     assert found[str(path)].key.extractor == "photos-cnn"
     np.savez(path, arr_0=colour[:, :1].transpose(0, 2, 3, 1))
-    refused(diffussm("evaluate", path, *given), "reference = photos: for 3 channels of 32 pixels a side, not 1 of 32")
+    refused(
+        diffussm("evaluate", path, *given), "reference = photos: is for 3 x 32 x 32 images, but these are 1 x 32 x 32"
+    )
 
 
 def test_a_run_s_own_samples_measure_as_the_run(run: RunDir, diffussm: Run) -> None:

@@ -52,8 +52,8 @@ def truncated(path: Path) -> None:
         (of(np.zeros((9, 8, 8, 1))), "is float64; allowed: uint8"),
         (of(np.zeros((9, 1, 8, 8), dtype=np.uint8)), "allowed: (N, H, W, C)"),
         (of(np.zeros((0, 8, 8, 1), dtype=np.uint8)), "holds no images"),
-        (of(np.zeros((9, 16, 16, 1), dtype=np.uint8)), "for 1 channels of 8 pixels a side, not 1 of 16"),
-        (of(np.zeros((9, 8, 8, 3), dtype=np.uint8)), "for 1 channels of 8 pixels a side, not 3 of 8"),
+        (of(np.zeros((9, 16, 16, 1), dtype=np.uint8)), "is for 1 x 8 x 8 images, but these are 1 x 16 x 16"),
+        (of(np.zeros((9, 8, 8, 3), dtype=np.uint8)), "is for 1 x 8 x 8 images, but these are 3 x 8 x 8"),
         (of(np.zeros((9, 8, 16, 1), dtype=np.uint8)), "images are 8 x 16 pixels; they must be square"),
         (of(np.zeros((3, 8, 8, 1), dtype=np.uint8)), "kid needs at least 4 samples, but there are 3"),
         (of(np.zeros((1, 8, 8, 1), dtype=np.uint8)), "fid needs at least 2 samples, but there is 1"),
@@ -78,10 +78,10 @@ def test_samples_that_are_refused(
         (["--reference", "nowhere.npz"], "nowhere.npz: no such file"),
         ([*DIGITS[:2], "--extractor", "digit-cnn"], "evaluation.extractor: unknown name 'digit-cnn'; did you mean"),
         ([*DIGITS, "--metrics", "fid,fod"], "evaluation.metrics: unknown name 'fod'; did you mean 'fid'?"),
-        ([*DIGITS, "--metrics", "fid,label_accuracy"], "label_accuracy needs labels"),
+        ([*DIGITS, "--metrics", "fid,label_accuracy"], "label_accuracy needs class labels"),
         ([*DIGITS, "--metrics", "clean_fid"], "an extractor for natural images, which digits-cnn is not"),
         ([*DIGITS[:2], "--extractor", "inception-v3-compat"], "needs weights file weights-inception-2015"),
-        ([*DIGITS[:2], "--extractor", "photos-cnn"], "for 3 channels of 32 pixels a side, not 1 of 8"),
+        ([*DIGITS[:2], "--extractor", "photos-cnn"], "is for 3 x 32 x 32 images, but these are 1 x 8 x 8"),
         ([*DIGITS, "--step", "8"], "--set and --step apply to runs only"),
         ([*DIGITS, "--set", "evaluation.samples=5"], "--set and --step apply to runs only"),
         ([*DIGITS, "--set", "model.width=3"], "--set model.width: only fields of the evaluation"),
@@ -113,7 +113,7 @@ def test_clean_fid_without_its_weights(npz: Path, diffussm: Run, monkeypatch: py
     """Said before Inception is loaded, whose weights are there."""
     from diffussm.metrics.features.weights_file import CLEAN_FID, WeightsFile
 
-    monkeypatch.setattr(WeightsFile, "missing_requirement", lambda self, _="": "" if self != CLEAN_FID else "X")
+    monkeypatch.setattr(WeightsFile, "missing_requirement", lambda self, _="": "" if self != CLEAN_FID else "needs X")
     given = (*DIGITS[:2], "--extractor", "inception-v3-compat", "--metrics", "fid,clean_fid")
     refused(diffussm("evaluate", npz, *given), "evaluation.metrics: clean-fid needs X")
 
@@ -130,7 +130,11 @@ def stated(**said: Any) -> np.ndarray:
 @pytest.mark.parametrize(
     ("arrays", "metrics", "words"),
     [
-        ({"arr_0": np.zeros((9, 16, 16, 1), dtype=np.uint8)}, "fid", "for 1 channels of 16 pixels a side, not 1 of 8"),
+        (
+            {"arr_0": np.zeros((9, 16, 16, 1), dtype=np.uint8)},
+            "fid",
+            "is for 1 x 16 x 16 images, but these are 1 x 8 x 8",
+        ),
         ({"arr_0": np.zeros((9, 8, 16, 1), dtype=np.uint8)}, "fid", "squares with 1 or 3 channels"),
         ({"arr_0": np.zeros((9, 1, 8, 8), dtype=np.uint8)}, "fid", "squares with 1 or 3 channels"),
         ({"arr_0": np.zeros((0, 8, 8, 1), dtype=np.uint8)}, "fid", "squares with 1 or 3 channels"),
@@ -143,8 +147,16 @@ def stated(**said: Any) -> np.ndarray:
         ({"mu": np.zeros(64)}, "fid", "mu without a sigma of its size"),
         ({"mu": np.float64(0), "sigma": np.float64(1)}, "fid", "mu of shape (), not of one axis"),
         ({"mu": np.zeros(7), "sigma": np.eye(7)}, "fid", "statistics have 7 features, but digits-cnn gives 64"),
-        ({**STATISTICS, "diffussm": stated(extractor_sha256="0" * 64)}, "fid", "are of a network with sha256 0000"),
-        ({**STATISTICS, "diffussm": stated(image_size=16)}, "fid", "for 1 channels of 16 pixels a side, not 1 of 8"),
+        (
+            {**STATISTICS, "diffussm": stated(extractor_sha256="0" * 64)},
+            "fid",
+            "were computed with other weights (0000",
+        ),
+        (
+            {**STATISTICS, "diffussm": stated(image_size=16)},
+            "fid",
+            "is for 1 x 16 x 16 images, but these are 1 x 8 x 8",
+        ),
     ],
 )
 def test_references_that_are_refused_before_anything_starts(
@@ -163,7 +175,7 @@ def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path
     given = ("evaluate", run.path, "--reference", reference, "--metrics", "fid")
     np.savez(reference, **STATISTICS, diffussm=stated(transform="centre-crop 8"))
     before = listed(tmp_path)
-    refused(diffussm(*given), "made with transform 'centre-crop 8', but the data with 'none'")
+    refused(diffussm(*given), "built with transform 'centre-crop 8', but the training data use 'none'")
     np.savez(reference, mu=np.full(64, np.nan), sigma=np.eye(64))
     refused(diffussm(*given), "reference.npz: mu: holds numbers that are not finite")
     np.savez(reference, **STATISTICS)
@@ -174,7 +186,7 @@ def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["--step", "7"], "--step 7: weights are kept of steps 8, 16, 24"),
+        (["--step", "7"], "--step 7: no ema weights are kept of this step; available: 8, 16, 24"),
         (["--set", "model.width=3"], "--set model.width: only fields of the evaluation"),
         (["--set", "evaluation.sample=3"], "did you mean 'evaluation.samples'?"),
         (["--set", "evaluation.samples=1"], "evaluation.samples"),
@@ -183,9 +195,9 @@ def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path
         (["--metrics", "fod"], "evaluation.metrics"),
         (["--metrics", "clean_fid"], "clean_fid needs an extractor for natural images"),
         (["--extractor", "digit-cnn"], "did you mean 'digits-cnn'?"),
-        (["--extractor", "digits16-cnn"], "for 1 channels of 16 pixels a side, not 1 of 8"),
+        (["--extractor", "digits16-cnn"], "is for 1 x 16 x 16 images, but these are 1 x 8 x 8"),
         (["--extractor", "inception-v3-compat", "--metrics", "fid"], "needs weights file weights-inception-2015"),
-        (["--reference", "digits16"], "for 1 channels of 16 pixels a side, not 1 of 8"),
+        (["--reference", "digits16"], "is for 1 x 16 x 16 images, but these are 1 x 8 x 8"),
         (["--reference", "nowhere.npz"], "nowhere.npz: no such file"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
     folder, out = photographs(tmp_path / "photographs"), tmp_path / "photographs.npz"
     given = ("reference", "build", folder, out, "--extractor", "photos-cnn")
     refused(diffussm(*given), "--image-size")
-    refused(diffussm(*given, "--image-size", "8"), "of 32 pixels a side, not")
+    refused(diffussm(*given, "--image-size", "8"), "is for 3 x 32 x 32 images, but")
     assert diffussm(*given, "--image-size", "32", "--images", "3")[0] == 0
     with np.load(out) as file:
         assert file["arr_0"].shape == (3, 32, 32, 3)
@@ -236,7 +236,7 @@ def test_sources_that_are_refused(spoil: Callable[[Path], Any], words: str, tmp_
         (("nowhere.npz", "out.npz"), "nowhere.npz: no such file"),
         (("digits", "out"), "out: a reference is an .npz file"),
         (("digits", "out.npz", "--image-size", "8"), "--image-size: applies to a folder only"),
-        (("digits", "out.npz", "--extractor", "photos-cnn"), "of 32 pixels a side, not"),
+        (("digits", "out.npz", "--extractor", "photos-cnn"), "is for 3 x 32 x 32 images, but"),
         (("digits", "out.npz", "--extractor", "digit-cnn"), "did you mean 'digits-cnn'?"),
         (("digits", "out.npz", "--extractor", "inception-v3-compat"), "needs weights file weights-inception-2015"),
         (("digits", "out.npz", "--images", "-1"), "--images"),
@@ -264,7 +264,7 @@ def test_show_and_compare_of_what_is_no_reference(built: Path, tmp_path: Path, d
     np.savez(other, mu=np.zeros(3), sigma=np.eye(2))
     refused(diffussm("reference", "show", other), "mu without a sigma of its size")
     np.savez(other, mu=np.zeros(3), sigma=np.eye(3), diffussm=np.frombuffer(b"[1]", dtype=np.uint8))
-    refused(diffussm("reference", "show", other), "is not what this package writes")
+    refused(diffussm("reference", "show", other), "cannot be read by this version; build it again")
 
 
 def test_features_do_not_depend_on_how_images_lie_in_memory(digits: np.ndarray) -> None:

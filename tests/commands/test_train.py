@@ -155,7 +155,7 @@ def test_a_cancelled_run_is_left_alone(tmp_path: Path, diffussm: Command, capsys
     run = tiny.run_folder(tmp_path)
     run.add_order("cancel")
     assert diffussm(run.path) == 2
-    assert "the run is cancelled; --retry lifts the order" in capsys.readouterr().err
+    assert "the run is cancelled; add --retry to resume it" in capsys.readouterr().err
     assert run.owner() == 0
     assert diffussm(run.path, "--retry") == 0
     assert is_done(run)

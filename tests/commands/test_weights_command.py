@@ -104,7 +104,7 @@ def test_other_weights(
     given = ["--extractor-weights", str(right.parent)]
     code, out, err = diffussm(monkeypatch, capsys, "clean-fid", *given)
     assert (code, out) == (2, "")
-    assert err.startswith("error: clean-fid: needs")
+    assert err.startswith(f"error: clean-fid: {right} has sha256")
     assert file.sha256[:12] in err
     assert file_sha256(right)[:12] in err
     assert err.count("\n") == 1
@@ -116,7 +116,10 @@ def test_other_weights(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("inception-v3-compat", "needs weights file weights-inception-2015-12-05-6726825d.pth; `diffussm weights`"),
+        (
+            "inception-v3-compat",
+            "weights-inception-2015-12-05-6726825d.pth not found; download it from https://github.com/toshas",
+        ),
         ("inception-v3", "did you mean 'inception-v3-compat'?"),
     ],
 )

@@ -76,7 +76,7 @@ def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
         (["DiT-S/8", "--set", "model.depth"], "--set model.depth: give it as section.field=value"),
         (["DiT-S/8", "--set", "model.dept=1"], "unknown name 'model.dept'; did you mean 'model.depth'?"),
         (["DiT-S/8", "--set", "model.depth=none"], "model.depth = 'none': allowed: a whole number"),
-        (["DiT-S/8", "--set", "model.state=2"], "model.state: not used by kind 'dit'"),
+        (["DiT-S/8", "--set", "model.state=2"], "model.state: not used with model.kind = dit; remove it"),
         (["DiT-S/8", "--set", "model.image_size=8"], "--set model.image_size: use --resolution instead"),
         (["digits", "--resolution", "16px", "--set", "model.image_size=8"], "--set model.image_size: use --resolution"),
         (["digits", "--set", "model.mixer=no_such:Mixer"], "No module named 'no_such'"),

@@ -64,15 +64,15 @@ def test_no_port_is_free(place: Placement) -> None:
     with ExitStack() as stack:
         for port in place.ports:
             stack.enter_context(silent(port))
-        with pytest.raises(UserError, match=r"ports \d+, \d+, \d+: Address already in use; MASTER_PORT may"):
+        with pytest.raises(UserError, match=r"\(tried \d+, \d+, \d+: Address already in use\); set MASTER"):
             rendezvous.open_store(place, TIMEOUT)
 
 
 @pytest.mark.parametrize(
     ("rank", "message"),
     [
-        (2, r"task 0 was not at 127\.0\.0\.1, ports .*, within 0\.01 minutes"),
-        (0, r"task 1, task 2 did not come to 127\.0\.0\.1 within 0\.01 minutes"),
+        (2, r"task 0 was not found at 127\.0\.0\.1, ports .*, within 0\.01 minutes; check its log"),
+        (0, r"task 1, task 2 did not connect to 127\.0\.0\.1 within 0\.01 minutes"),
     ],
 )
 def test_who_does_not_come(
@@ -82,14 +82,14 @@ def test_who_does_not_come(
     monkeypatch.setattr(rendezvous, "REMARK", 0.1)
     with pytest.raises(UserError, match=message):
         rendezvous.open_store(replace(place, rank=rank), TIMEOUT)
-    assert f"task {rank}: waits for task {1 if rank == 0 else 0}" in capsys.readouterr().err
+    assert f"task {rank}: waiting for task {1 if rank == 0 else 0}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", ["local/1/0 12", "local/1/0 twelve\n", "local/1/0 \n", "\n", "local/2/0 12\n"])
 def test_what_is_no_announcement(line: str, place: Placement, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "ARRIVAL", 0.1)
     monkeypatch.setattr(rendezvous, "read_greeting", lambda *_: line)
-    with pytest.raises(UserError, match="task 0 was not at"):
+    with pytest.raises(UserError, match="task 0 was not found at"):
         rendezvous.open_store(replace(place, rank=1), TIMEOUT)
 
 

@@ -118,12 +118,12 @@ def test_classes_are_those_of_the_data_or_none() -> None:
 
 @pytest.mark.parametrize("guidance", [1.5, 0.0])
 def test_guidance_needs_classes(guidance: float) -> None:
-    said = f"evaluation.guidance: {guidance} needs model.classes > 0; 1 is none"
-    assert refused("photos", evaluation__guidance=guidance) == said
+    problem = f"evaluation.guidance = {guidance}: guidance needs a class-conditional model (model.classes > 0); "
+    assert refused("photos", evaluation__guidance=guidance) == problem + "set it to 1 for none"
 
 
 def test_guided_channels_are_fewer_than_the_models() -> None:
-    said = "evaluation.guidance_channels: 1 is not below model.channels = 1; 0 guides all"
+    said = "evaluation.guidance_channels = 1: must be below model.channels = 1, or 0 for all channels"
     assert refused(evaluation__guidance=2.0, evaluation__guidance_channels=1) == said
 
 
@@ -197,7 +197,7 @@ def on_a_base(fields: dict[str, object]) -> Config:
         try:
             return resolve("photos", {f"model.{name}": value for name, value in fields.items()})
         except UserError as error:
-            unused = re.match(r"model\.(\w+): not used by", str(error))
+            unused = re.match(r"model\.(\w+): not used with", str(error))
             if not unused:
                 raise
         fields = {name: value for name, value in fields.items() if name != unused[1]}

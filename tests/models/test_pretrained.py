@@ -107,8 +107,10 @@ def test_a_wrong_config_is_named(change: dict[str, Any], words: str, tmp_path: P
 
 
 def test_missing_and_broken_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere: no config\.json"):
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
         from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r": no config\.json"):
+        from_pretrained(tmp_path)
     save_pretrained(made(), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(UserError, match=r"model\.safetensors: "):

@@ -100,7 +100,10 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
         (["--grid", "hourglass_vs_patch", "--set", "model.classes=4"], "model.classes = 4: digits has 10"),
         (["--grid", "hourglass_vs_patch", "--set", "data.name=faces"], "valid: digits"),
         (["--grid", "hourglass_vs_patch", "--set", "evaluation.extractor=vgg"], "valid: digits-cnn"),
-        (["--grid", "hourglass_vs_patch", "--set", "evaluation.extractor=photos-cnn"], "for 3 channels of 32 pixels"),
+        (
+            ["--grid", "hourglass_vs_patch", "--set", "evaluation.extractor=photos-cnn"],
+            "is for 3 x 32 x 32 images, but",
+        ),
         (["--grid", "hourglass_vs_patch", "--base", "imagenet256"], "data.name = imagenet256-latents: needs ImageNet"),
         (["--grid", "no/such/grid.toml"], "--grid 'no/such/grid.toml': there is no such file"),
         (["--grid", "model_scale", "--set", "size=S"], "--set size: axes.size.S sets it already"),

@@ -105,7 +105,7 @@ def test_a_run_of_other_timesteps_can_be_read_again(tmp_path: Path) -> None:
 
 def test_the_latest_request(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, tiny.config())
-    with pytest.raises(UserError, match="nothing was asked of this run"):
+    with pytest.raises(UserError, match="has no request; make one with"):
         run.latest_request()
     for i, guidance in enumerate((1.0, 2.0, 3.0, 1.5)):
         asked = request(tiny.config(evaluation__guidance=guidance))
@@ -117,10 +117,16 @@ def test_the_latest_request(tmp_path: Path) -> None:
 def test_a_folder_that_is_another_runs_is_refused(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, tiny.config())
     moved = run.path.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="not the folder it lies in"):
+    with pytest.raises(
+        UserError, match=rf"belongs to run {run.run_id}, but its folder is elsewhere; rename it to {run.run_id}"
+    ):
         RunDir(moved).config()
-    with pytest.raises(UserError, match="not a run folder"):
-        RunDir(tmp_path / "nothing").config()
+    (tmp_path / "empty").mkdir()
+    for name, problem in (("empty", "not a run folder"), ("nothing", "no such run folder")):
+        with pytest.raises(UserError, match=problem):
+            RunDir(tmp_path / name).config()
+        with pytest.raises(UserError, match=problem):
+            RunDir(tmp_path / name).latest_request()
 
 
 def test_attempts_count_up_and_the_last_owns(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_micro_batches_make_the_batch(count: int, begun_by: int) -> None:
 
 
 def test_more_processes_than_samples() -> None:
-    with pytest.raises(UserError, match=r"training\.batch = 7: has no sample for each of the 8 processes"):
+    with pytest.raises(UserError, match=r"training\.batch = 7: smaller than the number of processes, 8"):
         local_micro_batches(7, ProcessGroup(0, 8), 1)
 
 

@@ -28,7 +28,7 @@ class Extractor:
         names = {"features": self.facts.features, "spatial": self.facts.spatial, "logits": self.facts.logits}
         self.layers = {layer: names[layer] for layer in layers}  # our name -> the network's
         if missing := [layer for layer, name_in_network in self.layers.items() if not name_in_network]:
-            raise UserError(f"evaluation.extractor = {name}: has no {' and no '.join(missing)}")
+            raise UserError(f"evaluation.extractor = {name}: lacks {' and '.join(missing)}")
         module, _, attribute = self.facts.network.partition(":")
         network = getattr(importlib.import_module(module), attribute)
         content = io.BytesIO(self.facts.weights.read(extractor_weights))

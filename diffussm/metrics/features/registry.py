@@ -90,7 +90,7 @@ def extractor_facts(name: str) -> ExtractorFacts:
         return EXTRACTORS[name]
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise unknown("evaluation.extractor", name, [*EXTRACTORS, "package.module:NAME"])
+        raise unknown("evaluation.extractor", name, EXTRACTORS, "package.module:NAME")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # an external module may raise anything on import
@@ -112,4 +112,5 @@ def check_shape(field: str, extractor: ExtractorFacts, shape: tuple[int, int]) -
 
 def shape_mismatch(field: str, expected: tuple[int, int], shape: tuple[int, int]) -> str:
     """Return the message for images of `shape` (channels, pixels a side) where others are expected."""
-    return f"{field}: for {expected[0]} channels of {expected[1]} pixels a side, not {shape[0]} of {shape[1]}"
+    accepted, given = (f"{channels} x {side} x {side}" for channels, side in (expected, shape))
+    return f"{field}: is for {accepted} images, but these are {given}"

@@ -39,18 +39,29 @@ class WeightsFile:
         """Return what is missing or wrong; "" if the file is there and has the right hash."""
         path = self.path(given)
         if path is None or not path.is_file():
-            where = " or ".join(filter(None, (given, os.environ.get(ENVIRONMENT, ""))))
-            looked = f" (not in {where})" if where else ""
-            return f"weights file {self.name}{looked}; `diffussm weights` says where it comes from and where to put it"
+            where_from = "`diffussm weights` says where it comes from and where to put it"
+            return f"needs weights file {self.name}{self._looked_in(given)}; {where_from}"
         if (found := file_sha256(path)) != self.sha256:
-            return f"{path} with sha256 {self.sha256[:12]}..., but it has {found[:12]}...: a different or damaged file"
+            hashes = f"sha256 {found[:12]}..., expected {self.sha256[:12]}..."
+            return f"{path} has {hashes}; it is damaged or another file"
         return ""
+
+    def download_advice(self, given: str = "") -> str:
+        """Return where the file was looked for, where it can be downloaded and where to put it."""
+        return (
+            f"{self.name} not found{self._looked_in(given)}; download it from {self.origin}, put it into a folder, "
+            f"and give the folder as --extractor-weights or in ${ENVIRONMENT}"
+        )
+
+    def _looked_in(self, given: str) -> str:
+        places = " or ".join(filter(None, (given, os.environ.get(ENVIRONMENT, ""))))
+        return f" (not in {places})" if places else ""
 
     def read(self, given: str = "") -> bytes:
         """Return the file's bytes after checking their hash; UserError if it is missing or the hash differs."""
         path = self.path(given)
         if path is None:
-            raise UserError(f"needs {self.missing_requirement(given)}")
+            raise UserError(self.missing_requirement(given))
         content = path.read_bytes()
         if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
             raise UserError(f"{path}: weights have sha256 {found}, expected {self.sha256}")

@@ -67,7 +67,10 @@ class ReferenceFile:
         except UserError:
             stated = None
         if not isinstance(stated, dict) or not {"channels", "image_size"} <= stated.keys():
-            raise UserError(f"{self.path}: {STATED} is not what this package writes")
+            raise UserError(
+                f"{self.path}: its array {STATED}, which describes it, cannot be read by this version; build it "
+                "again with `diffussm reference build`"
+            )
         return stated
 
     @property

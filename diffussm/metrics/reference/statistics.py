@@ -72,7 +72,10 @@ class Reference:
         names = STATISTICS[layer]
         arrays = read_arrays(Path(self.reference), names)
         if missing := [name for name in names if name not in arrays]:
-            raise UserError(f"evaluation.reference = {self.reference}: has no {' and no '.join(missing)}")
+            lacked = " and ".join(missing)
+            raise UserError(
+                f"evaluation.reference = {self.reference}: lacks {lacked}; `diffussm reference build` adds them"
+            )
         return Statistics(*(np.asarray(arrays[name], dtype=np.float64) for name in names))
 
     def stated_size(self, layer: str) -> int | None:
