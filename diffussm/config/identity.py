@@ -1,7 +1,7 @@
 """What identifies a run and what is asked of it.
 
 The run id digests the fields that determine the trajectory and differ from the schema's defaults; steps and milestones,
-evaluation, threads, backend and paths do not determine it. A request holds what is asked of a run, and is named by its
+evaluation, threads and backend do not determine it. A request holds what is asked of a run, and is named by its
 digest.
 """
 
@@ -15,7 +15,6 @@ from diffussm.config.schema import Config, EvaluationConfig, Section
 SCHEMA_VERSION = 1  # rises when a default or a meaning changes, never for a new field
 
 _OUTSIDE_TRAJECTORY = {
-    "data": {"root"},
     "training": {"steps", "milestones", "threads", "backend"},
     "evaluation": set(EvaluationConfig.model_fields),
 }

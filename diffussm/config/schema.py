@@ -110,17 +110,16 @@ class DataConfig(Section):
     """The training set."""
 
     name: str = Field("digits", description="name of the data set, one of diffussm/data/catalogue.py")
-    root: str = Field("", description="folder of its files; the data sets of this version need none")
-    transform: Literal["none"] = Field("none", description="what is done to its images before training")
 
 
 class DiffusionConfig(Section):
     """The diffusion process and its loss."""
 
     # At 20 the last beta of the linear schedule would be 1.
-    timesteps: int = Field(1000, ge=21, description="T, steps of the forward process")
-    schedule: Literal["linear"] = Field(
-        "linear", description="noise schedule: betas at equal distances, from 1e-4 to 0.02 at T = 1000"
+    timesteps: int = Field(
+        1000,
+        ge=21,
+        description="T, steps of the forward process; its betas lie at equal distances, from 1e-4 to 0.02 at T = 1000",
     )
     learned_variance: bool = Field(
         True, description="whether the network predicts the variance of the reverse process too"

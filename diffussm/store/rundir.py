@@ -31,6 +31,7 @@ from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import link_first, to_json, write_whole
 
 _NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
+_FORMER_FIELDS = {"data": {"root", "transform"}, "diffusion": {"schedule"}}  # stored, and used by nothing
 
 
 class StoredConfig(StoredModel):
@@ -80,7 +81,7 @@ class RunDir(WorkDir):
                 "version that made it, or train a new run"
             )
         try:
-            config = Config.model_validate_json(json.dumps(stored.config))
+            config = Config.model_validate_json(json.dumps(_without_former_fields(stored.config)))
         except ValidationError as error:
             raise damaged(path, StoredConfig, describe_damage(error)) from None
         if run_id(config) != self.run_id:
@@ -241,3 +242,12 @@ def step_of(checkpoint: Path) -> int:
 def _step_and_attempt(path: Path) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)-(\d+)", path.stem)
     return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _without_former_fields(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored config without the fields that the schema no longer has."""
+    out = dict(stored)
+    for section, fields in _FORMER_FIELDS.items():
+        if isinstance(part := stored.get(section), dict):
+            out[section] = {name: value for name, value in part.items() if name not in fields}
+    return out

@@ -55,7 +55,7 @@ OF_KEY = {
     "clip": ("true or false", "evaluation.clip"),
     "weights": ("-", "evaluation.weights"),
     "metrics": ("names", "evaluation.metrics"),
-    "transform": ("-", "data.transform"),
+    "transform": ("-", "diffussm/data/catalogue.py, or the file"),
     "extractor_layers": ("-", "the extractor"),
     "clean_fid_sha256": ("hexadecimal", "clean-fid's weights file"),
 }

@@ -32,7 +32,6 @@ def test_fields_are_the_keys() -> None:
         ("training.lr", "number > 0", "0.0001"),
         ("training.milestones", "list of: integer >= 1", "[]"),
         ("evaluation.clip", "true or false", "true"),
-        ("data.transform", "none", '"none"'),
         ("seed", "integer >= 0, < 2^63", "0"),
     ],
 )
