@@ -1,9 +1,6 @@
 """Report pages of synthetic benchmark runs: crossings, ratios, missing benchmarks, files that are skipped."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ from reports.bench import lengths, overhead, parts, report, roofline, speedup, s
 from reports.bench.crossover import crossover
 from reports.bench.page import Page
 from reports.bench.stored import Run, read
+from tests.support.bench_session import session
 
 ROOT = Path(__file__).parents[2]
 
@@ -287,15 +285,9 @@ def test_missing(bench):
 
 def test_a_session_without_times_is_stored_and_listed(tmp_path: Path) -> None:
     """It is stored with the same fields as any other session."""
-    made_up = tmp_path / "made_up"
-    made_up.mkdir()
-    (made_up / "test_made_up.py").write_text(NOTHING_TIMED)
     stored = tmp_path / "stored" / "20260102-000000.json"
     stored.parent.mkdir()
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "bench.conftest", "-c", "pyproject.toml", str(made_up)]
-    alone = {key: value for key, value in os.environ.items() if "XDIST" not in key}
-    options = ["--benchmark-only", f"--benchmark-json={stored}"]
-    done = subprocess.run([*command, *options], cwd=ROOT, env=alone, capture_output=True, text=True)
+    done = session(tmp_path / "made_up", NOTHING_TIMED, stored)
     assert done.returncode == 1, done.stdout
     content = json.loads(stored.read_text())
     assert {"machine_info", "datetime", "scale", "peaks"} <= content.keys()
