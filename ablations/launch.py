@@ -110,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     if on_cluster:
         from ablations.slurm.launch import submit
 
+        # planned anew: another launch may have submitted runs meanwhile
         return submit(options.runs, _submission_plan(options, request, planned))
     from ablations.local.launch import execute
 

@@ -10,15 +10,16 @@ from ablations.plan.makespan import schedule
 
 @dataclass(frozen=True)
 class Array:
-    """Runs that need the same resources. With `waits`, none starts before all runs of the previous array have ended."""
+    """Runs that need the same resources. With `depends_on_previous`, none starts before all runs of the previous array
+    have ended."""
 
     jobs: tuple[Job, ...]
     needs: Resources
-    waits: bool
+    depends_on_previous: bool
 
 
-def arrays(jobs: Sequence[Job], max_length: int, throttle: int) -> list[Array]:
-    """Group the runs into arrays of at most `max_length` runs with equal resources; the longest runs come first.
+def arrays(jobs: Sequence[Job], max_size: int, throttle: int) -> list[Array]:
+    """Group the runs into arrays of at most `max_size` runs with equal resources; the longest runs come first.
 
     SLURM applies a throttle within one array only, so with a throttle each array waits for the previous one.
     """
@@ -27,8 +28,10 @@ def arrays(jobs: Sequence[Job], max_length: int, throttle: int) -> list[Array]:
         by_needs.setdefault(job.needs.model_dump_json(), []).append(job)
     out: list[Array] = []
     for same in by_needs.values():
-        for start in range(0, len(same), max_length):
-            out.append(Array(tuple(same[start : start + max_length]), same[0].needs, waits=bool(out and throttle)))
+        for start in range(0, len(same), max_size):
+            out.append(
+                Array(tuple(same[start : start + max_size]), same[0].needs, depends_on_previous=bool(out and throttle))
+            )
     return out
 
 

@@ -51,25 +51,25 @@ def parse_rows(text: str, names: Sequence[str]) -> list[dict[str, str]]:
 
 
 @dataclass(frozen=True)
-class Site:
+class ClusterConfig:
     """The configuration of the cluster: `settings` are those of `scontrol show config`, empty where it does not
     answer."""
 
     settings: dict[str, str]
 
     @classmethod
-    def current(cls) -> "Site":
-        """The site on which this process runs."""
+    def current(cls) -> "ClusterConfig":
+        """Return the configuration of the cluster that this process runs on."""
         text = query("scontrol", "show", "config") or ""
         pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
         return cls({name.strip(): value.strip() for name, value in pairs})
 
     @property
-    def answers(self) -> bool:
+    def is_reachable(self) -> bool:
         return bool(self.settings)
 
     @property
-    def max_array_length(self) -> int:
+    def max_array_size(self) -> int:
         """The number of runs in an array: MaxArraySize limits the index, and on some sites a wrapper limits the
         number."""
         return max(1, int(self.settings.get("MaxArraySize", MAX_ARRAY_SIZE)) - 1)

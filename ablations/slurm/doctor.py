@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablations.plan import snapshot
 from ablations.slurm import queue, submissions
-from ablations.slurm.commands import Site, execute, has_sbatch, query
+from ablations.slurm.commands import ClusterConfig, execute, has_sbatch, query
 from ablations.slurm.profile import Profile
 from ablations.status.check import Check
 
@@ -19,54 +19,54 @@ LEAST_VERSION = (20, 11)
 
 def examine(runs: Path, profile: Profile) -> Iterator[Check]:
     """Check the settings, and then submit a probe job with the profile, if sbatch accepts it."""
-    site = Site.current()
-    if not has_sbatch() or not site.answers:
+    cluster = ClusterConfig.current()
+    if not has_sbatch() or not cluster.is_reachable:
         missing = "there is no sbatch on this machine" if not has_sbatch() else "scontrol show config does not answer"
         yield Check("fail", "cluster", f"{missing}; run the doctor where jobs are submitted")
         return
-    yield _version(site)
-    yield Check("ok", "arrays", f"at most {site.max_array_length} runs in an array (MaxArraySize - 1)")
-    yield _accounting(site)
-    yield _requeue(site, profile)
-    yield _preemption(site)
-    yield _signal(profile, site)
+    yield _version(cluster)
+    yield Check("ok", "arrays", f"at most {cluster.max_array_size} runs in an array (MaxArraySize - 1)")
+    yield _accounting(cluster)
+    yield _requeue(cluster, profile)
+    yield _preemption(cluster)
+    yield _signal(profile, cluster)
     scripts = list(_scripts(runs, profile))
     yield from scripts
     if all(check.verdict == "ok" for check in scripts):
         yield from _probe(runs, profile)
 
 
-def _version(site: Site) -> Check:
-    numbers = tuple(int(part) for part in site.version.split(".")[:2] if part.isdigit())
-    return Check("ok" if numbers >= LEAST_VERSION else "warning", "slurm", f"{site.version}; tested with 22.05")
+def _version(cluster: ClusterConfig) -> Check:
+    numbers = tuple(int(part) for part in cluster.version.split(".")[:2] if part.isdigit())
+    return Check("ok" if numbers >= LEAST_VERSION else "warning", "slurm", f"{cluster.version}; tested with 22.05")
 
 
-def _accounting(site: Site) -> Check:
+def _accounting(cluster: ClusterConfig) -> Check:
     if query("sacct", "-n", "-X", "-o", "JobID") is not None:
         return Check("ok", "accounting", "sacct answers")
-    kept = site.settings.get("MinJobAge", "unknown")
+    kept = cluster.settings.get("MinJobAge", "unknown")
     return Check(
         "warning", "accounting", f"sacct does not answer; SLURM forgets why a job ended after {kept} (MinJobAge)"
     )
 
 
-def _requeue(site: Site, profile: Profile) -> Check:
-    if site.settings.get("JobRequeue") == "1" or profile.sbatch.get("requeue") is True:
+def _requeue(cluster: ClusterConfig, profile: Profile) -> Check:
+    if cluster.settings.get("JobRequeue") == "1" or profile.sbatch.get("requeue") is True:
         return Check("ok", "requeue", "jobs can be requeued: they continue after a time limit or a lost node")
     return Check("warning", "requeue", "JobRequeue is 0; set requeue = true in the profile, or launch again by hand")
 
 
-def _preemption(site: Site) -> Check:
-    mode = site.settings.get("PreemptMode", "OFF")
-    if site.settings.get("PreemptType", "preempt/none").endswith("none") or mode == "OFF":
+def _preemption(cluster: ClusterConfig) -> Check:
+    mode = cluster.settings.get("PreemptMode", "OFF")
+    if cluster.settings.get("PreemptType", "preempt/none").endswith("none") or mode == "OFF":
         return Check("ok", "preemption", "jobs are not preempted")
-    if "preempt_send_user_signal" in site.settings.get("SlurmctldParameters", ""):
+    if "preempt_send_user_signal" in cluster.settings.get("SlurmctldParameters", ""):
         return Check("ok", "preemption", f"{mode}, after a signal, upon which a run saves a checkpoint")
     return Check("warning", "preemption", f"{mode}, without preempt_send_user_signal: a run saves a checkpoint on "
-                 f"SIGTERM, within KillWait ({site.kill_seconds} s), or loses up to a minute")  # fmt: skip
+                 f"SIGTERM, within KillWait ({cluster.kill_seconds} s), or loses up to a minute")  # fmt: skip
 
 
-def _signal(profile: Profile, site: Site) -> Check:
+def _signal(profile: Profile, cluster: ClusterConfig) -> Check:
     signal = str(profile.sbatch.get("signal", ""))
     if not signal:
         return Check(
@@ -74,7 +74,7 @@ def _signal(profile: Profile, site: Site) -> Check:
             "signal",
             "unset: at its time limit a run loses up to a minute and is not requeued; set signal = USR2@120",
         )
-    return Check("ok", "signal", f"{signal}, followed by {site.kill_seconds} s before SIGKILL (KillWait)")
+    return Check("ok", "signal", f"{signal}, followed by {cluster.kill_seconds} s before SIGKILL (KillWait)")
 
 
 def _scripts(runs: Path, profile: Profile) -> Iterator[Check]:
@@ -111,8 +111,8 @@ def _probe(runs: Path, profile: Profile) -> Iterator[Check]:
     yield Check("ok", "folder", f"{runs.absolute()} is shared with {found['host']}")
     yield Check("ok", "node", f"Python {found['python']}, torch {found['torch']}, {found['cores']} cores")
     wanted = 1 if profile.gpus() else 0
-    message = f"SLURM gives {found['given']} to a task of the evaluator; torch sees {found['gpus']}"
+    message = f"SLURM gives {found['visible_gpus']} to a task of the evaluator; torch sees {found['gpus']}"
     yield Check("ok" if found["gpus"] >= wanted else "fail", "GPUs", message)
     access = "jobs have access to squeue and scontrol"
     no_access = "squeue does not answer in jobs, so that they cannot requeue themselves"
-    yield Check("ok" if found["asks"] else "fail", "job", access if found["asks"] else no_access)
+    yield Check("ok" if found["can_query_slurm"] else "fail", "job", access if found["can_query_slurm"] else no_access)

@@ -50,7 +50,7 @@ class SlurmLauncher:
         for the id of that job, which is known only after submission."""
         out, before = [], ""
         for array in arrays:
-            executor = self._executor("train", array.needs, before if array.waits else "")
+            executor = self._executor("train", array.needs, before if array.depends_on_previous else "")
             out.append(executor.script(len(array.jobs)))
             before = "<the array before>"
         if evaluated:
@@ -79,7 +79,7 @@ class SlurmLauncher:
         before = ""
         with scrubbed():
             for array in arrays:
-                executor = self._executor("train", array.needs, before if array.waits else "")
+                executor = self._executor("train", array.needs, before if array.depends_on_previous else "")
                 work = [Training(str(job.run.path.absolute())) for job in array.jobs]
                 runs = tuple(job.run.run_id for job in array.jobs)
                 submission = self._submit_and_record(executor, "train", work, runs)

@@ -16,7 +16,7 @@ from ablations.plan.job import Job
 from ablations.plan.plan import Planned
 from ablations.slurm import commands
 from ablations.slurm.arrays import Array, arrays, chained_seconds
-from ablations.slurm.commands import Site
+from ablations.slurm.commands import ClusterConfig
 from ablations.slurm.environment import allocation
 from ablations.slurm.estimate import ClusterEstimates
 from ablations.slurm.profile import Profile
@@ -43,23 +43,23 @@ class SubmissionPlan:
     request: "GridRequest"
     planned: Sequence[Planned]
     profile: Profile
-    site: Site
+    cluster: ClusterConfig
     estimates: ClusterEstimates
     active: dict[str, str] = field(default_factory=dict)  # run id -> what works on it already
     refused: dict[str, str] = field(default_factory=dict)  # run id -> why it is not submitted
     trainings: list[Job] = field(default_factory=list)
-    unevaluated: list[str] = field(default_factory=list)  # run ids
+    run_ids_to_evaluate: list[str] = field(default_factory=list)
     damaged: list[UserError] = field(default_factory=list)  # submissions whose runs are unknown
 
     @classmethod
     def of(cls, request: "GridRequest", planned: Sequence[Planned], profile: Profile) -> "SubmissionPlan":
-        plan = cls(request, planned, profile, Site.current(), ClusterEstimates(profile))
+        plan = cls(request, planned, profile, ClusterConfig.current(), ClusterEstimates(profile))
         plan._check_batches()
         plan._assign_runs()
         return plan
 
     def _check_batches(self) -> None:
-        """UserError where a batch has fewer samples than a training has tasks."""
+        """Raise UserError if a batch has fewer samples than a training has tasks."""
         for p in self.planned:
             tasks, batch = self.profile.tasks(p.run.arm.resources), p.run.config.training.batch
             if batch < tasks:
@@ -69,10 +69,10 @@ class SubmissionPlan:
                 )
 
     def check_cluster(self) -> None:
-        """UserError where nothing can be submitted; called before anything is written."""
+        """Raise UserError if nothing can be submitted; called before anything is written."""
         if not commands.has_sbatch():
             raise UserError("--executor slurm: there is no sbatch here; launch from a login node of the cluster")
-        if not self.site.answers:
+        if not self.cluster.is_reachable:
             raise UserError("--executor slurm: scontrol show config does not answer; check that the cluster is up")
         if self.damaged:
             raise self.damaged[0]
@@ -103,10 +103,10 @@ class SubmissionPlan:
         elif trains:
             seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
             self.trainings.append(Job(run, seconds, arms[0].run.arm.resources))
-        self.unevaluated.append(run_id)
+        self.run_ids_to_evaluate.append(run_id)
 
     def _reason_to_refuse(self, run: RunDir) -> str:
-        """Why no job may work on the run; "" where one may."""
+        """Return why no job may work on the run; "" if one may."""
         if not run.path.exists():
             return ""
         return "cancelled by manage.py cancel" if run.cancelled else given_up(run, self.code.name)
@@ -119,14 +119,14 @@ class SubmissionPlan:
                 out.setdefault(p.run.run_id, []).append(p)
         return out
 
-    def without_evaluator(self) -> list[str]:
+    def run_ids_without_evaluator(self) -> list[str]:
         """The ids of the runs for which an evaluator has to be submitted at this moment."""
         slurm = Slurm(self.request.runs)
-        return [run_id for run_id in self.unevaluated if not slurm.has_evaluator(run_id)]
+        return [run_id for run_id in self.run_ids_to_evaluate if not slurm.has_evaluator(run_id)]
 
     @cached_property
     def arrays(self) -> list[Array]:
-        return arrays(self.trainings, self.site.max_array_length, self.profile.throttle)
+        return arrays(self.trainings, self.cluster.max_array_size, self.profile.throttle)
 
     @cached_property
     def mixers(self) -> list[str]:
@@ -143,7 +143,7 @@ class SubmissionPlan:
         return SlurmLauncher(self.request.runs, self.code, self.request.name, self.profile)
 
     def scripts(self) -> list[str]:
-        return self.launcher().scripts(self.arrays, self.without_evaluator())
+        return self.launcher().scripts(self.arrays, self.run_ids_without_evaluator())
 
     def totals(self) -> dict[str, Any]:
         """What is submitted and what it costs, for JSON; hours and seconds are None where the MACs of a run are
@@ -160,15 +160,15 @@ class SubmissionPlan:
             "training_macs_left": sum(macs.values()),
             "jobs": len(self.trainings),
             "arrays": [len(array.jobs) for array in self.arrays],
-            "chained": any(array.waits for array in self.arrays),
-            "evaluator": bool(self.without_evaluator()),
+            "chained": any(array.depends_on_previous for array in self.arrays),
+            "evaluator": bool(self.run_ids_without_evaluator()),
             "gpus_per_job": sorted({self.profile.gpus(need) for need in needs}),
             "training_gpu_hours": self._gpu_hours() if known else None,
             "evaluation_gpu_hours": self._evaluation_hours(estimated) if known else None,
             "seconds_left": seconds if known else None,
             "seconds_lost_by_chaining": tail if known else None,
             "throttle": self.profile.throttle,
-            "most_in_array": self.site.max_array_length,
+            "most_in_array": self.cluster.max_array_size,
             "estimate": self.estimates.basis_of(estimated),
         }
 
@@ -188,7 +188,7 @@ class SubmissionPlan:
             return "Nothing to submit."
         each = ", ".join(map(str, t["arrays"])) or "none"
         lines = [f"Trainings: {t['jobs']} in arrays of {each} (at most {t['most_in_array']} per array)"]
-        if not self.site.answers:
+        if not self.cluster.is_reachable:
             lines[0] += ", SLURM's default, as no cluster answers"
         lines[0] += f"; {tables.count(t['training_macs_left'])} MACs."
         if t["evaluator"]:
@@ -224,9 +224,9 @@ def submit(folder: Path, plan: SubmissionPlan) -> int:
         what = f"{count} training{'s' * (count > 1)}" if submission.kind == "train" else f"evaluator of {count} runs"
         print(f"Submitted job {submission.job}: {what}.", flush=True)
 
-    if plan.trainings or plan.unevaluated:
+    if plan.trainings or plan.run_ids_to_evaluate:
         with snapshot.taken(folder, plan.mixers):
-            plan.launcher().submit(plan.arrays, plan.without_evaluator, on_submit)
+            plan.launcher().submit(plan.arrays, plan.run_ids_without_evaluator, on_submit)
     for run_id, worker in plan.active.items():
         print(f"{run_id}: not submitted: {worker} works on it.")
     for run_id, reason in plan.refused.items():
@@ -234,7 +234,7 @@ def submit(folder: Path, plan: SubmissionPlan) -> int:
     if plan.refused:
         retry = f"python ablations/manage.py retry --failed --cancelled --grid {request.name}{runs_option}"
         print(f"To retry these runs: {retry}", file=sys.stderr)
-    if not plan.refused or plan.unevaluated:
+    if not plan.refused or plan.run_ids_to_evaluate:
         print(f"Watch: python ablations/manage.py watch --grid {request.name}{runs_option}")
         print(f"Figures, now and later: python reports/make_figures.py --grid {request.name}{runs_option}")
     return 1 if plan.refused else 0

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from ablations.grid.schema import Resources
-from ablations.slurm.options import GPU_OPTIONS, Value, count, gpus_of, of_resources
+from ablations.slurm.options import GPU_OPTIONS, Value, count, gpu_count, sbatch_options
 from diffussm.config import Section
 from diffussm.errors import UserError, unknown
 from diffussm.host.source import ROOT
@@ -54,7 +54,7 @@ class Profile(Section):
     def options(self, kind: Kind, needs: Resources | None = None) -> dict[str, Value]:
         """The options of sbatch for jobs of a kind, by names with underscores; "" where an option is unset."""
         if kind == "train":
-            return dict(self.sbatch) | (of_resources(needs, self.sbatch) if needs else {})
+            return dict(self.sbatch) | (sbatch_options(needs, self.sbatch) if needs else {})
         own_gpus = any(name in self.evaluator for name in GPU_OPTIONS)  # one way to request GPUs replaces another
         kept = {name: value for name, value in self.sbatch.items() if not (own_gpus and name in GPU_OPTIONS)}
         return kept | dict(self.evaluator)
@@ -67,10 +67,10 @@ class Profile(Section):
     def gpus(self, needs: Resources | None = None) -> int:
         """The number of GPUs of one training; 0 where none is requested."""
         options = self.options("train", needs)
-        per_node = gpus_of("gpus_per_node", options) or gpus_of("gres", options)
+        per_node = gpu_count("gpus_per_node", options) or gpu_count("gres", options)
         if per_node:
             return (count(options, "nodes") or 1) * per_node
-        return gpus_of("gpus", options) or self.tasks(needs) * gpus_of("gpus_per_task", options)
+        return gpu_count("gpus", options) or self.tasks(needs) * gpu_count("gpus_per_task", options)
 
     def cpus(self, needs: Resources | None = None) -> int:
         """The number of cores of one task."""

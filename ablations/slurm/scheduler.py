@@ -17,7 +17,7 @@ class Slurm:
         self.damaged = submitted.damaged  # submissions whose runs are unknown
         self._jobs = submissions.jobs_of(submitted.submissions)
         self._statuses: dict[str, JobStatus] | None = None
-        self.answers = True
+        self.is_reachable = True
 
     def newest_job(self, run_id: str, kind: str) -> JobStatus | None:
         job = self._newest_id(run_id, kind)
@@ -26,13 +26,13 @@ class Slurm:
         if self._statuses is None:
             newest = {self._newest_id(run, what) for run in self._jobs for what in ("train", "evaluate")}
             found = queue.job_statuses([job for job in newest if job])
-            self.answers, self._statuses = found is not None, found or {}
+            self.is_reachable, self._statuses = found is not None, found or {}
         return self._statuses.get(job)
 
     def has_job(self, run_id: str, kind: str) -> bool:
         """Whether a job of the kind is pending or running for the run, or may be, where SLURM does not answer."""
         job = self.newest_job(run_id, kind)
-        if not self.answers:
+        if not self.is_reachable:
             return self._newest_id(run_id, kind) is not None
         return job is not None and job.phase != "ended"
 
@@ -41,7 +41,7 @@ class Slurm:
         job = self._newest_id(run_id, "evaluate")
         if job is None or not self.has_job(run_id, "evaluate"):
             return False
-        return not submissions.closing(self._runs, job).exists()
+        return not submissions.closing_marker(self._runs, job).exists()
 
     def cancel_pending(self, run_ids: Collection[str]) -> str:
         """Cancel the trainings of the runs that have not started; returns SLURM's error message, or "".

@@ -36,15 +36,16 @@ class Submission(StoredModel):
         return [(f"{self.job}_{index}", (run,)) for index, run in enumerate(self.runs)]
 
     def write(self, runs: Path) -> None:
-        """Write the file; UserError where there is one of that number already, as from another cluster."""
+        """Write the file; raise UserError if one of that number exists already, as from another cluster."""
         path = folder(runs) / f"{self.job}.json"
         if not link_first(path, to_json(self.model_dump(mode="json"))):
             raise UserError(f"{path}: already exists, from another cluster or an older job; give another --runs")
 
 
-def closing(runs: Path, job: str) -> Path:
-    """The mark of an evaluator that is about to end. The evaluator creates it and then looks once more for submissions;
-    a launch that finds it submits another evaluator. So at least one of the two notices the other."""
+def closing_marker(runs: Path, job: str) -> Path:
+    """Return the path of the file by which an evaluator announces that it is closing. The evaluator creates it and then
+    looks once more for submissions; a launch that finds it submits another evaluator. So at least one of the two
+    notices the other."""
     return folder(runs) / f"{job}.closing"
 
 

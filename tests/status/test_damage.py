@@ -10,7 +10,7 @@ import pytest
 from ablations import launch, manage
 from ablations.plan import calibration
 from ablations.slurm import submissions
-from ablations.slurm.commands import Site
+from ablations.slurm.commands import ClusterConfig
 from ablations.slurm.submissions import Submission
 from diffussm.errors import UserError
 from diffussm.store.rundir import RunDir
@@ -134,7 +134,7 @@ def test_a_submission(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureF
 def test_nothing_is_submitted_beside_a_damaged_submission(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damage.spoil(runs / "slurm" / "12.json", "torn")
     monkeypatch.setattr("ablations.slurm.commands.has_sbatch", lambda: True)
-    monkeypatch.setattr(Site, "current", lambda: Site({"SLURM_VERSION": "23.02.0"}))
+    monkeypatch.setattr(ClusterConfig, "current", lambda: ClusterConfig({"SLURM_VERSION": "23.02.0"}))
     words = ["--grid", "hourglass_vs_patch", "--runs", str(runs), "--executor", "slurm", "--profile", "cpu"]
     with pytest.raises(UserError, match=r"12.json: is damaged: .*may be submitted once more"):
         launch.main(words)

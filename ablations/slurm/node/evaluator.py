@@ -4,10 +4,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ablations.slurm import submissions
-from ablations.slurm.node.interruption import Interruption, job_here
-from ablations.slurm.node.task import execute, make_runner
+from ablations.slurm.node.interruption import Interruption, current_job_id
+from ablations.slurm.node.task import make_runner, run_task
 from ablations.slurm.scheduler import Slurm
 from diffussm.errors import UserError
 from diffussm.host.source import origin
@@ -22,99 +23,115 @@ QUERY_SECONDS = 30.0  # between queries of the scheduler
 IDLE_SECONDS = 120.0  # until it yields its resources to the trainings that it waits for
 
 
+class Poll(NamedTuple):
+    """What was found in one pass over the runs, or over one of them."""
+
+    expecting: bool  # milestones may still appear
+    active: bool  # another process works on a run
+    evaluated: bool  # this job has evaluated a milestone, or tried to
+    seconds: float = 0.0  # that the pass took
+
+
 class Evaluator:
-    """Evaluates milestones of the runs `ids` in the folder `runs`, until no more are to come for any of them."""
+    """Evaluates milestones of the runs `ids` in the folder `runs` until no more can appear."""
 
     def __init__(self, runs: Path, ids: Sequence[str], interruption: Interruption):
-        self.runs, self.interruption = runs, interruption
-        self.served = [RunDir(runs / run_id) for run_id in ids]
+        self.folder, self.interruption = runs, interruption
+        self.runs = [RunDir(runs / run_id) for run_id in ids]
         self._liveness = Liveness()
         self._failed: set[tuple[Task, int]] = set()  # with the number of the newest order at that time
-        self._pause = 0.0  # seconds before the next look
-        self._evaluated_some = self._others_active = False  # in the last pass over the runs
         self._idle_since = time.monotonic()
-        self._query_slurm()
+        self._query_jobs()
 
     def work(self) -> None:
-        """Evaluate until no more milestones are to come. An interrupted job is requeued, and ends by SystemExit."""
-        while self._evaluate_available() or self._check_again():
-            self._yield_if_idle()
-            self.interruption.sleep(self._pause)
+        """Evaluate milestones until no more can appear. If the job is interrupted, requeue it and raise SystemExit."""
+        while True:
+            poll = self._evaluate_pending()
+            if not poll.expecting:
+                poll = self._recheck_after_closing()
+            if not poll.expecting:
+                return
+            self._yield_if_idle(poll)
+            pause = 0.0 if poll.evaluated else max(POLL_SECONDS, 4 * poll.seconds)  # many runs are many files
+            self.interruption.sleep(pause)
             self._exit_if_interrupted()
 
-    def _yield_if_idle(self) -> None:
-        """Requeue an idle job: the trainings that it waits for may be pending because of the resources that it
-        holds."""
-        if self._evaluated_some or self._others_active:
+    def _yield_if_idle(self, poll: Poll) -> None:
+        """Requeue this job if it has been idle for two minutes while trainings are pending: they may be waiting for
+        its GPU."""
+        if poll.evaluated or poll.active:
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since > IDLE_SECONDS:
             self.interruption.yield_resources()
             raise SystemExit(0)
 
-    def _check_again(self) -> bool:
-        """Return whether milestones are still to come, after marking this job as closing: launches no longer rely on
-        it."""
-        mark = submissions.closing(self.runs, job_here())
-        write_whole(mark, b"")
-        self._query_slurm()
-        if self._evaluate_available():
-            mark.unlink()
-            return True
-        return False
+    def _recheck_after_closing(self) -> Poll:
+        """Announce that this job is closing, then look once more: a launch that sees the announcement submits a new
+        evaluator, and what an earlier launch submitted is found here. Withdraw the announcement if milestones are
+        expected after all."""
+        marker = submissions.closing_marker(self.folder, current_job_id())
+        write_whole(marker, b"")
+        self._query_jobs()
+        poll = self._evaluate_pending()
+        if poll.expecting:
+            marker.unlink()
+        return poll
 
-    def _evaluate_available(self) -> bool:
-        """Evaluate the milestones that there are; return whether more may come."""
+    def _evaluate_pending(self) -> Poll:
+        """Evaluate the milestones of all runs that are pending now."""
         if time.monotonic() - self._queried > QUERY_SECONDS:
-            self._query_slurm()
-        began, self._evaluated_some, self._others_active = time.monotonic(), False, False
-        more = [self._evaluate_run(run) for run in self.served]  # all of them: a failed run may be launched again
-        seconds = time.monotonic() - began
-        self._pause = 0.0 if self._evaluated_some else max(POLL_SECONDS, 4 * seconds)  # many runs are many files
-        return any(more)
+            self._query_jobs()
+        start = time.monotonic()
+        polls = [self._evaluate_run(run) for run in self.runs]  # all of them: a failed run may be launched again
+        return Poll(
+            expecting=any(poll.expecting for poll in polls),
+            active=any(poll.active for poll in polls),
+            evaluated=any(poll.evaluated for poll in polls),
+            seconds=time.monotonic() - start,
+        )
 
-    def _query_slurm(self) -> None:
-        self._slurm, self._queried = Slurm(self.runs), time.monotonic()
+    def _query_jobs(self) -> None:
+        self._slurm, self._queried = Slurm(self.folder), time.monotonic()
 
-    def _evaluate_run(self, run: RunDir) -> bool:
-        """Evaluate the milestones that there are of the run; return whether more may come."""
+    def _evaluate_run(self, run: RunDir) -> Poll:
+        """Evaluate the milestones of the run that are pending now."""
+        active = evaluated = False
         try:
-            expected = self._expects_more(run)  # checked before: later milestones are found in the next pass
-            done = [self._try_evaluation(run, task) for task in pending_tasks(run)]
-            return (expected or any(done)) and not is_done(run)
+            expecting, active = self._expects_milestones(run)  # first: later milestones are found in the next pass
+            for task in pending_tasks(run):
+                evaluated = self._try_evaluate(run, task) or evaluated
+            return Poll((expecting or evaluated) and not is_done(run), active, evaluated)
         except UserError as error:  # a damaged folder does not affect other runs
             print(f"error: {error}", file=sys.stderr, flush=True)
-            return False
-        except OSError as error:  # a file system may be absent for a while
+            return Poll(False, active, evaluated)
+        except OSError as error:  # a file system may be unavailable for a while
             print(f"error: {error}", file=sys.stderr, flush=True)
-            return True
+            return Poll(True, active, evaluated)
 
-    def _expects_more(self, run: RunDir) -> bool:
-        """Return whether milestones of the run may still appear, or another process works on a task of it."""
+    def _expects_milestones(self, run: RunDir) -> tuple[bool, bool]:
+        """Return whether another process will finish a task of the run, and whether it works on one now."""
         tasks = pending_tasks(run)
         if run.cancelled:
-            return False
+            return False, False
         if any(self._liveness.alive(task.folder) for task in tasks):
-            self._others_active = True
-            return True
+            return True, True
         if not any(task.kind == "train" for task in tasks) or not self._slurm.has_job(run.run_id, "train"):
-            return False
+            return False, False
         job = self._slurm.newest_job(run.run_id, "train")
-        self._others_active = self._others_active or job is None or job.phase == "running"
-        return True
+        return True, job is None or job.phase == "running"
 
-    def _try_evaluation(self, run: RunDir, task: Task) -> bool:
-        """Execute the task if it is a pending evaluation that nobody executes; return whether it was tried."""
+    def _try_evaluate(self, run: RunDir, task: Task) -> bool:
+        """Run the task if it is an evaluation that no other process works on; return whether it was run."""
         self._exit_if_interrupted()
         order, folder = run.order_number(), task.folder
         if task.kind == "train" or run.cancelled or (task, order) in self._failed:
             return False
         if failed_for_good(run, folder, origin()["code"]):
             return False
-        number = claim_task(task, self._liveness.alive, job=job_here())
+        number = claim_task(task, self._liveness.alive, job=current_job_id())
         if number is None:
             return False
-        self._evaluated_some = True
-        if execute(make_runner(run.path, self.interruption), task, number, self.interruption).kind == "failed":
+        if run_task(make_runner(run.path, self.interruption), task, number, self.interruption).kind == "failed":
             self._failed.add((task, order))
         return True
 

@@ -51,8 +51,8 @@ class Interruption:
         if phase not in ("preempted", "timed out") or self._terminated or self._requeued or not is_rank_zero():
             return
         self._requeued = True
-        if error := execute("scontrol", "requeue", job_here()):
-            print(f"job {job_here()} cannot be requeued: {error}", flush=True)
+        if error := execute("scontrol", "requeue", current_job_id()):
+            print(f"job {current_job_id()} cannot be requeued: {error}", flush=True)
 
     def yield_resources(self) -> None:
         """Requeue this job behind jobs of higher priority, so that they get its resources."""
@@ -70,7 +70,7 @@ class Interruption:
         return "timed out" if self.remaining_seconds() <= notice else "preempted"
 
 
-def job_here() -> str:
+def current_job_id() -> str:
     """The id of the job that this process belongs to, as squeue shows it; "" outside of jobs."""
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -84,7 +84,7 @@ def is_rank_zero() -> bool:
 
 def query_remaining_seconds() -> float:
     """The time until the time limit of this job, from squeue; infinite where there is none, or it is unknown."""
-    text = (query("squeue", "--noheader", "--job", job_here(), "--format", "%L") or "").strip()
+    text = (query("squeue", "--noheader", "--job", current_job_id(), "--format", "%L") or "").strip()
     found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", text)
     if not found:
         return float("inf")

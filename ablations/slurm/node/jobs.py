@@ -56,7 +56,7 @@ class Probe:
             "torch": torch.__version__,
             "cores": usable_cores(),
             "gpus": torch.cuda.device_count(),
-            "given": len([gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]),
-            "asks": query("squeue", "--noheader", "--job", os.environ["SLURM_JOB_ID"]) is not None,
+            "visible_gpus": len([gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]),
+            "can_query_slurm": query("squeue", "--noheader", "--job", os.environ["SLURM_JOB_ID"]) is not None,
         }
         write_whole(Path(self.answer), to_json(found))

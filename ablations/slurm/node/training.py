@@ -4,8 +4,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from ablations.slurm.node.interruption import Interruption, job_here
-from ablations.slurm.node.task import execute, make_runner
+from ablations.slurm.node.interruption import Interruption, current_job_id
+from ablations.slurm.node.task import make_runner, run_task
 from diffussm.distributed.group import of_environment
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import STALE_SECONDS, Liveness
@@ -18,38 +18,41 @@ WATCH_SECONDS = 1.0  # between looks at a heartbeat
 
 
 def train(path: Path, interruption: Interruption) -> None:
-    """Train as far as the run's requests ask, unless another process does.
+    """Train the run to the end of its longest request, unless another process does.
 
-    Ends by SystemExit if the training fails or the job is interrupted.
+    Raise SystemExit if the training fails or the job is interrupted.
     """
     with of_environment() as processes:
         interruption.set_remaining_seconds(processes.broadcast(interruption.remaining_seconds()))
         run = RunDir(path)
         runner, outcome = make_runner(path, interruption, processes), Outcome("done")
-        while outcome.kind == "done" and (claimed := processes.on_rank_zero(partial(_claimed, run))):
-            outcome = execute(runner, *claimed, interruption, processes)
+        while outcome.kind == "done" and (claimed := processes.on_rank_zero(partial(_claim_training, run))):
+            outcome = run_task(runner, *claimed, interruption, processes)
         if outcome.kind == "failed":
             raise SystemExit(1)  # at once: the others may wait for this one
     if outcome.kind != "done":
         raise SystemExit(0)  # returning would tell submitit that all is done
 
 
-def _claimed(run: RunDir) -> tuple[Task, int] | None:
-    """Return the training and the number of a new attempt; None if it is done, cancelled, or another process's."""
+def _claim_training(run: RunDir) -> tuple[Task, int] | None:
+    """Return the training and the number of its new attempt; None if it is done, cancelled, or in another process."""
     training = next((task for task in pending_tasks(run) if task.kind == "train"), None)
     if training is None or run.cancelled:
         return None
-    number = claim_task(training, _is_alive, job=job_here())
+    number = claim_task(training, _wait_for_heartbeat, job=current_job_id())
     if number is None:
-        print(f"{run.path}: left to attempt {run.owner()}", flush=True)
+        print(f"{run.path}: attempt {run.owner()} already works on it", flush=True)
         return None
     return training, number
 
 
-def _is_alive(folder: WorkDir) -> bool:
-    """Return whether a process other than an earlier start of this very job works there; waits for its heartbeat."""
+def _wait_for_heartbeat(folder: WorkDir) -> bool:
+    """Return whether another process works on the folder, after watching its heartbeat for up to a minute.
+
+    An earlier start of this very job does not count.
+    """
     owner = folder.owner()
-    if owner and folder.owner_process(owner).job == job_here():
+    if owner and folder.owner_process(owner).job == current_job_id():
         return False
     liveness, deadline, state = Liveness(), time.monotonic() + STALE_SECONDS, folder.state()
     while liveness.alive(folder) and time.monotonic() < deadline:
