@@ -68,11 +68,11 @@ def sample(
         overrides["sampler_steps"] = sampler_steps
     if npz is not None and samples is not None:
         from diffussm.commands.sample import write_samples
-        from diffussm.distributed.group import of_environment
+        from diffussm.distributed.group import init_from_environment
 
         if len(labels) > 1:
             raise UserError(f"--classes {classes}: with --npz, give at most one class")
-        with of_environment() as processes:
+        with init_from_environment() as processes:
             write_samples(RunDir(run), samples, npz, labels[0], overrides, step, processes)
             if processes.is_rank_zero:
                 print(npz)

@@ -7,7 +7,7 @@ from typing import Any
 
 from diffussm.commands.record_table import SAMPLING_FIELDS, format_records
 from diffussm.data.pixels import open_pixels
-from diffussm.distributed.group import ProcessGroup, device_here, of_environment
+from diffussm.distributed.group import ProcessGroup, init_from_environment, select_device
 from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
@@ -55,7 +55,7 @@ def evaluate_paths(
             keys.append(key_of(pixels, external_config(pixels, **options)))
     if not as_json:
         common_key(keys, "samples", SAMPLING_FIELDS)
-    with of_environment() as processes:
+    with init_from_environment() as processes:
         for path in paths:
             if is_run(path):
                 record = evaluate_run(RunDir(path), step, overrides, processes)
@@ -88,7 +88,7 @@ def evaluate_run(
             tidy(path.parent)
     else:
         check_requirements(config)
-        device = device_here()
+        device = select_device()
         execution = resolve_execution(run, config, device=device)
         samples = config.evaluation.samples if processes.is_rank_zero else 0
         context = EvaluationContext(processes, report=Progress(f"{run.run_id}, step {step}: samples", samples))
@@ -107,7 +107,7 @@ def evaluate_files(path: Path, options: Mapping[str, Any], processes: ProcessGro
     progress = Progress(f"{path}: samples", pixels.count if processes.is_rank_zero else 0)
     context = EvaluationContext(processes, report=progress)
     try:
-        record = evaluate_external(pixels, evaluation, device_here(), context)
+        record = evaluate_external(pixels, evaluation, select_device(), context)
     except NotFinite as error:
         raise UserError(f"{path}: {error}") from None
     return record if processes.is_rank_zero else None

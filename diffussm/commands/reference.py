@@ -12,7 +12,7 @@ from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.folder import CentreCropped
 from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays, write_npz
-from diffussm.distributed.group import device_here
+from diffussm.distributed.group import select_device
 from diffussm.errors import UserError
 from diffussm.metrics.external import default_extractor
 from diffussm.metrics.features.extractor import Extractor
@@ -90,7 +90,9 @@ def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
 def _network(extractor: str, extractor_weights: str, shape: tuple[int, int]) -> Extractor:
     facts = extractor_facts(extractor)
     check_shape(f"--extractor {extractor}", facts, shape)
-    return Extractor(extractor, ["features", *(["spatial"] if facts.spatial else [])], extractor_weights, device_here())
+    return Extractor(
+        extractor, ["features", *(["spatial"] if facts.spatial else [])], extractor_weights, select_device()
+    )
 
 
 def _moments(pixels: Pixels, extractor: Extractor) -> dict[str, Moments]:

@@ -7,7 +7,7 @@ from typing import Any
 from diffussm.commands.sample_sheets import check_label
 from diffussm.config import digest
 from diffussm.data.pixels import write_npz
-from diffussm.distributed.group import ProcessGroup, device_here
+from diffussm.distributed.group import ProcessGroup, select_device
 from diffussm.errors import NotFinite, UserError
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.sampling import SampleMaker
@@ -39,7 +39,7 @@ def write_samples(
     config = requested_config(run, overrides)
     check_label(config, label)
     step = kept_step(run, config.evaluation.weights, step)
-    device = device_here()
+    device = select_device()
     execution = resolve_execution(run, config, device=device)
     network = load_network(run, config, config.evaluation.weights, step, execution.backend, device)
     content = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffussm.config import bases, resolve
-from diffussm.distributed.group import ProcessGroup, of_environment
+from diffussm.distributed.group import ProcessGroup, init_from_environment
 from diffussm.errors import UserError, unknown
 from diffussm.progress import Progress
 from diffussm.run.heartbeat import Liveness
@@ -36,7 +36,7 @@ def train(
     """
     stop = StopRequest()
     try:
-        with stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2), of_environment() as processes:
+        with stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2), init_from_environment() as processes:
             run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
             return _work(run, stop, processes, checkpoint_seconds, to_logs)
     except Exception as error:

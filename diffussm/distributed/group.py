@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from diffussm.distributed.launch_environment import Placement, local_rank, placement
+from diffussm.distributed.launch_environment import LaunchInfo, local_rank, read_launch_info
 from diffussm.distributed.rendezvous import open_store
 
 Item = TypeVar("Item")
 
-TIMEOUT = timedelta(days=2)  # of a collective operation: a process that is done waits this long for the others
+TIMEOUT = timedelta(days=2)  # of a collective operation: how long a process waits for the others
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class ProcessGroup:
 
     def on_rank_zero(self, make: Callable[[], Item]) -> Item:
         """Call `make` on rank zero alone; return its result, or raise its exception, on every rank."""
-        found: Any = None
+        result: Any = None
         error: Exception | None = None
         if self.is_rank_zero:
             try:
-                found = make()
+                result = make()
             except Exception as raised:
                 error = raised
-        found, error = self.broadcast((found, error))
+        result, error = self.broadcast((result, error))
         if error is not None:
             raise error
-        return found
+        return result
 
     def first_nonempty(self, value: Item) -> Item:
         """Return on every rank the first value, by rank, that is not empty; an empty one if all are."""
@@ -82,7 +82,7 @@ class ProcessGroup:
         return self._all_reduce(values, distributed.ReduceOp.SUM)
 
     def barrier(self) -> None:
-        """Wait until every process has come here."""
+        """Wait until every process has called this."""
         self.all_reduce_sum([0])
 
     @staticmethod
@@ -106,13 +106,14 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def of_environment() -> Iterator[ProcessGroup]:
-    """Yield the group of the processes that torchrun or srun started; a group of one if neither started this one.
+def init_from_environment() -> Iterator[ProcessGroup]:
+    """Yield the group of the processes that torchrun or srun started, initialised by `init_process_group`; a group of
+    one if neither started this process.
 
     The group is not destroyed after an error: that would wait for the other processes, which may wait for this one.
     """
-    place = placement(os.environ)
-    if place is None:
+    launch = read_launch_info(os.environ)
+    if launch is None:
         yield SINGLE_PROCESS
         return
     import torch
@@ -120,28 +121,28 @@ def of_environment() -> Iterator[ProcessGroup]:
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(
-        backend, **_rendezvous(place), rank=place.rank, world_size=place.world_size, timeout=TIMEOUT
+        backend, **_rendezvous(launch), rank=launch.rank, world_size=launch.world_size, timeout=TIMEOUT
     )
-    yield ProcessGroup(place.rank, place.world_size)
+    yield ProcessGroup(launch.rank, launch.world_size)
     distributed.destroy_process_group()
 
 
-def _rendezvous(place: Placement) -> dict[str, Any]:
+def _rendezvous(launch: LaunchInfo) -> dict[str, Any]:
     """Return the rendezvous as arguments of `init_process_group`."""
-    if place.step:
-        return {"store": open_store(place, TIMEOUT)}
-    address = f"[{place.address}]" if ":" in place.address else place.address
-    return {"init_method": f"tcp://{address}:{place.ports[0]}"}
+    if launch.step_id:
+        return {"store": open_store(launch, TIMEOUT)}
+    address = f"[{launch.address}]" if ":" in launch.address else launch.address
+    return {"init_method": f"tcp://{address}:{launch.ports[0]}"}
 
 
-def device_here() -> str:
+def select_device() -> str:
     """Return the GPU of this process, or the CPU if there is none."""
     import torch
 
-    return device_of("cuda" if torch.cuda.is_available() else "cpu")
+    return select_device_of_kind("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def device_of(kind: str) -> str:
+def select_device_of_kind(kind: str) -> str:
     """Return this process' device of a kind (cuda | cpu) and make it current. It may see one GPU or all."""
     if kind == "cpu":
         return kind

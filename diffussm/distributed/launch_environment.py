@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from diffussm.errors import UserError
 
-FIRST_PORT, PORTS = 15_000, 17_000  # all below those that Linux gives to outgoing connections
-TRIES = 8  # ports of a step, should other programs have some of them
-# What is the same for all tasks of a step and differs between steps, also of clusters that share a host, and for a job
-# that was requeued.
-STEP = (
+FIRST_PORT, PORT_RANGE = 15_000, 17_000  # all below Linux's range of ephemeral ports
+PORT_CANDIDATES = 8  # ports of a step that are tried in turn; other programs may use some
+# Together they are the same for all tasks of a step and different for any two steps, even if clusters share a host or a
+# job was requeued.
+STEP_VARIABLES = (
     "SLURM_CLUSTER_NAME",
     "SLURM_JOB_ID",
     "SLURM_STEP_ID",
@@ -22,21 +22,22 @@ STEP = (
 
 
 @dataclass(frozen=True)
-class Placement:
-    """The place of process `rank` of `world_size`; they meet on rank zero's host, at the first free one of `ports`.
+class LaunchInfo:
+    """How process `rank` of `world_size` was launched. The processes connect to `address`, rank zero's host, at the
+    first free one of `ports`.
 
-    `step` names the srun step; it is empty for processes of torchrun, which has a port of its own.
+    `step_id` names the srun step; it is empty for processes of torchrun, which has a port of its own.
     """
 
     rank: int
     world_size: int
     address: str
     ports: tuple[int, ...]
-    step: str = ""
+    step_id: str = ""
 
 
-def placement(environment: Mapping[str, str]) -> Placement | None:
-    """Return the place of this process among several; None if it is alone.
+def read_launch_info(environment: Mapping[str, str]) -> LaunchInfo | None:
+    """Return how this process was launched as one of several; None if it is the only one.
 
     The variables of torchrun take precedence inside an srun step. The shell of a batch job is no step: it is
     a single process, however many tasks the job may start.
@@ -49,10 +50,10 @@ def placement(environment: Mapping[str, str]) -> Placement | None:
         if missing := [name for name in needed if name not in environment]:
             raise UserError(f"WORLD_SIZE = {world_size}: {', '.join(missing)} must be set too, as torchrun does")
         rank, address, port = (environment[name] for name in needed)
-        return Placement(int(rank), world_size, address, (int(port),))
-    step = "/".join(environment.get(name, "0") for name in STEP)
+        return LaunchInfo(int(rank), world_size, address, (int(port),))
+    step = "/".join(environment.get(name, "0") for name in STEP_VARIABLES)
     given_port = environment.get("MASTER_PORT")
-    return Placement(
+    return LaunchInfo(
         int(environment["SLURM_PROCID"]),
         world_size,
         environment.get("MASTER_ADDR") or hosts(environment["SLURM_STEP_NODELIST"])[0],
@@ -63,7 +64,7 @@ def placement(environment: Mapping[str, str]) -> Placement | None:
 
 def ports_of(step: str) -> tuple[int, ...]:
     """Return ports that are the same for all tasks of a step and most likely differ between steps."""
-    return tuple(FIRST_PORT + zlib.crc32(f"{step}/{k}".encode()) % PORTS for k in range(TRIES))
+    return tuple(FIRST_PORT + zlib.crc32(f"{step}/{k}".encode()) % PORT_RANGE for k in range(PORT_CANDIDATES))
 
 
 def local_rank(environment: Mapping[str, str]) -> int:

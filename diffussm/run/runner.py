@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffussm.config import Request
-from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, device_of
+from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, select_device_of_kind
 from diffussm.errors import UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
@@ -156,7 +156,7 @@ class TaskRunner:
         return out
 
     def _train_to(self, run: RunDir, milestones: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
-        device, steps = device_of(execution.device), max(milestones)
+        device, steps = select_device_of_kind(execution.device), max(milestones)
         trainer = Trainer(self.config, execution.backend, device, self.processes, execution.shares)
 
         def report(step: int, loss: float, seconds: float) -> None:
@@ -173,7 +173,7 @@ class TaskRunner:
         config = self.config.model_copy(update={"evaluation": request.evaluation})
         check_requirements(config)
         execution = self._execution()
-        device, origin = device_of(execution.device), self._provenance(attempt, execution)
+        device, origin = select_device_of_kind(execution.device), self._provenance(attempt, execution)
         samples = request.evaluation.samples
 
         def report(done: int) -> None:

@@ -1,11 +1,19 @@
-"""Which process this is, found from what torchrun and srun set."""
+"""The rank of a process, read from the variables that torchrun and srun set."""
 
 import subprocess
 import sys
 
 import pytest
 
-from diffussm.distributed.launch_environment import FIRST_PORT, PORTS, TRIES, Placement, hosts, local_rank, placement
+from diffussm.distributed.launch_environment import (
+    FIRST_PORT,
+    PORT_CANDIDATES,
+    PORT_RANGE,
+    LaunchInfo,
+    hosts,
+    local_rank,
+    read_launch_info,
+)
 from diffussm.errors import UserError
 from tests.support.evaluating import ROOT
 
@@ -22,25 +30,25 @@ TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "h
 
 @pytest.mark.parametrize("environment", [{}, BATCH_SHELL, STEP | {"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "1"}])
 def test_alone(environment: dict[str, str]) -> None:
-    assert placement(environment) is None
+    assert read_launch_info(environment) is None
 
 
 def test_a_task_of_a_step() -> None:
-    place = placement(STEP)
-    assert place is not None
-    assert (place.rank, place.world_size, place.address) == (5, 8, "a100-03")
-    assert len(set(place.ports)) == TRIES
-    assert all(FIRST_PORT <= port < FIRST_PORT + PORTS for port in place.ports)
+    launch = read_launch_info(STEP)
+    assert launch is not None
+    assert (launch.rank, launch.world_size, launch.address) == (5, 8, "a100-03")
+    assert len(set(launch.ports)) == PORT_CANDIDATES
+    assert all(FIRST_PORT <= port < FIRST_PORT + PORT_RANGE for port in launch.ports)
     assert local_rank(STEP) == 1
-    found = placement(STEP | {"MASTER_ADDR": "b9", "MASTER_PORT": "7"})
-    assert found == Placement(5, 8, "b9", (7,), place.step)
+    found = read_launch_info(STEP | {"MASTER_ADDR": "b9", "MASTER_PORT": "7"})
+    assert found == LaunchInfo(5, 8, "b9", (7,), launch.step_id)
 
 
 def test_all_tasks_of_a_step_meet_where_no_other_step_does() -> None:
     def meet(**changes: str) -> tuple[object, ...]:
-        place = placement(STEP | changes)
-        assert place is not None
-        return place.address, place.ports, place.step
+        launch = read_launch_info(STEP | changes)
+        assert launch is not None
+        return launch.address, launch.ports, launch.step_id
 
     assert meet(SLURM_PROCID="7", SLURM_LOCALID="0", SLURM_RESTART_COUNT="0") == meet()
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "SLURM_CLUSTER_NAME", "SLURM_STEP_LAUNCHER_PORT")
@@ -48,14 +56,14 @@ def test_all_tasks_of_a_step_meet_where_no_other_step_does() -> None:
 
 
 def test_torchrun_inside_a_step() -> None:
-    assert placement(STEP | TORCHRUN) == Placement(1, 2, "here", (29500,))
-    assert placement(STEP | {"WORLD_SIZE": "1"}) is None
+    assert read_launch_info(STEP | TORCHRUN) == LaunchInfo(1, 2, "here", (29500,))
+    assert read_launch_info(STEP | {"WORLD_SIZE": "1"}) is None
     assert local_rank(STEP | TORCHRUN) == 0
 
 
 def test_half_of_what_torchrun_sets() -> None:
     with pytest.raises(UserError, match="WORLD_SIZE = 2: RANK, MASTER_ADDR must be set too"):
-        placement({"WORLD_SIZE": "2", "MASTER_PORT": "1"})
+        read_launch_info({"WORLD_SIZE": "2", "MASTER_PORT": "1"})
 
 
 @pytest.mark.parametrize(
@@ -76,8 +84,8 @@ def test_hosts(nodelist: str, expected: list[str]) -> None:
 def test_alone_needs_no_torch() -> None:
     code = """
 import sys
-from diffussm.distributed.group import of_environment
-with of_environment():
+from diffussm.distributed.group import init_from_environment
+with init_from_environment():
     assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from diffussm.distributed.group import of_environment
+from diffussm.distributed.group import init_from_environment
 
 FORKS = multiprocessing.get_context("forkserver")
 
@@ -41,7 +41,7 @@ def _one(rank: int, count: int, port: int, work: Callable[..., None], arguments:
     place = {"RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
     torch.set_num_threads(1)
-    with of_environment() as processes:
+    with init_from_environment() as processes:
         work(processes, *arguments)
 
 

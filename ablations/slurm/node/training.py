@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ablations.slurm.node.interruption import Interruption, current_job_id
 from ablations.slurm.node.task import make_runner, run_task
-from diffussm.distributed.group import of_environment
+from diffussm.distributed.group import init_from_environment
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import STALE_SECONDS, Liveness
 from diffussm.run.outcome import Outcome
@@ -22,7 +22,7 @@ def train(path: Path, interruption: Interruption) -> None:
 
     Raise SystemExit if the training fails or the job is interrupted.
     """
-    with of_environment() as processes:
+    with init_from_environment() as processes:
         interruption.set_remaining_seconds(processes.broadcast(interruption.remaining_seconds()))
         run = RunDir(path)
         runner, outcome = make_runner(path, interruption, processes), Outcome("done")
