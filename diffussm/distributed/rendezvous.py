@@ -126,8 +126,8 @@ def find_store_port(launch: LaunchInfo) -> int:
         time.sleep(pause)
         pause = min(1.5 * pause, longest)
     raise UserError(
-        f"task 0 was not found at {launch.address}, ports {_list(launch)}, within {RENDEZVOUS_TIMEOUT / 60:g} minutes; check its "
-        "log, the network interface (GLOO_SOCKET_IFNAME) and MASTER_ADDR"
+        f"task 0 was not found at {launch.address}, ports {_list(launch)}, within {RENDEZVOUS_TIMEOUT / 60:g} minutes; "
+        "check its log, the network interface (GLOO_SOCKET_IFNAME) and MASTER_ADDR"
     )
 
 
