@@ -9,7 +9,7 @@ from typing import Any
 
 from ablations.grid.checks import AXIS_NAME
 from ablations.grid.schema import GridFile, Resources
-from diffussm.config import Config, bases, keys
+from diffussm.config import Config, bases, config_keys
 from diffussm.config.fields import SIZE
 
 ABOUT = {
@@ -50,7 +50,7 @@ def schema() -> dict[str, Any]:
             "size": {"type": "string", "description": SIZE},
             "resources": Resources.model_json_schema(),
             **sections,
-            **{key: _field(sections, key) for key in keys() if "." in key},
+            **{key: _field(sections, key) for key in config_keys() if "." in key},
         },
     }
     properties = out["properties"]

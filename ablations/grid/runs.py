@@ -8,7 +8,7 @@ from typing import Any
 
 from ablations.grid.arms import Arm, arms, find_control
 from ablations.grid.schema import GridFile
-from diffussm.config import Config, request, resolve, run_id
+from diffussm.config import Config, Request, resolve, run_id
 from diffussm.cost.closed_form import forward_macs
 from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
@@ -138,7 +138,7 @@ def _refuse_equal_arms(base: str, all_arms: list[Arm], configs: Mapping[str, Con
 
 
 def _identity(config: Config) -> tuple[str, str]:
-    return run_id(config), request(config).results
+    return run_id(config), Request.from_config(config).results_digest
 
 
 def _equal_macs(grid: GridFile, all_arms: list[Arm], configs: Mapping[str, Config]) -> dict[str, Config]:

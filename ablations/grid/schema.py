@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from diffussm.config import Section, keys, split_key
+from diffussm.config import Section, config_keys, split_key
 from diffussm.errors import UserError
 from diffussm.schema_errors import describe
 
-SECTIONS = {key.split(".")[0] for key in keys() if "." in key}  # of the config
+SECTIONS = {key.split(".")[0] for key in config_keys() if "." in key}  # of the config
 
 Overrides = dict[str, Any]  # of config keys; in a file dotted or as nested tables, with `resources` among them
 Levels = dict[str, str]  # axis -> level

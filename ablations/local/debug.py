@@ -38,7 +38,7 @@ def _work(run: RunDir) -> Outcome:
     while pending := pending_tasks(run):
         if run.cancelled:
             return Outcome("cancelled", "by manage.py cancel")
-        if (number := claim_task(pending[0], Liveness(by_mtime=True).alive)) is None:
+        if (number := claim_task(pending[0], Liveness(by_mtime=True).is_alive)) is None:
             return Outcome("superseded", "another launch works on it")
         TaskRunner(run.path).execute(pending[0], number)
     return Outcome("done")

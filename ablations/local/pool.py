@@ -20,7 +20,7 @@ from ablations.plan.job import Job
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import Outcome
-from diffussm.run.tasks import Task, failed_for_good, is_done, pending_tasks
+from diffussm.run.tasks import Task, is_done, pending_tasks, permanent_failure
 from diffussm.store.rundir import RunDir
 
 WAIT_SECONDS = 0.2  # for answers of workers
@@ -90,7 +90,7 @@ class Pool:
         todo = [task for task in pending_tasks(job.run) if task not in active]
         failed = {task: outcome for task in todo if (outcome := self._failure(task))}
         may_start = [task for task in todo if task not in failed]
-        elsewhere = [task for task in may_start if self._liveness.alive(task.folder)]
+        elsewhere = [task for task in may_start if self._liveness.is_alive(task.folder)]
         cancelled = job.run.cancelled
         self._ready[path] = [] if cancelled else [task for task in may_start if task not in elsewhere]
         (self._elsewhere.add if elsewhere else self._elsewhere.discard)(path)
@@ -108,7 +108,7 @@ class Pool:
     def _failure(self, task: Task) -> Outcome | None:
         """Why the task is not tried again: it failed in this launch, or in an earlier one with the same code."""
         run = RunDir(task.run)
-        if state := failed_for_good(run, task.folder, self.code.name):
+        if state := permanent_failure(run, task.folder, self.code.name):
             return Outcome("failed", f"{task}: {state.reason}", str(task.folder.output(state.attempt)))
         if task in self._failed:
             outcome, order = self._failed[task]
@@ -196,12 +196,12 @@ class Pool:
         if outcome.kind == "stopped":
             self._tries[task] -= 1
         if outcome.kind == "failed":
-            if outcome.can_pass and self._tries[task] < MAX_TRIES:
+            if outcome.is_transient and self._tries[task] < MAX_TRIES:
                 self.listener.on_retry(task, outcome.reason)
             else:
                 order = RunDir(task.run).order_number()
                 self._failed[task] = Outcome("failed", f"{task}: {outcome.reason}", outcome.log), order
-                if outcome.can_pass:
+                if outcome.is_transient:
                     self._record_worker_death(task, outcome)
         self._refresh(task.run)
 
@@ -210,8 +210,8 @@ class Pool:
         folder = task.folder
         with contextlib.suppress(UserError):  # a damaged file, which ends the run anyway
             state, owner = folder.state(), folder.owner()
-            if state.is_active and not self._liveness.alive(folder):
-                end = {"phase": "failed", "reason": outcome.reason, "can_pass": True, "code": self.code.name}
+            if state.is_active and not self._liveness.is_alive(folder):
+                end = {"phase": "failed", "reason": outcome.reason, "is_transient": True, "code": self.code.name}
                 folder.write_state(state.updated(attempt=owner, **end))
 
     def _stop(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from diffussm.errors import UserError
 from diffussm.host import source
-from diffussm.run.claim import claim_task, take_over
+from diffussm.run.claim import assume_owner_dead, claim_task
 from diffussm.run.outcome import Outcome, outcome_of, print_failure
 from diffussm.run.runner import CHECKPOINT_SECONDS, TaskRunner
 from diffussm.run.tasks import Task
@@ -67,7 +67,7 @@ class Worker:
             return Outcome("failed", str(error))
         number = None
         try:
-            if (number := claim_task(task, take_over, owner)) is None:
+            if (number := claim_task(task, assume_owner_dead, owner)) is None:
                 return Outcome("superseded", "another process has the task or did it")
             runner.execute(task, number)
         except Exception as error:

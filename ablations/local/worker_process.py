@@ -70,7 +70,9 @@ class WorkerProcess:
             return Outcome("stopped", "the worker was asked to stop")
         log = self.task.folder.outputs()[-1:] if self.task else []
         if code < 0:
-            return Outcome("failed", f"killed by {signal.Signals(-code).name}", "".join(map(str, log)), can_pass=True)
+            return Outcome(
+                "failed", f"killed by {signal.Signals(-code).name}", "".join(map(str, log)), is_transient=True
+            )
         self._stderr.seek(0)
         last = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
         return Outcome("failed", " ".join([f"the worker ended with exit code {code}", *last]))

@@ -73,7 +73,7 @@ def _in_run(run: RunDir) -> Iterator[tuple[Path, str]]:
 def _is_worked_on(run: RunDir, liveness: Liveness, on_damage: Callable[[str], None]) -> bool:
     """Return whether somebody works on the run, or a damaged file leaves that open."""
     try:
-        return any(liveness.alive(folder) for folder in (run, *run.evaluations()))
+        return any(liveness.is_alive(folder) for folder in (run, *run.evaluations()))
     except UserError as damage:
         on_damage(str(damage))
         return True

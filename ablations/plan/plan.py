@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablations.grid.runs import Run
 from ablations.status.states import RunState, state_of
-from diffussm.config import Request, request
+from diffussm.config import Request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
@@ -130,7 +130,7 @@ def _spec_of(run: Run) -> ArmSpec:
     config = run.config
     missing = missing_requirement(config)
     key = None if missing else evaluation_key(config)
-    return ArmSpec(request(config), key, parameters(config), forward_macs(config), missing)
+    return ArmSpec(Request.from_config(config), key, parameters(config), forward_macs(config), missing)
 
 
 def summary(planned: list[Planned]) -> str:

@@ -26,7 +26,7 @@ from diffussm import tables
 from diffussm.config import is_external
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
-from diffussm.run.tasks import failed_for_good, given_up
+from diffussm.run.tasks import permanent_failure, reason_to_give_up
 from diffussm.store.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -94,11 +94,11 @@ class SubmissionPlan:
         if reason := self._reason_to_refuse(run):
             self.refused[run_id] = reason
             return
-        if trains and (failed := failed_for_good(run, run, self.code.name)):
+        if trains and (failed := permanent_failure(run, run, self.code.name)):
             self.refused[run_id] = f"training: {failed.reason}"
         elif trains and slurm.has_job(run_id, "train"):
             self.active[run_id] = "a job in the queue"
-        elif trains and liveness.alive(run):
+        elif trains and liveness.is_alive(run):
             self.active[run_id] = "another launch"
         elif trains:
             seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
@@ -109,7 +109,7 @@ class SubmissionPlan:
         """Return why no job may work on the run; "" if one may."""
         if not run.path.exists():
             return ""
-        return "cancelled by manage.py cancel" if run.cancelled else given_up(run, self.code.name)
+        return "cancelled by manage.py cancel" if run.cancelled else reason_to_give_up(run, self.code.name)
 
     def unfinished(self) -> dict[str, list[Planned]]:
         """The arms of each run id that is not done."""

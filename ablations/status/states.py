@@ -122,7 +122,7 @@ def _status_in_folder(run: RunDir, milestones: Sequence[int], key: str, liveness
     """The status of a run with missing records, as its folder has it."""
     folders = [run, *(run.evaluation(step, key) for step in milestones)]
     owned = [folder for folder in folders if folder.owner()]
-    if any(liveness.alive(folder) for folder in owned):
+    if any(liveness.is_alive(folder) for folder in owned):
         return Status("running")
     if run.cancelled:
         return Status("cancelled", "by manage.py cancel")

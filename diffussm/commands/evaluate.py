@@ -11,7 +11,7 @@ from diffussm.distributed.group import ProcessGroup, init_from_environment, sele
 from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
-from diffussm.metrics.external import evaluate_external, external_config, key_of
+from diffussm.metrics.external import evaluate_external, external_config, external_evaluation_key
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.milestones import evaluate_milestone, tidy
 from diffussm.metrics.requirements import check_requirements
@@ -52,7 +52,7 @@ def evaluate_paths(
             raise UserError(f"{path}: not a run folder, so the reference must be given: --reference")
         else:
             pixels = open_pixels(path)
-            keys.append(key_of(pixels, external_config(pixels, **options)))
+            keys.append(external_evaluation_key(pixels, external_config(pixels, **options)))
     if not as_json:
         common_key(keys, "samples", SAMPLING_FIELDS)
     with init_from_environment() as processes:

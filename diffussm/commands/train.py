@@ -59,7 +59,7 @@ def _work(run: RunDir, stop: StopRequest, processes: ProcessGroup, checkpoint_se
         on_progress=progress if processes.is_rank_zero else None,
     )
     try:
-        runner.run_pending(is_alive=Liveness(by_mtime=True).alive)
+        runner.run_pending(Liveness(by_mtime=True).is_alive)
     except Stopped as stopped:
         progress.end_line()
         if processes.is_rank_zero:

@@ -8,12 +8,11 @@ from diffussm.config.identity import (
     SCHEMA_VERSION,
     Request,
     digest,
-    request,
     run_id,
     trajectory,
-    without_new_defaults,
+    without_later_defaults,
 )
-from diffussm.config.overrides import changed, keys, parse_settings, parse_value, split_key
+from diffussm.config.overrides import apply_overrides, config_keys, parse_settings, parse_value, split_key
 from diffussm.config.resolution import BASES, bases, load_base, resolve, validate
 from diffussm.config.schema import (
     MIXERS,
@@ -43,19 +42,18 @@ __all__ = [
     "Request",
     "Section",
     "TrainingConfig",
+    "apply_overrides",
     "bases",
-    "changed",
+    "config_keys",
     "digest",
     "is_external",
-    "keys",
     "load_base",
     "parse_settings",
     "parse_value",
-    "request",
     "resolve",
     "run_id",
     "split_key",
     "trajectory",
     "validate",
-    "without_new_defaults",
+    "without_later_defaults",
 ]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from diffussm.config.overrides import keys, split_key
+from diffussm.config.overrides import config_keys, split_key
 from diffussm.config.schema import Config
 
 SIZE = "named size of the base: sets depth, width and heads where nothing else does"
@@ -20,15 +20,15 @@ class DescribedField(NamedTuple):
 
 
 def sections() -> dict[str, str]:
-    """Section -> what it holds."""
+    """Return the description of each section."""
     return {name: part["description"] for name, part in _section_schemas().items()}
 
 
 def fields() -> list[DescribedField]:
-    """Every key that an override may set, in the order of the schema."""
+    """Return every key that an override may set, in the order of the schema."""
     schemas, top = _section_schemas(), Config.model_json_schema()["properties"]
     out = []
-    for key in keys():
+    for key in config_keys():
         section, field = split_key(key)
         if key == "size":
             out.append(DescribedField(key, "a size of the base", "", SIZE))
@@ -45,7 +45,7 @@ def _section_schemas() -> dict[str, Any]:
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
-    """The values that a JSON Schema allows, in a few words."""
+    """Return the values that a JSON Schema allows, in a few words."""
     match schema:
         case {"enum": values}:
             return ", ".join(values)

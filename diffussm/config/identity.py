@@ -1,7 +1,7 @@
-"""What identifies a run and what is asked of it.
+"""What identifies a run and what is requested of it.
 
 The run id digests the fields that determine the trajectory and differ from the schema's defaults; steps and milestones,
-evaluation, threads and backend do not determine it. A request holds what is asked of a run, and is named by its
+evaluation, threads and backend do not determine it. A request states what is requested of a run, and is named by its
 digest.
 """
 
@@ -21,7 +21,7 @@ _OUTSIDE_TRAJECTORY = {
 
 
 def trajectory(config: Config) -> dict[str, Any]:
-    """The fields that determine the training's trajectory and differ from the schema's defaults, nested."""
+    """Return the fields that determine the training's trajectory and differ from the schema's defaults, nested."""
     out: dict[str, Any] = {}
     defaults = _default_trajectory()
     for section, value in config.model_dump(mode="json", exclude=_OUTSIDE_TRAJECTORY).items():
@@ -40,14 +40,14 @@ def _default_trajectory() -> dict[str, Any]:
 
 
 def digest(content: Any) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of `content` as canonical JSON."""
+    """Return twelve hexadecimal digits of the SHA-256 of `content` as canonical JSON."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-@lru_cache(maxsize=1 << 15)  # a plan asks for each of its runs' more than once
+@lru_cache(maxsize=1 << 15)  # a plan needs each run's id more than once
 def run_id(config: Config) -> str:
-    """Readable slug and digest: equal for equal trajectories, whatever grid or arm they came from."""
+    """Return a readable slug and a digest: equal for equal trajectories, whatever grid or arm they came from."""
     m = config.model
     mixer = "" if m.kind == "dit" else f"-{m.mixer.rpartition(':')[2].lower()}"
     shape = f"d{m.depth}w{m.width}-" + ("" if m.kind == "dit" else f"m{m.hourglass}") + f"p{m.patch}"
@@ -56,37 +56,39 @@ def run_id(config: Config) -> str:
 
 
 class Request(Section):
-    """What is asked of a run: how far to train it, where to measure it and how."""
+    """What is requested of a run: how far to train it, at which steps to evaluate it and how."""
 
     steps: int
     milestones: tuple[int, ...]
     evaluation: EvaluationConfig
+
+    @classmethod
+    def from_config(cls, config: Config) -> "Request":
+        """Return what the config requests of its run: milestones beyond the steps are dropped, the last step always is
+        one."""
+        steps = config.training.steps
+        kept = {milestone for milestone in config.training.milestones if milestone < steps}
+        return cls(steps=steps, milestones=tuple(sorted(kept | {steps})), evaluation=config.evaluation)
 
     @property
     def digest(self) -> str:
         return _request_digest(self, frozenset())
 
     @property
-    def results(self) -> str:
-        """Digest of what comes out: equal for requests that differ only in how they are worked on."""
+    def results_digest(self) -> str:
+        """Digest of what the results depend on: equal for requests that differ only in batch size or in where weights
+        are looked for."""
         return _request_digest(self, frozenset({"batch", "extractor_weights"}))
 
 
-@lru_cache(maxsize=1 << 12)  # the runs of a grid are mostly asked the same
+@lru_cache(maxsize=1 << 12)  # most runs of a grid share a request
 def _request_digest(request: Request, without: frozenset[str]) -> str:
-    """Without some fields of the evaluation."""
-    evaluation = without_new_defaults(request.evaluation.model_dump(mode="json", exclude=set(without)))
+    """Return the digest without these fields of the evaluation."""
+    evaluation = without_later_defaults(request.evaluation.model_dump(mode="json", exclude=set(without)))
     return digest({**request.model_dump(mode="json", exclude={"evaluation"}), "evaluation": evaluation})
 
 
-def request(config: Config) -> Request:
-    """What the config asks of its run: milestones beyond the steps are dropped, the last step always is one."""
-    steps = config.training.steps
-    kept = {milestone for milestone in config.training.milestones if milestone < steps}
-    return Request(steps=steps, milestones=tuple(sorted(kept | {steps})), evaluation=config.evaluation)
-
-
-NEW_IN_EVALUATION = {  # fields that came after the first digests, at their defaults
+FIELDS_ADDED_LATER = {  # since the first digests, with their defaults
     "guidance_channels": 0,
     "extractor_weights": "",
     "reference_kind": "images",
@@ -95,6 +97,6 @@ NEW_IN_EVALUATION = {  # fields that came after the first digests, at their defa
 }
 
 
-def without_new_defaults(content: dict[str, Any]) -> dict[str, Any]:
-    """A request's or a key's content as it was digested before a new field came, where that has its default."""
-    return {name: value for name, value in content.items() if NEW_IN_EVALUATION.get(name, ...) != value}
+def without_later_defaults(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's or a key's content without later fields at their defaults: as it was digested before them."""
+    return {name: value for name, value in content.items() if FIELDS_ADDED_LATER.get(name, ...) != value}

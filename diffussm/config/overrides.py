@@ -11,8 +11,8 @@ from diffussm.config.schema import Config
 from diffussm.errors import UserError, unknown
 
 
-def keys() -> list[str]:
-    """Every dotted key that an override may set."""
+def config_keys() -> list[str]:
+    """Return every dotted key that an override may set."""
     out = ["size"]
     for name, info in Config.model_fields.items():
         part = info.annotation
@@ -25,36 +25,39 @@ def keys() -> list[str]:
 
 @cache
 def split_key(key: str) -> tuple[str, str | None]:
-    """`section.field`, a top-level field or `size`, checked against the schema."""
+    """Return the section and the field of a dotted key, or a top-level field (or `size`) and None.
+
+    Raises UserError if the schema has no such key.
+    """
     section, _, field = key.partition(".")
     if key == "size":
         return key, None
     if section not in Config.model_fields:
-        raise unknown("config key", key, keys())
+        raise unknown("config key", key, config_keys())
     part = Config.model_fields[section].annotation
     if isinstance(part, type) and issubclass(part, BaseModel):
         if field not in part.model_fields:
-            raise unknown("config key", key, keys())
+            raise unknown("config key", key, config_keys())
         return section, field
     if field:
-        raise unknown("config key", key, keys())
+        raise unknown("config key", key, config_keys())
     return section, None
 
 
-def changed(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections of a config with dotted keys set; the tree itself stays as it is."""
+def apply_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections of a config with dotted keys set; the tree itself is not modified."""
     out = {name: dict(part) if isinstance(part, dict) else part for name, part in tree.items()}
     for key, value in overrides.items():
         section, field = split_key(key)
         if field is None:
             out[section] = value
-        elif isinstance(part := out.setdefault(section, {}), dict):  # else it is refused when the config is made
+        elif isinstance(part := out.setdefault(section, {}), dict):  # else validation rejects it
             part[field] = value
     return out
 
 
 def parse_value(text: str) -> Any:
-    """A value given on the command line: TOML where it parses as such, else the bare string."""
+    """Return a value of the command line: parsed as TOML if it is valid TOML, else the bare string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -62,7 +65,7 @@ def parse_value(text: str) -> Any:
 
 
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
-    """`--set` options, `section.field=value`, as dotted keys and values; UserError for a wrong one."""
+    """Return the `--set` options, `section.field=value`, as a dict; raise UserError for one that is wrong."""
     out: dict[str, Any] = {}
     for setting in given:
         key, equals, value = setting.partition("=")

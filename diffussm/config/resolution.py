@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from diffussm.config.overrides import changed, keys
+from diffussm.config.overrides import apply_overrides, config_keys
 from diffussm.config.schema import SOLVERS, Config, ModelConfig, is_external
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import METRICS
@@ -61,7 +61,7 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
     recipe = dict(load_base(base))
     sizes = recipe.pop("sizes")
     size = overrides.pop("size", recipe.pop("size", None))
-    tree = changed(recipe, overrides)
+    tree = apply_overrides(recipe, overrides)
     model = tree["model"]
     kind = model.get("kind", ModelConfig.model_fields["kind"].default)
     if str(kind) in sizes and size is not None:
@@ -73,7 +73,7 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
     whole = ModelConfig().model_dump() | model
     for name in [name for name, used in _USED_IF.items() if not used(whole)]:
         if f"model.{name}" in overrides:
-            raise UserError(f"model.{name}: not used with {_what(whole)}; remove it")
+            raise UserError(f"model.{name}: not used with {_describe_model(whole)}; remove it")
         model.pop(name, None)
     evaluation = tree.get("evaluation", {})
     if evaluation.get("guidance", 1.0) == 1:
@@ -101,18 +101,18 @@ def _attends_or_is_external(m: Mapping[str, Any]) -> bool:
     return m["kind"] == "dit" or m["mixer"] == "attention" or is_external(m["mixer"])
 
 
-def _has_an_order(m: Mapping[str, Any]) -> bool:
-    """Attention and a copy see a set of tokens; an order matters to them where M > 1 makes groups of it."""
+def _depends_on_scan(m: Mapping[str, Any]) -> bool:
+    """Return whether the scan matters: to attention and to identity only if M > 1 groups neighbouring tokens."""
     return _is_diffussm(m) and (m["mixer"] not in ("attention", "identity") or m["hourglass"] != 1)
 
 
 # Fields of a model that only some use: elsewhere they are reset to their defaults, so that equal models have one id.
-# A mixer from outside may use any.
+# An external mixer may use any.
 _USED_IF: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "hourglass": _is_diffussm,
     "mixer": _is_diffussm,
     "residual": _is_diffussm,
-    "scan": _has_an_order,
+    "scan": _depends_on_scan,
     "heads": _attends_or_is_external,
     "state": _is_s4d_or_external,
     "direction": _is_s4d_or_external,
@@ -120,14 +120,14 @@ _USED_IF: dict[str, Callable[[Mapping[str, Any]], bool]] = {
 }
 
 
-def _what(m: Mapping[str, Any]) -> str:
+def _describe_model(m: Mapping[str, Any]) -> str:
     if m["kind"] == "dit":
         return "model.kind = dit"
     return f"model.mixer = {m['mixer']} and model.hourglass = {m['hourglass']}"
 
 
 def validate(tree: Mapping[str, Any], source: str) -> Config:
-    """The tree as a Config; the first thing wrong becomes a UserError that names field, value and what is allowed."""
+    """Return the tree as a Config; raise UserError for the first problem: field, value and what is allowed."""
     try:
         config = Config.model_validate_json(json.dumps(tree))
     except (ValidationError, TypeError) as error:
@@ -137,7 +137,10 @@ def validate(tree: Mapping[str, Any], source: str) -> Config:
 
 
 def _check_evaluation(config: Config, source: str) -> None:
-    """What is asked must fit the run; apart from the schema, for a run's own file holds no evaluation."""
+    """Raise UserError if the evaluation does not fit the run.
+
+    It is no validator of the schema, because the stored config.json has no evaluation.
+    """
     e, timesteps = config.evaluation, config.diffusion.timesteps
     if e.sampler in SOLVERS and e.sampler_steps >= timesteps:
         raise UserError(
@@ -169,6 +172,6 @@ def _describe(error: ValidationError | TypeError, tree: Mapping[str, Any], sourc
         return f"{source}: {error}"
     problem = first_problem(error, tree)
     if problem.is_unknown:
-        valid = set(keys()) - {"size"}  # which bases alone have
+        valid = set(config_keys()) - {"size"}  # which bases alone have
         return str(unknown(f"{source}: config key", ".".join(map(str, problem.key)), valid))
     return f"{source}: {problem.at()}"

@@ -21,7 +21,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a key of the random generators, 
 
 
 def is_external(mixer: Any) -> bool:
-    """Whether the mixer is a class from outside this package, given as `package.module:Class`."""
+    """Return whether the mixer is an external class, given as `package.module:Class`."""
     return isinstance(mixer, str) and ":" in mixer
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffussm.config import Config, bases, changed, resolve, validate
+from diffussm.config import Config, apply_overrides, bases, resolve, validate
 from diffussm.errors import UserError, unknown
 from diffussm.store.rundir import RunDir
 
@@ -88,7 +88,7 @@ def _config_maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
             raise UserError(
                 f"--set size: only bases have sizes; set model.depth, model.width and model.heads of {path}"
             )
-        return validate(changed(tree, settings), str(path))
+        return validate(apply_overrides(tree, settings), str(path))
 
     return make
 

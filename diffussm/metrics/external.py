@@ -47,7 +47,7 @@ def external_config(
 ) -> EvaluationConfig:
     """Return how to measure `pixels` against `reference`, by default with its extractor and metrics.
 
-    `key_of` checks the result. Its fields about sampling have no meaning for external samples."""
+    `external_evaluation_key` checks the result. Its fields about sampling have no meaning for external samples."""
     extractor = extractor or default_extractor(reference)
     given = {
         "extractor": extractor,
@@ -59,7 +59,7 @@ def external_config(
     return EvaluationConfig().model_copy(update=given)
 
 
-def key_of(pixels: Pixels, evaluation: EvaluationConfig) -> records.EvaluationKey:
+def external_evaluation_key(pixels: Pixels, evaluation: EvaluationConfig) -> records.EvaluationKey:
     """Return the key under which `pixels` are measured; raise UserError for what does not fit them."""
     channels, height, width = pixels.shape
     if height != width:
@@ -78,7 +78,7 @@ def evaluate_external(
 
     Features are kept as shards in the cache until the record is made, so that an interruption loses one batch.
     """
-    key, processes = key_of(pixels, evaluation), context.processes
+    key, processes = external_evaluation_key(pixels, evaluation), context.processes
     check_requirements(evaluation)
     suite = metric_suite(evaluation, key, str(device))
     content = processes.on_rank_zero(lambda: pixels.sha256)

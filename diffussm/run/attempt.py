@@ -1,4 +1,4 @@
-"""One attempt at a task: it owns the task's folder, reports its state there, and polls for reasons to stop."""
+"""One attempt at a task: it owns the task's folder, reports its state there, and polls for requests to stop."""
 
 import contextlib
 import math
@@ -16,17 +16,17 @@ from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
 
-REPORT_SECONDS = 0.5  # at least, between two writes of the state
-HEARTBEAT_SECONDS = 10.0  # at most, between two writes of the state
-POLL_SECONDS = 1.0  # between looks at orders and owners
+REPORT_SECONDS = 0.5  # minimum between two reports of one phase
+HEARTBEAT_SECONDS = 10.0  # maximum between two writes of the state
+MONITOR_SECONDS = 1.0  # between two checks for cancellation and for a new owner
 
 
 class Attempt:
-    """The attempt `number` at the task of `folder`, as a context, which writes its first and its last state.
+    """The attempt `number` at the task of `folder`, as a context manager that writes its first and its last state.
 
-    The task polls the attempt's `stop`. It is set by the request given here, when `is_cancelled` (called once a second)
-    returns true, and when another attempt owns the folder. Of several processes, rank zero writes the state and watches
-    the owner; a failure of any of them becomes the last state.
+    The task polls the attempt's `stop`, which is set if the request given here is, if `is_cancelled` (called once a
+    second) returns true, or if another attempt owns the folder. With several processes, rank zero writes the state and
+    watches the owner; if any process fails, its error is the final state.
     """
 
     def __init__(
@@ -41,32 +41,32 @@ class Attempt:
         self.stop = StopRequest(within=stop)
         self._is_cancelled = is_cancelled
         self._state = State(phase="start", attempt=number)
-        self._written = -math.inf  # time of the last write
+        self._last_write = -math.inf
         self._heartbeat = 0
         self._writing = threading.Lock()
         self._ended = threading.Event()
-        self._poller = threading.Thread(target=self._poll, daemon=True)
+        self._monitor_thread = threading.Thread(target=self._monitor, daemon=True)
 
     def report(self, **state: Any) -> None:
-        """Write the state: at once if the phase is another, else at most every half second.
+        """Write the state: at once if the phase is new, else at most every half second.
 
-        Raises Superseded, and writes nothing, where the folder belongs to another attempt.
+        Raises Superseded, and writes nothing, if the folder belongs to another attempt.
         """
         new = State(attempt=self.number, **state)
         is_new, self._state = new.phase != self._state.phase, new
-        if is_new or time.monotonic() - self._written > REPORT_SECONDS:
+        if is_new or time.monotonic() - self._last_write > REPORT_SECONDS:
             if self.processes.is_rank_zero and (superseded := self._superseded()):
                 raise superseded
             self._write()
 
     def __enter__(self) -> "Attempt":
         self.processes.on_rank_zero(lambda: self.report(phase="start"))
-        self._poller.start()
+        self._monitor_thread.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
-        self._poller.join()
+        self._monitor_thread.join()
         if isinstance(error, Superseded):
             return  # the state belongs to another attempt now
         self._state = self._final_state(error)
@@ -88,12 +88,12 @@ class Attempt:
         if outcome.kind != "done":
             end["reason"] = outcome.reason
         if outcome.kind == "failed":
-            end |= {"can_pass": outcome.can_pass, "code": origin()["code"]}
+            end |= {"is_transient": outcome.is_transient, "code": origin()["code"]}
         return self._state.updated(**end)
 
-    def _poll(self) -> None:
+    def _monitor(self) -> None:
         last = time.monotonic()
-        while not self._ended.wait(POLL_SECONDS):
+        while not self._ended.wait(MONITOR_SECONDS):
             with contextlib.suppress(OSError):  # the disk may be full or unreachable for a while
                 if self._is_cancelled():
                     self.stop.set(Stopped("cancelled", "cancelled"))
@@ -101,7 +101,7 @@ class Attempt:
                     continue
                 if superseded := self._superseded():
                     self.stop.set(superseded)
-                elif time.monotonic() - max(last, self._written) > HEARTBEAT_SECONDS:
+                elif time.monotonic() - max(last, self._last_write) > HEARTBEAT_SECONDS:
                     last = time.monotonic()
                     if self._state.is_active:
                         self._write()
@@ -113,6 +113,6 @@ class Attempt:
     def _write(self) -> None:
         with self._writing:
             self._heartbeat += 1
-            self._written = time.monotonic()
+            self._last_write = time.monotonic()
             if self.processes.is_rank_zero:
                 self.folder.write_state(self._state.updated(heartbeat=self._heartbeat))

@@ -9,13 +9,14 @@ from diffussm.store.workdir import WorkDir
 IsAlive = Callable[[WorkDir], bool]  # whether a process works on the folder
 
 
-def take_over(_: WorkDir) -> bool:
-    """The rule of a process that knows better: whoever owns the folder is superseded."""
+def assume_owner_dead(_: WorkDir) -> bool:
+    """Return False: the caller knows that the owner is dead, so it may be superseded."""
     return False
 
 
 def claim_task(task: Task, is_alive: IsAlive, owner: int | None = None, job: str = "") -> int | None:
-    """Return the number of a new attempt, which owns the task's folder; None if another process has the task or did it.
+    """Return the number of a new attempt, which owns the task's folder; None if another process works on it or has done
+    it.
 
     `is_alive` is the liveness rule: it decides whether the present owner still works. `owner` is the attempt that the
     caller found dead (default: whichever owns the folder now); only that one is superseded. `job` is the scheduler's

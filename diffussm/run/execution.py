@@ -1,4 +1,4 @@
-"""How a run is executed: decided by the machine at its first start, and used again from then on."""
+"""Execution settings of a run: chosen at its first start and reused at every later one."""
 
 import os
 import sys
@@ -15,18 +15,18 @@ from diffussm.store.rundir import RunDir
 
 
 def resolve_execution(run: RunDir, config: Config, threads: int = 0, processes: int = 1, device: str = "") -> Execution:
-    """Return the run's backend, threads, device and micro-batches, set for this process, which is one of `processes`.
+    """Return the run's execution settings and apply them to this process, which is one of `processes`.
 
-    `threads` are used where the config leaves them open, `device` where it is not to be the run's. A backend that was
-    asked for, or that the run started with, and that does not run here gives way to one that does.
+    `threads` applies if the config sets none; `device` replaces the run's. If the requested or stored backend does not
+    run on this machine, the portable one is used.
     """
     training, model = config.training, config.model
-    here = "cuda" if torch.cuda.is_available() else "cpu"
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
     execution = run.decide_execution(
         Execution(
-            backend=select(training.backend, here, model.width, model.length),
+            backend=select(training.backend, device_type, model.width, model.length),
             threads=training.threads or threads or max(1, usable_cores() // local_world_size(os.environ)),
-            device=here,
+            device=device_type,
             shares=processes,
         )
     )

@@ -1,4 +1,4 @@
-"""Whether a process works on a folder, by owner files and heartbeats: no locks, and no trust in other clocks."""
+"""Whether a process works on a folder, by owner files and heartbeats: without locks or clocks of other machines."""
 
 import time
 from collections.abc import Callable
@@ -11,17 +11,17 @@ STALE_SECONDS = 60.0
 
 class Liveness:
     """The heartbeats that this process has seen. An owner is dead if its counter has not moved for 60 s of our clock,
-    or if its process ran on this machine and is gone.
+    or at once if its process ran on this host and has ended.
 
     With `by_mtime`, a state that is seen for the first time is as old as its file, for a caller that looks only once;
-    that is as accurate as the machines' clocks.
+    which is as accurate as the machines' clocks.
     """
 
     def __init__(self, by_mtime: bool = False, clock: Callable[[], float] = time.monotonic):
         self._by_mtime, self._clock = by_mtime, clock
         self._seen: dict[Path, tuple[tuple[int, int, int], float]] = {}
 
-    def alive(self, folder: WorkDir) -> bool:
+    def is_alive(self, folder: WorkDir) -> bool:
         """Return whether a process works on the folder now."""
         owner = folder.owner()
         if owner == 0:

@@ -28,19 +28,19 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 @dataclass(frozen=True)
 class Outcome:
-    """`phase` is that of the state which the attempt leaves; superseded: another attempt owns the folder and its state.
+    """How an attempt ended; if superseded, the folder and its state belong to another attempt.
 
-    `can_pass`: the same task may well succeed when it is tried again.
+    `phase` is that of the attempt's final state. `is_transient`: a retry of the same task may succeed.
     """
 
     phase: str
     reason: str = ""
     log: str = ""
-    can_pass: bool = False
+    is_transient: bool = False
 
     @property
     def kind(self) -> Kind:
-        """What the phase means for whoever hands out tasks."""
+        """What the phase means to a scheduler of tasks."""
         return _KINDS[self.phase]
 
 
@@ -61,7 +61,7 @@ def outcome_of(error: BaseException | None, has_progress: bool = False, where: s
         case _:
             reason = f"{where}{type(error).__name__}: {error}"
     phase = "diverged" if isinstance(error, Diverged) else "failed"
-    return Outcome(phase, " ".join(reason.split()), can_pass=_can_pass(error, has_progress))
+    return Outcome(phase, " ".join(reason.split()), is_transient=_is_transient(error, has_progress))
 
 
 def print_failure(error: Exception) -> None:
@@ -73,9 +73,9 @@ def print_failure(error: Exception) -> None:
     sys.stderr.flush()
 
 
-def _can_pass(error: BaseException, has_progress: bool) -> bool:
-    """Whether the cause may be gone at the next attempt: a full or absent disk, a killed peer, or memory that something
-    else may have held when the work began."""
+def _is_transient(error: BaseException, has_progress: bool) -> bool:
+    """Return whether a retry may succeed: the disk was full or absent, a peer was killed, or memory ran out at the
+    start, when something else may have held it."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return True
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_PEER):
@@ -84,7 +84,7 @@ def _can_pass(error: BaseException, has_progress: bool) -> bool:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Of Python, or of torch on the CPU or a GPU (torch.OutOfMemoryError is a RuntimeError)."""
+    """Return whether the error is Python's, or torch's on CPU or GPU, for too little memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)

@@ -1,4 +1,4 @@
-"""Where the output of a process goes."""
+"""Redirection of a process's output to a log."""
 
 import os
 import sys

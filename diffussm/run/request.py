@@ -2,30 +2,30 @@
 
 from pathlib import Path
 
-from diffussm.config import Config, request
+from diffussm.config import Config, Request
 from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
 from diffussm.metrics.requirements import check_requirements
-from diffussm.run.tasks import key_of, missing_milestones
+from diffussm.run.tasks import evaluation_key_digest, milestones_without_record
 from diffussm.store.rundir import RunDir
 
 
 def request_run(runs: Path, config: Config, replay: bool = False) -> RunDir:
-    """Return the folder of the config's run below `runs`, where all that the config asks of the run is requested.
+    """Return the folder of the config's run below `runs`, after adding the config's request to it.
 
-    Raises UserError, and writes no request, where the model does not fit its data, where data or weights are missing,
-    or where the run kept no weights of a milestone, unless a `replay` may train to there again.
+    Raises UserError, and writes no request, if the model does not fit its data, if data or weights are missing, or
+    if the run kept no weights of a milestone, unless a `replay` may train to it again.
     """
     check_fit(config)
     check_requirements(config)
-    run, asked = RunDir.create(runs, config), request(config)
-    without_record = set(missing_milestones(run, asked, key_of(run.path, asked)))
-    lost = [step for step in run.lost_milestones(asked) if step in without_record]
+    run, request = RunDir.create(runs, config), Request.from_config(config)
+    without_record = set(milestones_without_record(run, request, evaluation_key_digest(run.path, request)))
+    lost = [step for step in run.lost_milestones(request) if step in without_record]
     if lost and not replay:
         raise lost_milestone(run.run_id, run.trained_steps(), lost[0])
-    run.add_request(asked)
+    run.add_request(request)
     if lost:
-        run.allow_replay(asked)
+        run.allow_replay(request)
     return run
 
 

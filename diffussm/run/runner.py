@@ -1,7 +1,7 @@
-"""Execution of a run's tasks: training as far as its requests ask, and the evaluation of milestones.
+"""Execution of a run's tasks: training up to the longest request, and the evaluation of milestones.
 
 A process is handed the run folder and nothing else. With several, started by torchrun or srun, each trains on its part
-of the batch and makes its part of the samples; rank zero chooses the tasks and writes what comes out.
+of the batch and makes its part of the samples; rank zero chooses the tasks and writes the results.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.metrics.requirements import check_requirements
 from diffussm.run.attempt import Attempt
-from diffussm.run.claim import IsAlive, claim_task, take_over
+from diffussm.run.claim import IsAlive, claim_task
 from diffussm.run.execution import resolve_execution
 from diffussm.run.output import redirect_output
-from diffussm.run.tasks import Task, TaskKind, pending_tasks, replays
+from diffussm.run.tasks import Task, TaskKind, pending_tasks, replayable_milestones
 from diffussm.stopping import StopRequest, Superseded
 from diffussm.store import records
 from diffussm.store.execution import Execution
@@ -58,10 +58,10 @@ class TaskRunner:
         self._on_progress = on_progress or _ignore
         self._attempt: Attempt | None = None
 
-    def run_pending(self, kinds: Collection[TaskKind] = ("train", "evaluate"), is_alive: IsAlive = take_over) -> None:
+    def run_pending(self, is_alive: IsAlive, kinds: Collection[TaskKind] = ("train", "evaluate")) -> None:
         """Claim and execute tasks of these kinds, one after another, until none is pending.
 
-        Raises what ends a task early, and Superseded where another process has a task and, by `is_alive`, works on it.
+        Raises what ends a task early, and Superseded if a task has an owner that `is_alive`.
         """
         while claimed := self.processes.on_rank_zero(lambda: self._claim_next(kinds, is_alive)):
             self.execute(*claimed)
@@ -69,7 +69,7 @@ class TaskRunner:
     def execute(self, task: Task, number: int) -> None:
         """Execute a task as attempt `number`, which owns its folder; raise what ends it early.
 
-        The state in the folder says how it ended.
+        The state in the folder records how it ended.
         """
         if self.to_logs:
             redirect_output(task.folder.output(number, self.processes.rank))
@@ -107,7 +107,7 @@ class TaskRunner:
 
         def begin() -> dict[int, set[str]]:
             self.run.write_provenance(attempt.number, self._provenance(attempt, execution))
-            return replays(self.run, self.run.requests())
+            return replayable_milestones(self.run, self.run.requests())
 
         if lost := self.processes.on_rank_zero(begin):
             self._replay(lost, attempt, execution)
@@ -115,7 +115,7 @@ class TaskRunner:
             self._train_to(self.run, milestones, attempt, execution)
 
     def _prepare_training(self) -> None:
-        for request in self.run.requests():  # what the evaluations need must be there before the training starts
+        for request in self.run.requests():  # a missing file must fail the run before training starts
             check_requirements(self.config.model_copy(update={"evaluation": request.evaluation}))
         self.run.remove_temporaries()
 
@@ -127,7 +127,7 @@ class TaskRunner:
         return {**provenance.describe(), **of_attempt, **execution.model_dump()}
 
     def _replay(self, lost: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
-        """Train to lost milestones again; on the way, compare the weights of earlier milestones with those kept."""
+        """Train to lost milestones again; on the way, compare the weights of earlier milestones with the kept ones."""
         replay = self.run.replay
 
         def begin() -> dict[int, set[str]]:
@@ -167,9 +167,11 @@ class TaskRunner:
         train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop)
 
     def _evaluate(self, attempt: Attempt, task: Task) -> None:
-        request = self.processes.on_rank_zero(lambda: self._request_of(task))
+        request = self.processes.on_rank_zero(lambda: self._request_to_evaluate(task))
         if request is None:
             return  # another process has written the record
+        if self.processes.is_rank_zero:
+            task.folder.remove_temporaries()
         config = self.config.model_copy(update={"evaluation": request.evaluation})
         check_requirements(config)
         execution = self._execution()
@@ -183,11 +185,10 @@ class TaskRunner:
         context = EvaluationContext(self.processes, attempt.stop, report)
         evaluate_milestone(self.run, config, task.step, execution.backend, device, origin, context)
 
-    def _request_of(self, task: Task) -> Request | None:
-        """Return the request that an evaluation is of; None if its record exists."""
+    def _request_to_evaluate(self, task: Task) -> Request | None:
+        """Return the request that the task evaluates; None if its record exists already."""
         if records.read(self.run.record(task.step, task.key)):
             return None
-        task.folder.remove_temporaries()
         return next(request for request in self.run.requests() if request.digest == task.request)
 
 

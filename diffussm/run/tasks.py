@@ -18,7 +18,7 @@ TaskKind = Literal["train", "evaluate"]
 
 @dataclass(frozen=True)
 class Task:
-    """The training, as far as the run's requests ask, or the evaluation of one milestone under one key."""
+    """The training, up to the longest request of the run, or the evaluation of one milestone under one key."""
 
     run: Path
     kind: TaskKind
@@ -36,13 +36,14 @@ class Task:
 
 
 def pending_tasks(run: RunDir) -> list[Task]:
-    """Return what could start now: the training if steps or weights are missing, evaluations whose weights exist."""
+    """Return the tasks that could start now: the training if steps or weights are missing, evaluations whose weights
+    exist."""
     requests = run.requests()
-    out = [Task(run.path, "train")] if steps_to_train(run, requests) or replays(run, requests) else []
+    out = [Task(run.path, "train")] if steps_to_train(run, requests) or replayable_milestones(run, requests) else []
     seen: set[tuple[int, str]] = set()
     for request in requests:
-        key = key_of(run.path, request)
-        for step in missing_milestones(run, request, key):
+        key = evaluation_key_digest(run.path, request)
+        for step in milestones_without_record(run, request, key):
             if (step, key) not in seen and run.weights(step, request.evaluation.weights).exists():
                 seen.add((step, key))
                 out.append(Task(run.path, "evaluate", step, request.digest, key))
@@ -52,10 +53,13 @@ def pending_tasks(run: RunDir) -> list[Task]:
 def is_done(run: RunDir) -> bool:
     """Return whether every requested record exists."""
     requests = run.requests()
-    return all(next(missing_milestones(run, request, key_of(run.path, request)), None) is None for request in requests)
+    return all(
+        next(milestones_without_record(run, request, evaluation_key_digest(run.path, request)), None) is None
+        for request in requests
+    )
 
 
-def missing_milestones(run: RunDir, request: Request, key: str) -> Iterator[int]:
+def milestones_without_record(run: RunDir, request: Request, key: str) -> Iterator[int]:
     """Yield the milestones of the request that have no valid record."""
     return (step for step in request.milestones if records.read(run.record(step, key)) is None)
 
@@ -65,7 +69,7 @@ def steps_to_train(run: RunDir, requests: list[Request]) -> int:
     return max(0, max((request.steps for request in requests), default=0) - run.trained_steps())
 
 
-def replays(run: RunDir, requests: list[Request]) -> dict[int, set[str]]:
+def replayable_milestones(run: RunDir, requests: list[Request]) -> dict[int, set[str]]:
     """Return the lost milestones that a replay may train to again, with the kinds of weights (ema | raw)."""
     out: dict[int, set[str]] = {}
     for request in requests:
@@ -76,7 +80,7 @@ def replays(run: RunDir, requests: list[Request]) -> dict[int, set[str]]:
 
 
 def failure(run: RunDir, folder: WorkDir) -> State | None:
-    """Return the state of a task's last attempt if that failed and no retry was ordered since."""
+    """Return the state of a task's last attempt if that failed and no retry was requested since."""
     state = _last_failure(folder)
     if state is None:
         return None
@@ -85,17 +89,17 @@ def failure(run: RunDir, folder: WorkDir) -> State | None:
     return state if state.attempt > retried else None
 
 
-def failed_for_good(run: RunDir, folder: WorkDir, code: str) -> State | None:
-    """Return the state of a task's last attempt if it failed with the code of this digest and would fail again."""
+def permanent_failure(run: RunDir, folder: WorkDir, code: str) -> State | None:
+    """Return the failed state of a task that the code of this digest would fail at again; None if a retry may help."""
     state = failure(run, folder)
-    return state if state and not state.can_pass and state.code == code else None
+    return state if state and not state.is_transient and state.code == code else None
 
 
-def given_up(run: RunDir, code: str) -> str:
+def reason_to_give_up(run: RunDir, code: str) -> str:
     """Return why every pending task of the run would fail again with this code; "" if one may succeed."""
     reasons = []
     for task in pending_tasks(run):
-        state = failed_for_good(run, task.folder, code)
+        state = permanent_failure(run, task.folder, code)
         if state is None:
             return ""
         reasons.append(f"{task}: {state.reason}")
@@ -103,7 +107,7 @@ def given_up(run: RunDir, code: str) -> str:
 
 
 def failures(run: RunDir) -> list[WorkDir]:
-    """Return the folders of the training and evaluations whose last attempts failed, whatever was ordered since."""
+    """Return the folders of the training and evaluations whose last attempts failed, even if a retry was requested."""
     return [folder for folder in (run, *run.evaluations()) if _last_failure(folder)]
 
 
@@ -114,6 +118,6 @@ def _last_failure(folder: WorkDir) -> State | None:
 
 
 @cache
-def key_of(run: Path, request: Request) -> str:
+def evaluation_key_digest(run: Path, request: Request) -> str:
     """Return the digest of the evaluation key of the run's records for this request."""
     return evaluation_key(RunDir(run).config().model_copy(update={"evaluation": request.evaluation})).digest

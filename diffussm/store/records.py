@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from diffussm.config import digest, without_new_defaults
+from diffussm.config import digest, without_later_defaults
 from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
 from diffussm.store.reading import read_model
@@ -45,7 +45,7 @@ class EvaluationKey(BaseModel):
     @property
     def digest(self) -> str:
         version = DDPM_VERSION if self.sampler == "ddpm" else RECORD_VERSION
-        return digest({"version": version, **without_new_defaults(self.model_dump(mode="json"))})
+        return digest({"version": version, **without_later_defaults(self.model_dump(mode="json"))})
 
     @property
     def setting(self) -> str:

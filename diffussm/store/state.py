@@ -17,7 +17,7 @@ FAILED = ("failed", "diverged")
 class State(StoredModel):
     """How far the work of a folder is, and how its last attempt ended. Fields of later versions are kept."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
 
     repair: ClassVar[str] = "delete it: the work goes on from its checkpoints"
 
@@ -25,7 +25,9 @@ class State(StoredModel):
     attempt: int = Field(ge=0)
     heartbeat: int = Field(0, description="a counter that moves while the owner lives")
     reason: str = Field("", description="why it ended")
-    can_pass: bool = Field(False, description="of a failure: the same may succeed when it is tried again")
+    is_transient: bool = Field(
+        False, alias="can_pass", description="of a failure: a retry of the same task may succeed"
+    )
     code: str = Field("", description="of a failure: digest of the code that failed")
 
     lane: Literal["train", "replay"] | None = Field(None, description="train, or replay: training to lost milestones")
@@ -48,11 +50,11 @@ class State(StoredModel):
 
     def updated(self, **changes: Any) -> "State":
         """Return the state with these fields changed."""
-        return State.model_validate(self.reported() | changes)
+        return State.model_validate(self.model_dump(exclude_unset=True) | changes)
 
     def reported(self) -> dict[str, Any]:
         """Return the fields that were reported, as they are stored."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 UNSTARTED = State(phase="start", attempt=0)  # of a folder that nobody has reported of

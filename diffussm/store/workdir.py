@@ -67,7 +67,7 @@ class WorkDir:
 
     def _merged_with_failure(self, state: State) -> State:
         try:
-            return state.updated(**read_model(self._failure(state.attempt), State).reported())
+            return state.updated(**read_model(self._failure(state.attempt), State).model_dump(exclude_unset=True))
         except FileNotFoundError:
             return state
 

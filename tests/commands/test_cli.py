@@ -8,6 +8,7 @@ from PIL import Image
 
 import tests.support.tiny as tiny
 from diffussm import cli
+from diffussm.run.claim import assume_owner_dead
 from diffussm.run.runner import TaskRunner
 from diffussm.store.rundir import RunDir
 
@@ -15,7 +16,7 @@ from diffussm.store.rundir import RunDir
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     run = tiny.run_folder(tmp_path_factory.mktemp("runs"))
-    TaskRunner(run.path).run_pending()
+    TaskRunner(run.path).run_pending(assume_owner_dead)
     return run
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import tests.support.tiny as tiny
 from ablations import launch
-from diffussm.config import request
+from diffussm.config import Request
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.models.trained import requested_config
@@ -245,7 +245,7 @@ def test_a_grid_that_lacks_weights_writes_nothing(tmp_path: Path) -> None:
 def test_a_run_whose_weights_are_gone_is_refused_before_it_trains(tmp_path: Path, diffussm: Run) -> None:
     config = tiny.config(evaluation__extractor="inception-v3-compat", evaluation__metrics=["fid"])
     run = RunDir.create(tmp_path, config)
-    run.add_request(request(config))
+    run.add_request(Request.from_config(config))
     code, _, err = diffussm("train", run.path)
     assert code == 2
     assert err.startswith("error: evaluation.extractor = inception-v3-compat: needs weights file")

@@ -68,7 +68,9 @@ def test_the_run_is_that_of_a_grid(tmp_path: Path, diffussm: Command, finished: 
     launch.main(["--grid", str(grid), "--runs", str(tmp_path / "runs"), *SETTINGS, "--executor", "debug"])
     (path,) = (tmp_path / "runs").glob("digits-*")
     assert path.name == finished.run_id == run_id(resolve("digits", tiny.SETTINGS))
-    assert [asked.digest for asked in RunDir(path).requests()] == [asked.digest for asked in finished.requests()]
+    assert [request.digest for request in RunDir(path).requests()] == [
+        request.digest for request in finished.requests()
+    ]
     before = outcome(RunDir(path))
     assert diffussm("digits", "--runs", tmp_path / "runs", *SETTINGS) == 0  # nothing is left
     assert RunDir(path).owner() == 1

@@ -7,7 +7,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from diffussm.config import Config, Request, digest, keys, parse_value, request, resolve, run_id, trajectory
+from diffussm.config import Config, Request, config_keys, digest, parse_value, resolve, run_id, trajectory
 from diffussm.errors import UserError
 from tests.support import golden
 
@@ -30,7 +30,7 @@ def test_every_field_has_a_golden_identity() -> None:
     without |= {"data.name", "diffusion.learned_variance"}
     without |= {"evaluation.guidance_channels"}  # below model.channels, which is 1 on this base
     without |= {"model.heads", "model.image_size", "model.channels"}  # follow from the others on this base
-    assert golden.FIELDS.keys() == set(keys()) - without
+    assert golden.FIELDS.keys() == set(config_keys()) - without
 
 
 @pytest.mark.parametrize("case", golden.cases().values(), ids=golden.cases())
@@ -100,12 +100,12 @@ def test_a_new_field_of_the_evaluation_at_its_default_is_in_no_digest() -> None:
     guided = {"model.channels": 3, "evaluation.guidance": 1.5}
     all_channels, two = (resolve("digits", guided | extra) for extra in ({}, {"evaluation.guidance_channels": 2}))
     assert "guidance_channels" not in all_channels.evaluation.model_dump_json(exclude_defaults=True)
-    assert request(all_channels).digest != request(two).digest
-    assert request(all_channels).results != request(two).results
-    old = request(all_channels).model_dump(mode="json")
+    assert Request.from_config(all_channels).digest != Request.from_config(two).digest
+    assert Request.from_config(all_channels).results_digest != Request.from_config(two).results_digest
+    old = Request.from_config(all_channels).model_dump(mode="json")
     del old["evaluation"]["guidance_channels"], old["evaluation"]["extractor_weights"]
-    assert request(all_channels).digest == digest(old)
-    assert Request.model_validate_json(json.dumps(old)) == request(all_channels)
+    assert Request.from_config(all_channels).digest == digest(old)
+    assert Request.model_validate_json(json.dumps(old)) == Request.from_config(all_channels)
 
 
 def test_channels_of_guidance_are_not_asked_for_without_it() -> None:
@@ -149,7 +149,7 @@ def test_sizes_of_the_paper() -> None:
         assert (dit.depth, dit.width) == (depth - 1, width)
     as_the_paper = resolve("imagenet256")
     assert (as_the_paper.model.depth, as_the_paper.training.batch, as_the_paper.training.steps) == (29, 256, 400_000)
-    assert request(as_the_paper).milestones == (50_000, 100_000, 200_000, 300_000, 400_000)
+    assert Request.from_config(as_the_paper).milestones == (50_000, 100_000, 200_000, 300_000, 400_000)
 
 
 def test_an_explicit_key_goes_before_the_size() -> None:
@@ -212,13 +212,13 @@ def test_configs_are_frozen() -> None:
     [(100, [50, 100], (50, 100)), (100, [50, 200], (50, 100)), (100, [], (100,)), (100, [80, 20, 80], (20, 80, 100))],
 )
 def test_milestones(steps: int, milestones: list[int], kept: tuple[int, ...]) -> None:
-    asked = request(resolve("digits", {"training.steps": steps, "training.milestones": milestones}))
-    assert asked.milestones == kept
+    request = Request.from_config(resolve("digits", {"training.steps": steps, "training.milestones": milestones}))
+    assert request.milestones == kept
 
 
 def test_digits_measures_at_eighth_quarter_half_three_quarters_and_end() -> None:
-    asked = request(resolve("digits"))
-    assert [8 * step / asked.steps for step in asked.milestones] == [1, 2, 4, 6, 8]
+    request = Request.from_config(resolve("digits"))
+    assert [8 * step / request.steps for step in request.milestones] == [1, 2, 4, 6, 8]
 
 
 @pytest.mark.parametrize(
@@ -229,8 +229,8 @@ def test_command_line_values(text: str, value: object) -> None:
 
 
 def test_keys_are_the_schema() -> None:
-    assert {"model.hourglass", "size"} <= set(keys())
-    assert "seed" in keys()
+    assert {"model.hourglass", "size"} <= set(config_keys())
+    assert "seed" in config_keys()
 
 
 def test_no_torch() -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ablations.launch import LaunchParser
-from diffussm.config import Config, keys
+from diffussm.config import Config, config_keys
 from diffussm.config.fields import DescribedField, fields, sections
 from reports.docs import config as config_page
 
@@ -18,8 +18,8 @@ def test_every_field_is_described_in_one_line(field: DescribedField) -> None:
 
 
 def test_fields_are_the_keys() -> None:
-    assert [field.key for field in fields()] == keys()
-    assert set(sections()) == {key.split(".")[0] for key in keys() if "." in key}
+    assert [field.key for field in fields()] == config_keys()
+    assert set(sections()) == {key.split(".")[0] for key in config_keys() if "." in key}
     assert all(sections().values())
 
 

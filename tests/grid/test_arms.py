@@ -17,7 +17,7 @@ from ablations.grid.arms import arms
 from ablations.grid.reading import grids, load
 from ablations.grid.runs import Run, expand
 from ablations.grid.schema import GridFile
-from diffussm.config import request
+from diffussm.config import Request
 from diffussm.cost.closed_form import forward_macs
 from diffussm.errors import UserError
 from tests.grid.test_grid import HEADER
@@ -129,14 +129,14 @@ def test_equal_macs() -> None:
     content = grid(axes=axes, budget="macs", control={"ratio": "M2", "batch": "32"})
     runs = expand(content, "digits", [0], {"training.steps": 3000})
     control = next(run for run in runs if run.arm.name == "M2, 32")
-    asked = request(control.config)
-    assert asked.steps == 3000
-    assert asked.milestones == (300, 600, 1200, 1800, 2400, 3000)
+    request = Request.from_config(control.config)
+    assert request.steps == 3000
+    assert request.milestones == (300, 600, 1200, 1800, 2400, 3000)
     budget = per_step(control) * 3000
     for run in runs:
-        own = request(run.config)
+        own = Request.from_config(run.config)
         assert abs(per_step(run) * own.steps - budget) <= per_step(run) / 2
-        for mine, of_control in zip(own.milestones, asked.milestones, strict=True):
+        for mine, of_control in zip(own.milestones, request.milestones, strict=True):
             assert abs(mine - Fraction(of_control * own.steps, 3000)) <= 1
     by_name = grid(arms=RATIO, budget="macs", control="M2")
     assert [run.config.training.steps for run in expand(by_name, "digits", [0], {})] == [

@@ -13,7 +13,7 @@ from ablations.grid.runs import Run, expand
 from ablations.grid.schema import GridFile
 from ablations.plan.plan import Planned, broken_matches
 from ablations.plan.plan import plan as plan_on
-from diffussm.config import Config, request
+from diffussm.config import Config, Request
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.models.build import build_model
@@ -41,7 +41,7 @@ def test_shipped_grids(name: str) -> None:
     assert all(getattr(content, field).strip() for field in ("claim", "source", "expected", "cost"))
     assert content.command == f"python ablations/launch.py --grid {name}"
     runs = expand(content, content.bases[0], content.seed_list, {})
-    identities = {(run.run_id, request(run.config).digest) for run in runs}
+    identities = {(run.run_id, Request.from_config(run.config).digest) for run in runs}
     assert len(identities) == len(runs) == len(arms(content)) * len(content.seed_list)
 
 
@@ -133,14 +133,14 @@ def test_settings_that_an_arm_sets_are_refused() -> None:
 
 def test_states(tmp_path: Path) -> None:
     runs = expand(load("hourglass_vs_patch"), "digits", [0], {})[:1]
-    asked, key = request(runs[0].config), evaluation_key(runs[0].config)
+    request, key = Request.from_config(runs[0].config), evaluation_key(runs[0].config)
 
     def state() -> str:
         return plan(runs, tmp_path)[0].description
 
     assert state() == "new"
     run = RunDir.create(tmp_path, runs[0].config)
-    for step in asked.milestones[:2]:
+    for step in request.milestones[:2]:
         write_whole(run.weights(step, "ema"), b"")
     write_whole(run.checkpoint(600, 1), b"")
     assert state() == "resumable (step 600 of 2400)"
@@ -156,12 +156,12 @@ def test_states(tmp_path: Path) -> None:
     run.write_state(State(phase="stopped", attempt=attempt))
     write_whole(run.checkpoint(2400, 1), b"")
     assert state() == "unreachable (the weights of step 1200 were not kept; --replay trains 2400 steps again)"
-    for step in asked.milestones:
+    for step in request.milestones:
         write_whole(run.weights(step, "ema"), b"")
     assert state() == "resumable (5 evaluations left)"
-    for step in asked.milestones:
+    for step in request.milestones:
         record = records.Record(run_id=run.run_id, step=step, key=key, metrics={"fid": 1.0}, timing={}, provenance={})
         records.write(record, run.record(step, key.digest))
     assert state() == "done"
-    run.record(asked.milestones[0], key.digest).write_text("torn")
+    run.record(request.milestones[0], key.digest).write_text("torn")
     assert state() == "resumable (1 evaluations left)"

@@ -8,7 +8,7 @@ import pytest
 
 from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels
-from diffussm.metrics.external import external_config, key_of
+from diffussm.metrics.external import external_config, external_evaluation_key
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.former_names import FORMER_NAMES
 
@@ -48,7 +48,7 @@ def test_an_extractor_by_former_names_has_its_key_and_its_features(
     monkeypatch.syspath_prepend(tmp_path)
     images = reference_images("digits").pixels[:100]
     pixels = ArrayPixels(images)
-    key = key_of(pixels, external_config(pixels, "digits", "their_extractor:MINE", ("fid",)))
+    key = external_evaluation_key(pixels, external_config(pixels, "digits", "their_extractor:MINE", ("fid",)))
     assert key.digest == DIGEST
     found, expected = (
         Extractor(name, ["features"])(images)["features"] for name in ("their_extractor:MINE", "digits-cnn")

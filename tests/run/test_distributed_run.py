@@ -17,6 +17,7 @@ import pytest
 import tests.support.tiny as tiny
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
+from diffussm.run.claim import assume_owner_dead
 from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import failure
 from diffussm.stopping import Stopped, StopRequest, Superseded
@@ -65,7 +66,7 @@ def work(
             usual = getattr(owner, name)
             setattr(owner, name, at_call(count, lambda self, usual=usual: what(runner) or usual(self), usual))
     try:
-        runner.run_pending()
+        runner.run_pending(assume_owner_dead)
     except Superseded:
         sys.exit(SUPERSEDED)
     except Stopped as stopped:
@@ -117,7 +118,7 @@ def test_records_do_not_depend_on_who_evaluates(calm: RunDir, tmp_path: Path) ->
     shutil.copytree(calm.path, alone.path)
     for folder in alone.path.glob("milestones/*/*/"):
         shutil.rmtree(folder)
-    TaskRunner(alone.path).run_pending()
+    TaskRunner(alone.path).run_pending(assume_owner_dead)
     assert alone.owner() == 1  # nothing was trained
     assert_same(outcome(alone), outcome(calm))
 
@@ -134,7 +135,7 @@ def test_killed_and_taken_up_by_as_many(count: int, calm: RunDir, tmp_path: Path
     assert run.trained_steps() == 8
     said = failure(run, run)
     assert said
-    assert said.can_pass
+    assert said.is_transient
     assert runners(count, run) == [DONE] * count
     assert_same(outcome(run), outcome(expected))
 
@@ -147,7 +148,7 @@ def test_one_is_told_to_stop_and_one_alone_goes_on(calm: RunDir, tmp_path: Path)
     assert (said.phase, said.reason) == ("preempted", "SIGUSR2")
     assert run.trained_steps() == 11
     assert not list(run.path.glob("failure-*"))
-    TaskRunner(run.path).run_pending()
+    TaskRunner(run.path).run_pending(assume_owner_dead)
     for found, expected in zip(run.loss_rows(), calm.loss_rows(), strict=True):
         names = ("step", "total", "mse", "bound")
         np.testing.assert_allclose([found[n] for n in names], [expected[n] for n in names], rtol=1e-5)
@@ -180,7 +181,7 @@ def test_the_failure_of_one_is_that_of_the_attempt(tmp_path: Path) -> None:
     assert runners(2, run, fails, rank=1, step=12) == [FAILED, FAILED]
     said = failure(run, run)
     assert said
-    assert (said.phase, said.reason, said.can_pass, said.step) == (
+    assert (said.phase, said.reason, said.is_transient, said.step) == (
         "failed",
         "rank 1: ValueError: odd",
         False,

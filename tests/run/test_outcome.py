@@ -45,9 +45,9 @@ def test_outcomes(error: BaseException | None, expected: Outcome, kind: str) -> 
         (ValueError("closed by peer"), False, False),
     ],
 )
-def test_what_can_pass(error: Exception, at_start: bool, later: bool) -> None:
-    assert outcome_of(error).can_pass is at_start
-    assert outcome_of(error, has_progress=True).can_pass is later
+def test_transient_failures(error: Exception, at_start: bool, later: bool) -> None:
+    assert outcome_of(error).is_transient is at_start
+    assert outcome_of(error, has_progress=True).is_transient is later
 
 
 def test_stops_travel_between_processes() -> None:

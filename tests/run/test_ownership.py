@@ -51,45 +51,45 @@ def test_of_many_claims_after_one_attempt_one_is_first(work: WorkDir) -> None:
 
 
 def test_nobody_is_alive_where_nobody_was(work: WorkDir) -> None:
-    assert not Liveness().alive(work)
-    assert not Liveness().alive(WorkDir(work.path / "not there"))
+    assert not Liveness().is_alive(work)
+    assert not Liveness().is_alive(WorkDir(work.path / "not there"))
 
 
 def test_a_heart_that_beats_is_alive_and_one_that_stops_is_stale(work: WorkDir) -> None:
     owned_elsewhere(work, 1)
     seen = Liveness(clock=(clock := Clock()))
-    assert seen.alive(work)  # claimed, and has not said a word yet
+    assert seen.is_alive(work)  # claimed, and has not said a word yet
     for beat in range(5):
         work.write_state(State(phase="train", attempt=1, heartbeat=beat))
         clock.now += STALE_SECONDS - 1
-        assert seen.alive(work)
+        assert seen.is_alive(work)
     clock.now += STALE_SECONDS
-    assert not seen.alive(work)
+    assert not seen.is_alive(work)
     work.write_state(State(phase="train", attempt=1, heartbeat=9))  # it was asleep
-    assert seen.alive(work)
+    assert seen.is_alive(work)
 
 
 def test_a_new_claim_over_a_stale_one_is_alive(work: WorkDir) -> None:
     owned_elsewhere(work, 1)
     work.write_state(State(phase="train", attempt=1, heartbeat=3))
     seen = Liveness(clock=(clock := Clock()))
-    assert seen.alive(work)
+    assert seen.is_alive(work)
     clock.now += STALE_SECONDS
-    assert not seen.alive(work)
+    assert not seen.is_alive(work)
     owned_elsewhere(work, 2)
-    assert seen.alive(work)
+    assert seen.is_alive(work)
     work.write_state(State(phase="stopped", attempt=2, heartbeat=1))
-    assert not seen.alive(work)
+    assert not seen.is_alive(work)
 
 
 def test_whoever_looks_once_goes_by_the_files_time(work: WorkDir) -> None:
     owned_elsewhere(work, 1)
     work.write_state(State(phase="train", attempt=1, heartbeat=3))
-    assert Liveness(by_mtime=True).alive(work)
+    assert Liveness(by_mtime=True).is_alive(work)
     then = time.time() - STALE_SECONDS - 5
     os.utime(work.path / "state.json", (then, then))
-    assert not Liveness(by_mtime=True).alive(work)
-    assert Liveness().alive(work)  # who takes over waits and sees
+    assert not Liveness(by_mtime=True).is_alive(work)
+    assert Liveness().is_alive(work)  # who takes over waits and sees
 
 
 def test_a_process_that_is_gone_from_here_is_dead_at_once(work: WorkDir) -> None:
@@ -105,18 +105,18 @@ def test_a_process_that_is_gone_from_here_is_dead_at_once(work: WorkDir) -> None
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "1\n"
-    assert Liveness().alive(work)
+    assert Liveness().is_alive(work)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped
-    assert not Liveness().alive(work)
+    assert not Liveness().is_alive(work)
     process.communicate()
-    assert not Liveness().alive(work)
+    assert not Liveness().is_alive(work)
 
 
 def test_another_process_of_the_same_number_is_not_it(work: WorkDir) -> None:
     claim = {"place": machine.place(), "pid": os.getpid(), "started": "long ago"}
     write_whole(work.path / "owner-1.json", to_json(claim))
-    assert not Liveness().alive(work)
+    assert not Liveness().is_alive(work)
 
 
 def never() -> bool:
@@ -137,7 +137,7 @@ def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
     with pytest.raises(ValueError, match="odd"), Attempt(work, number, never):
         raise ValueError("odd\nthing")
     said = work.state()
-    assert (said.phase, said.reason, said.can_pass, said.attempt) == (
+    assert (said.phase, said.reason, said.is_transient, said.attempt) == (
         "failed",
         "ValueError: odd thing",
         False,
@@ -145,15 +145,15 @@ def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
     )
 
 
-@pytest.mark.parametrize(("begun", "can_pass"), [(False, True), (True, False)])
-def test_out_of_memory_can_pass_at_the_start_only(begun: bool, can_pass: bool, work: WorkDir) -> None:
+@pytest.mark.parametrize(("begun", "is_transient"), [(False, True), (True, False)])
+def test_out_of_memory_is_transient_at_the_start_only(begun: bool, is_transient: bool, work: WorkDir) -> None:
     number = work.claim()
     assert number
     with pytest.raises(RuntimeError), Attempt(work, number, never) as attempt:
         if begun:
             attempt.report(phase="train", step=10)
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate memory")
-    assert work.state().can_pass is can_pass
+    assert work.state().is_transient is is_transient
 
 
 def test_a_superseded_attempt_is_silent(work: WorkDir) -> None:
@@ -168,7 +168,7 @@ def test_a_superseded_attempt_is_silent(work: WorkDir) -> None:
 
 def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """The heart goes on when the disk has room again, and so does the listening."""
-    monkeypatch.setattr("diffussm.run.attempt.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("diffussm.run.attempt.MONITOR_SECONDS", 0.01)
     monkeypatch.setattr("diffussm.run.attempt.HEARTBEAT_SECONDS", 0.02)
     number = work.claim()
     assert number
@@ -191,13 +191,13 @@ def test_a_full_disk_does_not_deafen(work: WorkDir, monkeypatch: pytest.MonkeyPa
         wait_for(lambda: bool(attempt.stop.stopped), 20)
 
 
-def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_transient_and_leaves_no_half_files(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
     number = work.claim()
     assert number
     with pytest.raises(OSError, match="No space"), Attempt(work, number, never) as attempt:
         attempt.report(phase="train", step=10)
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert work.state().can_pass is True
+    assert work.state().is_transient is True
 
     def no_room(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -209,7 +209,7 @@ def test_a_full_disk_can_pass_and_leaves_no_half_files(work: WorkDir, monkeypatc
 
 
 def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffussm.run.attempt.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("diffussm.run.attempt.MONITOR_SECONDS", 0.01)
     monkeypatch.setattr("diffussm.run.attempt.HEARTBEAT_SECONDS", 0.05)
     cancelled = threading.Event()
     number = work.claim()
@@ -223,7 +223,7 @@ def test_an_attempt_hears_why_to_stop_and_its_heart_beats(work: WorkDir, monkeyp
 
 
 def test_an_attempt_hears_that_another_owns_the_folder(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffussm.run.attempt.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("diffussm.run.attempt.MONITOR_SECONDS", 0.01)
     number = work.claim()
     assert number
     with pytest.raises(Superseded, match="attempt 2 owns"), Attempt(work, number, never) as attempt:
@@ -248,11 +248,11 @@ def test_a_failure_outlives_the_process_that_should_tell_of_it(work: WorkDir) ->
     assert number == 1
     said = State(phase="train", step=9, attempt=1, heartbeat=4)
     work.write_state(said)
-    failure = State(phase="failed", reason="rank 3: odd", can_pass=False, code="c", attempt=1)
+    failure = State(phase="failed", reason="rank 3: odd", is_transient=False, code="c", attempt=1)
     assert work.fail(1, failure) == failure
     assert work.fail(1, failure.updated(reason="rank 0: Connection closed by peer")) == failure
     assert work.state() == said.updated(**failure.reported())
-    assert not Liveness().alive(work)
+    assert not Liveness().is_alive(work)
     work.write_state(said.updated(attempt=2))  # taken up
     assert work.state().phase == "train"
 

@@ -9,6 +9,7 @@ from safetensors.torch import load, save
 import tests.support.tiny as tiny
 from ablations import launch
 from diffussm.errors import UserError
+from diffussm.run.claim import assume_owner_dead
 from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import pending_tasks
 from diffussm.stopping import Stopped
@@ -44,13 +45,13 @@ def test_refused_then_costed_then_had(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def asked_late(tmp_path: Path) -> RunDir:
-    """Trained with milestones 8 and 24, and now asked for 16 too."""
+    """Trained with milestones 8 and 24, and then requested for 16 too."""
     run = tiny.run_folder(tmp_path, training__milestones=[8])
-    TaskRunner(run.path).run_pending()
+    TaskRunner(run.path).run_pending(assume_owner_dead)
     tiny.run_folder(tmp_path, training__milestones=[8, 16])
     assert pending_tasks(run) == []  # nobody allowed a replay
-    for asked in run.requests():
-        run.allow_replay(asked)
+    for request in run.requests():
+        run.allow_replay(request)
     assert [work.kind for work in pending_tasks(run)] == ["train"]
     return run
 
@@ -60,9 +61,9 @@ def test_a_replay_that_is_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     runner = TaskRunner(run.path)
     runner.stop.set(Stopped("SIGTERM"))
     with pytest.raises(Stopped):
-        runner.run_pending()
+        runner.run_pending(assume_owner_dead)
     assert [path.name for path in run.replay.checkpoints()] == ["000000001-2.pt"]
-    TaskRunner(run.path).run_pending()
+    TaskRunner(run.path).run_pending(assume_owner_dead)
     assert run.weights(16, "ema").exists()
     assert run.replay.checkpoints() == []
 
@@ -74,6 +75,6 @@ def test_a_replay_that_leaves_the_trajectory_fails(tmp_path: Path) -> None:
     name = next(iter(weights))
     path.write_bytes(save(weights | {name: weights[name] + torch.finfo().eps}))
     with pytest.raises(LeftTrajectory, match="ema weights of step 8 are not those kept"):
-        TaskRunner(run.path).run_pending()
+        TaskRunner(run.path).run_pending(assume_owner_dead)
     assert run.state().phase == "failed"
     assert not run.weights(16, "ema").exists()

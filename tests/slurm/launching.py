@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 from ablations import manage
+from diffussm.run.claim import assume_owner_dead
 from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import is_done
 from diffussm.store import records
@@ -105,9 +106,9 @@ def results_of(run: RunDir) -> tuple[Any, Any]:
 def undisturbed(run: RunDir, folder: Path) -> tuple[Any, Any]:
     """What the same run gives in this process, alone."""
     copy = RunDir.create(folder, run.config())
-    for asked in run.requests():
-        copy.add_request(asked)
-    TaskRunner(copy.path).run_pending()
+    for request in run.requests():
+        copy.add_request(request)
+    TaskRunner(copy.path).run_pending(assume_owner_dead)
     return results_of(copy)
 
 

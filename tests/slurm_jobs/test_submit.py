@@ -15,7 +15,7 @@ from ablations.status.scheduler import JobStatus
 from ablations.status.states import state_of
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
-from diffussm.run.tasks import key_of
+from diffussm.run.tasks import evaluation_key_digest
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from tests.plan.test_launch import arguments
@@ -126,7 +126,7 @@ def test_a_failed_training_is_not_submitted_and_its_milestones_are_evaluated(
     for path in (*run.path.glob("checkpoints/*"), run.record(8, next(run.path.glob("milestones/8/*/")).name)):
         path.unlink()
     code = snapshot.where(tmp_path, ()).name
-    run.write_state(run.state().updated(phase="diverged", reason="loss is nan", can_pass=False, code=code))
+    run.write_state(run.state().updated(phase="diverged", reason="loss is nan", is_transient=False, code=code))
     plan = json.loads(planned(capsys, tmp_path, "--json", "--profile", "cpu", "--only", "M = 2*"))
     assert (plan["arrays"], plan["evaluator"]) == ([], True)
 
@@ -153,9 +153,9 @@ class OneJob:
 
 
 def state_with(run: RunDir, scheduler: OneJob) -> tuple[str, bool]:
-    (asked,) = run.requests()
-    key = key_of(run.path, asked)
-    state = state_of(run, asked.steps, asked.milestones, key, Liveness(by_mtime=True, clock=lambda: 0.0), scheduler)
+    (request,) = run.requests()
+    key = evaluation_key_digest(run.path, request)
+    state = state_of(run, request.steps, request.milestones, key, Liveness(by_mtime=True, clock=lambda: 0.0), scheduler)
     return state.name, state.needs_launch
 
 
@@ -189,7 +189,7 @@ def test_the_folder_comes_before_the_scheduler(tmp_path: Path, phase: str) -> No
     run.claim()
     run.write_state(State(phase=phase, attempt=1, heartbeat=1, reason="at step 3"))
     assert state_with(run, OneJob("PENDING")) == (phase, False)
-    run.write_state(State(phase="failed", attempt=1, heartbeat=1, reason="x", can_pass=False, code="y"))
+    run.write_state(State(phase="failed", attempt=1, heartbeat=1, reason="x", is_transient=False, code="y"))
     assert state_with(run, OneJob("RUNNING")) == ("failed", False)
     run.add_order("cancel")
     assert state_with(run, OneJob("RUNNING")) == ("cancelled", False)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ablations.plan.calibration import Calibration
 from ablations.slurm.submissions import Submission
-from diffussm.config import Request, request
+from diffussm.config import Request
 from diffussm.errors import UserError
 from diffussm.store.execution import Execution
 from diffussm.store.manifests import Manifest
@@ -33,7 +33,7 @@ KEY = {
 DECIDE: list[tuple[type[BaseModel], Any]] = [  # what is done: an unknown field may change what is meant
     (Manifest, json.loads(next((FIXTURE / "grids").glob("*.json")).read_text())),
     (StoredConfig, json.loads((RUN / "config.json").read_text())),
-    (Request, request(tiny.config()).model_dump(mode="json")),
+    (Request, Request.from_config(tiny.config()).model_dump(mode="json")),
     (Order, {"order": "retry", "forgiven": {".": 1}}),
     (Execution, {"backend": "fft", "threads": 1, "device": "cpu", "shares": 1}),
     (Submission, {"job": "12", "kind": "train", "runs": ["a"], "code": "c"}),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import tests.support.tiny as tiny
-from diffussm.config import request, resolve
+from diffussm.config import Request, resolve
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
@@ -60,7 +60,10 @@ def test_what_changes_a_number_changes_its_key(change: dict[str, object]) -> Non
 
 def test_batch_changes_no_key() -> None:
     assert record(batch=10).key.digest == record().key.digest
-    assert request(resolve("digits", {"evaluation.batch": 10})).digest != request(resolve("digits")).digest
+    assert (
+        Request.from_config(resolve("digits", {"evaluation.batch": 10})).digest
+        != Request.from_config(resolve("digits")).digest
+    )
 
 
 def test_fid_is_named_in_full() -> None:
@@ -92,9 +95,9 @@ def test_config_survives_the_folder(tmp_path: Path) -> None:
     assert stored.model == config.model
     assert stored.training.threads == config.training.threads
     assert run.run_id == run.path.name
-    run.add_request(request(config))
-    run.add_request(request(config))
-    assert run.requests() == [request(config)]
+    run.add_request(Request.from_config(config))
+    run.add_request(Request.from_config(config))
+    assert run.requests() == [Request.from_config(config)]
 
 
 def test_a_run_of_other_timesteps_can_be_read_again(tmp_path: Path) -> None:
@@ -108,9 +111,9 @@ def test_the_latest_request(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no request; make one with"):
         run.latest_request()
     for i, guidance in enumerate((1.0, 2.0, 3.0, 1.5)):
-        asked = request(tiny.config(evaluation__guidance=guidance))
-        run.add_request(asked)
-        os.utime(run.path / "requests" / f"{asked.digest}.json", (i, i))
+        request = Request.from_config(tiny.config(evaluation__guidance=guidance))
+        run.add_request(request)
+        os.utime(run.path / "requests" / f"{request.digest}.json", (i, i))
     assert run.latest_request().evaluation.guidance == 1.5
 
 
@@ -146,8 +149,8 @@ def test_loss_rows_merge_by_step_and_torn_lines_are_skipped(tmp_path: Path) -> N
 
 def test_lost_milestones(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
-    asked = run.requests()[0]
-    assert run.lost_milestones(asked) == []
+    request = run.requests()[0]
+    assert run.lost_milestones(request) == []
     write_whole(run.checkpoint(16, 1), b"")
     write_whole(run.weights(8, "ema"), b"")
-    assert run.lost_milestones(asked) == [16]
+    assert run.lost_milestones(request) == [16]

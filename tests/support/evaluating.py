@@ -12,6 +12,7 @@ import pytest
 import tests.support.tiny as tiny
 from diffussm import cli
 from diffussm.data.load import reference_images
+from diffussm.run.claim import assume_owner_dead
 from diffussm.run.runner import TaskRunner
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
@@ -41,7 +42,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     cached = pytest.MonkeyPatch()
     cached.setenv("DIFFUSSM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     run = tiny.run_folder(tmp_path_factory.mktemp("runs"), evaluation__metrics=METRICS)
-    TaskRunner(run.path).run_pending()
+    TaskRunner(run.path).run_pending(assume_owner_dead)
     cached.undo()
     return run
 

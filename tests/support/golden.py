@@ -10,7 +10,7 @@ from typing import Any
 
 from ablations.grid.arms import arms
 from ablations.grid.reading import grids, load
-from diffussm.config import bases, request, resolve, run_id
+from diffussm.config import Request, bases, resolve, run_id
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.requirements import missing_requirement
 
@@ -78,7 +78,7 @@ def cases() -> dict[str, tuple[str, dict[str, Any]]]:
 def identities(base: str, overrides: dict[str, Any]) -> dict[str, str | None]:
     config = resolve(base, overrides)
     key = None if missing_requirement(config) else evaluation_key(config).digest
-    return {"run": run_id(config), "request": request(config).digest, "key": key}
+    return {"run": run_id(config), "request": Request.from_config(config).digest, "key": key}
 
 
 def stored() -> dict[str, dict[str, str | None]]:

@@ -11,7 +11,7 @@ from ablations.grid.runs import expand
 from ablations.grid.schema import GridFile
 from ablations.plan import manifest
 from ablations.plan.plan import plan
-from diffussm.config import request
+from diffussm.config import Request
 from diffussm.metric_table import FRECHET, METRICS
 from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
@@ -76,13 +76,14 @@ def write(folder: Path, metrics: Metrics, arms: Mapping[str, Any] = ARMS, seeds:
     made = expand(content, "digits", range(seeds), settings)
     for run in made:
         arm, seed = run.arm.name, run.config.seed
-        place, asked, key = RunDir.create(folder, run.config), request(run.config), evaluation_key(run.config)
-        place.add_request(asked)
+        place = RunDir.create(folder, run.config)
+        request, key = Request.from_config(run.config), evaluation_key(run.config)
+        place.add_request(request)
         if (arm, seed) == ("C", 2):
             place.write_state(State(phase="diverged", attempt=1, reason="loss is nan at step 8"))
         if arm == "C" and seed > 0:
             continue
-        for step in asked.milestones:
+        for step in request.milestones:
             pixels = np.full((64, 8, 8, 1), 10 * seed, dtype=np.uint8)
             path = place.record(step, key.digest)
             path.parent.mkdir(parents=True)

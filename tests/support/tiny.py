@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from diffussm.config import Config, request, resolve
+from diffussm.config import Config, Request, resolve
 from diffussm.store.rundir import RunDir
 
 SETTINGS: dict[str, Any] = {
@@ -28,5 +28,5 @@ def config(**changes: Any) -> Config:
 def run_folder(runs: Path, **changes: Any) -> RunDir:
     made = config(**changes)
     run = RunDir.create(runs, made)
-    run.add_request(request(made))
+    run.add_request(Request.from_config(made))
     return run

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import tests.support.tiny as tiny
+from diffussm.run.claim import assume_owner_dead
 from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import Task
 from diffussm.stopping import Stopped, Superseded
@@ -69,7 +70,7 @@ def nothing(_: int) -> None:
 def attempt(folder: Path, arrange: Callable[[int], None], count: int, checkpoint_seconds: float) -> None:
     torch.set_num_threads(1)
     arrange(count)
-    TaskRunner(folder, checkpoint_seconds).run_pending()
+    TaskRunner(folder, checkpoint_seconds).run_pending(assume_owner_dead)
 
 
 def start(
@@ -186,7 +187,7 @@ def test_sigterm_checkpoints_and_the_rest_follows(tmp_path: Path, undisturbed: d
     runner = TaskRunner(run.path)
     runner.stop.set(Stopped("SIGTERM"))  # as the signal's handler does
     with pytest.raises(Stopped, match="SIGTERM at step 1"):
-        runner.run_pending()
+        runner.run_pending(assume_owner_dead)
     assert run.trained_steps() == 1
     assert run.state().phase == "stopped"
     assert start(run.path, nothing) == 0

@@ -14,7 +14,7 @@ from diffussm.errors import UserError
 from diffussm.host.source import origin
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
-from diffussm.run.tasks import Task, failed_for_good, is_done, pending_tasks
+from diffussm.run.tasks import Task, is_done, pending_tasks, permanent_failure
 from diffussm.store.rundir import RunDir
 from diffussm.store.writing import write_whole
 
@@ -113,7 +113,7 @@ class Evaluator:
         tasks = pending_tasks(run)
         if run.cancelled:
             return False, False
-        if any(self._liveness.alive(task.folder) for task in tasks):
+        if any(self._liveness.is_alive(task.folder) for task in tasks):
             return True, True
         if not any(task.kind == "train" for task in tasks) or not self._slurm.has_job(run.run_id, "train"):
             return False, False
@@ -126,9 +126,9 @@ class Evaluator:
         order, folder = run.order_number(), task.folder
         if task.kind == "train" or run.cancelled or (task, order) in self._failed:
             return False
-        if failed_for_good(run, folder, origin()["code"]):
+        if permanent_failure(run, folder, origin()["code"]):
             return False
-        number = claim_task(task, self._liveness.alive, job=current_job_id())
+        number = claim_task(task, self._liveness.is_alive, job=current_job_id())
         if number is None:
             return False
         if run_task(make_runner(run.path, self.interruption), task, number, self.interruption).kind == "failed":

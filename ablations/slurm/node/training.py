@@ -55,7 +55,7 @@ def _wait_for_heartbeat(folder: WorkDir) -> bool:
     if owner and folder.owner_process(owner).job == current_job_id():
         return False
     liveness, deadline, state = Liveness(), time.monotonic() + STALE_SECONDS, folder.state()
-    while liveness.alive(folder) and time.monotonic() < deadline:
+    while liveness.is_alive(folder) and time.monotonic() < deadline:
         if folder.state() != state:
             return True
         time.sleep(WATCH_SECONDS)
