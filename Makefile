@@ -26,7 +26,7 @@ demo: .venv
 	$(BIN)/python reports/make_figures.py
 
 test: .venv
-	$(BIN)/python -m pytest tests -n 2 -m "not slow"
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv
 	$(BIN)/python -m pytest tests -m slow

@@ -13,6 +13,7 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 
 from bench import compare
 from diffussm.errors import UserError
+from tests.support import forked
 
 ROOT = Path(__file__).parents[2]
 MACHINE = {"processor": "P", "cores": 2, "threads": 2, "gpu": None, "torch": "2.11", "cuda": None, "python": "3.11"}
@@ -174,8 +175,8 @@ def test_the_command(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(data))
 
     def typed(*names: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, ROOT / "bench" / "compare.py", *(tmp_path / name for name in names), *options]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        paths = [ROOT / "bench" / "compare.py", *(tmp_path / name for name in names)]
+        return forked.run([sys.executable, *map(str, paths), *options], cwd=tmp_path)
 
     done = typed("old.json", "new.json")
     assert done.returncode == 0

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -17,6 +16,7 @@ from diffussm.run.attempt import Attempt
 from diffussm.run.tasks import is_done
 from diffussm.store.rundir import RunDir
 from diffussm.training.trainer import Trainer
+from tests.support import forked
 from tests.training.test_resume import assert_same, at_call, outcome
 
 SETTINGS = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items()]
@@ -45,7 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     runs = folder / "runs"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "diffussm", "train", "digits", "--runs", str(runs), *SETTINGS]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = forked.run(command, cwd=folder)
     assert done.returncode == 0, done.stderr
     (path,) = runs.iterdir()
     assert done.stdout == f"{path}\n"

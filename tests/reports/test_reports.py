@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from reports.grid.results import GridResults, frame, load
 from reports.grid.stats import paired_difference, t_interval
 from reports.paper import figure_3 as paper
 from reports.paper import published as reported
+from tests.support import forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -341,13 +341,8 @@ def test_results_cannot_be_made_of_mixed_records(full: GridResults) -> None:
 
 
 def test_the_error_without_runs_names_the_command_that_makes_them(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "reports/make_figures.py", "--runs", str(tmp_path), "--out", str(tmp_path / "out")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "reports/make_figures.py", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]
+    done = forked.run(command, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr.endswith(
         f"make them with: python ablations/launch.py --grid hourglass_vs_patch --runs {tmp_path}\n"

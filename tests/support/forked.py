@@ -83,11 +83,11 @@ class _Popen(subprocess.Popen):
 
     path_of_libraries: list[str]
 
-    def __init__(self, command: Any, **options: Any):
-        if command[0] == sys.executable:
+    def __init__(self, args: Any, **options: Any):
+        if args[0] == sys.executable:
             environment = options.get("env") or dict(os.environ)
-            options["preexec_fn"] = partial(_go_on, command[1:], environment, self.path_of_libraries)
-        super().__init__(command, **options)
+            options["preexec_fn"] = partial(_go_on, list(args[1:]), environment, self.path_of_libraries)
+        super().__init__(args, **options)
 
 
 def _begin(
@@ -139,6 +139,8 @@ def _execute(words: list[str], environment: Mapping[str, str], path: list[str]) 
 
 def _interpret(words: list[str]) -> None:
     match words:
+        case ["-u", *rest]:  # torchrun's; what it buffers is flushed at the exit
+            _interpret(rest)
         case ["-P", "-m", module, *given]:
             sys.argv = [module, *given]
             runpy.run_module(module, run_name="__main__", alter_sys=True)
