@@ -13,7 +13,7 @@ from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.external import evaluate_external, external_config, external_evaluation_key
 from diffussm.metrics.key import evaluation_key
-from diffussm.metrics.milestones import evaluate_milestone, tidy
+from diffussm.metrics.milestones import evaluate_milestone, remove_leftovers
 from diffussm.metrics.requirements import check_requirements
 from diffussm.models.trained import kept_step, requested_config
 from diffussm.progress import Progress
@@ -85,7 +85,7 @@ def evaluate_run(
     path = run.record(step, evaluation_key(config).digest)
     if processes.broadcast(records.read(path) is not None):
         if processes.is_rank_zero:
-            tidy(path.parent)
+            remove_leftovers(path.parent)
     else:
         check_requirements(config)
         device = select_device()

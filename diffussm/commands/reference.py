@@ -17,7 +17,7 @@ from diffussm.errors import UserError
 from diffussm.metrics.external import default_extractor
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.registry import check_shape, extractor_facts
-from diffussm.metrics.reference.file import STATED, STATISTICS, ReferenceFile, is_file
+from diffussm.metrics.reference.file import METADATA, STATISTICS, ReferenceFile, is_npz_name
 from diffussm.metrics.statistics.frechet import Moments, Statistics, frechet_distance
 from diffussm.progress import Progress
 from diffussm.rng import Stream, words
@@ -39,7 +39,7 @@ def build(
     `source` is an embedded data set, a folder of photographs, which are cropped to `image_size` as for training, or an
     .npz of images.
     """
-    if not is_file(out.name):
+    if not is_npz_name(out.name):
         raise UserError(f"{out}: a reference is an .npz file; give a name that ends in .npz")
     if out.exists():
         raise UserError(f"{out}: already exists; remove it, or choose another name")
@@ -51,23 +51,23 @@ def build(
         raise UserError(f"{source}: images are {height} x {width} pixels; they must be square")
     if statistics and pixels.count < 2:
         raise UserError(f"{source}: statistics need at least 2 images")
-    stated: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "source": Path(source).name,
         "samples": pixels.count,
         "channels": channels,
         "image_size": height,
     }
     if transform:
-        stated["transform"] = transform
+        metadata["transform"] = transform
     arrays: dict[str, NDArray[Any]] = {}
     if statistics:
         extractor = extractor or default_extractor(source)
         network = _network(extractor, extractor_weights, (channels, height))
-        stated |= {"extractor": extractor, "extractor_sha256": network.facts.weights.sha256}
+        metadata |= {"extractor": extractor, "extractor_sha256": network.facts.weights.sha256}
         for layer, moments in _moments(pixels, network).items():
             arrays |= dict(zip(STATISTICS[layer], moments.statistics, strict=True))
     chosen = np.sort(np.argsort(words(0, Stream.REFERENCE, 0, 0, 1, pixels.count)[0], kind="stable")[:images])
-    arrays[STATED] = np.frombuffer(json.dumps(stated).encode(), dtype=np.uint8)
+    arrays[METADATA] = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
     write_npz(out, pixels.shape, len(chosen), _selected(pixels, chosen), **arrays)
 
 
@@ -80,8 +80,8 @@ def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
         return cropped, cropped.transform
     if image_size is not None:
         raise UserError("--image-size: applies to a folder only, whose images are cropped to it")
-    if is_file(source):
-        return NpzPixels(Path(source)), ReferenceFile(Path(source)).stated.get("transform", "")
+    if is_npz_name(source):
+        return NpzPixels(Path(source)), ReferenceFile(Path(source)).metadata.get("transform", "")
     if source not in CATALOGUE:
         raise UserError(f"{source}: neither a folder, nor an .npz, nor one of {', '.join(sorted(CATALOGUE))}")
     return ArrayPixels(reference_images(source).pixels), "none"
@@ -113,7 +113,7 @@ def _selected(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.
     if not len(chosen):
         return
     if isinstance(pixels, CentreCropped):
-        yield from pixels.chosen(chosen).batches(BATCH)
+        yield from pixels.subset(chosen).batches(BATCH)
         return
     start = 0
     for batch in pixels.batches(BATCH):
@@ -124,13 +124,15 @@ def _selected(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.
 def show(path: Path) -> str:
     """Return a description of a reference file: its arrays and its origin; UserError if it is not a reference file."""
     file = ReferenceFile(path)
-    if missing := file.missing_requirement():
+    if missing := file.problem():
         raise UserError(f"{path}: {missing}")
     lines = [f"{path}, sha256 {file.sha256}"]
-    lines += [f"  {name:10s} {header.dtype} {header.shape}" for name, header in file.headers.items() if name != STATED]
+    lines += [
+        f"  {name:10s} {header.dtype} {header.shape}" for name, header in file.headers.items() if name != METADATA
+    ]
     lines += [f"Frechet distances use its {file.kind}; precision, recall and KID use its {file.images:,} images."]
-    stated = file.stated
-    lines += [f"  {name}: {value}" for name, value in stated.items()] if stated else ["Its origin is not recorded."]
+    metadata = file.metadata
+    lines += [f"  {name}: {value}" for name, value in metadata.items()] if metadata else ["Its origin is not recorded."]
     return "\n".join(lines)
 
 
@@ -138,7 +140,7 @@ def compare(a: Path, b: Path) -> str:
     """Return a description of how two files differ in their statistics and in what they record of their origin."""
     files = ReferenceFile(a), ReferenceFile(b)
     for file in files:
-        if missing := file.missing_requirement():
+        if missing := file.problem():
             raise UserError(f"{file.path}: {missing}")
     lines = []
     for layer, names in STATISTICS.items():
@@ -156,7 +158,7 @@ def compare(a: Path, b: Path) -> str:
             ]
     if not lines:
         raise UserError(f"{a}, {b}: no statistics in common; `diffussm reference build` computes them from images")
-    facts = [file.stated | {"images": file.images} for file in files]
+    facts = [file.metadata | {"images": file.images} for file in files]
     for name in sorted(facts[0].keys() | facts[1].keys()):
         values = [file_facts.get(name, "unknown") for file_facts in facts]
         if values[0] != values[1]:

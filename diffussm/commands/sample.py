@@ -11,7 +11,7 @@ from diffussm.distributed.group import ProcessGroup, select_device
 from diffussm.errors import NotFinite, UserError
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.sampling import SampleMaker
-from diffussm.metrics.shards import Shards, again_if_removed
+from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.models.trained import kept_step, load_network, requested_config
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
@@ -58,7 +58,7 @@ def write_samples(
         raise UserError(f"{run.path}, step {step}: {error}") from None
 
 
-@again_if_removed
+@retry_if_shards_removed
 def _sample(make_samples: SampleMaker, shards: Shards, out: Path, context: EvaluationContext) -> None:
     """Make the missing shards, and of all of them `out`, unless another process has made it meanwhile."""
     with context.processes.join(raising=Stopped):

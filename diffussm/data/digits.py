@@ -32,10 +32,10 @@ def load() -> Images:
 def load_16() -> Images:
     """Return the digits at 16 x 16."""
     images = load()
-    return Images(double(images.pixels), images.labels)
+    return Images(upsample_2x(images.pixels), images.labels)
 
 
-def double(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def upsample_2x(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return images at twice the side: (N, C, H, W) -> (N, C, 2H, 2W).
 
     The interpolation is bilinear, with aligned pixel centres and repeated edges. It is computed in integer sixteenths,

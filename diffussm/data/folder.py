@@ -1,7 +1,7 @@
 """A folder of photographs as images of one size, through the transform that ADM and DiT train and are measured with.
 
 RGB; the box filter halves while the shorter side is twice the size or more; bicubic interpolation brings that side to
-the size; the centre is cut out (guided-diffusion, `image_datasets.py`). A camera's note on orientation is not followed.
+the size; the centre is cut out (guided-diffusion, `image_datasets.py`). The EXIF orientation is ignored.
 """
 
 import copy
@@ -25,8 +25,8 @@ _FORMATS = ["JPEG", "PNG", "WEBP", "BMP"]  # whatever the suffix: ImageNet has a
 class CentreCropped:
     """Photographs of `root` and its subfolders, in the order of their relative paths, as `Pixels` (3, size, size).
 
-    Decoded when they are read. UserError for a folder that is not there or has none, and naming a file that cannot be
-    decoded.
+    They are decoded when they are read. UserError if the folder is missing or has no photographs, or for a file that
+    cannot be decoded.
     """
 
     def __init__(self, root: Path, size: int):
@@ -38,8 +38,9 @@ class CentreCropped:
         self.shape: Shape = (3, size, size)
         self.transform = f"centre-crop {size}"
 
-    def chosen(self, indices: Iterable[int]) -> "CentreCropped":
-        """Those images only, in their order here; ValueError for an index twice or outside 0 .. count - 1."""
+    def subset(self, indices: Iterable[int]) -> "CentreCropped":
+        """Return these images alone, in their present order; ValueError if an index is repeated or outside
+        0 .. count - 1."""
         wanted = sorted(indices)
         if not wanted or len(set(wanted)) != len(wanted) or not 0 <= wanted[0] <= wanted[-1] < self.count:
             raise ValueError(f"indices must be different ones of 0 .. {self.count - 1}, at least one")
@@ -54,7 +55,7 @@ class CentreCropped:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Of all transformed pixels (N, 3, size, size) in order: decodes everything once."""
+        """Return the SHA-256 of all transformed pixels (N, 3, size, size) in order; it decodes every image once."""
         return pixels_sha256(self)
 
     def _image(self, file: str) -> NDArray[np.uint8]:
@@ -62,16 +63,17 @@ class CentreCropped:
 
 
 def photographs(root: Path) -> list[str]:
-    """Relative paths, sorted as text with "/" between names; links are followed, not in circles; no hidden files."""
+    """Return relative paths, sorted as text with "/" between names; links are followed unless they form a cycle, and
+    hidden files are skipped."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
     found = []
-    for walked, subfolders, files in os.walk(root, onerror=_refused, followlinks=True):
-        here = Path(walked)
-        above = {folder.resolve() for folder in (here, *here.parents)}
-        subfolders[:] = [name for name in subfolders if (here / name).resolve() not in above]
+    for walked, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
+        folder = Path(walked)
+        ancestors = {ancestor.resolve() for ancestor in (folder, *folder.parents)}
+        subfolders[:] = [name for name in subfolders if (folder / name).resolve() not in ancestors]
         wanted = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
-        relative = here.relative_to(root)
+        relative = folder.relative_to(root)
         found += [(relative / name).as_posix() for name in wanted]
     if not found:
         raise UserError(f"{root}: holds no photographs ({' '.join(SUFFIXES)}), nor do its subfolders")
@@ -79,7 +81,7 @@ def photographs(root: Path) -> list[str]:
 
 
 def centre_cropped(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The transform of this module: -> (3, size, size)."""
+    """Return the image, (3, size, size), after this module's transform."""
     image = image.convert("RGB")
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
@@ -90,5 +92,5 @@ def centre_cropped(image: Image.Image, size: int) -> NDArray[np.uint8]:
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def _refused(error: OSError) -> None:
+def _raise(error: OSError) -> None:
     raise error

@@ -1,6 +1,6 @@
-"""The .npz archives of other people: opened, and the header of an array in them read, with NumPy's own parser.
+"""Opens .npz archives from any source and reads the headers of their arrays with NumPy's own parser.
 
-Nothing is unpickled, and whatever is wrong is a UserError that names the file. No NumPy until a header is read.
+Nothing is unpickled, and any problem is a UserError that names the file. NumPy is imported when a header is read.
 """
 
 import errno
@@ -27,35 +27,35 @@ class Header(NamedTuple):
     shape: tuple[int, ...]
     fortran: bool
     dtype: "np.dtype[Any]"
-    size: int  # bytes before the array's own
+    size: int  # bytes before the array's data
 
 
 @contextmanager
-def damage_named(what: str) -> Iterator[None]:
-    """Turn what can go wrong with a file into a UserError that begins with `what`."""
+def naming_damage(what: str) -> Iterator[None]:
+    """Turn any error that a missing or damaged file causes into a UserError that begins with `what`."""
     try:
         yield
     except FileNotFoundError:
         raise UserError(f"{what}: no such file") from None
     except (*_BROKEN, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which comes of a place before the file
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek before the start of the file
             raise
         raise UserError(f"{what}: is damaged or no .npz file ({' '.join(str(error).split())})") from None
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[IO[bytes]]:
-    """The file at `path`; UserError if it is absent, or turns out damaged while it is open."""
-    with damage_named(str(path)), path.open("rb") as file:
+    """Yield the file at `path`; UserError if it is missing, or turns out to be damaged while it is open."""
+    with naming_damage(str(path)), path.open("rb") as file:
         yield file
 
 
 def read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> Header:
-    """The header of member `info`; UserError that begins with `what`, also for Python objects and where the member is
-    not as long as its header says."""
+    """Return the header of member `info`; UserError, beginning with `what`, if it is damaged, holds Python objects or
+    is not as long as its header says."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UserError(f"{what}: is compressed in a way that is not read; allowed: stored, deflated")
-    with damage_named(what), archive.open(info) as member:
+    with naming_damage(what), archive.open(info) as member:
         start = io.BytesIO(member.read(_HEADER_LIMIT))
     import numpy as np
 
@@ -63,7 +63,7 @@ def read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> H
     try:
         read = readers[np.lib.format.read_magic(start)]
         header = Header(*read(start, max_header_size=_HEADER_LIMIT), start.tell())
-    except Exception:  # what NumPy raises of a spoiled header is anything
+    except Exception:  # NumPy may raise any exception on a damaged header
         raise UserError(f"{what}: is damaged (its .npy header cannot be parsed)") from None
     if header.dtype.hasobject:
         raise UserError(

@@ -1,4 +1,5 @@
-"""What surrounds an evaluation: the processes that share it, what may stop it, and to whom it reports."""
+"""The context of an evaluation: the processes that share it, the request to stop it, and the callback for its
+progress."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ def no_report(done: int) -> None:
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """`report` is called with the number of samples that are there; `stop` is polled between steps of the sampler."""
+    """`report` is called with the number of samples made so far; `stop` is polled between steps of the sampler."""
 
     processes: ProcessGroup = SINGLE_PROCESS
     stop: StopRequest = field(default_factory=StopRequest)
@@ -23,7 +24,8 @@ class EvaluationContext:
     def missing(self, shards: Shards) -> Iterator[Batch]:
         """Yield this process's share of the batches that are missing, and report before the first and after each.
 
-        To be iterated over in all of the processes. The number reported is as far as this process knows.
+        All processes must iterate over it. The number reported assumes that the other processes are as fast as this
+        one.
         """
         missing = self.processes.on_rank_zero(shards.missing)
         done = shards.count - sum(batch.size for batch in missing)
@@ -34,4 +36,4 @@ class EvaluationContext:
             self.report(min(done, shards.count))
 
 
-ALONE = EvaluationContext()
+SINGLE_PROCESS_CONTEXT = EvaluationContext()

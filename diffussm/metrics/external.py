@@ -16,14 +16,14 @@ from diffussm.data.pixels import Pixels
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
-from diffussm.metrics.context import ALONE, EvaluationContext
+from diffussm.metrics.context import SINGLE_PROCESS_CONTEXT, EvaluationContext
 from diffussm.metrics.features.registry import EXTRACTORS, extractor_facts
 from diffussm.metrics.key import external_key
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference.facts import reference_facts
-from diffussm.metrics.reference.file import ReferenceFile, is_file
+from diffussm.metrics.reference.file import ReferenceFile, is_npz_name
 from diffussm.metrics.requirements import check_requirements, unsupported_metrics
-from diffussm.metrics.shards import Shards, again_if_removed
+from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.metrics.suite import metric_suite
 from diffussm.stopping import Stopped
 from diffussm.store import records
@@ -31,8 +31,8 @@ from diffussm.store import records
 
 def default_extractor(reference: str) -> str:
     """Return the extractor of the reference's statistics, else the one for the reference's data, else Inception."""
-    if is_file(reference) and (stated := ReferenceFile(Path(reference)).stated.get("extractor")) in EXTRACTORS:
-        return str(stated)
+    if is_npz_name(reference) and (recorded := ReferenceFile(Path(reference)).metadata.get("extractor")) in EXTRACTORS:
+        return str(recorded)
     return next((name for name, known in EXTRACTORS.items() if known.data == reference), "inception-v3-compat")
 
 
@@ -67,12 +67,12 @@ def external_evaluation_key(pixels: Pixels, evaluation: EvaluationConfig) -> rec
     return external_key(evaluation, (channels, height))
 
 
-@again_if_removed
+@retry_if_shards_removed
 def evaluate_external(
     pixels: Pixels,
     evaluation: EvaluationConfig,
     device: torch.device | str = "cpu",
-    context: EvaluationContext = ALONE,
+    context: EvaluationContext = SINGLE_PROCESS_CONTEXT,
 ) -> records.Record:
     """Return the record of `pixels`, measured as `evaluation` says, on every rank.
 

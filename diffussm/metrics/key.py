@@ -11,7 +11,7 @@ from diffussm.metric_table import METRICS
 from diffussm.metrics.features.registry import check_shape, extractor_facts, shape_mismatch
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import reference_facts
-from diffussm.metrics.reference.file import is_file
+from diffussm.metrics.reference.file import is_npz_name
 from diffussm.metrics.requirements import unsupported_metrics
 from diffussm.store.records import EvaluationKey
 
@@ -20,13 +20,13 @@ def evaluation_key(config: Config) -> EvaluationKey:
     """Return the key of the config's evaluation; UserError for what is unknown or does not fit the images."""
     e, data = config.evaluation, facts(config.data.name, "data.name")
     shape = data.decoded or (config.model.channels, config.model.image_size)
-    make = _key if is_file(e.reference) else _cached_key
+    make = _key if is_npz_name(e.reference) else _cached_key
     return make(e, shape, data.transform)
 
 
 def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> EvaluationKey:
     return EvaluationKey(
-        **instrument(e, shape, transform),
+        **measurement_fields(e, shape, transform),
         sampler=e.sampler,
         sampler_steps=e.sampler_steps,
         guidance=e.guidance,
@@ -52,7 +52,7 @@ def external_key(evaluation: EvaluationConfig, shape: tuple[int, int]) -> Evalua
                 f"evaluation.metrics: {metric} needs class labels, which external samples do not have; leave it out"
             )
     return EvaluationKey(
-        **instrument(evaluation, shape, None),
+        **measurement_fields(evaluation, shape, None),
         sampler="outside",
         sampler_steps=0,
         guidance=1.0,
@@ -61,7 +61,7 @@ def external_key(evaluation: EvaluationConfig, shape: tuple[int, int]) -> Evalua
     )
 
 
-def instrument(evaluation: EvaluationConfig, shape: tuple[int, int], transform: str | None) -> dict[str, Any]:
+def measurement_fields(evaluation: EvaluationConfig, shape: tuple[int, int], transform: str | None) -> dict[str, Any]:
     """Return the fields of a key for extractor, reference and metrics, after checking that they fit the samples.
 
     `shape` is (channels, pixels a side); `transform` is that of the training data, None if it is unknown.

@@ -15,7 +15,7 @@ from diffussm.config import Config
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.sampling import SampleMaker, Samples
-from diffussm.metrics.shards import Shards, again_if_removed
+from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.metrics.sheet import sheet
 from diffussm.metrics.suite import metric_suite
 from diffussm.models.trained import load_network
@@ -29,7 +29,7 @@ SHARDS = "shards"  # folder of an evaluation in progress
 KEPT = 64  # number of samples stored beside the record
 
 
-@again_if_removed
+@retry_if_shards_removed
 def evaluate_milestone(
     run: RunDir,
     config: Config,
@@ -83,10 +83,10 @@ def _finish(path: Path, write_record: Callable[[], None]) -> None:
     except FileNotFoundError:  # of a shard or a temporary file that another evaluation, which was faster, removed
         if records.read(path) is None:
             raise
-    tidy(path.parent)
+    remove_leftovers(path.parent)
 
 
-def tidy(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove the shards and temporary files from the folder of an evaluation that has its record."""
     shutil.rmtree(folder / SHARDS, ignore_errors=True)
     WorkDir(folder).remove_temporaries()

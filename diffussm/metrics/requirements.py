@@ -11,12 +11,12 @@ from diffussm.metric_table import METRICS, Metric
 from diffussm.metrics.features.registry import ExtractorFacts, extractor_facts
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import ReferenceFacts
-from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_file
+from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_npz_name
 
 
 def missing_requirement(config: Config) -> str:
     """Return what the config's run lacks before it can start, in a line that names the field; "" if nothing."""
-    if missing := missing_data(config.data.name, "data.name") or missing_instrument(config.evaluation):
+    if missing := missing_data(config.data.name, "data.name") or missing_evaluation_requirement(config.evaluation):
         return missing
     sampler = config.evaluation.sampler
     if sampler in SOLVERS and not find_spec("diffusers"):
@@ -26,15 +26,15 @@ def missing_requirement(config: Config) -> str:
 
 def check_requirements(config: Config | EvaluationConfig) -> None:
     """Raise UserError for what a run, or an evaluation alone, lacks before it can start."""
-    if missing := missing_requirement(config) if isinstance(config, Config) else missing_instrument(config):
+    if missing := missing_requirement(config) if isinstance(config, Config) else missing_evaluation_requirement(config):
         raise UserError(missing)
 
 
-def missing_instrument(evaluation: EvaluationConfig) -> str:
+def missing_evaluation_requirement(evaluation: EvaluationConfig) -> str:
     """Return what the evaluation lacks (reference or weights), in a line that names the field; "" if nothing."""
     reference, weights = evaluation.reference, evaluation.extractor_weights
-    if is_file(reference):
-        if missing := ReferenceFile(Path(reference)).missing_requirement():
+    if is_npz_name(reference):
+        if missing := ReferenceFile(Path(reference)).problem():
             return f"evaluation.reference = {reference}: {missing}"
     elif missing := missing_data(reference, "evaluation.reference"):
         return missing

@@ -24,8 +24,8 @@ from diffussm.store.writing import write_whole
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-ROUNDS = 3  # of making the shards that another evaluation removed
-TRIES = 5  # to write into a folder that another evaluation removes
+MAX_EVALUATIONS = 3  # in a row, if another evaluation removes the shards
+MAX_WRITES = 5  # attempts to write into a folder that another evaluation removes
 _BROKEN = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
@@ -67,13 +67,13 @@ class Shards:
     def write(self, batch: Batch, arrays: Mapping[str, NDArray[Any]]) -> None:
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]
-        for _ in range(TRIES - 1):
+        for _ in range(MAX_WRITES - 1):
             with contextlib.suppress(FileNotFoundError):  # the folder was removed on the way
                 return write_whole(self.path(batch), content.getbuffer())
         return write_whole(self.path(batch), content.getbuffer())
 
     def parts(self, name: str) -> Iterator[NDArray[Any]]:
-        """Yield an array's part in each shard, in order; raise ShardsRemoved where one is not there."""
+        """Yield an array's part in each shard, in order; raise ShardsRemoved if one is missing."""
         for batch in self.batches:
             try:
                 shard = np.load(self.path(batch))
@@ -112,12 +112,12 @@ class Shards:
         return False
 
 
-def again_if_removed(evaluate: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Return `evaluate`, called anew where it raises ShardsRemoved, which it must do in all processes that share it."""
+def retry_if_shards_removed(evaluate: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return `evaluate`, retried if it raises ShardsRemoved, which it must raise in all processes together."""
 
     @functools.wraps(evaluate)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        for _ in range(ROUNDS - 1):
+        for _ in range(MAX_EVALUATIONS - 1):
             with contextlib.suppress(ShardsRemoved):
                 return evaluate(*args, **kwargs)
         return evaluate(*args, **kwargs)

@@ -19,7 +19,7 @@ from diffussm.commands.evaluate import evaluate_files, evaluate_run
 from diffussm.data.load import reference_images
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.metrics import milestones
-from diffussm.metrics.context import ALONE, EvaluationContext
+from diffussm.metrics.context import SINGLE_PROCESS_CONTEXT, EvaluationContext
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.reference import cache
 from diffussm.metrics.sampling import SampleMaker
@@ -130,7 +130,7 @@ def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, mon
     usual, calls = getattr(owner, place), iter(range(10))
 
     def evaluate() -> None:
-        milestones.evaluate_milestone(run, config, 24, execution.backend, "cpu", {}, ALONE)
+        milestones.evaluate_milestone(run, config, 24, execution.backend, "cpu", {}, SINGLE_PROCESS_CONTEXT)
 
     def meets_the_other(*arguments: Any) -> Any:
         if next(calls) == 0:

@@ -141,8 +141,8 @@ def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
     assert diffussm(*given, "--image-size", "32", "--images", "3")[0] == 0
     with np.load(out) as file:
         assert file["arr_0"].shape == (3, 32, 32, 3)
-    assert ReferenceFile(out).stated["transform"] == "centre-crop 32"
-    assert ReferenceFile(out).stated["samples"] == 5
+    assert ReferenceFile(out).metadata["transform"] == "centre-crop 32"
+    assert ReferenceFile(out).metadata["samples"] == 5
     none = tmp_path / "none.npz"
     assert diffussm("reference", "build", folder, none, *given[4:], "--image-size", "32", "--images", "0")[0] == 0
     assert ReferenceFile(none).images == 0
@@ -155,7 +155,7 @@ def test_an_npz(tmp_path: Path, samples: Path, digits: np.ndarray, diffussm: Run
     source, out = tmp_path / "all.npz", tmp_path / "out.npz"
     np.savez_compressed(source, arr_0=digits.transpose(0, 2, 3, 1))
     assert diffussm("reference", "build", source, out, "--extractor", "digits-cnn")[0] == 0
-    assert "transform" not in ReferenceFile(out).stated  # it is not known
+    assert "transform" not in ReferenceFile(out).metadata  # it is not known
     found = record_of(diffussm, samples, "--reference", out, "--metrics", "fid")
     assert found.key.transform == "unknown"
     expected = record_of(diffussm, samples, *FITS, "--metrics", "fid")

@@ -45,7 +45,7 @@ def test_digits16_are_interpolated() -> None:
     inner = small[:, :, 2:4, 3:5].astype(float)
     expected = inner[:, :, 0, 0] * 9 + inner[:, :, 0, 1] * 3 + inner[:, :, 1, 0] * 3 + inner[:, :, 1, 1]
     np.testing.assert_array_equal(large[:, :, 5, 7], np.floor(expected / 16 + 0.5))
-    flat = digits.double(np.full((1, 1, 4, 4), 7, dtype=np.uint8))
+    flat = digits.upsample_2x(np.full((1, 1, 4, 4), 7, dtype=np.uint8))
     assert (flat == 7).all()
     assert flat.shape == (1, 1, 8, 8)
 

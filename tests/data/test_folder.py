@@ -160,16 +160,16 @@ def test_folder(tmp_path: Path) -> None:
         assert all(len(batch) == size for batch in batches[:-1])
         np.testing.assert_array_equal(np.concatenate([expected[:0], *batches]), expected[start:stop])
     assert found.sha256 == hashlib.sha256(expected.tobytes()).hexdigest()
-    chosen = found.chosen([5, 0, 3])
+    chosen = found.subset([5, 0, 3])
     assert (chosen.count, chosen.shape, chosen.transform) == (3, (3, 8, 8), "centre-crop 8")
     np.testing.assert_array_equal(np.concatenate(list(chosen.batches(2))), expected[[0, 3, 5]])
     assert chosen.sha256 == hashlib.sha256(expected[[0, 3, 5]].tobytes()).hexdigest()
-    assert chosen.chosen([2]).files == [sorted(NAMES)[5]]
+    assert chosen.subset([2]).files == [sorted(NAMES)[5]]
     with pytest.raises(ValueError, match="there are 7 images"):
         list(found.batches(1, 8))
     for indices in ([], [7], [-1], [1, 1]):
         with pytest.raises(ValueError, match=r"different ones of 0 \.\. 6"):
-            found.chosen(indices)
+            found.subset(indices)
 
 
 def test_jpeg_of_any_name(tmp_path: Path) -> None:

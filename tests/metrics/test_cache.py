@@ -44,60 +44,60 @@ def check(found: dict[str, np.ndarray]) -> None:
 
 
 def test_hit_and_miss_by_content() -> None:
-    check(cache.arrays(CONTENT, made))
-    check(cache.arrays(dict(reversed(CONTENT.items())), not_made))
+    check(cache.cached_arrays(CONTENT, made))
+    check(cache.cached_arrays(dict(reversed(CONTENT.items())), not_made))
     for name in CONTENT:
         with pytest.raises(AssertionError, match="it is there"):
-            cache.arrays({**CONTENT, name: "another"}, not_made)
-    assert cache.number(CONTENT, lambda: 0.1) == 0.1
-    assert cache.number(CONTENT, not_made) == 0.1
+            cache.cached_arrays({**CONTENT, name: "another"}, not_made)
+    assert cache.cached_number(CONTENT, lambda: 0.1) == 0.1
+    assert cache.cached_number(CONTENT, not_made) == 0.1
     with pytest.raises(AssertionError, match="it is there"):
-        cache.number({**CONTENT, "samples": 2}, not_made)
+        cache.cached_number({**CONTENT, "samples": 2}, not_made)
 
 
 def test_damaged_arrays_are_made_anew(folder: Path) -> None:
-    cache.arrays(CONTENT, made)
+    cache.cached_arrays(CONTENT, made)
     (path,) = folder.iterdir()
     whole = path.read_bytes()
     for place in range(0, len(whole), 3):
         damaged = [whole[:place]] + [whole[:place] + bytes([whole[place] ^ b]) + whole[place + 1 :] for b in (1, 0xFF)]
         for content in damaged if place % 2 == 0 else damaged[:1]:
             path.write_bytes(content)
-            check(cache.arrays(CONTENT, made))
+            check(cache.cached_arrays(CONTENT, made))
     path.write_bytes(whole[:-1])
-    cache.arrays(CONTENT, made)
-    check(cache.arrays(CONTENT, not_made))
+    cache.cached_arrays(CONTENT, made)
+    check(cache.cached_arrays(CONTENT, not_made))
 
 
 def test_damaged_numbers_are_made_anew(folder: Path) -> None:
     number = 12.345678901234567
-    cache.number(CONTENT, lambda: number)
+    cache.cached_number(CONTENT, lambda: number)
     (path,) = folder.iterdir()
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place])
-        assert cache.number(CONTENT, lambda: number) == number
+        assert cache.cached_number(CONTENT, lambda: number) == number
     for other in ("12.3", "[]", '{"number": "12.3"}', '{"number": null}'):
         path.write_text(other)
-        assert cache.number(CONTENT, lambda: number) == number
-    assert cache.number(CONTENT, not_made) == number
+        assert cache.cached_number(CONTENT, lambda: number) == number
+    assert cache.cached_number(CONTENT, not_made) == number
 
 
 def test_a_folder_that_cannot_be_written_to_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/diffussm")):
         monkeypatch.setenv("DIFFUSSM_CACHE", str(place))
-        check(cache.arrays(CONTENT, made))
-        assert cache.number(CONTENT, lambda: 1.5) == 1.5
+        check(cache.cached_arrays(CONTENT, made))
+        assert cache.cached_number(CONTENT, lambda: 1.5) == 1.5
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
 def test_a_read_only_folder_is_read(folder: Path) -> None:
-    cache.arrays(CONTENT, made)
+    cache.cached_arrays(CONTENT, made)
     folder.chmod(0o555)
     try:
-        check(cache.arrays(CONTENT, not_made))
-        check(cache.arrays({"other": 1}, made))
+        check(cache.cached_arrays(CONTENT, not_made))
+        check(cache.cached_arrays({"other": 1}, made))
     finally:
         folder.chmod(0o755)
 
@@ -108,7 +108,7 @@ def test_several_processes_at_once(folder: Path) -> None:
         "import numpy as np, os\n"
         "from diffussm.metrics.reference import cache\n"
         "for i in range(150):\n"
-        "    x = cache.arrays({'n': i // 10}, lambda: {'x': np.full(10_000, float(i // 10))})['x']\n"
+        "    x = cache.cached_arrays({'n': i // 10}, lambda: {'x': np.full(10_000, float(i // 10))})['x']\n"
         "    assert x.shape == (10_000,) and (x == i // 10).all()\n"
         "    if i % 7 == 0:\n"
         "        for path in cache.folder().glob('*.npz'):\n"
@@ -161,8 +161,8 @@ def test_nothing_is_written_elsewhere(folder: Path, tmp_path: Path, monkeypatch:
     for name in ("HOME", "XDG_CACHE_HOME", "TMPDIR"):
         monkeypatch.setenv(name, str(home))
     monkeypatch.chdir(home)
-    cache.arrays(CONTENT, made)
-    cache.number(CONTENT, lambda: 1.0)
+    cache.cached_arrays(CONTENT, made)
+    cache.cached_number(CONTENT, lambda: 1.0)
     assert list(home.iterdir()) == []
     assert len(list(folder.iterdir())) == 2
     monkeypatch.delenv("DIFFUSSM_CACHE")

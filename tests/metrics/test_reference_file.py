@@ -24,18 +24,18 @@ IMAGES = npy(in_file(images(4, (3, 4, 4))))
 )
 def test_what_is_wrong(tmp_path: Path, members: dict[str, bytes], problem: str) -> None:
     zipped(tmp_path / "a.npz", members)
-    assert ReferenceFile(tmp_path / "a.npz").missing_requirement().startswith(problem)
+    assert ReferenceFile(tmp_path / "a.npz").problem().startswith(problem)
 
 
 def test_no_archive(tmp_path: Path) -> None:
     file = ReferenceFile(tmp_path / "a.npz")
-    assert file.missing_requirement() == "no such file"
+    assert file.problem() == "no such file"
     (tmp_path / "a.npz").write_bytes(IMAGES)
-    assert file.missing_requirement() == "is damaged or no .npz file (File is not a zip file)"
+    assert file.problem() == "is damaged or no .npz file (File is not a zip file)"
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_sound(tmp_path: Path, method: int) -> None:
     zipped(tmp_path / "a.npz", {"arr_0.npy": IMAGES}, method)
     file = ReferenceFile(tmp_path / "a.npz")
-    assert (file.missing_requirement(), file.images, file.image_shape, file.kind) == ("", 4, (3, 4), "images")
+    assert (file.problem(), file.images, file.image_shape, file.kind) == ("", 4, (3, 4), "images")

@@ -15,8 +15,8 @@ import pytest
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
 from diffussm.metrics import shards as shards_module
-from diffussm.metrics.context import ALONE, EvaluationContext
-from diffussm.metrics.shards import ROUNDS, Batch, Shards, ShardsRemoved, again_if_removed
+from diffussm.metrics.context import SINGLE_PROCESS_CONTEXT, EvaluationContext
+from diffussm.metrics.shards import MAX_EVALUATIONS, Batch, Shards, ShardsRemoved, retry_if_shards_removed
 from diffussm.stopping import Stopped
 
 COUNT, SIZE = 12, 5
@@ -28,7 +28,7 @@ def make(batch: Batch) -> dict[str, np.ndarray]:
     return {"x": np.random.default_rng(0).normal(size=(COUNT, 3))[index], "y": index}
 
 
-def fill(shards: Shards, context: EvaluationContext = ALONE) -> list[Batch]:
+def fill(shards: Shards, context: EvaluationContext = SINGLE_PROCESS_CONTEXT) -> list[Batch]:
     """Write what is missing; returns what was."""
     written = []
     with context.processes.join(raising=Stopped):
@@ -167,7 +167,7 @@ def test_shards_that_another_removed_are_made_again(count: int, shards: Shards) 
             shutil.rmtree(shards.folder)
         return shards.whole("x")
 
-    @again_if_removed
+    @retry_if_shards_removed
     def work(processes: ProcessGroup) -> np.ndarray:
         fill(shards, EvaluationContext(processes))
         return processes.on_rank_zero(read)
@@ -180,7 +180,7 @@ def test_shards_that_another_removed_are_made_again(count: int, shards: Shards) 
 def test_shards_that_never_appear_are_an_error(shards: Shards) -> None:
     rounds = []
 
-    @again_if_removed
+    @retry_if_shards_removed
     def work() -> np.ndarray:
         rounds.append(fill(shards))
         shards.remove()
@@ -188,7 +188,7 @@ def test_shards_that_never_appear_are_an_error(shards: Shards) -> None:
 
     with pytest.raises(ShardsRemoved, match="do all processes see this folder"):
         work()
-    assert rounds == [[(0, 5), (5, 10), (10, 12)]] * ROUNDS
+    assert rounds == [[(0, 5), (5, 10), (10, 12)]] * MAX_EVALUATIONS
 
 
 @pytest.mark.parametrize("error", [Stopped("SIGTERM"), UserError("of another kind")])

@@ -1,4 +1,4 @@
-"""Sets of uint8 images that need not fit memory: what every kind of them offers, and the one that is an array."""
+"""Sets of uint8 images that need not fit into memory: their interface, and its implementation for an array."""
 
 import functools
 import hashlib
@@ -18,11 +18,12 @@ class Pixels(Protocol):
     shape: Shape  # of every image
 
     def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
-        """Images start .. stop - 1 in order, (<= size, C, H, W) each; UserError naming a file that cannot be read."""
+        """Yield images start .. stop - 1 in order, (<= size, C, H, W) each; UserError names a file that cannot be
+        read."""
 
     @property
     def sha256(self) -> str:
-        """Of the file's bytes (.npz), else of all pixels (N, C, H, W) in order."""
+        """Return the SHA-256 of the file (.npz) or of all pixels (N, C, H, W) in order."""
 
 
 class ArrayPixels:
@@ -45,7 +46,7 @@ class ArrayPixels:
 
 
 def pixels_sha256(pixels: Pixels) -> str:
-    """Of all pixels (N, C, H, W) in order."""
+    """Return the SHA-256 of all pixels (N, C, H, W) in order."""
     digest = hashlib.sha256()
     for batch in pixels.batches(64):
         digest.update(np.ascontiguousarray(batch).data)
@@ -53,7 +54,7 @@ def pixels_sha256(pixels: Pixels) -> str:
 
 
 def spans(count: int, size: int, start: int, stop: int | None) -> list[tuple[int, int]]:
-    """(first, last + 1) of each batch; ValueError for no size, or a start and stop outside 0 .. count."""
+    """Return (first, last + 1) of each batch; ValueError if size < 1, or start or stop is outside 0 .. count."""
     stop = count if stop is None else stop
     if size < 1 or not 0 <= start <= stop <= count:
         raise ValueError(f"batches of {size} from {start} to {stop}: there are {count} images")

@@ -1,4 +1,4 @@
-"""ADM's .npz files, read: images in pieces, small arrays whole."""
+"""Reading of ADM's .npz files: images in pieces, small arrays whole."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.data.npz_header import Header, damage_named, open_archive, read_header
+from diffussm.data.npz_header import Header, naming_damage, open_archive, read_header
 from diffussm.data.pixels.base import Shape, spans
 from diffussm.errors import UserError
 from diffussm.store.hashes import file_sha256
@@ -31,20 +31,20 @@ class NpzPixels:
     def __init__(self, path: Path):
         self.path = path
         with open_archive(path) as file:
-            self._version = _version(os.fstat(file.fileno()))
+            self._file_identity = _file_identity(os.fstat(file.fileno()))
             self._images = self._find(file)
         self.count, height, width, channels = self._images.header.shape
         self.shape: Shape = (channels, height, width)
 
     def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
         channels, height, width = self.shape
-        wanted = spans(self.count, size, start, stop)
+        batches = spans(self.count, size, start, stop)
         with open_archive(self.path) as file:
             self._check_version(os.fstat(file.fileno()))
             if self._find(file) != self._images:
                 raise self._changed()
             with self._content(file, start * math.prod(self.shape)) as content:
-                for first, last in wanted:
+                for first, last in batches:
                     images = np.empty((last - first, height, width, channels), dtype=np.uint8)
                     _fill(images.data.cast("B"), content)
                     if last == self.count and isinstance(content, zipfile.ZipExtFile):
@@ -58,7 +58,7 @@ class NpzPixels:
         return found
 
     def _check_version(self, found: os.stat_result) -> None:
-        if _version(found) != self._version:
+        if _file_identity(found) != self._file_identity:
             raise self._changed()
 
     def _changed(self) -> UserError:
@@ -75,33 +75,33 @@ class NpzPixels:
 
     @contextmanager
     def _content(self, file: IO[bytes], offset: int) -> Iterator[IO[bytes]]:
-        """The array's bytes from `offset` on."""
-        header, place, stored, _ = self._images
+        """Yield a file that reads the array's bytes from `offset` on."""
+        header, member_offset, stored, _ = self._images
         if stored and offset:
-            file.seek(place + 26)  # of the local header: length of the name, of what is extra
+            file.seek(member_offset + 26)  # local file header: lengths of name and extra field
             file.seek(sum(struct.unpack("<HH", file.read(4))) + header.size + offset, os.SEEK_CUR)
             yield file
         else:
             with zipfile.ZipFile(file) as archive, archive.open("arr_0.npy") as member:
                 to_skip = header.size + offset
                 while to_skip:
-                    to_skip -= len(_some(member, min(to_skip, _BLOCK)))
+                    to_skip -= len(_read_some(member, min(to_skip, _BLOCK)))
                 yield member
 
 
 def read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Those of the small arrays `names` that an .npz has; UserError naming file and array.
+    """Return those of the small arrays `names` that an .npz has; UserError names file and array.
 
-    It tells of damage, Python objects, numbers that are not finite.
+    It is raised for damage, Python objects and non-finite numbers.
     """
     with open_archive(path) as file, zipfile.ZipFile(file) as archive:
-        there = set(archive.namelist())
-        return {name: _array(archive, name, f"{path}: {name}") for name in names if f"{name}.npy" in there}
+        present = set(archive.namelist())
+        return {name: _array(archive, name, f"{path}: {name}") for name in names if f"{name}.npy" in present}
 
 
 class _Images(NamedTuple):
     header: Header
-    place: int  # of the member in the file
+    member_offset: int  # of the member in the file
     stored: bool
     crc: int
 
@@ -125,7 +125,7 @@ def _check_images(header: Header, what: str) -> None:
         raise UserError(f"{what}: holds no images: its shape is {shape}")
 
 
-def _some(content: IO[bytes], size: int) -> bytes:
+def _read_some(content: IO[bytes], size: int) -> bytes:
     if not (some := content.read(size)):
         raise EOFError("it ends too early")
     return some
@@ -133,7 +133,7 @@ def _some(content: IO[bytes], size: int) -> bytes:
 
 def _fill(view: memoryview, content: IO[bytes]) -> None:
     while view:
-        some = _some(content, min(len(view), _BLOCK))
+        some = _read_some(content, min(len(view), _BLOCK))
         view[: len(some)] = some
         view = view[len(some) :]
 
@@ -141,7 +141,7 @@ def _fill(view: memoryview, content: IO[bytes]) -> None:
 def _array(archive: zipfile.ZipFile, name: str, what: str) -> NDArray[Any]:
     info = archive.getinfo(f"{name}.npy")
     header = read_header(archive, info, what)
-    with damage_named(what), archive.open(info) as member:
+    with naming_damage(what), archive.open(info) as member:
         content = member.read()[header.size :]
         order: Any = "F" if header.fortran else "C"
         array = np.ndarray(header.shape, header.dtype, content, order=order).copy()
@@ -150,5 +150,5 @@ def _array(archive: zipfile.ZipFile, name: str, what: str) -> NDArray[Any]:
     return array
 
 
-def _version(found: os.stat_result) -> tuple[int, int, int]:
+def _file_identity(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns

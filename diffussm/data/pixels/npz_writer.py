@@ -1,4 +1,4 @@
-"""ADM's .npz files, written: whole or not at all, and equal content in equal bytes."""
+"""Writing of ADM's .npz files: atomically, and equal content as equal bytes."""
 
 import io
 import os
@@ -16,13 +16,13 @@ from diffussm.data.pixels.base import Shape
 def write_npz(
     path: Path, shape: Shape, count: int, batches: Iterable[NDArray[np.uint8]], /, **arrays: ArrayLike
 ) -> None:
-    """`count` images of `shape`, from batches (n, C, H, W), as ADM's .npz, `arrays` beside them: whole or absent.
+    """Write `count` images of `shape`, from batches (n, C, H, W), and `arrays` as ADM's .npz, atomically.
 
     Equal content gives equal bytes. Without images (count 0) there is no `arr_0`. ValueError for another number of
-    images, another shape or type, an array of objects.
+    images, another shape or type, or an array of objects.
     """
     if "arr_0" in arrays:
-        raise ValueError("arr_0 is where the images are")
+        raise ValueError("arr_0 is reserved for the images")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:

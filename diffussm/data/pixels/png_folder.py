@@ -16,10 +16,10 @@ from diffussm.errors import UserError
 
 
 class FolderPixels:
-    """The PNG files of a folder, not of its subfolders, as whole numbers in names count: 2.png before 10.png.
+    """The PNG files of a folder, without its subfolders, in natural sort order (2.png before 10.png).
 
-    Grey gives one channel, RGB and palettes three; all must be of the first one's shape. UserError naming the file: it
-    is damaged, 16 bits deep, not opaque or of another shape; or the folder: absent, without PNG, or with JPEG.
+    Grey gives one channel, RGB and palettes three; all must have the shape of the first. UserError names a file that
+    is damaged, 16 bits deep, not opaque or of another shape, or a folder that is missing, without PNG, or with JPEG.
     """
 
     def __init__(self, path: Path):
@@ -56,7 +56,7 @@ def _natural(name: str) -> tuple[Any, ...]:
 
 
 def _png(file: Path) -> NDArray[np.uint8]:
-    """(C, H, W), C 1 or 3."""
+    """Return the image, (C, H, W) with C 1 or 3."""
     image = read_image(file, ["PNG"])
     grey = image.mode in ("1", "L", "LA")
     if image.has_transparency_data:

@@ -1,7 +1,7 @@
-"""Results that are dear to compute and small to keep, by the content of what they were made from.
+"""A cache of results that are expensive to compute and small to store, in $DIFFUSSM_CACHE or the user's cache folder.
 
-In $DIFFUSSM_CACHE, or below the user's cache folder. Files appear whole, under the digest of all that decides their
-content, so any number of processes may share the folder; one that cannot be written to is done without.
+Files are written atomically, under the digest of everything that determines their content, so any number of processes
+may share the folder. If the folder is not writable, nothing is cached.
 """
 
 import contextlib
@@ -26,36 +26,36 @@ _BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib
 
 
 def folder() -> Path:
-    asked = os.environ.get("DIFFUSSM_CACHE")
-    return Path(asked).expanduser() if asked else user_cache()
+    configured = os.environ.get("DIFFUSSM_CACHE")
+    return Path(configured).expanduser() if configured else user_cache()
 
 
-def arrays(content: Mapping[str, Any], make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """The arrays made from `content`; a damaged file is made anew."""
-    path = _path(content, "npz")
+def cached_arrays(key: Mapping[str, Any], compute: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays stored under `key`; compute and store them if there are none or the file is damaged."""
+    path = _path(key, "npz")
     with contextlib.suppress(*_BROKEN), path.open("rb") as opened, np.load(opened) as stored:
         return dict(stored)
-    made = make()
+    made = compute()
     file = io.BytesIO()
     np.savez(file, **made)  # type: ignore[arg-type]
     _write(path, file.getbuffer())
     return made
 
 
-def number(content: Mapping[str, Any], make: Callable[[], float]) -> float:
-    """The number made from `content`; a damaged file is made anew."""
-    path = _path(content, "json")
+def cached_number(key: Mapping[str, Any], compute: Callable[[], float]) -> float:
+    """Return the number stored under `key`; compute and store it if there is none or the file is damaged."""
+    path = _path(key, "json")
     with contextlib.suppress(OSError, ValueError):
         stored = json.loads(path.read_bytes())
         if isinstance(stored, dict) and isinstance(stored.get("number"), float):
             return stored["number"]
-    made = make()
-    _write(path, to_json({"number": made}))  # in braces, which a part of the file lacks
+    made = compute()
+    _write(path, to_json({"number": made}))  # an object, so that a truncated file is not valid JSON
     return made
 
 
-def _path(content: Mapping[str, Any], suffix: str) -> Path:
-    return folder() / f"{digest({'version': VERSION, **content})}.{suffix}"
+def _path(key: Mapping[str, Any], suffix: str) -> Path:
+    return folder() / f"{digest({'version': VERSION, **key})}.{suffix}"
 
 
 def _write(path: Path, content: Any) -> None:

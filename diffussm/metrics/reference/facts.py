@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffussm.data.catalogue import facts
-from diffussm.metrics.reference.file import ReferenceFile, is_file
+from diffussm.metrics.reference.file import ReferenceFile, is_npz_name
 
 
 class ReferenceFacts(NamedTuple):
@@ -22,14 +22,14 @@ class ReferenceFacts(NamedTuple):
 
 def reference_facts(reference: str) -> ReferenceFacts:
     """Return the facts of a data set or of an .npz file; the hash is "" for a file that does not exist yet."""
-    if not is_file(reference):
+    if not is_npz_name(reference):
         known = facts(reference, "evaluation.reference")
         shape = known.channels, known.image_size
         return ReferenceFacts(reference, known.sha256, known.images, "images", (), shape, "none", None)
     file = ReferenceFile(Path(reference))
-    if file.missing_requirement():
+    if file.problem():
         return ReferenceFacts(file.name, "", 0, "images", (), None, None, None)
-    stated = file.stated
+    metadata = file.metadata
     return ReferenceFacts(
         file.name,
         file.sha256,
@@ -37,6 +37,6 @@ def reference_facts(reference: str) -> ReferenceFacts:
         file.kind,
         file.layers,
         file.image_shape,
-        stated.get("transform"),
-        stated.get("extractor_sha256"),
+        metadata.get("transform"),
+        metadata.get("extractor_sha256"),
     )

@@ -1,11 +1,11 @@
-"""A reference file: an .npz as ADM's evaluator takes it, and what it states of itself. No torch; NumPy to read headers.
+"""A reference file: an .npz as ADM's evaluator takes it, and its metadata. No torch; NumPy to read headers.
 
     arr_0                  uint8 images (N, H, W, C); precision, recall and KID need them
     mu, sigma              mean and covariance of the features of the whole data set
     mu_s, sigma_s          the same of the spatial features (sFID)
-    diffussm               written by this package alone: UTF-8 JSON, what the statistics are of and how they were made
+    diffussm               written by this package alone: UTF-8 JSON, the origin of the statistics
 
-Where statistics are there Frechet distances are to them, else to the images' own, as ADM's evaluator has it.
+Frechet distances use the file's statistics if it has any, otherwise those of its images, as in ADM's evaluator.
 """
 
 import json
@@ -19,16 +19,17 @@ from diffussm.data.npz_header import open_archive, read_header
 from diffussm.errors import UserError
 from diffussm.store.hashes import file_sha256
 
-STATED = "diffussm"
+METADATA = "diffussm"
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
-def is_file(reference: str) -> bool:
-    """Whether a reference is given as a file, not as a data set's name."""
+def is_npz_name(reference: str) -> bool:
+    """Return whether a reference is named as a file, by the suffix .npz, and not as a data set. The file need not
+    exist."""
     return reference.endswith(".npz")
 
 
-class Header(NamedTuple):
+class ArrayInfo(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
 
@@ -46,32 +47,32 @@ class ReferenceFile:
         return file_sha256(self.path)
 
     @cached_property
-    def headers(self) -> dict[str, Header]:
-        """Type and shape of every array; UserError if the file is not there, is damaged or is no .npz."""
+    def headers(self) -> dict[str, ArrayInfo]:
+        """Return type and shape of every array; UserError if the file is missing, damaged or no .npz."""
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such file")
         status = self.path.stat()
         return _headers(self.path, status.st_size, status.st_mtime_ns)
 
     @cached_property
-    def stated(self) -> dict[str, Any]:
-        """What this package wrote of the statistics: samples, transform, extractor, extractor_sha256, source; empty of
-        a file from elsewhere."""
-        if STATED not in self.headers:
+    def metadata(self) -> dict[str, Any]:
+        """Return what this package recorded about the statistics: samples, transform, extractor, extractor_sha256,
+        source. It is empty for an external file."""
+        if METADATA not in self.headers:
             return {}
         try:
             with open_archive(self.path) as file, zipfile.ZipFile(file) as archive:
-                info = archive.getinfo(f"{STATED}.npy")
+                info = archive.getinfo(f"{METADATA}.npy")
                 size = read_header(archive, info, str(self.path)).size
-                stated = json.loads(archive.read(info)[size:])
+                metadata = json.loads(archive.read(info)[size:])
         except UserError:
-            stated = None
-        if not isinstance(stated, dict) or not {"channels", "image_size"} <= stated.keys():
+            metadata = None
+        if not isinstance(metadata, dict) or not {"channels", "image_size"} <= metadata.keys():
             raise UserError(
-                f"{self.path}: its array {STATED}, which describes it, cannot be read by this version; build it "
+                f"{self.path}: its array {METADATA}, which describes it, cannot be read by this version; build it "
                 "again with `diffussm reference build`"
             )
-        return stated
+        return metadata
 
     @property
     def images(self) -> int:
@@ -79,26 +80,26 @@ class ReferenceFile:
 
     @property
     def image_shape(self) -> tuple[int, int] | None:
-        """(channels, pixels a side), None where the file says nothing of its images."""
+        """Return (channels, pixels a side); None if the file does not tell."""
         if "arr_0" in self.headers:
             _, height, _, channels = self.headers["arr_0"].shape
             return channels, height
-        return (self.stated["channels"], self.stated["image_size"]) if self.stated else None
+        return (self.metadata["channels"], self.metadata["image_size"]) if self.metadata else None
 
     @property
     def kind(self) -> str:
-        """Of what its Frechet distances are: statistics or images."""
+        """Return what Frechet distances use: statistics or images."""
         return "statistics" if "mu" in self.headers else "images"
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Those that it has statistics of."""
+        """Return the layers that it has statistics of."""
         return tuple(layer for layer, (mean, _) in STATISTICS.items() if mean in self.headers)
 
-    def missing_requirement(self) -> str:
-        """What is wrong, in words; empty where the file is there and whole."""
+    def problem(self) -> str:
+        """Return what is wrong with the file, as a message; "" if nothing."""
         try:
-            headers, _ = self.headers, self.stated
+            headers, _ = self.headers, self.metadata
         except UserError as error:
             return str(error).removeprefix(f"{self.path}: ")
         if not {"arr_0", "mu"} & headers.keys():
@@ -119,11 +120,11 @@ class ReferenceFile:
 
 
 @cache
-def _headers(path: Path, _size: int, _changed: int) -> dict[str, Header]:
+def _headers(path: Path, _size: int, _changed: int) -> dict[str, ArrayInfo]:
     with open_archive(path) as file, zipfile.ZipFile(file) as archive:
         found = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             header = read_header(archive, info, f"{path}: {name}")
-            found[name] = Header(header.dtype.str, header.shape)
+            found[name] = ArrayInfo(header.dtype.str, header.shape)
         return found

@@ -15,7 +15,7 @@ from diffussm.errors import UserError
 from diffussm.metric_table import CLEAN_FID
 from diffussm.metrics.features.extractor import Extractor, Layers
 from diffussm.metrics.reference import cache
-from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_file
+from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_npz_name
 from diffussm.metrics.statistics.fid import noise_floor
 from diffussm.metrics.statistics.frechet import FrechetDistance, Statistics
 from diffussm.store.records import EvaluationKey
@@ -43,7 +43,7 @@ class Reference:
     @cached_property
     def pixels(self) -> Pixels:
         """Return its images; UserError if it has none."""
-        if not is_file(self.reference):
+        if not is_npz_name(self.reference):
             return ArrayPixels(reference_images(self.reference).pixels)
         return NpzPixels(Path(self.reference))
 
@@ -54,7 +54,7 @@ class Reference:
         made_by = {"layers": [*self.extractor.layers], "device": kind, "torch": torch.__version__}
         modes = [metric for metric in CLEAN_FID if metric in self.key.metrics]
         clean_fid = {"clean_fid": self.key.clean_fid_sha256, "modes": modes} if modes else {}
-        return cache.arrays({**self._content, **made_by, **clean_fid}, self._extract)
+        return cache.cached_arrays({**self._content, **made_by, **clean_fid}, self._extract)
 
     def _extract(self) -> Layers:
         second = self.second_extractor
@@ -80,7 +80,7 @@ class Reference:
 
     def stated_size(self, layer: str) -> int | None:
         """Return the number of features in its file's statistics of the layer; None if it has none."""
-        if not is_file(self.reference) or layer not in STATISTICS:
+        if not is_npz_name(self.reference) or layer not in STATISTICS:
             return None
         header = ReferenceFile(Path(self.reference)).headers.get(STATISTICS[layer][0])
         return header.shape[0] if header else None
@@ -90,7 +90,7 @@ class Reference:
         if self.key.reference_samples < 2:
             return None
         content = {**self._content, "floor": layer, "samples": self.key.samples}
-        return cache.number(content, lambda: noise_floor(self.layers[layer], self.key.samples))
+        return cache.cached_number(content, lambda: noise_floor(self.layers[layer], self.key.samples))
 
     @property
     def _content(self) -> dict[str, Any]:
