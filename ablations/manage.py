@@ -82,7 +82,7 @@ def _rows(options: argparse.Namespace, liveness: "Liveness | None" = None) -> "l
     from diffussm.store import manifests
 
     liveness = liveness or Liveness(by_mtime=True)
-    launched = manifests.read(options.runs, options.grid, options.base)
+    launched = manifests.find_required(options.runs, options.grid, options.base)
     slurm = Slurm(options.runs)
     for damage in (*launched.damaged, *slurm.damaged):
         _warn(str(damage))
@@ -183,7 +183,7 @@ def _extend(options: argparse.Namespace) -> int:
     from ablations.plan.request import extension
     from diffussm.store import manifests
 
-    found = manifests.read_all(options.runs, options.grid, options.base)
+    found = manifests.read_undamaged(options.runs, options.grid, options.base)
     extensions = [extension(manifest, options.runs, options.only, options.steps) for manifest in found]
     if not any(extensions):
         raise no_match(options.only)

@@ -22,7 +22,7 @@ def describe(state: State) -> tuple[str, float]:
     """A description of a task's state, and the fraction of its phase that is done."""
     match state:
         case State(phase="train", step=int(step), steps=int(steps), loss=float(loss)):
-            again = "again to " if state.lane == "replay" else ""
+            again = "again to " if state.mode == "replay" else ""
             return f"{again}step {step}/{steps}, loss {loss:.4f}", step / steps
         case State(phase="evaluate", milestone=int(milestone), sample=int(sample), samples=int(samples)):
             return f"evaluating step {milestone}, sample {sample}/{samples}", sample / samples

@@ -109,7 +109,7 @@ class Pool:
         """Why the task is not tried again: it failed in this launch, or in an earlier one with the same code."""
         run = RunDir(task.run)
         if state := permanent_failure(run, task.folder, self.code.name):
-            return Outcome("failed", f"{task}: {state.reason}", str(task.folder.output(state.attempt)))
+            return Outcome("failed", f"{task}: {state.reason}", str(task.folder.log_path(state.attempt)))
         if task in self._failed:
             outcome, order = self._failed[task]
             if run.order_number() == order:

@@ -76,7 +76,7 @@ class Worker:
                 print_failure(error)
                 if number and task.folder.owner() != number:
                     return Outcome("superseded", outcome.reason)
-            return replace(outcome, log=str(task.folder.output(number))) if number else outcome
+            return replace(outcome, log=str(task.folder.log_path(number))) if number else outcome
         finally:
             sys.stdout.flush()
         return Outcome("done")

@@ -68,7 +68,7 @@ class WorkerProcess:
         code = self.process.wait()
         if code in (0, -signal.SIGTERM):
             return Outcome("stopped", "the worker was asked to stop")
-        log = self.task.folder.outputs()[-1:] if self.task else []
+        log = self.task.folder.log_paths()[-1:] if self.task else []
         if code < 0:
             return Outcome(
                 "failed", f"killed by {signal.Signals(-code).name}", "".join(map(str, log)), is_transient=True

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from diffussm.config import Config, digest
 from diffussm.host.machine import gpus, processor, usable_cores
 from diffussm.store.reading import StoredModel, read_model
-from diffussm.store.writing import to_json, write_whole
+from diffussm.store.writing import to_json, write_atomically
 
 
 class Measured(StoredModel):
@@ -43,7 +43,7 @@ class Calibration(StoredModel):
             return cls(machine=machine(), entries={})
 
     def save(self, runs: Path) -> None:
-        write_whole(path_of(runs), to_json(self.model_dump(mode="json")))
+        write_atomically(path_of(runs), to_json(self.model_dump(mode="json")))
 
 
 def machine() -> dict[str, Any]:

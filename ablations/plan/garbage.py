@@ -50,7 +50,9 @@ def find(
     idle = [run for run in selected.values() if not _is_worked_on(run, liveness, on_damage)]
     found = [Garbage(path, what, path.stat().st_size) for run in idle for path, what in _in_run(run)]
     if unlisted:
-        listed = {runs / entry.run_id for manifest in manifests.read_all(runs, None, None) for entry in manifest.runs}
+        listed = {
+            runs / entry.run_id for manifest in manifests.read_undamaged(runs, None, None) for entry in manifest.runs
+        }
         for config in sorted(runs.glob("*/config.json")):
             run = RunDir(config.parent)
             if run.path not in listed and not _is_worked_on(run, liveness, on_damage):

@@ -18,7 +18,7 @@ from diffussm.errors import UserError
 from diffussm.host import source
 from diffussm.store.owner import Process, this_process
 from diffussm.store.reading import read_model
-from diffussm.store.writing import to_json, write_whole
+from diffussm.store.writing import to_json, write_atomically
 
 FOLDER = "code"
 
@@ -31,7 +31,7 @@ def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
     digest = source.digest(content)
     copy = (runs / FOLDER / digest).absolute()
     mark = copy.with_name(f"{digest}.{os.getpid()}.{os.urandom(4).hex()}.json")
-    write_whole(mark, to_json(this_process().model_dump()))
+    write_atomically(mark, to_json(this_process().model_dump(by_alias=True)))
     try:
         if not copy.exists():
             origin = {"code": digest, **source.commit()}

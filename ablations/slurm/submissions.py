@@ -14,7 +14,7 @@ from ablations.slurm.queue import queued_jobs
 from diffussm.errors import UserError
 from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.rundir import RunDir
-from diffussm.store.writing import link_first, to_json
+from diffussm.store.writing import to_json, write_once
 
 FOLDER = "slurm"
 
@@ -38,7 +38,7 @@ class Submission(StoredModel):
     def write(self, runs: Path) -> None:
         """Write the file; raise UserError if one of that number exists already, as from another cluster."""
         path = folder(runs) / f"{self.job}.json"
-        if not link_first(path, to_json(self.model_dump(mode="json"))):
+        if not write_once(path, to_json(self.model_dump(mode="json"))):
             raise UserError(f"{path}: already exists, from another cluster or an older job; give another --runs")
 
 

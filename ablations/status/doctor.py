@@ -100,7 +100,7 @@ def _weights() -> Iterator[Check]:
 def _data(runs: Path, grid: str | None, base: str | None) -> Iterator[Check]:
     names = list(CATALOGUE)
     if grid:
-        launched = manifests.read(runs, grid, base)
+        launched = manifests.find_required(runs, grid, base)
         damaged, found = [*launched.damaged], set()
         for folder in {runs / e.run_id for manifest in launched.manifests.values() for e in manifest.runs}:
             if (folder / "config.json").exists():

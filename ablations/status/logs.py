@@ -13,7 +13,7 @@ POLL_SECONDS = 0.5
 def of(run: RunDir, job_logs: Callable[[RunDir], list[Path]]) -> list[Path]:
     """All logs of the run, the oldest first. `job_logs` gives those that a scheduler wrote for the jobs that trained
     it; empty ones are omitted."""
-    paths = [path for folder in (run, *run.evaluations()) for path in folder.outputs()]
+    paths = [path for folder in (run, *run.evaluations()) for path in folder.log_paths()]
     paths += [path for path in job_logs(run) if path.stat().st_size]
     return sorted(paths, key=lambda path: path.stat().st_mtime)
 

@@ -87,7 +87,7 @@ def _state_of(
     found = [records.read(run.record(step, key)) for step in milestones]
     measured = [record for record in found if record is not None]
     state, step = run.state(), run.trained_steps()
-    if state.phase == state.lane == "train":
+    if state.phase == state.mode == "train":
         step = max(step, state.step or 0)
     seconds = state.seconds_per_step
     status = Status("done") if len(measured) == len(found) else _status_in_folder(run, milestones, key, liveness)

@@ -92,7 +92,7 @@ def evaluate_run(
         execution = resolve_execution(run, config, device=device)
         samples = config.evaluation.samples if processes.is_rank_zero else 0
         context = EvaluationContext(processes, report=Progress(f"{run.run_id}, step {step}: samples", samples))
-        origin = {**provenance.describe(), **execution.model_dump(), "processes": processes.world_size}
+        origin = {**provenance.describe(), **execution.model_dump(by_alias=True), "processes": processes.world_size}
         try:
             evaluate_milestone(run, config, step, execution.backend, device, origin, context)
         except NotFinite as error:

@@ -42,7 +42,7 @@ def gpus() -> list[str]:
 
 
 @cache
-def place() -> str:
+def pid_scope() -> str:
     """Return the scope in which a process id is unique: host, boot, and PID namespace (of a container)."""
     parts = [platform.node()]
     for path, read in (("/proc/sys/kernel/random/boot_id", _text), ("/proc/self/ns/pid", os.readlink)):

@@ -23,7 +23,7 @@ from diffussm.stopping import Stopped
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir
-from diffussm.store.writing import write_whole
+from diffussm.store.writing import write_atomically
 
 SHARDS = "shards"  # folder of an evaluation in progress
 KEPT = 64  # number of samples stored beside the record
@@ -97,8 +97,8 @@ def _write_samples(samples: Samples, folder: Path) -> None:
     arrays, png = io.BytesIO(), io.BytesIO()
     np.savez_compressed(arrays, arr_0=rearrange(shown, "n c h w -> n h w c"), labels=samples.labels)
     sheet(shown).save(png, "PNG")
-    write_whole(folder / "samples.npz", arrays.getvalue())
-    write_whole(folder / "samples.png", png.getvalue())
+    write_atomically(folder / "samples.npz", arrays.getvalue())
+    write_atomically(folder / "samples.png", png.getvalue())
 
 
 def _seconds_per_step(run: RunDir, step: int) -> float:

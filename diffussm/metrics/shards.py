@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.store.writing import write_whole
+from diffussm.store.writing import write_atomically
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -69,8 +69,8 @@ class Shards:
         np.savez(content, **arrays)  # type: ignore[arg-type]
         for _ in range(MAX_WRITES - 1):
             with contextlib.suppress(FileNotFoundError):  # the folder was removed on the way
-                return write_whole(self.path(batch), content.getbuffer())
-        return write_whole(self.path(batch), content.getbuffer())
+                return write_atomically(self.path(batch), content.getbuffer())
+        return write_atomically(self.path(batch), content.getbuffer())
 
     def parts(self, name: str) -> Iterator[NDArray[Any]]:
         """Yield an array's part in each shard, in order; raise ShardsRemoved if one is missing."""

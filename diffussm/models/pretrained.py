@@ -12,7 +12,7 @@ from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config
 from diffussm.models.weights import load_weights, read_safetensors
-from diffussm.store.writing import to_json, write_whole
+from diffussm.store.writing import to_json, write_atomically
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -23,9 +23,9 @@ def save_pretrained(model: DiT | DiffuSSM, folder: Path | str) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    write_whole(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
+    write_atomically(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
     content = {"diffussm": FORMAT, "outputs": model.outputs, "model": model.config.model_dump(mode="json")}
-    write_whole(folder / CONFIG, to_json(content))
+    write_atomically(folder / CONFIG, to_json(content))
 
 
 def from_pretrained(path: Path | str, backend: str = "auto", heads: int | None = None) -> DiT | DiffuSSM:

@@ -72,7 +72,7 @@ class Attempt:
         self._state = self._final_state(error)
         if self.processes.world_size > 1 and self._state.has_failed:
             with contextlib.suppress(OSError, UserError):
-                self._state = self.folder.fail(self.number, self._state)
+                self._state = self.folder.record_failure(self.number, self._state)
         if self.processes.is_rank_zero and self.folder.owner() == self.number:
             self._write()
 

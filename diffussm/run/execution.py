@@ -27,7 +27,7 @@ def resolve_execution(run: RunDir, config: Config, threads: int = 0, processes: 
             backend=select(training.backend, device_type, model.width, model.length),
             threads=training.threads or threads or max(1, usable_cores() // local_world_size(os.environ)),
             device=device_type,
-            shares=processes,
+            micro_batches=processes,
         )
     )
     if device:

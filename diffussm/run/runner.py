@@ -72,7 +72,7 @@ class TaskRunner:
         The state in the folder records how it ended.
         """
         if self.to_logs:
-            redirect_output(task.folder.output(number, self.processes.rank))
+            redirect_output(task.folder.log_path(number, self.processes.rank))
             print(f"{task}: {self.run.run_id}, process {os.getpid()}", flush=True)
         self._attempt = Attempt(task.folder, number, self._is_cancelled, self.processes, self.stop)
         with self._attempt as attempt:
@@ -124,7 +124,7 @@ class TaskRunner:
 
     def _provenance(self, attempt: Attempt, execution: Execution) -> dict[str, Any]:
         of_attempt = {"attempt": attempt.number, "processes": self.processes.world_size}
-        return {**provenance.describe(), **of_attempt, **execution.model_dump()}
+        return {**provenance.describe(), **of_attempt, **execution.model_dump(by_alias=True)}
 
     def _replay(self, lost: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
         """Train to lost milestones again; on the way, compare the weights of earlier milestones with the kept ones."""
@@ -157,11 +157,11 @@ class TaskRunner:
 
     def _train_to(self, run: RunDir, milestones: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
         device, steps = select_device_of_kind(execution.device), max(milestones)
-        trainer = Trainer(self.config, execution.backend, device, self.processes, execution.shares)
+        trainer = Trainer(self.config, execution.backend, device, self.processes, execution.micro_batches)
 
         def report(step: int, loss: float, seconds: float) -> None:
-            attempt.report(phase="train", lane=run.lane, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
-            what = "training" if run.lane == "train" else "replay"
+            attempt.report(phase="train", mode=run.mode, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
+            what = "training" if run.mode == "train" else "replay"
             self._on_progress(f"{what}: step", step, steps, f"loss {loss:.4g}")
 
         train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop)

@@ -10,7 +10,7 @@ import torch
 from diffussm.host.machine import processor
 from diffussm.ssm.s4d import BACKENDS, S4D
 from diffussm.ssm.selection import Measured, obstacle
-from diffussm.store.writing import write_whole
+from diffussm.store.writing import write_atomically
 from diffussm.timing import in_turns, summarise
 
 WIDTHS, LENGTHS, TOKENS = (64, 384, 1152), (16, 64, 256, 1024, 4096), 4096
@@ -44,7 +44,7 @@ def write(rows: list[Measured], path: Path) -> None:
     out = csv.writer(text, lineterminator="\n")
     out.writerow(Measured._fields)
     out.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    write_atomically(path, text.getvalue().encode())
 
 
 def _passes(backend: str, width: int, length: int, batch: int, device: str) -> Callable[[], None]:

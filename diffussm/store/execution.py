@@ -1,8 +1,8 @@
-"""How a run is executed: `machine.json`, decided at the run's first start."""
+"""Execution settings of a run: `machine.json`, chosen at the run's first start."""
 
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from diffussm.store.reading import StoredModel
 
@@ -10,14 +10,18 @@ BACKENDS = ("reference", "fft", "chunked", "compiled")
 
 
 class Execution(StoredModel):
-    """What the machine decided at the run's first start, and what every later start uses again."""
+    """The execution settings chosen at the run's first start and reused by later ones."""
 
-    repair: ClassVar[str] = "restore it, or delete it to have it decided anew by the machine that goes on"
+    model_config = ConfigDict(populate_by_name=True)
+
+    repair: ClassVar[str] = "restore it, or delete it: the machine that continues the run then chooses them anew"
 
     backend: str = Field(description="implementation of S4D")
     threads: int = Field(ge=1, description="threads of torch on the CPU")
     device: str = Field(min_length=1, description="cpu or cuda")
-    shares: int = Field(1, ge=1, description="micro-batches of a training batch: processes that began the run")
+    micro_batches: int = Field(
+        1, ge=1, alias="shares", description="micro-batches of a training batch: processes that began the run"
+    )
 
     @field_validator("backend")
     @classmethod

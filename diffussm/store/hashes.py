@@ -8,12 +8,15 @@ from diffussm.errors import UserError
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file's bytes; read once in a process, unless it is replaced or changed. UserError if there is none."""
+    """Return the SHA-256 of a file; it is read once in a process, unless it is replaced or changed.
+
+    Raises UserError if there is no file.
+    """
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    return _file_sha256(path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
+    return _file_sha256(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=1024)

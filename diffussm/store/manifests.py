@@ -1,7 +1,8 @@
-"""What launches asked of grids: `runs/grids/<grid>-<base>.<n>.json`. The highest number holds; none is ever changed.
+"""The manifest of each launched grid: `runs/grids/<grid>-<base>.<n>.json`. The one with the highest number is in force;
+none is ever modified.
 
-A launch merges what it asks into the newest and adds the next number by a hard link: of two at once one is first, and
-the other merges into that.
+A launch merges its requests into the newest and adds the next number by a hard link: of two launches at once, one
+succeeds, and the other merges into its manifest.
 """
 
 import re
@@ -14,11 +15,11 @@ from pydantic import Field
 
 from diffussm.errors import UserError, unknown
 from diffussm.store.reading import StoredModel, read_model
-from diffussm.store.writing import link_first, to_json
+from diffussm.store.writing import to_json, write_once
 
 
 class Entry(StoredModel):
-    """A run that a grid asked for."""
+    """A run of a grid."""
 
     arm: str
     levels: dict[str, str] = Field(description="axis to level")
@@ -36,7 +37,7 @@ class Entry(StoredModel):
 
 
 class Manifest(StoredModel):
-    """All runs that launches asked of a grid on a base with the same settings."""
+    """All runs that were launched of a grid on a base with the same settings."""
 
     repair: ClassVar[str] = "restore it, or delete it and launch the grid again"
 
@@ -54,15 +55,15 @@ class Manifest(StoredModel):
 
 
 @dataclass(frozen=True)
-class Launched:
-    """The manifests that hold, by their paths, and the errors of those that are damaged and may be meant too."""
+class FoundManifests:
+    """The manifests in force, by their paths, and the errors of damaged ones that may match too."""
 
     manifests: dict[Path, Manifest]
     damaged: tuple[UserError, ...]
 
 
 def newest(runs: Path) -> list[Path]:
-    """Return the manifest that holds of each grid on each base, in order of their names."""
+    """Return the manifest in force of each grid on each base, in order of their names."""
     latest: dict[str, tuple[int, Path]] = {}
     for path in sorted((runs / "grids").glob("[!.]*.json")):
         if match := re.fullmatch(r"(.+)\.(\d+)\.json", path.name):
@@ -70,7 +71,7 @@ def newest(runs: Path) -> list[Path]:
     return [path for _, path in latest.values()]
 
 
-def find(runs: Path, grid: str | None, base: str | None) -> Launched:
+def find(runs: Path, grid: str | None, base: str | None) -> FoundManifests:
     """Return the manifests of that grid and base (None: of any)."""
     kept, damaged = {}, []
     for path in newest(runs):
@@ -82,10 +83,10 @@ def find(runs: Path, grid: str | None, base: str | None) -> Launched:
         else:
             if grid in (None, manifest.grid) and base in (None, manifest.base):
                 kept[path] = manifest
-    return Launched(kept, tuple(damaged))
+    return FoundManifests(kept, tuple(damaged))
 
 
-def read(runs: Path, grid: str | None, base: str | None) -> Launched:
+def find_required(runs: Path, grid: str | None, base: str | None) -> FoundManifests:
     """Return the manifests of that grid and base (None: of any); raise UserError if there is none."""
     found = find(runs, grid, base)
     if found.manifests:
@@ -99,17 +100,17 @@ def read(runs: Path, grid: str | None, base: str | None) -> Launched:
     raise UserError(f"{runs}: no grid was launched here; give the folder with --runs")
 
 
-def read_all(runs: Path, grid: str | None, base: str | None) -> list[Manifest]:
-    """Return the manifests of that grid and base (None: of any); raise UserError if there is none, or one is damaged:
-    for whoever must not miss a run."""
-    found = read(runs, grid, base)
+def read_undamaged(runs: Path, grid: str | None, base: str | None) -> list[Manifest]:
+    """Return the manifests of that grid and base (None: of any); raise UserError if there is none, or one is
+    damaged: for callers that must not miss a run."""
+    found = find_required(runs, grid, base)
     if found.damaged:
         raise found.damaged[0]
     return list(found.manifests.values())
 
 
 def add(runs: Path, grid: str, base: str, merged: Callable[[Manifest | None], Manifest]) -> None:
-    """Add what `merged` makes of the newest manifest (None: there is none yet), unless it leaves it as it is."""
+    """Add what `merged` makes of the newest manifest (None: there is none yet), unless that is equal to it."""
     stem = f"{grid}-{base}"
     while True:
         path = next((path for path in newest(runs) if path.name.rsplit(".", 2)[0] == stem), None)
@@ -118,7 +119,7 @@ def add(runs: Path, grid: str, base: str, merged: Callable[[Manifest | None], Ma
         number = 1 if path is None else int(path.name.split(".")[-2]) + 1
         if old is not None and new == old.model_dump(mode="json"):
             return
-        if link_first(runs / "grids" / f"{stem}.{number}.json", to_json(new)):
+        if write_once(runs / "grids" / f"{stem}.{number}.json", to_json(new)):
             return
 
 

@@ -1,37 +1,37 @@
-"""Who works: `owner-<attempt>.json` of a folder, and the mark of a launch beside its copy of the code."""
+"""The process that owns a folder (`owner-<attempt>.json`) or uses a copy of the code."""
 
 import os
 from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 
-from diffussm.host.machine import place, process_start
+from diffussm.host.machine import pid_scope, process_start
 from diffussm.store.reading import StoredModel
 
 
 class Process(StoredModel):
-    """A process, such that another of the same number is not taken for it. Fields of later versions are kept."""
+    """A process, not to be confused with a later one with the same pid. Fields of later versions are kept."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
 
-    repair: ClassVar[str] = "delete it if nobody works here any more"
+    repair: ClassVar[str] = "delete it if no process works here any more"
 
-    place: str = Field(description="host, boot and space of process numbers, in which the pid means something")
+    pid_scope: str = Field(alias="place", description="host, boot and PID namespace, within which the pid is unique")
     pid: int = Field(gt=0)
-    started: str | None = Field(description='in the count of the kernel; "" where the system does not tell')
+    started: str | None = Field(description='its start time in clock ticks of the kernel; "" on systems without /proc')
 
     @property
     def is_gone(self) -> bool:
-        """Whether it ran here and is gone; a process elsewhere may always be there still."""
-        return self.place == place() and process_start(self.pid) != self.started
+        """Whether it ran on this host and has ended; a process of another host may still run."""
+        return self.pid_scope == pid_scope() and process_start(self.pid) != self.started
 
 
 class Owner(Process):
     """The process that owns a folder."""
 
-    job: str = Field("", description="the scheduler's name of what the process belongs to")
+    job: str = Field("", description="the scheduler's id of the job that the process belongs to")
 
 
 def this_process() -> Process:
     """Return the process that runs this."""
-    return Process(place=place(), pid=os.getpid(), started=process_start(os.getpid()))
+    return Process(pid_scope=pid_scope(), pid=os.getpid(), started=process_start(os.getpid()))

@@ -11,14 +11,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from diffussm.errors import UserError
 from diffussm.schema_errors import dotted, first_problem
 
-OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)  # not of the disk
+FILE_ERRNOS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.ENXIO,
+)  # of the file itself, not of the disk
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class StoredModel(BaseModel):
-    """Base of what is stored in files; a file's own model says in `repair` what to do where it is damaged.
+    """Base of what is stored in files; a file's own model says in `repair` what to do if it is damaged.
 
-    A model that decides what is done refuses a field that it does not know, by name. One that only describes keeps it
+    A model that determines what is done rejects an unknown field by name. One that only describes keeps it
     (`extra="allow"`).
     """
 
@@ -30,7 +37,7 @@ class StoredModel(BaseModel):
 def read_model(path: Path, model: type[Model]) -> Model:
     """Return the content of a JSON file, validated.
 
-    Raises FileNotFoundError where there is no file, and UserError naming it where it is damaged: not a regular file,
+    Raises FileNotFoundError if there is no file, and a UserError that names it if it is damaged: not a regular file,
     not readable, not JSON, of another shape, with a missing or an unknown field.
     """
     content = _read_bytes(path, model)
@@ -41,7 +48,7 @@ def read_model(path: Path, model: type[Model]) -> Model:
 
 
 def damaged(path: Path, model: type[BaseModel], what: str) -> UserError:
-    """Return the error of a file that does not hold what the model says."""
+    """Return the error of a file whose content does not fit the model."""
     repair = model.repair if issubclass(model, StoredModel) else ""
     return UserError("; ".join(filter(None, [f"{path}: is damaged: {what}", repair])))
 
@@ -58,7 +65,7 @@ def describe_damage(error: ValidationError) -> str:
 
 def _read_bytes(path: Path, model: type[BaseModel]) -> bytes:
     try:
-        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+        with open(path, "rb", buffering=0, opener=_open_nonblocking) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise damaged(path, model, "not a regular file")
             return file.read()
@@ -67,11 +74,11 @@ def _read_bytes(path: Path, model: type[BaseModel]) -> bytes:
             raise damaged(path, model, "a link to a file that does not exist") from None
         raise
     except OSError as error:
-        if error.errno not in OF_THE_FILE:
+        if error.errno not in FILE_ERRNOS:
             raise
         raise damaged(path, model, f"cannot be read: {error.strerror}") from None
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting for a writer, as a named pipe would have it."""
+def _open_nonblocking(path: str, flags: int) -> int:
+    """Open without waiting for a writer, as opening a named pipe would."""
     return os.open(path, flags | os.O_NONBLOCK)

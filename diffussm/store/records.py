@@ -11,7 +11,7 @@ from diffussm.config import digest, without_later_defaults
 from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
 from diffussm.store.reading import read_model
-from diffussm.store.writing import link_first, write_whole
+from diffussm.store.writing import write_atomically, write_once
 
 RECORD_VERSION = 1
 DDPM_VERSION = 2  # before, it visited other timesteps at some numbers of steps
@@ -24,7 +24,7 @@ class EvaluationKey(BaseModel):
 
     extractor: str = Field(description="network whose features are compared")
     extractor_sha256: str = Field(description="of its weights file")
-    reference: str = Field(description="what samples are held against: a data set, or a reference file's name")
+    reference: str = Field(description="what samples are compared with: a data set, or a reference file's name")
     reference_sha256: str = Field(description="of the data set's pixels and labels, or of the file")
     reference_samples: int = Field(description="images of the reference")
     reference_kind: str = Field(
@@ -40,7 +40,7 @@ class EvaluationKey(BaseModel):
     metrics: tuple[str, ...] = Field(description="what was measured")
     transform: str = Field(description="what was done to the data's images before training and in the reference")
     extractor_layers: str = Field("", description="network and layers of an extractor from outside this package")
-    clean_fid_sha256: str = Field("", description="of clean-fid's own weights file, where it was asked")
+    clean_fid_sha256: str = Field("", description="of clean-fid's own weights file, if clean-fid was requested")
 
     @property
     def digest(self) -> str:
@@ -48,13 +48,13 @@ class EvaluationKey(BaseModel):
         return digest({"version": version, **without_later_defaults(self.model_dump(mode="json"))})
 
     @property
-    def setting(self) -> str:
-        """The two things without which a number means nothing."""
+    def extractor_and_n(self) -> str:
+        """The extractor and n, which every reported number must name."""
         of = {"inception-v3-compat": "Inception"}.get(self.extractor, self.extractor.replace("-cnn", " CNN"))
         return f"{of}, n = {self.samples}"
 
-    def name_of(self, metric: str) -> str:
-        setting = f"its own Inception, n = {self.samples}" if METRICS[metric].has_own_network else self.setting
+    def metric_label(self, metric: str) -> str:
+        setting = f"its own Inception, n = {self.samples}" if METRICS[metric].has_own_network else self.extractor_and_n
         return f"{METRICS[metric].title} ({setting})"
 
 
@@ -79,32 +79,32 @@ class Record(BaseModel):
 
 
 WITH_REFERENCE = ("reference_sha256", "reference_samples", "reference_kind", "transform")  # follow from it
-NEVER_VARIED = frozenset({"samples", "extractor"})  # not even by a grid: other numbers altogether
+ALWAYS_SHARED = frozenset({"samples", "extractor"})  # even where a grid varies them: such numbers are not comparable
 
 
 def common_key(keys: Iterable[EvaluationKey], what: str, varied: Collection[str] = ()) -> EvaluationKey | None:
-    """The one key of records that are to share a column or an axis; None of none.
+    """Return the key of records that share a column or an axis; None if there are no records.
 
-    UserError that names the fields in which they differ, but for those that are `varied` by what is compared; two n or
-    two extractors never share one.
+    Raises UserError, which names the fields, if they differ in fields other than those `varied` by what is compared.
+    Records with different n or extractors never share one.
     """
-    of_reference = WITH_REFERENCE if "reference" in varied else ()
+    implied_by_reference = WITH_REFERENCE if "reference" in varied else ()
     dumped = [key.model_dump() for key in dict.fromkeys(keys)]
-    fields = dumped[0].keys() - ({*varied, *of_reference} - NEVER_VARIED) if dumped else set()
+    fields = dumped[0].keys() - ({*varied, *implied_by_reference} - ALWAYS_SHARED) if dumped else set()
     if differ := sorted(name for name in fields if any(d[name] != dumped[0][name] for d in dumped)):
         raise UserError(f"{what}: records differ in how they were measured ({', '.join(differ)}): not comparable")
     return EvaluationKey(**dumped[0]) if dumped else None
 
 
 def write(record: Record, path: Path) -> None:
-    """Write the record whole or not at all; a valid one that is already there wins."""
+    """Write the record atomically; a valid one that exists already takes precedence."""
     content = record.model_dump_json(indent=1).encode()
-    if not link_first(path, content) and read(path) is None:
-        write_whole(path, content)
+    if not write_once(path, content) and read(path) is None:
+        write_atomically(path, content)
 
 
 def read(path: Path) -> Record | None:
-    """The record at `path`, or None if there is no valid one."""
+    """Return the record at `path`, or None if there is no valid one."""
     try:
         return read_model(path, Record)
     except (FileNotFoundError, UserError):

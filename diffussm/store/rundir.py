@@ -1,10 +1,10 @@
-"""The folder of one run: its paths, and what is asked of it. Knows no grids and loads no torch.
+"""The folder of one run: its paths, and what is requested of it. Knows no grids and loads no torch.
 
 config.json                       what the run id digests, plus paths and machine settings; written once
-requests/<digest>.json            what is asked of the run; immutable
-replays/<digest>.json             that request may have its lost milestones from a replay of the training
-orders/<n>.json                   cancel or retry; the last one holds
-machine.json                      what the machine decided at the first start; used again on resume
+requests/<digest>.json            what is requested of the run; immutable
+replays/<digest>.json             that request may get its lost milestones by a replay of the training
+orders/<n>.json                   cancel or retry; the last one is in force
+machine.json                      the execution settings, chosen at the first start and reused by later ones
 owner-<attempt>.json, state.json, failure-<attempt>.json, log-<attempt>.txt     of the training (see `workdir`)
 provenance-<attempt>.json         code, packages and hardware of that attempt
 train-<attempt>.jsonl             the loss log of that attempt
@@ -28,7 +28,7 @@ from diffussm.store.execution import Execution
 from diffussm.store.orders import Order
 from diffussm.store.reading import StoredModel, damaged, describe_damage, read_model
 from diffussm.store.workdir import WorkDir
-from diffussm.store.writing import link_first, to_json, write_whole
+from diffussm.store.writing import to_json, write_atomically, write_once
 
 _NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
 _FORMER_FIELDS = {"data": {"root", "transform"}, "diffusion": {"schedule"}}  # stored, and used by nothing
@@ -48,20 +48,20 @@ class StoredConfig(StoredModel):
 class RunDir(WorkDir):
     """Paths and small files of the run folder `path`.
 
-    `lane` is "train" for the training itself and "replay" for a repetition of it, whose checkpoints and loss log lie
-    apart.
+    `mode` is "train" for the training itself and "replay" for a repetition of it, whose checkpoints and loss log are
+    stored separately.
     """
 
-    def __init__(self, path: Path, lane: Literal["train", "replay"] = "train"):
+    def __init__(self, path: Path, mode: Literal["train", "replay"] = "train"):
         super().__init__(path)
-        self.lane = lane
+        self.mode = mode
 
     @classmethod
     def create(cls, runs: Path, config: Config) -> "RunDir":
-        """The folder of the config's run below `runs`, made if it is not there."""
+        """Return the folder of the config's run below `runs`, created if it does not exist."""
         run = cls(runs / run_id(config))
         stored = StoredConfig(version=SCHEMA_VERSION, config=config.model_dump(mode="json", exclude=_NOT_STORED))
-        link_first(run.path / "config.json", to_json(stored.model_dump(by_alias=True)))
+        write_once(run.path / "config.json", to_json(stored.model_dump(by_alias=True)))
         return run
 
     @property
@@ -69,7 +69,7 @@ class RunDir(WorkDir):
         return self.path.name
 
     def config(self) -> Config:
-        """The run's config; steps, milestones and evaluation are those of its requests, not of this."""
+        """Return the run's config; steps, milestones and evaluation are in its requests, not in this."""
         path = self.path / "config.json"
         try:
             stored = read_model(path, StoredConfig)
@@ -96,7 +96,7 @@ class RunDir(WorkDir):
         return UserError(f"{self.path}: {'not a run folder (no config.json)' if known else 'no such run folder'}")
 
     def add_request(self, request: Request) -> None:
-        link_first(self.path / "requests" / f"{request.digest}.json", request.model_dump_json(indent=1).encode())
+        write_once(self.path / "requests" / f"{request.digest}.json", request.model_dump_json(indent=1).encode())
 
     def requests(self) -> list[Request]:
         paths = sorted((self.path / "requests").glob("[!.]*.json"))
@@ -113,7 +113,7 @@ class RunDir(WorkDir):
 
     def allow_replay(self, request: Request) -> None:
         """Let the request have milestones whose weights were not kept, by training to them again."""
-        link_first(self.path / "replays" / f"{request.digest}.json", b"{}")
+        write_once(self.path / "replays" / f"{request.digest}.json", b"{}")
 
     def may_replay(self, request: Request) -> bool:
         return (self.path / "replays" / f"{request.digest}.json").exists()
@@ -126,7 +126,7 @@ class RunDir(WorkDir):
         """Cancel the run, or let it be tried again: then the failures of the last attempts at `failed` are void."""
         attempts = {str(work.path.relative_to(self.path)): work.owner() for work in failed}
         content = to_json(Order(order=order, retried_attempts=attempts).model_dump(mode="json", by_alias=True))
-        while not link_first(self._order(self.order_number() + 1), content):
+        while not write_once(self._order(self.order_number() + 1), content):
             pass
 
     def last_order(self) -> Order | None:
@@ -151,37 +151,37 @@ class RunDir(WorkDir):
         return max((int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))), default=0)
 
     def execution(self) -> Execution | None:
-        """Return what the machine decided at the run's first start; None before it."""
+        """Return the execution settings chosen at the run's first start; None before it."""
         try:
-            return read_model(self._machine, Execution)
+            return read_model(self._execution, Execution)
         except FileNotFoundError:
             return None
 
     def decide_execution(self, proposed: Execution) -> Execution:
-        """Return what the machine decided at the run's first start; `proposed` if this is it."""
-        link_first(self._machine, to_json(proposed.model_dump(mode="json")))
-        return read_model(self._machine, Execution)
+        """Return the execution settings chosen at the run's first start; `proposed` if this is it."""
+        write_once(self._execution, to_json(proposed.model_dump(mode="json", by_alias=True)))
+        return read_model(self._execution, Execution)
 
     @property
-    def _machine(self) -> Path:
+    def _execution(self) -> Path:
         return self.path / "machine.json"
 
     def write_provenance(self, attempt: int, provenance: dict[str, Any]) -> None:
-        write_whole(self.path / f"provenance-{attempt}.json", to_json(provenance))
+        write_atomically(self.path / f"provenance-{attempt}.json", to_json(provenance))
 
     def checkpoint(self, step: int, attempt: int) -> Path:
         return self._checkpoints / f"{step:09d}-{attempt}.pt"
 
     def checkpoints(self) -> list[Path]:
-        """All whole checkpoints, the newest first."""
+        """Return all complete checkpoints, the newest first."""
         return sorted(self._checkpoints.glob("[0-9]*.pt"), key=_step_and_attempt, reverse=True)
 
     @property
     def _checkpoints(self) -> Path:
-        return self.path / ("checkpoints" if self.lane == "train" else "replay")
+        return self.path / ("checkpoints" if self.mode == "train" else "replay")
 
     def trained_steps(self) -> int:
-        """Steps of the newest checkpoint; 0 without one."""
+        """Return the step of the newest checkpoint; 0 without one."""
         newest = self.checkpoints()[:1]
         return step_of(newest[0]) if newest else 0
 
@@ -189,15 +189,15 @@ class RunDir(WorkDir):
         return self.path / "milestones" / str(step)
 
     def weights(self, step: int, kind: str) -> Path:
-        """The kept weights (ema | raw) of a milestone."""
+        """Return the path of the kept weights (ema | raw) of a milestone."""
         return self.milestone(step) / f"{kind}.safetensors"
 
     def kept_milestones(self, kind: str) -> list[int]:
-        """Steps whose weights (ema | raw) are kept, in order."""
+        """Return the steps whose weights (ema | raw) are kept, in order."""
         return sorted(int(path.parent.name) for path in (self.path / "milestones").glob(f"*/{kind}.safetensors"))
 
     def lost_milestones(self, request: Request) -> list[int]:
-        """Milestones that training has passed without keeping the weights that the request evaluates."""
+        """Return the milestones that training has passed without keeping the weights that the request evaluates."""
         trained, kind = self.trained_steps(), request.evaluation.weights
         return [step for step in request.milestones if step <= trained and not self.weights(step, kind).exists()]
 
@@ -205,31 +205,32 @@ class RunDir(WorkDir):
         return WorkDir(self.milestone(step) / key_digest)
 
     def evaluations(self) -> list[WorkDir]:
-        """All that were ever begun."""
+        """Return the folders of all evaluations that were ever started."""
         return [WorkDir(path) for path in sorted(self.path.glob("milestones/*/*/"))]
 
     def record(self, step: int, key_digest: str) -> Path:
         return self.milestone(step) / key_digest / "record.json"
 
-    def log(self, attempt: int) -> Path:
-        return self.path / f"{self.lane}-{attempt}.jsonl"
+    def loss_log(self, attempt: int) -> Path:
+        return self.path / f"{self.mode}-{attempt}.jsonl"
 
     def loss_rows(self) -> list[dict[str, float]]:
-        """The loss log by step: where attempts overlap the last one's row, torn lines left out."""
+        """Return the rows of the loss logs by step; where attempts overlap, the later attempt's. Incomplete lines are
+        skipped."""
         rows: dict[float, dict[str, float]] = {}
         logs = sorted(self.path.glob("train-*.jsonl"), key=lambda path: int(path.stem.removeprefix("train-")))
         for path in logs:
-            for row in _whole_rows(path):
+            for row in _complete_rows(path):
                 rows[row["step"]] = row
         return [rows[step] for step in sorted(rows)]
 
     def remove_temporaries(self) -> None:
-        """Delete what a killed owner of the training left half-written; evaluations look after their own."""
+        """Delete incomplete files of a killed owner of the training; evaluations delete their own."""
         for folder in (self._checkpoints, *self.path.glob("milestones/*/")):
             WorkDir(folder).remove_temporaries()
 
 
-def _whole_rows(path: Path) -> Iterator[dict[str, float]]:
+def _complete_rows(path: Path) -> Iterator[dict[str, float]]:
     for line in path.read_text().splitlines(keepends=True):
         if line.endswith("\n"):
             yield json.loads(line)

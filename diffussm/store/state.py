@@ -1,5 +1,5 @@
-"""What the owner of a folder last reported: `state.json`; and what the first process that failed reported of it:
-`failure-<attempt>.json`."""
+"""What the owner of a folder last reported (`state.json`), and the first of its processes that failed
+(`failure-<attempt>.json`)."""
 
 from typing import Any, ClassVar, Literal
 
@@ -10,27 +10,29 @@ from diffussm.store.reading import StoredModel
 Phase = Literal[
     "start", "train", "evaluate", "done", "failed", "diverged", "stopped", "preempted", "timed out", "cancelled"
 ]
-ACTIVE = ("start", "train", "evaluate")  # phases in which somebody works; in any other nobody does
+ACTIVE = ("start", "train", "evaluate")  # phases in which a process works on the folder
 FAILED = ("failed", "diverged")
 
 
 class State(StoredModel):
-    """How far the work of a folder is, and how its last attempt ended. Fields of later versions are kept."""
+    """Progress of a folder's task, and how its last attempt ended. Fields of later versions are kept."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
 
-    repair: ClassVar[str] = "delete it: the work goes on from its checkpoints"
+    repair: ClassVar[str] = "delete it: the task continues from its checkpoints"
 
     phase: Phase
     attempt: int = Field(ge=0)
-    heartbeat: int = Field(0, description="a counter that moves while the owner lives")
+    heartbeat: int = Field(0, description="a counter that increases while the owner lives")
     reason: str = Field("", description="why it ended")
     is_transient: bool = Field(
         False, alias="can_pass", description="of a failure: a retry of the same task may succeed"
     )
     code: str = Field("", description="of a failure: digest of the code that failed")
 
-    lane: Literal["train", "replay"] | None = Field(None, description="train, or replay: training to lost milestones")
+    mode: Literal["train", "replay"] | None = Field(
+        None, alias="lane", description="train, or replay: training to lost milestones"
+    )
     step: int | None = Field(None, ge=0)
     steps: int | None = Field(None, gt=0, description="to train in all")
     loss: float | None = None
@@ -57,4 +59,4 @@ class State(StoredModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-UNSTARTED = State(phase="start", attempt=0)  # of a folder that nobody has reported of
+UNSTARTED = State(phase="start", attempt=0)  # of a folder that no process has worked on

@@ -1,9 +1,9 @@
-"""A folder that one process at a time works on: who owns it, what the owner says, what it prints. No locks.
+"""A folder that one process at a time works on: its owner, the state that the owner reports, its logs. No locks.
 
-owner-<attempt>.json   one for each attempt, made by a hard link, so that of two only one is first; the highest owns
-state.json             what the owner last said of itself, with a counter that moves while it lives
-failure-<attempt>.json of an attempt by many processes: what the first that failed said of it
-log-<attempt>.txt      what the attempt printed; log-<attempt>-<rank>.txt what its other processes did
+owner-<attempt>.json   one for each attempt, created by a hard link, so that only one process can; the highest owns
+state.json             what the owner last reported, with a counter that increases while it lives
+failure-<attempt>.json of an attempt by many processes: what the first one that failed reported
+log-<attempt>.txt      what rank zero printed; log-<attempt>-<rank>.txt what the other ranks did
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from diffussm.store.owner import Owner, this_process
 from diffussm.store.reading import read_model
 from diffussm.store.state import UNSTARTED, State
-from diffussm.store.writing import link_first, to_json, write_whole
+from diffussm.store.writing import to_json, write_atomically, write_once
 
 
 class WorkDir:
@@ -22,7 +22,7 @@ class WorkDir:
         self.path = path
 
     def owner(self) -> int:
-        """The attempt that owns the folder; 0 if none ever did."""
+        """Return the attempt that owns the folder; 0 if there was none."""
         try:
             names = os.listdir(self.path)
         except FileNotFoundError:
@@ -30,18 +30,18 @@ class WorkDir:
         numbers = (name[len("owner-") : -len(".json")] for name in names if name.startswith("owner-"))
         return max((int(number) for number in numbers if number.isdigit()), default=0)
 
-    def claim(self, after: int | None = None, job: str = "") -> int | None:
-        """Take the folder over: the number of the new attempt, from 1.
+    def claim(self, expected_owner: int | None = None, job: str = "") -> int | None:
+        """Claim the folder; return the number of the new attempt, from 1.
 
-        With `after`, only if that attempt still owns it (0: nobody), and None if another was first. `job` is noted: the
-        scheduler's name of what this process belongs to.
+        Return None if `expected_owner`, an attempt or 0, no longer owns it. `job` is stored: the scheduler's id of the
+        job that this process belongs to.
         """
-        owner = this_process().model_dump() | ({"job": job} if job else {})
+        owner = this_process().model_dump(by_alias=True) | ({"job": job} if job else {})
         while True:
-            attempt = (self.owner() if after is None else after) + 1
-            if link_first(self.path / f"owner-{attempt}.json", to_json(owner)):
+            attempt = (self.owner() if expected_owner is None else expected_owner) + 1
+            if write_once(self.path / f"owner-{attempt}.json", to_json(owner)):
                 return attempt
-            if after is not None:
+            if expected_owner is not None:
                 return None
 
     def owner_process(self, attempt: int) -> Owner:
@@ -49,20 +49,20 @@ class WorkDir:
         return read_model(self.path / f"owner-{attempt}.json", Owner)
 
     def write_state(self, state: State) -> None:
-        write_whole(self._state, to_json(state.reported()))
+        write_atomically(self._state, to_json(state.reported()))
 
     def state(self) -> State:
-        """Return what the owner last reported. Where one of its processes failed, that is merged into it, even if the
-        owner was ended before it could report so."""
+        """Return what the owner last reported, merged with the failure of one of its processes, which the owner may not
+        have been able to report."""
         try:
             state = read_model(self._state, State)
             return self._merged_with_failure(state) if state.is_active else state
         except FileNotFoundError:
             return UNSTARTED
 
-    def fail(self, attempt: int, state: State) -> State:
-        """Report with what state the attempt ends for a failure; return what the first of its processes reported."""
-        link_first(self._failure(attempt), to_json(state.reported()))
+    def record_failure(self, attempt: int, state: State) -> State:
+        """Record the state in which the attempt failed; return the one that its first process to fail recorded."""
+        write_once(self._failure(attempt), to_json(state.reported()))
         return read_model(self._failure(attempt), State)
 
     def _merged_with_failure(self, state: State) -> State:
@@ -78,11 +78,11 @@ class WorkDir:
     def _failure(self, attempt: int) -> Path:
         return self.path / f"failure-{attempt}.json"
 
-    def output(self, attempt: int, rank: int = 0) -> Path:
+    def log_path(self, attempt: int, rank: int = 0) -> Path:
         return self.path / (f"log-{attempt}-{rank}.txt" if rank else f"log-{attempt}.txt")
 
-    def outputs(self) -> list[Path]:
-        """By attempt and rank."""
+    def log_paths(self) -> list[Path]:
+        """Return the logs in order of attempt and rank."""
         return sorted(self.path.glob("log-*.txt"), key=lambda path: [*map(int, path.stem.split("-")[1:])])
 
     def remove_temporaries(self) -> None:

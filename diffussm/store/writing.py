@@ -1,4 +1,4 @@
-"""Writing of files that are whole or absent, however the writer ends. No locks."""
+"""Atomic writing of files: each is complete or absent, even if the writer is killed. No locks."""
 
 import json
 import os
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write under a temporary name, flush to disk, rename: the file is whole or absent; the last writer wins."""
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write the file atomically: under a temporary name, flushed to disk, then renamed. The last writer wins."""
     temporary = _write_temporary(path, content)
     os.replace(temporary, path)
 
 
-def link_first(path: Path, content: bytes | memoryview) -> bool:
-    """Like `write_whole`, but the first writer wins; False if the file was already there."""
+def write_once(path: Path, content: bytes | memoryview) -> bool:
+    """Write the file unless it exists, atomically; return whether it was written."""
     temporary = _write_temporary(path, content)
     try:
         os.link(temporary, path)
@@ -39,5 +39,5 @@ def _write_temporary(path: Path, content: bytes | memoryview) -> Path:
 
 
 def to_json(content: Any) -> bytes:
-    """Return the content as indented JSON; raise ValueError where a number is not finite."""
+    """Return the content as indented JSON; raise ValueError if a number is not finite."""
     return json.dumps(content, indent=1, allow_nan=False).encode()

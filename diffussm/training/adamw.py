@@ -1,8 +1,8 @@
 """AdamW as torch computes it, in its fused form, without what torch imports to go with `torch.compile`.
 
-`torch.optim.AdamW` imports the compiler's front end when it is made and at each step: 1.5 to 3 s of every process that
-trains. The function that it calls needs none of it, and is all there is to the optimiser but its state. (Loshchilov and
-Hutter, 2019. Of several processes, torch's DistributedDataParallel imports the same again.)
+`torch.optim.AdamW` imports the compiler's front end at construction and at each step: 1.5 to 3 s of every process that
+trains. The function that it calls needs none of it, and does everything but keep the state. (Loshchilov and Hutter,
+2019. With several processes, DDP imports the compiler all the same.)
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch's
 
 
 class AdamW:
-    """Of `groups` of {params, lr, weight_decay}. What it carries has the form of `torch.optim.AdamW`'s."""
+    """AdamW over parameter groups {params, lr, weight_decay}; its state_dict has the layout of torch's."""
 
     def __init__(self, groups: Iterable[Mapping[str, Any]]):
         self._groups = [(list(group["params"]), group["lr"], group["weight_decay"]) for group in groups]
@@ -29,13 +29,13 @@ class AdamW:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step for all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         for params, lr, weight_decay in self._groups:
-            moved = [p for p in params if p.grad is not None]
-            states = [self._state_of(p) for p in moved]
+            with_grad = [p for p in params if p.grad is not None]
+            states = [self._state_of(p) for p in with_grad]
             adamw(
-                moved,
-                [p.grad for p in moved if p.grad is not None],
+                with_grad,
+                [p.grad for p in with_grad if p.grad is not None],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
                 [],
@@ -54,7 +54,10 @@ class AdamW:
         return {"state": {i: self._state[p] for i, p in enumerate(self._params) if p in self._state}}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """ValueError for what parameters of other sizes left: the fused step would read past its end."""
+        """Load a state_dict; raise ValueError if a moment's shape is not its parameter's.
+
+        The fused step would read past its end.
+        """
         self._state = {}
         for i, state in content["state"].items():
             p = self._params[i]

@@ -1,4 +1,4 @@
-"""The training loop: steps, the loss log, checkpoints, and the end, at which all processes leave at the same step."""
+"""The training loop: steps, the loss log, checkpoints, and stopping on all processes at the same step."""
 
 import json
 import time
@@ -33,11 +33,11 @@ def train(
 
     Rank zero writes a checkpoint at every milestone, every `checkpoint_seconds`, and when it stops. Raises, on all
     ranks at the same step, Stopped once `stop` is set on one of them, Diverged on a loss that is not finite, and
-    Superseded when another attempt owns the run.
+    Superseded if another attempt owns the run.
     """
     state, last_step = trainer.state, max(milestones)
     state.load_newest(run, trainer.processes)
-    with run.log(attempt).open("a") if trainer.processes.is_rank_zero else nullcontext() as log:
+    with run.loss_log(attempt).open("a") if trainer.processes.is_rank_zero else nullcontext() as log:
         bookkeeping = _Bookkeeping(run, trainer, attempt, milestones, log, stop)
         while state.step < last_step:
             losses = trainer.step()
@@ -48,7 +48,7 @@ def train(
             if is_due or stopped:
                 bookkeeping.write_checkpoint()
             if stopped and state.step < last_step:
-                trainer.processes.barrier()  # the first process to end may end all of them
+                trainer.processes.barrier()  # torchrun and srun kill all ranks once one exits
                 raise stopped.at(state.step)
 
 
@@ -87,14 +87,14 @@ class _Bookkeeping:
         self._start_timer()
         try:
             on_progress(step, row["total"], seconds)
-        except Superseded as superseded:  # raised on rank zero alone: the others hear of it below
+        except Superseded as superseded:  # raised on rank zero alone: agree_on_stop tells the others
             self._stop.set(superseded)
 
     def agree_on_stop(self, check_owner: bool) -> Stopped | None:
         """Return on every rank the stop that was requested on one of them; None to continue.
 
-        Raises Superseded on every rank where another attempt owns the run, which rank zero checks before it stops, and
-        with `check_owner`.
+        Raises Superseded on every rank if another attempt owns the run, which rank zero checks before every stop, and
+        if `check_owner`.
         """
         stopped = self._stop.stopped
         if check_owner and self._processes.is_rank_zero:

@@ -1,7 +1,7 @@
-"""One training step by several processes: each computes its micro-batches, and the gradients are those of the batch.
+"""Data parallelism: each process computes its micro-batches, and the averaged gradients are those of the batch.
 
-A batch is cut into as many micro-batches as processes began the run. Where fewer continue it, each computes several,
-one after another, so that it never holds the activations of more than one.
+A batch is split into as many micro-batches as processes started the run. If fewer continue it, each computes several
+in turn (gradient accumulation), so that it stores the activations of only one at a time.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +19,7 @@ MicroBatch = tuple[int, int]  # first sample of the batch, number of samples
 
 
 def local_micro_batches(batch: int, processes: ProcessGroup, count: int) -> list[MicroBatch]:
-    """Return this rank's micro-batches of a batch cut into `count`, or into one per process if those are more."""
+    """Return this rank's micro-batches of a batch split into `count`, or into one per process if those are more."""
     if batch < processes.world_size:
         raise UserError(
             f"training.batch = {batch}: smaller than the number of processes, {processes.world_size}; use fewer "

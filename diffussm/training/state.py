@@ -1,4 +1,4 @@
-"""All that a training carries from step to step, and its checkpoints: whole or absent, weights only on load."""
+"""The state of a training and its checkpoints, which are written atomically and loaded with weights_only."""
 
 import io
 from typing import Any
@@ -12,15 +12,15 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.models.build import parameter_groups
 from diffussm.models.weights import load_weights, same_weights
 from diffussm.store.rundir import RunDir
-from diffussm.store.writing import write_whole
+from diffussm.store.writing import write_atomically
 from diffussm.training.adamw import AdamW
 from diffussm.training.ema import EMA
 
-KEPT_CHECKPOINTS = 2  # the newest, and one to go back to by hand
+KEPT_CHECKPOINTS = 2  # the newest, and one to return to by hand
 
 
-class LeftTrajectory(Exception):
-    """A replay does not repeat the training."""
+class ReplayMismatch(Exception):
+    """A replay reproduced other weights than the training."""
 
 
 class TrainingState:
@@ -45,12 +45,12 @@ class TrainingState:
             },
             buffer,
         )
-        write_whole(run.checkpoint(self.step, attempt), buffer.getvalue())
+        write_atomically(run.checkpoint(self.step, attempt), buffer.getvalue())
         for old in run.checkpoints()[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
 
     def load_newest(self, run: RunDir, processes: ProcessGroup = SINGLE_PROCESS) -> None:
-        """Go on from the run's newest checkpoint, as the first process sees it; without one, stay at step 0."""
+        """Load the newest checkpoint that rank zero sees; without one, stay at step 0."""
         for path in processes.on_rank_zero(lambda: run.checkpoints()[:1]):
             content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
             self.step = content["step"]
@@ -59,15 +59,15 @@ class TrainingState:
             self.optimiser.load_state_dict(content["optimiser"])
 
     def save_weights(self, run: RunDir, kind: str) -> None:
-        """Keep the weights (ema | raw) of this step as a milestone; a replay compares those that are kept already.
+        """Keep the weights (ema | raw) of this step as a milestone; a replay compares them with those kept already.
 
-        Raises LeftTrajectory where they differ.
+        Raises ReplayMismatch if they differ.
         """
         weights = self.model.state_dict()  # buffers too
         if kind == "ema":
             weights = weights | self.ema.state_dict()
         path = run.weights(self.step, kind)
-        if run.lane == "train" or not path.exists():
-            write_whole(path, save({name: value.clone() for name, value in weights.items()}))
+        if run.mode == "train" or not path.exists():
+            write_atomically(path, save({name: value.clone() for name, value in weights.items()}))
         elif not same_weights(load(path.read_bytes()), weights):
-            raise LeftTrajectory(f"{kind} weights of step {self.step} are not those kept: another machine or code")
+            raise ReplayMismatch(f"{kind} weights of step {self.step} are not those kept: another machine or code")

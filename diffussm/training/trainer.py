@@ -1,4 +1,4 @@
-"""One run in memory, and its training step: a function of (config, step), whatever was killed before it."""
+"""One run in memory, and its training step: a function of (config, step), however often the run was interrupted."""
 
 from contextlib import nullcontext
 
@@ -39,7 +39,7 @@ class Trainer:
         self.state = TrainingState(build_model(config, backend).to(device), config.training)
         self.network = wrap_ddp(self.state.model, processes)
         if processes.world_size > 1:
-            self._warm_up_ddp_buckets()
+            self._rebuild_ddp_buckets()
 
     def step(self) -> Losses:
         """Make a forward pass, a backward pass and an update; return the batch's mean losses.
@@ -87,11 +87,11 @@ class Trainer:
         (losses.total * self.processes.world_size).backward()
         return Losses(*(part.detach() for part in losses))
 
-    def _warm_up_ddp_buckets(self) -> None:
+    def _rebuild_ddp_buckets(self) -> None:
         """Make one backward pass and discard its gradients.
 
-        After its first backward pass DDP assigns the gradients to other buckets, which are summed in another order.
-        Without this, a resumed run's first step would be rounded otherwise than the same step of an undisturbed run.
+        DDP rebuilds its gradient buckets after the first pass, which changes the order of summation; without this, the
+        first step of a resumed run would be rounded differently than in an uninterrupted run.
         """
         start, _ = self.micro_batches[0]
         self._backward((start, 1))

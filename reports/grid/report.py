@@ -34,7 +34,7 @@ def runs_page(results: GridResults, stem: Path) -> Path:
     if measured := text.run_metrics_markdown(results, table):
         assert results.key is not None
         page += (
-            f"\nEach run at its last evaluated milestone ({results.key.setting}). In brackets: "
+            f"\nEach run at its last evaluated milestone ({results.key.extractor_and_n}). In brackets: "
             f"{text.over_samples(results.measures)}\n\n{measured}"
         )
     return _write(stem, table, page, results.run_ids)
@@ -57,7 +57,7 @@ def _metrics(results: GridResults) -> str:
     page = ""
     if metrics := text.metrics_markdown(results):
         extrapolated = f" {text.EXTRAPOLATED}" if set(tables.values(results)) - set(results.measures) else ""
-        page += f"\n## All metrics ({results.key.setting})\n\n"
+        page += f"\n## All metrics ({results.key.extractor_and_n})\n\n"
         page += f"Intervals over seeds. ↓: lower is better, ↑: higher.{extrapolated}\n\n{metrics}"
     if over_samples := text.samples_markdown(results):
         meaning = text.over_samples(results.measures)
@@ -71,7 +71,7 @@ def _differences(results: GridResults, stem: Path) -> str:
     gaps = tables.differences(results, "fid")
     gaps.to_csv(stem.with_suffix(".csv"), index=False)
     _write_ids(stem, results.run_ids)
-    sentences = "".join(f"- {sentence}\n" for sentence in text.findings(gaps, results.key.name_of("fid")))
+    sentences = "".join(f"- {sentence}\n" for sentence in text.findings(gaps, results.key.metric_label("fid")))
     if not sentences:
         return ""
     corrected = "Intervals are over paired seeds, and are not corrected for the number of comparisons."
@@ -99,7 +99,7 @@ def _evaluation_settings(results: GridResults) -> str:
     """The settings of the evaluation and the noise floor, in one sentence."""
     key = results.key
     assert key is not None
-    named = f"{key.name_of('fid')}:" if results.has_fid else f"Evaluated with {key.setting}:"
+    named = f"{key.metric_label('fid')}:" if results.has_fid else f"Evaluated with {key.extractor_and_n}:"
     floors = {METRICS[name].title: results.floor(name) for name in FRECHET}
     scores = " and ".join(f"{name} {floor:.2f}" for name, floor in floors.items() if floor is not None)
     return (
@@ -111,7 +111,7 @@ def _evaluation_settings(results: GridResults) -> str:
 
 def _curves(results: GridResults, stem: Path) -> list[Path]:
     assert results.key is not None
-    name, floor = results.key.name_of("fid"), results.floor("fid")
+    name, floor = results.key.metric_label("fid"), results.floor("fid")
     curve = tables.curves(results, "fid")
     by_seed = results.done.pivot_table(index=["arm", "at"], columns="seed", values="fid")
     by_seed.columns = [f"seed_{seed}" for seed in by_seed.columns]
@@ -140,7 +140,7 @@ def _other_curves(results: GridResults, stem: Path) -> list[Path]:
         return []
     assert results.key is not None
     curve = tables.all_curves(results, metrics)
-    names = {name: results.key.name_of(name) for name in metrics}
+    names = {name: results.key.metric_label(name) for name in metrics}
     drawn = figures.metrics_over_steps(
         curve, _measured_arms(results), names, f"{results.grid} on {results.base}", text.step_name(results)
     )

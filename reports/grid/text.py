@@ -54,7 +54,7 @@ def costs_markdown(results: GridResults) -> str:
         }
         if results.has_fid:
             assert results.key is not None
-            shown[results.key.name_of("fid")] = _mean(last, "fid", METRICS["fid"].digits)
+            shown[results.key.metric_label("fid")] = _mean(last, "fid", METRICS["fid"].digits)
         for column in tables.seconds(results):
             shown["seconds per step"] = _mean(last, column, 4)
         rows.append(shown)

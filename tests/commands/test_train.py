@@ -58,7 +58,7 @@ def test_torchrun(finished: RunDir) -> None:
     assert is_done(finished)
     execution = finished.execution()
     assert execution
-    assert execution.shares == 2
+    assert execution.micro_batches == 2
 
 
 def test_the_run_is_that_of_a_grid(tmp_path: Path, diffussm: Command, finished: RunDir) -> None:

@@ -21,7 +21,10 @@ FOLDERS = (
     "diffussm/host",
     "diffussm/metrics",
     "diffussm/models",
+    "diffussm/run",
     "diffussm/ssm",
+    "diffussm/store",
+    "diffussm/training",
     "reports",
     "slurm",
 )

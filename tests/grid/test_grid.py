@@ -21,7 +21,7 @@ from diffussm.rng import Stream, name_counter, normal
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
-from diffussm.store.writing import write_whole
+from diffussm.store.writing import write_atomically
 
 HEADER = {"claim": "c", "source": "s", "expected": "e", "cost": "c", "command": "m", "base": "digits", "seeds": 2}
 
@@ -141,8 +141,8 @@ def test_states(tmp_path: Path) -> None:
     assert state() == "new"
     run = RunDir.create(tmp_path, runs[0].config)
     for step in request.milestones[:2]:
-        write_whole(run.weights(step, "ema"), b"")
-    write_whole(run.checkpoint(600, 1), b"")
+        write_atomically(run.weights(step, "ema"), b"")
+    write_atomically(run.checkpoint(600, 1), b"")
     assert state() == "resumable (step 600 of 2400)"
     attempt = run.claim()
     assert state() == "running (step 600 of 2400)"
@@ -154,10 +154,10 @@ def test_states(tmp_path: Path) -> None:
     assert state() == "cancelled"
     run.add_order("retry")
     run.write_state(State(phase="stopped", attempt=attempt))
-    write_whole(run.checkpoint(2400, 1), b"")
+    write_atomically(run.checkpoint(2400, 1), b"")
     assert state() == "unreachable (the weights of step 1200 were not kept; --replay trains 2400 steps again)"
     for step in request.milestones:
-        write_whole(run.weights(step, "ema"), b"")
+        write_atomically(run.weights(step, "ema"), b"")
     assert state() == "resumable (5 evaluations left)"
     for step in request.milestones:
         record = records.Record(run_id=run.run_id, step=step, key=key, metrics={"fid": 1.0}, timing={}, provenance={})

@@ -122,7 +122,7 @@ def test_a_failure_of_the_code_is_not_tried_again(folder: Folder) -> None:
     run = folder.one()
     assert "failed: training: ValueError: not like this" in done.stdout
     assert "    ValueError: not like this" in done.stdout  # the last lines of its log
-    assert f"log: {run.output(1).relative_to(folder.path)}" in done.stdout
+    assert f"log: {run.log_path(1).relative_to(folder.path)}" in done.stdout
     assert "once more" not in done.stdout
     assert run.owner() == 1
 

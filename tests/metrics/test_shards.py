@@ -211,14 +211,14 @@ def test_of_what_one_raises_all_raise_what_is_named(error: Exception, shards: Sh
 
 
 def test_a_folder_that_vanishes_while_a_shard_is_written(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual, calls = shards_module.write_whole, iter(range(100))
+    usual, calls = shards_module.write_atomically, iter(range(100))
 
     def at_first_not(path: Path, content: Any) -> None:
         if next(calls) < 2:
             raise FileNotFoundError(path)
         usual(path, content)
 
-    monkeypatch.setattr(shards_module, "write_whole", at_first_not)
+    monkeypatch.setattr(shards_module, "write_atomically", at_first_not)
     fill(shards)
     check(shards)
 

@@ -15,7 +15,7 @@ from diffussm.errors import UserError
 from diffussm.models.build import build_model
 from diffussm.models.pretrained import from_pretrained, save_pretrained
 from diffussm.store.rundir import RunDir
-from diffussm.training.state import LeftTrajectory
+from diffussm.training.state import ReplayMismatch
 from diffussm.training.trainer import Trainer
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -163,9 +163,9 @@ def test_a_replay_of_an_older_run_of_dit_stays_on_its_trajectory(tmp_path: Path)
     kept = load_file(run.weights(1, "ema"))
     del kept["pos_embed"]
     save_file(kept, run.weights(1, "ema"))
-    replay = RunDir(run.path, lane="replay")
+    replay = RunDir(run.path, mode="replay")
     trainer.state.save_weights(replay, "ema")
     kept["final_layer.linear.bias"] += 1
     save_file(kept, run.weights(1, "ema"))
-    with pytest.raises(LeftTrajectory):
+    with pytest.raises(ReplayMismatch):
         trainer.state.save_weights(replay, "ema")

@@ -18,7 +18,7 @@ from ablations.plan.plan import plan
 from diffussm.errors import UserError, exit_code
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
-from diffussm.store.writing import write_whole
+from diffussm.store.writing import write_atomically
 from tests.support import forked
 from tests.support.processor import processor_seconds
 from tests.support.waiting import wait_for
@@ -129,7 +129,7 @@ def test_mistakes_are_one_line_and_write_nothing(
 def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
     settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
     broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", [0], settings)[0].config)
-    write_whole(broken.checkpoint(5, 1), b"not a checkpoint")
+    write_atomically(broken.checkpoint(5, 1), b"not a checkpoint")
     done = forked.run([sys.executable, "ablations/launch.py", *arguments(tmp_path)], cwd=ROOT)
     assert done.returncode == 1
     assert f"{broken.run_id}: failed: training: UnpicklingError" in done.stderr
@@ -172,7 +172,7 @@ def test_debug_executor_and_only(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_debug_executor_lets_the_failure_through(tmp_path: Path) -> None:
     settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
     broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", [0], settings)[0].config)
-    write_whole(broken.checkpoint(5, 1), b"not a checkpoint")
+    write_atomically(broken.checkpoint(5, 1), b"not a checkpoint")
     with pytest.raises(pickle.UnpicklingError):
         launch.main(arguments(tmp_path, "--executor", "debug"))
     assert broken.state().phase == "failed"

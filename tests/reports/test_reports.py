@@ -159,7 +159,7 @@ def test_figures_show_the_available_intervals(full: GridResults) -> None:
     metrics = ["sfid", "kid", "recall", "clean_fid"]
     curve = tables.all_curves(full, metrics)
     assert full.key is not None
-    names = {name: full.key.name_of(name) for name in metrics}
+    names = {name: full.key.metric_label(name) for name in metrics}
     figure = figures.metrics_over_steps(curve, full.arms, names, "a title", "step")
     sfid, *_, clean_fid = figure.axes
     assert sfid.get_ylabel() == "sFID\n(digits CNN, n = 12)"

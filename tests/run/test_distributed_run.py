@@ -104,10 +104,10 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 def test_what_two_leave_behind(calm: RunDir) -> None:
     assert calm.state().phase == "done"
-    assert calm.execution().shares == 2
+    assert calm.execution().micro_batches == 2
     assert len(list(calm.path.glob("milestones/*/*/record.json"))) == 3
-    assert [path.name for path in calm.outputs()] == ["log-1.txt", "log-1-1.txt"]
-    assert calm.output(1, 1).read_text().startswith(f"training: {calm.run_id}, process ")
+    assert [path.name for path in calm.log_paths()] == ["log-1.txt", "log-1-1.txt"]
+    assert calm.log_path(1, 1).read_text().startswith(f"training: {calm.run_id}, process ")
     assert len(list(calm.path.glob("train-*.jsonl"))) == 1
     assert not list(calm.path.rglob("*.tmp"))
     assert not list(calm.path.rglob("failure-*"))
@@ -187,8 +187,8 @@ def test_the_failure_of_one_is_that_of_the_attempt(tmp_path: Path) -> None:
         False,
         10,
     )
-    assert 'raise ValueError("odd")' in run.output(1, 1).read_text()
-    assert "odd" not in run.output(1).read_text()
+    assert 'raise ValueError("odd")' in run.log_path(1, 1).read_text()
+    assert "odd" not in run.log_path(1).read_text()
 
 
 def test_a_mistake_is_told_to_all(tmp_path: Path) -> None:

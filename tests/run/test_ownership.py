@@ -17,7 +17,7 @@ from diffussm.run.heartbeat import STALE_SECONDS, Liveness
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
-from diffussm.store.writing import to_json, write_whole
+from diffussm.store.writing import to_json, write_atomically
 from tests.support.waiting import wait_for
 
 
@@ -38,16 +38,16 @@ class Clock:
 
 def owned_elsewhere(work: WorkDir, attempt: int) -> None:
     """As if a process on another machine had claimed it."""
-    write_whole(work.path / f"owner-{attempt}.json", to_json({"place": "far", "pid": 1, "started": "1"}))
+    write_atomically(work.path / f"owner-{attempt}.json", to_json({"place": "far", "pid": 1, "started": "1"}))
 
 
 def test_of_many_claims_after_one_attempt_one_is_first(work: WorkDir) -> None:
     for attempt in range(5):
         with ThreadPoolExecutor(16) as pool:
-            won = list(pool.map(lambda _, attempt=attempt: work.claim(after=attempt), range(16)))
+            won = list(pool.map(lambda _, attempt=attempt: work.claim(expected_owner=attempt), range(16)))
         assert [number for number in won if number] == [attempt + 1]
     assert work.owner() == 5
-    assert work.claim(after=3) is None
+    assert work.claim(expected_owner=3) is None
 
 
 def test_nobody_is_alive_where_nobody_was(work: WorkDir) -> None:
@@ -114,8 +114,8 @@ def test_a_process_that_is_gone_from_here_is_dead_at_once(work: WorkDir) -> None
 
 
 def test_another_process_of_the_same_number_is_not_it(work: WorkDir) -> None:
-    claim = {"place": machine.place(), "pid": os.getpid(), "started": "long ago"}
-    write_whole(work.path / "owner-1.json", to_json(claim))
+    claim = {"place": machine.pid_scope(), "pid": os.getpid(), "started": "long ago"}
+    write_atomically(work.path / "owner-1.json", to_json(claim))
     assert not Liveness().is_alive(work)
 
 
@@ -160,7 +160,7 @@ def test_a_superseded_attempt_is_silent(work: WorkDir) -> None:
     number = work.claim()
     assert number
     with pytest.raises(Superseded), Attempt(work, number, never) as attempt:
-        assert work.claim(after=number) == 2
+        assert work.claim(expected_owner=number) == 2
         work.write_state(State(phase="start", attempt=2, heartbeat=1))
         attempt.report(phase="train", step=1)
     assert work.state().attempt == 2
@@ -204,7 +204,7 @@ def test_a_full_disk_is_transient_and_leaves_no_half_files(work: WorkDir, monkey
 
     monkeypatch.setattr("os.fsync", no_room)
     with pytest.raises(OSError, match="No space"):
-        write_whole(work.path / "file", b"x")
+        write_atomically(work.path / "file", b"x")
     assert not list(work.path.glob(".*.tmp"))
 
 
@@ -249,8 +249,8 @@ def test_a_failure_outlives_the_process_that_should_tell_of_it(work: WorkDir) ->
     said = State(phase="train", step=9, attempt=1, heartbeat=4)
     work.write_state(said)
     failure = State(phase="failed", reason="rank 3: odd", is_transient=False, code="c", attempt=1)
-    assert work.fail(1, failure) == failure
-    assert work.fail(1, failure.updated(reason="rank 0: Connection closed by peer")) == failure
+    assert work.record_failure(1, failure) == failure
+    assert work.record_failure(1, failure.updated(reason="rank 0: Connection closed by peer")) == failure
     assert work.state() == said.updated(**failure.reported())
     assert not Liveness().is_alive(work)
     work.write_state(said.updated(attempt=2))  # taken up
@@ -258,7 +258,7 @@ def test_a_failure_outlives_the_process_that_should_tell_of_it(work: WorkDir) ->
 
 
 def test_logs_are_in_the_order_of_attempts_and_ranks(work: WorkDir) -> None:
-    expected = [work.output(attempt, rank) for attempt in (1, 2, 10) for rank in (0, 1, 11)]
+    expected = [work.log_path(attempt, rank) for attempt in (1, 2, 10) for rank in (0, 1, 11)]
     for path in reversed(expected):
         path.touch()
-    assert work.outputs() == expected
+    assert work.log_paths() == expected

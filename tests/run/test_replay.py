@@ -14,7 +14,7 @@ from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import pending_tasks
 from diffussm.stopping import Stopped
 from diffussm.store.rundir import RunDir
-from diffussm.training.state import LeftTrajectory
+from diffussm.training.state import ReplayMismatch
 
 SETTINGS = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
 
@@ -74,7 +74,7 @@ def test_a_replay_that_leaves_the_trajectory_fails(tmp_path: Path) -> None:
     weights = load(path.read_bytes())
     name = next(iter(weights))
     path.write_bytes(save(weights | {name: weights[name] + torch.finfo().eps}))
-    with pytest.raises(LeftTrajectory, match="ema weights of step 8 are not those kept"):
+    with pytest.raises(ReplayMismatch, match="ema weights of step 8 are not those kept"):
         TaskRunner(run.path).run_pending(assume_owner_dead)
     assert run.state().phase == "failed"
     assert not run.weights(16, "ema").exists()

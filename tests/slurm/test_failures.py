@@ -48,7 +48,7 @@ def test_the_failure_is_that_of_the_task_that_raised(cluster: Cluster, tmp_path:
     job, run = runs.one(*TWO_TASKS, *trouble(tmp_path, code))
     runs.wait_for_state("failed", 150)
     assert runs.states()[OTHER]["reason"] == "rank 1: ValueError: no such luck"
-    assert "raise ValueError('no such luck')" in run.output(1, rank=1).read_text()
+    assert "raise ValueError('no such luck')" in run.log_path(1, rank=1).read_text()
     assert "==> log-1-1.txt <==" in runs.output_of("ablations/manage.py", "logs", "*m2p1*")
     cluster.wait_for(lambda: job not in cluster.jobs())
 

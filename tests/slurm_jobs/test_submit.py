@@ -56,7 +56,7 @@ def test_gpu_hours_are_an_estimate_at_a_stated_utilisation(tmp_path: Path, capsy
 
 
 def test_a_batch_smaller_than_the_tasks_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"training.batch = 7: allowed: 8"):
+    with pytest.raises(UserError, match=r"training.batch = 7: smaller than the number of its tasks, 8"):
         launch.main(arguments(tmp_path / "runs", "--executor", "slurm"))
     assert not (tmp_path / "runs").exists()
 
@@ -198,7 +198,7 @@ def test_the_folder_comes_before_the_scheduler(tmp_path: Path, phase: str) -> No
 def test_a_run_without_heartbeat_is_stale_whatever_the_scheduler_reports(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     run.claim()
-    run.write_state(State(phase="train", lane="train", step=1, attempt=1, heartbeat=1))
+    run.write_state(State(phase="train", mode="train", step=1, attempt=1, heartbeat=1))
     os.utime(run.path / "state.json", (1, 1))
     owner = run.path / "owner-1.json"
     owner.write_text(json.dumps(json.loads(owner.read_text()) | {"place": "elsewhere", "job": "12_1"}))

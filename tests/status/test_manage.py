@@ -20,7 +20,7 @@ from diffussm.errors import UserError
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
-from diffussm.store.writing import write_whole
+from diffussm.store.writing import write_atomically
 from tests.plan.test_launch import arguments
 from tests.support.processor import processor_seconds
 
@@ -84,7 +84,7 @@ def test_every_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         run.write_state(State(phase=phase, attempt=number, heartbeat=1, reason=f"it {phase}"))
     progress = {"lane": "train", "step": 20, "steps": 24, "loss": 0.5, "seconds_per_step": 0.5}
     training = State(phase="train", attempt=2, heartbeat=1, **progress)
-    write_whole(three.path / "owner-2.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
+    write_atomically(three.path / "owner-2.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
     three.write_state(training)
     rows = {row["arm"]: row for row in status(capsys, runs)["runs"]}
     assert rows["M = 2, P = 1"]["state"] == "failed"
@@ -97,7 +97,7 @@ def test_every_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         .splitlines()[-1]
         .endswith("3 runs: 1 running, 1 failed, 1 diverged")
     )
-    write_whole(three.path / "owner-3.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
+    write_atomically(three.path / "owner-3.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
     three.write_state(training.updated(attempt=3))
     os.utime(three.path / "state.json", (1, 1))
     assert {row["arm"]: row["state"] for row in status(capsys, runs)["runs"]}["M = 1, P = 1"] == "stale"
@@ -129,9 +129,9 @@ def test_watch_ends_when_all_runs_have_ended(runs: Path, capsys: pytest.CaptureF
 
 def test_logs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder(runs, "m2p1")
-    run.output(1).write_text("first\n")
+    run.log_path(1).write_text("first\n")
     evaluation = run.evaluations()[0]
-    evaluation.output(1).write_text("second\n")
+    evaluation.log_path(1).write_text("second\n")
     text = printed(capsys, "logs", run.run_id[:-4], "--runs", str(runs))
     where = evaluation.path.relative_to(run.path)
     assert text == f"==> log-1.txt <==\nfirst\n==> {where}/log-1.txt <==\nsecond\n"
@@ -150,12 +150,12 @@ def test_logs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_logs_are_followed(runs: Path) -> None:
     run = folder(runs, "m2p1")
-    run.output(1).write_text("first\n")
+    run.log_path(1).write_text("first\n")
     command = [sys.executable, "ablations/manage.py", "logs", "-f", run.run_id, "--runs", str(runs)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(2)] == ["==> log-1.txt <==\n", "first\n"]
-    with run.output(1).open("a") as log:
+    with run.log_path(1).open("a") as log:
         log.write("second\n")
     assert process.stdout.readline() == "second\n"
     process.terminate()
@@ -214,9 +214,9 @@ def test_gc_deletes_the_code_of_a_killed_launch(runs: Path, capsys: pytest.Captu
     with snapshot.taken(runs, []) as copy:
         (mark,) = copy.parent.glob(f"{copy.name}.*.json")
         content = json.loads(mark.read_text())
-        write_whole(mark, json.dumps(content | {"started": "long ago"}).encode())
+        write_atomically(mark, json.dumps(content | {"started": "long ago"}).encode())
         assert str(copy) in printed(capsys, "gc", "--runs", str(runs))
-        write_whole(mark, json.dumps(content | {"place": "far"}).encode())
+        write_atomically(mark, json.dumps(content | {"place": "far"}).encode())
         assert str(copy) not in printed(capsys, "gc", "--runs", str(runs))
 
 
@@ -322,7 +322,7 @@ def test_a_thousand_runs_within_two_seconds(launched: Path, tmp_path: Path) -> N
     for number in range(1000):
         shutil.copytree(launched / entry["run_id"], tmp_path / f"run-{number}", copy_function=_link)
     manifest["runs"] = [{**entry, "seed": number, "run_id": f"run-{number}"} for number in range(1000)]
-    write_whole(tmp_path / "grids" / "hourglass_vs_patch-digits.1.json", json.dumps(manifest).encode())
+    write_atomically(tmp_path / "grids" / "hourglass_vs_patch-digits.1.json", json.dumps(manifest).encode())
     command = [sys.executable, "ablations/manage.py", "status", "--runs", str(tmp_path)]
     shown = []
     assert processor_seconds(lambda: shown.append(subprocess.check_output(command, cwd=ROOT, text=True))) < 2

@@ -11,7 +11,7 @@ from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir
 from tests.support import damage, tiny
 
-FIRST = Execution(backend="fft", threads=2, device="cpu", shares=3)
+FIRST = Execution(backend="fft", threads=2, device="cpu", micro_batches=3)
 
 
 def test_the_first_decision_is_kept(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_run_that_began_before_shares_were_stored(tmp_path: Path) -> None:
     (run.path / "machine.json").write_text('{"backend": "fft", "threads": 2, "device": "cpu"}')
     execution = run.execution()
     assert execution is not None
-    assert execution.shares == 1
+    assert execution.micro_batches == 1
 
 
 @pytest.mark.parametrize("how", damage.EVERY_WAY)

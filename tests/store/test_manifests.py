@@ -45,7 +45,7 @@ def test_a_manifest_without_control(runs: Path) -> None:
     older = content(runs)
     del older["control"]
     store(runs, older)
-    (manifest,) = manifests.read_all(runs, None, None)
+    (manifest,) = manifests.read_undamaged(runs, None, None)
     assert manifest.control is None
     manifests.add(runs, "hourglass_vs_patch", "digits", the_same)
     assert [path.name for path in (runs / "grids").iterdir()] == [NAME]  # nothing was asked that is not there
@@ -64,14 +64,14 @@ def test_which_manifests_are_meant(runs: Path) -> None:
     found = [
         (m.grid, m.base)
         for grid, base in ((None, None), ("other", None), (None, "digits16"))
-        for m in manifests.read_all(runs, grid, base)
+        for m in manifests.read_undamaged(runs, grid, base)
     ]
     grid = "hourglass_vs_patch"
     assert found == [(grid, "digits"), (grid, "digits16"), ("other", "digits"), ("other", "digits"), (grid, "digits16")]
     with pytest.raises(UserError, match="unknown name 'othr'; did you mean 'other'"):
-        manifests.read(runs, "othr", None)
+        manifests.find_required(runs, "othr", None)
     with pytest.raises(UserError, match="unknown name 'other on digits16'"):
-        manifests.read(runs, "other", "digits16")
+        manifests.find_required(runs, "other", "digits16")
 
 
 @pytest.mark.parametrize("how", damage.EVERY_WAY)
@@ -94,7 +94,7 @@ def test_nothing_is_merged_into_a_damaged_one(how: str, runs: Path) -> None:
 def test_what_is_wrong_is_named(change: dict[str, Any], what: str, runs: Path) -> None:
     store(runs, content(runs) | change)
     with pytest.raises(UserError, match=what):
-        manifests.read(runs, None, None)
+        manifests.find_required(runs, None, None)
 
 
 def test_a_run_outside_the_folder_is_refused(runs: Path) -> None:
@@ -102,4 +102,4 @@ def test_a_run_outside_the_folder_is_refused(runs: Path) -> None:
     wrong["runs"][0]["run_id"] = "../elsewhere"
     store(runs, wrong)
     with pytest.raises(UserError, match=r"runs\[0\]\.run_id = '\.\./elsewhere'"):
-        manifests.read(runs, None, None)
+        manifests.find_required(runs, None, None)

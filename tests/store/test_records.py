@@ -11,7 +11,7 @@ from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
-from diffussm.store.writing import link_first, write_whole
+from diffussm.store.writing import write_atomically, write_once
 from tests.support.processes import FORKS
 
 
@@ -67,14 +67,14 @@ def test_batch_changes_no_key() -> None:
 
 
 def test_fid_is_named_in_full() -> None:
-    assert record().key.name_of("fid") == "FID (digits CNN, n = 1000)"
-    assert record().key.name_of("clean_fid") == "clean-fid (its own Inception, n = 1000)"
+    assert record().key.metric_label("fid") == "FID (digits CNN, n = 1000)"
+    assert record().key.metric_label("clean_fid") == "clean-fid (its own Inception, n = 1000)"
 
 
 def write_many(folder: Path, content: bytes) -> None:
     for i in range(50):
-        link_first(folder / f"{i}", content)
-        write_whole(folder / "last", content)
+        write_once(folder / f"{i}", content)
+        write_atomically(folder / "last", content)
 
 
 def test_one_of_two_racing_writers_wins_whole_files(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_attempts_count_up_and_the_last_owns(tmp_path: Path) -> None:
 
 def test_loss_rows_merge_by_step_and_torn_lines_are_skipped(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, tiny.config())
-    run.log(1).write_text('{"step": 10, "total": 1}\n{"step": 20, "total": 2}\n{"step": 30, "to')
-    run.log(10).write_text('{"step": 20, "total": 9}\n')
-    run.log(2).write_text('{"step": 20, "total": 5}\n{"step": 30, "total": 6}\n')
+    run.loss_log(1).write_text('{"step": 10, "total": 1}\n{"step": 20, "total": 2}\n{"step": 30, "to')
+    run.loss_log(10).write_text('{"step": 20, "total": 9}\n')
+    run.loss_log(2).write_text('{"step": 20, "total": 5}\n{"step": 30, "total": 6}\n')
     assert [(row["step"], row["total"]) for row in run.loss_rows()] == [(10, 1), (20, 9), (30, 6)]
 
 
@@ -151,6 +151,6 @@ def test_lost_milestones(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     request = run.requests()[0]
     assert run.lost_milestones(request) == []
-    write_whole(run.checkpoint(16, 1), b"")
-    write_whole(run.weights(8, "ema"), b"")
+    write_atomically(run.checkpoint(16, 1), b"")
+    write_atomically(run.weights(8, "ema"), b"")
     assert run.lost_milestones(request) == [16]

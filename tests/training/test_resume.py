@@ -175,7 +175,7 @@ def test_a_new_evaluation_trains_nothing(tmp_path: Path) -> None:
 def test_a_superseded_attempt_writes_no_checkpoint(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     assert run.claim() == 1
-    assert run.claim(after=1) == 2
+    assert run.claim(expected_owner=1) == 2
     with pytest.raises(Superseded, match="attempt 2 owns the folder"):
         TaskRunner(run.path).execute(Task(run.path, "train"), 1)
     assert run.checkpoints() == []

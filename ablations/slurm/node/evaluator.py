@@ -16,7 +16,7 @@ from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import Task, is_done, pending_tasks, permanent_failure
 from diffussm.store.rundir import RunDir
-from diffussm.store.writing import write_whole
+from diffussm.store.writing import write_atomically
 
 POLL_SECONDS = 5.0  # between looks for milestones
 QUERY_SECONDS = 30.0  # between queries of the scheduler
@@ -70,7 +70,7 @@ class Evaluator:
         evaluator, and what an earlier launch submitted is found here. Withdraw the announcement if milestones are
         expected after all."""
         marker = submissions.closing_marker(self.folder, current_job_id())
-        write_whole(marker, b"")
+        write_atomically(marker, b"")
         self._query_jobs()
         poll = self._evaluate_pending()
         if poll.expecting:

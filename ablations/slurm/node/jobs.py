@@ -10,7 +10,7 @@ from typing import Any
 from ablations.slurm.commands import query
 from ablations.slurm.node.interruption import Interruption
 from diffussm.host.machine import usable_cores
-from diffussm.store.writing import to_json, write_whole
+from diffussm.store.writing import to_json, write_atomically
 
 
 @dataclass(frozen=True)
@@ -59,4 +59,4 @@ class Probe:
             "visible_gpus": len([gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]),
             "can_query_slurm": query("squeue", "--noheader", "--job", os.environ["SLURM_JOB_ID"]) is not None,
         }
-        write_whole(Path(self.answer), to_json(found))
+        write_atomically(Path(self.answer), to_json(found))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from diffussm.config import digest
 from diffussm.host.machine import user_cache
-from diffussm.store.writing import to_json, write_whole
+from diffussm.store.writing import to_json, write_atomically
 
 VERSION = 2
 _BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -60,4 +60,4 @@ def _path(key: Mapping[str, Any], suffix: str) -> Path:
 
 def _write(path: Path, content: Any) -> None:
     with contextlib.suppress(OSError):
-        write_whole(path, content)
+        write_atomically(path, content)
