@@ -42,7 +42,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--grid", required=True, metavar="NAME", help="a grid of ablations/grids, or the path of a .toml file")
     add("--base", metavar="NAME", help="the recipe to vary (default: the grid's own)")
-    add("--seeds", type=seeds, metavar="N", help="seeds 0 .. N-1 per arm, or a list, as in 0,2,5 (default: the grid's)")
+    add("--seeds", type=seeds, metavar="N", help="N: seeds 0 .. N-1 in each arm; a list such as 0,2,5; or 5, (with a "
+        "comma) for seed 5 only (default: the grid's)")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="override a config key (listed below) in every arm, as in training.steps=100; repeatable")  # fmt: skip
     add("--only", action="append", default=[], metavar="PATTERN",
@@ -62,7 +63,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="number of workers (default: one per GPU, or cores / threads of a run)",
     )
     add("--replay", action="store_true",
-        help="train again, to milestones before a run's checkpoint whose weights were not kept")  # fmt: skip
+        help="retrain from the start up to requested milestones that a run passed without keeping weights")  # fmt: skip
     add("--dry-run", action="store_true", help="print every run with its cost, state and estimated time, and exit")
     add("--print-sbatch", action="store_true", help="with --dry-run and --executor slurm: print the job scripts too")
     add("--json", action="store_true", help="with --dry-run: print JSON")
@@ -106,7 +107,10 @@ def main(arguments: list[str] | None = None) -> int:
     for warning in request.warnings(whole):
         print(f"warning: {warning}", file=sys.stderr)
     if request.write(planned, whole, options.replay):
-        print("The settings differ from those of the last launch: reports on this grid now show these runs only.")
+        print(
+            "The settings differ from those of the last launch: from now on, reports on this grid show these runs "
+            "only. Earlier runs are kept; launch with the earlier settings to report on them."
+        )
     if on_cluster:
         from ablations.slurm.launch import submit
 

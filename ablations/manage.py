@@ -45,10 +45,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     logs = command("logs", "print the logs of all attempts at a run")
     logs.add_argument("run", metavar="RUN", help="a run id, the beginning of one, or a pattern that one run matches")
     logs.add_argument("-f", "--follow", action="store_true", help="keep printing what is added to the logs")
-    command("cancel", "stop runs after a checkpoint; no launch starts them again until they are retried")
-    retry = command("retry", "let runs be started again, by a running launch or by the next one")
-    retry.add_argument("--failed", action="store_true", help="those that failed or diverged")
-    retry.add_argument("--cancelled", action="store_true", help="those that were cancelled")
+    command(
+        "cancel",
+        "stop runs (default: all unfinished runs of all launched grids) after a checkpoint; they stay stopped until "
+        "`retry --cancelled`",
+    )
+    retry = command(
+        "retry", "let runs be started again, by a running launch or by the next one; give --failed, --cancelled or both"
+    )
+    retry.add_argument("--failed", action="store_true", help="retry runs that failed or diverged")
+    retry.add_argument("--cancelled", action="store_true", help="retry cancelled runs")
     extend = command("extend", "ask for more steps of runs; they continue from their last checkpoints")
     extend.add_argument("--steps", type=positive, required=True, metavar="N", help="the total number of steps")
     gc = command("gc", "list files that no run needs any more")
@@ -157,7 +163,7 @@ def _cancel(options: argparse.Namespace) -> int:
 
     if complaint := Slurm(options.runs).cancel_pending([row.run.run_id for row in rows.values()]):
         print(f"warning: {complaint}", file=sys.stderr)
-    return _report(options, rows.values(), "cancelled; those at work stop after a checkpoint")
+    return _report(options, rows.values(), "cancelled; those that are running stop after a checkpoint")
 
 
 def _retry(options: argparse.Namespace) -> int:
@@ -176,7 +182,7 @@ def _retry(options: argparse.Namespace) -> int:
             continue
         row.run.add_order("retry", failed)
         retried.append(row)
-    return _report(options, retried, "to be tried again, by a running launch or by the next one")
+    return _report(options, retried, "to be retried, by a running launch or the next one")
 
 
 def _extend(options: argparse.Namespace) -> int:
@@ -242,13 +248,15 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace, rows: Any, result: str) -> int:
+    from diffussm.tables import plural
+
     rows = list(rows)
     if options.json:
         print(to_json([row.run.run_id for row in rows]))
         return 0
     for row in rows:
         print(f"{row.run.run_id} ({row.arm}, seed {row.seed})")
-    print(f"{len(rows)} runs {result}.")
+    print(f"{plural(len(rows), 'run')} {result}.")
     return 0
 
 

@@ -99,11 +99,11 @@ class Stopwatch:
                 contender.call()
                 return Timed([], None, contender)
             seconds, memory = _measure_call(contender.call)
-            if reason := self._too_long(seconds / COLD, longest, "half the first"):
+            if reason := self._too_long(seconds / COLD, longest, "estimated from the first call"):
                 if seconds > longest:
                     return Skipped(reason)
                 seconds, memory = _measure_call(contender.call)
-                if reason := self._too_long(seconds, longest, "the second"):
+                if reason := self._too_long(seconds, longest, "measured by the second call"):
                     return Skipped(reason)
             _check(contender)
             if seconds < LONG:
@@ -115,23 +115,27 @@ class Stopwatch:
     def _predicted_too_long(self, contender: Contender, longest: float) -> str:
         """Return why the rounds would take too long, as predicted without a call; "" if they would not."""
         bound = max(self._peaks().bounds(contender.macs, contender.moved).values(), default=0.0)
-        if (reason := self._too_long(bound, longest, "the roofline")) or contender.trial is None:
+        if (reason := self._too_long(bound, longest, "estimated from the roofline")) or contender.trial is None:
             return reason
         part, parts = contender.trial
         seconds = timing.seconds_of(part)
         if seconds < longest < parts * seconds:  # the first call may have included set-up
             seconds = timing.seconds_of(part)
         total = parts * seconds
-        return f"a call takes {total:.0f} s, by a part of it; {self._allows(longest)}" if total > longest else ""
+        return (
+            f"a call would take {total:.0f} s (estimated from a part of it); {self._limit(longest)}"
+            if total > longest
+            else ""
+        )
 
-    def _too_long(self, seconds: float, longest: float, by: str) -> str:
+    def _too_long(self, seconds: float, longest: float, how: str) -> str:
         needed = timing.MIN_ROUNDS * seconds
         if needed <= longest:
             return ""
-        return f"{timing.MIN_ROUNDS} calls take {needed:.1f} s, by {by}; {self._allows(longest)}"
+        return f"{timing.MIN_ROUNDS} calls would take {needed:.1f} s ({how}); {self._limit(longest)}"
 
-    def _allows(self, longest: float) -> str:
-        return f"--scale {self.scale.name} allows {longest:.0f} s"
+    def _limit(self, longest: float) -> str:
+        return f"the limit at --scale {self.scale.name} is {longest:.0f} s"
 
 
 class Bench:

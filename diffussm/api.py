@@ -79,7 +79,7 @@ def sample(
     """
     config = config if isinstance(config, Config) else requested_config(RunDir(Path(config).resolve()), {})
     if (model.config, model.outputs) != (config.model, config.outputs):
-        raise UserError("config: describes another model than the one given")
+        raise UserError("config: does not match the given model")
     if count < 1:
         raise UserError(f"count = {count}: must be at least 1")
     tree = config.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""The command `diffussm`, for one run or one model. Grids are launched by ablations/launch.py."""
+"""Train, sample from and evaluate one run or one model. Grids are launched by ablations/launch.py."""
 
 import re
 from pathlib import Path
@@ -22,17 +22,25 @@ def commands() -> None:
 def train(
     target: Annotated[str, typer.Argument(metavar="BASE|RUNDIR", help="a base, a TOML file like one, or a run folder")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.field=value of the schema; may be repeated")
+        list[str] | None,
+        typer.Option("--set", help="section.field=value of the config (docs/config.md); may be repeated"),
     ] = None,
     runs: Annotated[Path, typer.Option(help="folder for the run folder of a BASE")] = Path("runs"),
-    replay: Annotated[bool, typer.Option("--replay", help="train again to milestones whose weights are lost")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="lift the order that cancelled the run")] = False,
+    replay: Annotated[
+        bool,
+        typer.Option(
+            "--replay",
+            help="retrain from the start up to requested milestones that the run passed without keeping their weights",
+        ),
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="resume a cancelled run")] = False,
     checkpoint_seconds: Annotated[float, typer.Option(help="at most this long between checkpoints", min=0)] = 60.0,
-    to_logs: Annotated[bool, typer.Option("--to-logs", help="print to logs in the run folder")] = False,
+    to_logs: Annotated[bool, typer.Option("--to-logs", help="write output to log files in the run folder")] = False,
 ) -> int:
     """Train one run and evaluate its milestones, or continue it, by one process or several (torchrun, srun).
 
-    Exit codes: 0 done, 1 failed, 2 wrong input, 3 stopped by a signal after a checkpoint: the same command continues.
+    Exit codes: 0 done; 1 failed; 2 invalid input, or the run is cancelled (add --retry); 3 stopped after a checkpoint
+    by SIGTERM, SIGINT or SIGUSR2 (the same command resumes the run), or cancelled meanwhile (resume with --retry).
     """
     from diffussm.commands.train import train
     from diffussm.config import parse_settings
@@ -44,8 +52,12 @@ def train(
 def sample(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     classes: Annotated[str, typer.Option(help="classes, one sheet each, as in 3,7 (default: one sheet of all)")] = "",
-    guidance: Annotated[float, typer.Option(help="scale of classifier-free guidance; 1: no guidance")] = 1.0,
-    guidance_channels: Annotated[int, typer.Option(help="guide only the first channels, as DiT does; 0: all")] = 0,
+    guidance: Annotated[
+        float | None, typer.Option(help="scale of classifier-free guidance; 1: none (default: the run's own)")
+    ] = None,
+    guidance_channels: Annotated[
+        int | None, typer.Option(help="guide only the first channels, as DiT does; 0: all (default: the run's own)")
+    ] = None,
     layout: Annotated[str, typer.Option(help="rows x columns of a sheet")] = "8x8",
     grid: Annotated[str, typer.Option(hidden=True, help="the former name of --layout")] = "",
     step: Annotated[int | None, typer.Option(help="milestone (default: the last)")] = None,
@@ -63,9 +75,10 @@ def sample(
         raise UserError("--npz FILE and --samples N: give both, or neither")
     rows, columns = _layout("--grid", grid) if grid else _layout("--layout", layout)
     labels = [_label(text) for text in classes.split(",")] if classes else [None]
-    overrides: dict[str, object] = {"guidance": guidance, "guidance_channels": guidance_channels}
-    if sampler_steps is not None:
-        overrides["sampler_steps"] = sampler_steps
+    given = {"guidance": guidance, "guidance_channels": guidance_channels, "sampler_steps": sampler_steps}
+    overrides: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    if guidance == 1:
+        overrides["guidance_channels"] = 0
     if npz is not None and samples is not None:
         from diffussm.commands.sample import write_samples
         from diffussm.distributed.group import init_from_environment
@@ -87,7 +100,11 @@ def evaluate(
     reference: Annotated[str, typer.Option(help="a data set's name, or an .npz in ADM's format")] = "",
     extractor: Annotated[str, typer.Option(help="feature extractor (default: the run's, or the reference's)")] = "",
     metrics: Annotated[
-        str, typer.Option(help="metrics, as in fid,sfid,kid (default: all that the extractor gives)")
+        str,
+        typer.Option(
+            help="metrics, as in fid,sfid,kid (default: those of the run; for other samples, all that extractor and "
+            "reference support except density and coverage)"
+        ),
     ] = "",
     extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",
     step: Annotated[int | None, typer.Option(help="milestone of a run (default: the last)")] = None,
@@ -129,7 +146,9 @@ app.add_typer(reference, name="reference")
 def build(
     source: Annotated[str, typer.Argument(help="a data set's name, a folder of photographs or an .npz of images")],
     out: Annotated[Path, typer.Argument(help="the .npz to write")],
-    image_size: Annotated[int | None, typer.Option(help="pixels a side to which a folder's images are cropped")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="side in pixels to which a folder's images are cropped")
+    ] = None,
     extractor: Annotated[str, typer.Option(help="extractor (default: the data set's, or inception-v3-compat)")] = "",
     images: Annotated[int, typer.Option(help="images to keep, for precision, recall and KID", min=0)] = 10_000,
     extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",
@@ -200,19 +219,21 @@ def cost(
         str, typer.Argument(help="a name such as DiT-XL/2 or DiffuSSM-XL, a base, a run folder or a config file")
     ] = "",
     resolution: Annotated[
-        list[str] | None, typer.Option(help="pixels a side: 256 for latents, 128px for pixels; may be repeated")
+        list[str] | None, typer.Option(help="side in pixels: 256 for latents, 128px for pixels; may be repeated")
     ] = None,
     per_block: Annotated[bool, typer.Option("--per-block", help="also list each part of the model")] = False,
     every: Annotated[bool, typer.Option("--all", help="all named models")] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.field=value of the config; may be repeated")
+        list[str] | None,
+        typer.Option("--set", help="section.field=value of the config (docs/config.md); may be repeated"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     audited: Annotated[
         bool, typer.Option("--audit", help="also show the counts of fvcore and torch; runs the model")
     ] = False,
 ) -> None:
-    """Count the parameters and the multiply-adds of a call, a training step and a sampled image; allocates nothing."""
+    """Count the parameters and the multiply-adds of a call, a training step and a sampled image, without building the
+    model (except with --audit)."""
     from diffussm.cost import command
 
     if bool(model) == every:

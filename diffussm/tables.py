@@ -36,6 +36,11 @@ def count(number: float | None) -> str:
     return f"{number:g}"
 
 
+def plural(number: int, noun: str) -> str:
+    """A number of things: 1 run, 2 runs."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds in the two units that matter: 3 d 4 h, 1 h 05 min, 2 min 07 s, 12 s."""
     if seconds is None:

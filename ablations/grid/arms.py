@@ -92,7 +92,7 @@ def _combinations(grid: GridFile, max_arms: int) -> list[Levels]:
         raise UserError("exclude: removes every arm; at least one must remain")
     for axis in grid.when:
         if not any(axis in levels for levels in kept):
-            raise UserError(f"when.{axis}: holds in no arm; it must hold in at least one")
+            raise UserError(f"when.{axis}: applies to no arm; its condition must match at least one")
     for axis, named in grid.axes.items():
         used_levels = {levels.get(axis) for levels in kept}
         for level in named:
@@ -112,8 +112,8 @@ def _check_size(grid: GridFile, combinations: int, kept: int, max_arms: int) -> 
     if kept > max_arms:
         sizes = ", ".join(f"{axis} {len(levels):,}" for axis, levels in grid.axes.items())
         raise UserError(
-            f"max_runs: axes of {sizes} levels make more than {max_arms:,} arms; max_runs = {grid.max_runs:,} allows "
-            "no more with this many seeds: remove some levels, or raise it"
+            f"max_runs: axes of {sizes} levels make more than {max_arms:,} arms, which with this many seeds exceeds "
+            f"max_runs = {grid.max_runs:,}; remove some levels, or raise it"
         )
     allowed = max(MAX_COMBINATIONS, grid.max_runs)
     if combinations > allowed:

@@ -29,7 +29,7 @@ def check(grid: GridFile) -> None:
 def _check_texts(grid: GridFile) -> None:
     for field in ("claim", "source", "expected", "cost", "command"):
         if not getattr(grid, field).strip():
-            raise UserError(f"{field}: is blank; allowed: a text")
+            raise UserError(f"{field}: is blank; must be a text that is not blank")
 
 
 def _check_numbers(grid: GridFile) -> None:

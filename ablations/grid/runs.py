@@ -152,8 +152,9 @@ def _equal_macs(grid: GridFile, all_arms: list[Arm], configs: Mapping[str, Confi
         scale = Fraction(budget, per_step[name] * control.steps)
         milestones = [max(1, round(step * scale)) for step in sorted({*control.milestones, control.steps})]
         if len(set(milestones)) < len(milestones):
-            problem = f"training.milestones: at equal MACs, those of arm {name!r} are at steps {milestones}"
-            raise UserError(f"{problem}; allowed: milestones that remain distinct")
+            steps = ", ".join(map(str, milestones))
+            problem = f"training.milestones: at equal MACs, those of arm {name!r} coincide (steps {steps})"
+            raise UserError(f"{problem}; choose fewer or later milestones")
         scaled = {"steps": max(1, round(control.steps * scale)), "milestones": tuple(milestones)}
         training = config.training.model_copy(update=scaled)
         out[name] = config.model_copy(update={"training": training})

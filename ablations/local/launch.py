@@ -19,6 +19,7 @@ from ablations.plan.plan import Planned
 from ablations.plan.request import GridRequest
 from diffussm.config import is_external
 from diffussm.run.outcome import Outcome
+from diffussm.tables import plural
 
 
 def execute(
@@ -34,7 +35,7 @@ def execute(
     if not todo:
         console.print(f"Nothing left to train: all {runs} runs of {request.name} on {on} are done.")
         return 0
-    console.print(f"{request.name} on {on}: {runs} runs, {runs - len(todo)} done before.")
+    console.print(f"{request.name} on {on}: {plural(runs, 'run')}, {runs - len(todo)} done before.")
 
     names = {path: f"{_arms(ps, request)}, seed {ps[0].run.config.seed}" for path, ps in todo.items()}
     with Display(names, slots, console) as display:
@@ -76,7 +77,7 @@ def _sum_up(options: argparse.Namespace, request: GridRequest, outcomes: dict[Pa
         return 0
     retry = f"python ablations/manage.py retry --%s --grid {request.name}{runs_option}"
     if any(outcome.kind == "failed" for outcome in unfinished.values()):
-        hint = "The next launch retries killed runs; it retries the others once the code has changed, or after"
+        hint = "The next launch retries runs that were killed. To retry other failures without a change of the code"
         print(f"{hint}: {retry % 'failed'}", file=sys.stderr)
     if any(outcome.kind == "cancelled" for outcome in unfinished.values()):
         print(f"Cancelled runs start again after: {retry % 'cancelled'}", file=sys.stderr)

@@ -103,7 +103,7 @@ class Pool:
         elif is_done(job.run):
             self._end(job, Outcome("done"))
         else:
-            self._end(job, Outcome("failed", "weights of a milestone were not kept; --replay trains to it again"))
+            self._end(job, Outcome("failed", _describe_lost(job.run)))
 
     def _failure(self, task: Task) -> Outcome | None:
         """Why the task is not tried again: it failed in this launch, or in an earlier one with the same code."""
@@ -221,3 +221,9 @@ class Pool:
         for worker in (*self._active, *self._idle):
             worker.close(max(0.0, deadline - time.monotonic()))
         self._selector.close()
+
+
+def _describe_lost(run: RunDir) -> str:
+    """Why a run with nothing left to do is not done: it passed milestones without keeping their weights."""
+    lost = sorted({step for request in run.requests() for step in run.lost_milestones(request)})
+    return f"no weights for step {', '.join(map(str, lost))}; launch with --replay to retrain up to there"

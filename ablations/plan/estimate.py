@@ -14,6 +14,7 @@ from diffussm.host.machine import gpus
 CORE_RATE = 10e9  # of one core in float32: the digits base reaches this on a server
 UTILISATION = 0.35  # of a GPU's peak
 GPU_RATES = {"bf16": 156e12 * UTILISATION, "float32": 9.75e12 * UTILISATION}  # of one A100, in MACs
+NOT_MEASURED = "; nothing was measured on this machine, run with --calibrate to do so"
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ class Estimates:
         bases = {estimated[p].basis for p in todo}
         if "assumed" in bases:
             rates = sorted({self._describe_rate(p) for p in todo})
-            return f"assumed: {', '.join(rates)}; nothing was measured here (--calibrate does)"
+            return f"assumed: {', '.join(rates)}{NOT_MEASURED}"
         if "by MACs" in bases:
-            return "measured on this machine for other shapes, and scaled by MACs (--calibrate measures these)"
+            return "measured on this machine for other shapes and scaled by MACs; run with --calibrate to measure these"
         if "unknown" in bases:
             return "measured on this machine; the MACs of some mixers are unknown"
-        return "measured on this machine with one worker alone"
+        return "measured on this machine with no other worker running"
 
     def _rates(self, p: Planned) -> tuple[float, float]:
         """The assumed MACs per second of the run's training and of its evaluations."""
@@ -101,4 +102,4 @@ def describe_gpu_rate(precision: str) -> str:
 
 
 def describe_core_rate() -> str:
-    return f"{CORE_RATE / 1e9:.0f} G MACs/s a core"
+    return f"{CORE_RATE / 1e9:.0f} G MACs/s per core"

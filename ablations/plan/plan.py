@@ -16,6 +16,7 @@ from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.heartbeat import Liveness
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
+from diffussm.tables import plural
 
 MATCH_TOLERANCE = 0.03
 
@@ -88,7 +89,7 @@ class Planned:
                 replay = f"--replay trains {self.replay_steps} steps again"
                 more = f"the weights of step {self.lost[0]} were not kept; {replay}"
             case "resumable" if s.step >= self.steps:
-                more = f"{self.remaining_evaluations} evaluations left"
+                more = f"{plural(self.remaining_evaluations, 'evaluation')} left"
             case "resumable" | "running":
                 more = f"step {s.step} of {self.steps}"
             case "failed" | "diverged":
@@ -137,7 +138,7 @@ def summary(planned: list[Planned]) -> str:
     """The number of runs in each state, in one line."""
     unique = {p.run.run_id: p for p in planned}.values()
     states = Counter(p.status for p in unique)
-    return f"{len(unique)} runs: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"{plural(len(unique), 'run')}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 def broken_matches(matched: Sequence[str], planned: list[Planned]) -> list[str]:

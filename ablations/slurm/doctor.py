@@ -11,6 +11,7 @@ from ablations.slurm import queue, submissions
 from ablations.slurm.commands import ClusterConfig, execute, has_sbatch, query
 from ablations.slurm.profile import Profile
 from ablations.status.check import Check
+from ablations.status.scheduler import JobStatus
 
 WAIT_SECONDS = 180.0  # for the probe
 POLL_SECONDS = 1.0
@@ -21,7 +22,7 @@ def examine(runs: Path, profile: Profile) -> Iterator[Check]:
     """Check the settings, and then submit a probe job with the profile, if sbatch accepts it."""
     cluster = ClusterConfig.current()
     if not has_sbatch() or not cluster.is_reachable:
-        missing = "there is no sbatch on this machine" if not has_sbatch() else "scontrol show config does not answer"
+        missing = "there is no sbatch on this machine" if not has_sbatch() else "`scontrol show config` failed"
         yield Check("fail", "cluster", f"{missing}; run the doctor where jobs are submitted")
         return
     yield _version(cluster)
@@ -43,10 +44,10 @@ def _version(cluster: ClusterConfig) -> Check:
 
 def _accounting(cluster: ClusterConfig) -> Check:
     if query("sacct", "-n", "-X", "-o", "JobID") is not None:
-        return Check("ok", "accounting", "sacct answers")
+        return Check("ok", "accounting", "sacct responds")
     kept = cluster.settings.get("MinJobAge", "unknown")
     return Check(
-        "warning", "accounting", f"sacct does not answer; SLURM forgets why a job ended after {kept} (MinJobAge)"
+        "warning", "accounting", f"sacct does not respond; SLURM forgets why a job ended after {kept} (MinJobAge)"
     )
 
 
@@ -101,10 +102,7 @@ def _probe(runs: Path, profile: Profile) -> Iterator[Check]:
                 break
         if not answer.exists():
             execute("scancel", job)
-            state = f"{status.state} ({status.reason})" if status else "unknown"
-            logs = submissions.folder(runs)
-            message = f"job {job} wrote nothing within {WAIT_SECONDS:.0f} s (state: {state}); see its log in {logs}"
-            yield Check("warning" if status and status.phase == "queued" else "fail", "job", message)
+            yield _no_answer(job, status, submissions.folder(runs))
             return
         found = json.loads(answer.read_bytes())
         answer.unlink()
@@ -114,5 +112,16 @@ def _probe(runs: Path, profile: Profile) -> Iterator[Check]:
     message = f"SLURM gives {found['visible_gpus']} to a task of the evaluator; torch sees {found['gpus']}"
     yield Check("ok" if found["gpus"] >= wanted else "fail", "GPUs", message)
     access = "jobs have access to squeue and scontrol"
-    no_access = "squeue does not answer in jobs, so that they cannot requeue themselves"
+    no_access = "squeue does not respond in jobs, so that they cannot requeue themselves"
     yield Check("ok" if found["can_query_slurm"] else "fail", "job", access if found["can_query_slurm"] else no_access)
+
+
+def _no_answer(job: str, status: JobStatus | None, logs: Path) -> Check:
+    """What to do about a probe job that wrote nothing."""
+    state = f"{status.state}: {status.reason}" if status and status.reason else status.state if status else "unknown"
+    waited = f"within {WAIT_SECONDS:.0f} s"
+    if status and status.phase == "queued":
+        again = "was cancelled; run the doctor again when the queue is shorter"
+        return Check("warning", "job", f"job {job} did not start {waited} ({state}) and {again}")
+    how = "ended without a result" if status and status.phase == "ended" else f"wrote nothing {waited}"
+    return Check("fail", "job", f"job {job} {how} ({state}); see its log in {logs}")

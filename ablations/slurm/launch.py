@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.options import RUNS
 from ablations.plan import snapshot
-from ablations.plan.estimate import Estimate
+from ablations.plan.estimate import NOT_MEASURED, Estimate
 from ablations.plan.job import Job
 from ablations.plan.plan import Planned
 from ablations.slurm import commands
@@ -73,7 +73,9 @@ class SubmissionPlan:
         if not commands.has_sbatch():
             raise UserError("--executor slurm: there is no sbatch here; launch from a login node of the cluster")
         if not self.cluster.is_reachable:
-            raise UserError("--executor slurm: scontrol show config does not answer; check that the cluster is up")
+            raise UserError(
+                "--executor slurm: `scontrol show config` failed; check that slurmctld is reachable from here"
+            )
         if self.damaged:
             raise self.damaged[0]
         self.launcher().examples()
@@ -187,10 +189,9 @@ class SubmissionPlan:
         if not t["jobs"] and not t["evaluator"]:
             return "Nothing to submit."
         each = ", ".join(map(str, t["arrays"])) or "none"
-        lines = [f"Trainings: {t['jobs']} in arrays of {each} (at most {t['most_in_array']} per array)"]
-        if not self.cluster.is_reachable:
-            lines[0] += ", SLURM's default, as no cluster answers"
-        lines[0] += f"; {tables.count(t['training_macs_left'])} MACs."
+        lines = [f"Trainings: {t['jobs']}, in arrays of {each}; {tables.count(t['training_macs_left'])} MACs."]
+        default = "" if self.cluster.is_reachable else " (SLURM's default, because no cluster responds)"
+        lines[0] += f" Array limit: {t['most_in_array']}{default}."
         if t["evaluator"]:
             lines.append("Evaluations: one more job, which runs as long as milestones are still to come.")
         if t["seconds_left"] is None:
@@ -207,7 +208,7 @@ class SubmissionPlan:
                 f"Of that, {lost} are lost because a throttle applies within one array only: "
                 "each array waits for the last run of the previous one."
             )
-        lines.append(f"The estimate is {t['estimate'].removesuffix('; nothing was measured here (--calibrate does)')}.")
+        lines.append(f"The estimate is {t['estimate'].removesuffix(NOT_MEASURED)}.")
         return "\n".join(lines)
 
 
@@ -217,11 +218,13 @@ def submit(folder: Path, plan: SubmissionPlan) -> int:
     if job := allocation():
         print(f"warning: this is inside job {job}; new jobs do not inherit its SLURM variables", file=sys.stderr)
     runs_option = "" if folder == RUNS else f" --runs {shlex.quote(str(folder))}"
-    print(f"{request.name} on {', '.join(request.bases)}: {runs} runs, {runs - len(plan.unfinished())} done before.")
+    on, done = ", ".join(request.bases), runs - len(plan.unfinished())
+    print(f"{request.name} on {on}: {tables.plural(runs, 'run')}, {done} done before.")
 
     def on_submit(submission: Submission) -> None:
         count = len(submission.runs)
-        what = f"{count} training{'s' * (count > 1)}" if submission.kind == "train" else f"evaluator of {count} runs"
+        trains = submission.kind == "train"
+        what = tables.plural(count, "training") if trains else f"evaluator of {tables.plural(count, 'run')}"
         print(f"Submitted job {submission.job}: {what}.", flush=True)
 
     if plan.trainings or plan.run_ids_to_evaluate:

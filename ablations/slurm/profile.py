@@ -13,7 +13,7 @@ throttle        the number of runs at a time; 0: as many as the scheduler allows
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,8 +100,8 @@ def load(name: str, changes: Sequence[str] = ()) -> Profile:
         raise UserError(f"{path}: {describe(error, Profile, content)}") from None
     return profile.model_copy(
         update={
-            "sbatch": _checked(profile.sbatch, path, "sbatch"),
-            "evaluator": _checked(profile.evaluator, path, "evaluator"),
+            section: _checked(options, section, lambda option: _place(option, path, changes))
+            for section, options in (("sbatch", profile.sbatch), ("evaluator", profile.evaluator))
         }
     )
 
@@ -136,21 +136,35 @@ def _table(content: dict[str, Any], section: str) -> dict[str, Any]:
     return table
 
 
-def _checked(options: Mapping[str, Value], path: Path, section: str) -> dict[str, Value]:
+def _place(option: str, path: Path, changes: Sequence[str]) -> str:
+    """Where an option `section.name` was set: by a `--set-slurm`, or in the file."""
+    section, _, name = option.partition(".")
+    for change in changes:
+        key = change.partition("=")[0]
+        of, dot, changed = key.partition(".")
+        if (of, _underscored(changed)) == (section, name) or (
+            not dot and ("sbatch", _underscored(key)) == (section, name)
+        ):
+            return f"--set-slurm {key}"
+    return f"{path}: {option}"
+
+
+def _checked(options: Mapping[str, Value], section: str, place: Callable[[str], str]) -> dict[str, Value]:
     """The options by names with underscores; UserError for one that sbatch cannot have, or that the executor sets."""
     out: dict[str, Value] = {}
     for key, value in options.items():
         name = _underscored(key)
+        where = place(f"{section}.{name}")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise UserError(f"{path}: {section}.{key}: not a long option of sbatch")
+            raise UserError(f"{where}: not a long option of sbatch")
         if re.search(r"[\x00-\x1f\x7f]", str(value)):
-            raise UserError(f"{path}: {section}.{key}: must be one line without control characters")
+            raise UserError(f"{where}: must be one line without control characters")
         if name in COUNTS and not re.fullmatch(r"[1-9]\d*|", str(value)):
-            raise UserError(f"{path}: {section}.{key} = {value}: allowed: a whole number from 1")
+            raise UserError(f"{where} = {value}: must be a whole number from 1")
         if name in RESERVED:
-            raise UserError(f"{path}: {section}.{key}: cannot be set, because {RESERVED[name]}")
+            raise UserError(f"{where}: cannot be set, because {RESERVED[name]}; remove it")
         if name == "signal" and not re.fullmatch(r"USR2@\d+", str(value)):
-            raise UserError(f"{path}: {section}.signal = {value}: allowed: USR2@<seconds>, on which a run saves itself")
+            raise UserError(f"{where} = {value}: must be USR2@<seconds>, the signal on which a run saves a checkpoint")
         out[name] = FLAGS.get(str(value).lower(), value)
         if name == "requeue" and str(value).lower() == "false":
             out["no_requeue"] = True  # without the option the site's default would hold

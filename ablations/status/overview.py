@@ -75,7 +75,7 @@ def counts(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def summary(rows: Sequence[Row]) -> str:
     """The counts as text, a line for each grid on each base."""
     return "\n".join(
-        f"{c['grid']} on {c['base']}: {c['runs']} runs: "
+        f"{c['grid']} on {c['base']}: {tables.plural(c['runs'], 'run')}: "
         + ", ".join(f"{c[state]} {state}" for state in STATES if c[state])
         for c in counts(rows)
     )

@@ -55,7 +55,7 @@ class ModelConfig(Section):
     hourglass: Positive = Field(
         1, description="M, the factor by which the sequence is shorter in the dense layers than in the mixer; 1: none"
     )
-    patch: Positive = Field(1, description="P, pixels a side of the square patch that becomes one token")
+    patch: Positive = Field(1, description="P, side in pixels of the square patch that becomes one token")
     mixer: MixerName = Field(
         "s4d",
         description="what mixes along the sequence in a DiffuSSM block: one of the package's, or package.module:Class",
@@ -74,7 +74,7 @@ class ModelConfig(Section):
     s4d_init: Literal["lin", "inv", "real"] = Field(
         "lin", description="initial values of S4D's matrix A: S4D-Lin, S4D-Inv or S4D-Real (Gu et al. 2022)"
     )
-    image_size: Positive = Field(8, description="pixels a side of the square images, or of their latents")
+    image_size: Positive = Field(8, description="side in pixels of the square images, or of their latents")
     channels: Positive = Field(1, description="C, channels of an image")
     classes: Count = Field(0, description="number of classes; 0: unconditional")
 
@@ -109,7 +109,7 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """The training set."""
 
-    name: str = Field("digits", description="name of the data set, one of diffussm/data/catalogue.py")
+    name: str = Field("digits", description="name of the data set: digits, digits16, photos or imagenet256-latents")
 
 
 class DiffusionConfig(Section):
@@ -187,7 +187,9 @@ class EvaluationConfig(Section):
         "digits-cnn", description="network whose features are compared: one of the package's, or package.module:NAME"
     )
     extractor_weights: str = Field(
-        "", description="its weights file, or a folder of files under their published names; empty: $DIFFUSSM_WEIGHTS"
+        "",
+        description="weights file of the extractor, or a folder of files under their published names; "
+        "empty: $DIFFUSSM_WEIGHTS",
     )
     samples: int = Field(1000, ge=2, description="number of samples to generate and measure")
     batch: Positive = Field(250, description="samples generated and measured at a time")

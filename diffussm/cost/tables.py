@@ -25,7 +25,7 @@ HEADINGS = {
     "mixer_macs": "mixer",
     "executed_macs_per_call": "executed",
     "macs_fixed_per_call": "fixed",
-    "guidance_factor": "x",
+    "guidance_factor": "images/call",
     "macs_per_image": "MACs/image",
     "macs_per_training_step": "MACs/step",
     "macs_of_one": "of one",

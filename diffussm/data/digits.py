@@ -18,7 +18,7 @@ def scikit_learn_folder() -> Path:
     """Return the folder of the package; UserError if it is not installed."""
     package = find_spec("sklearn")
     if package is None or not package.origin:
-        raise UserError("data.name: the embedded data sets need scikit-learn, which contains the images; install it")
+        raise UserError("data.name: the data sets digits, digits16 and photos are read from scikit-learn; install it")
     return Path(package.origin).parent
 
 

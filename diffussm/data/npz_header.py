@@ -40,7 +40,7 @@ def naming_damage(what: str) -> Iterator[None]:
     except (*_BROKEN, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek before the start of the file
             raise
-        raise UserError(f"{what}: is damaged or no .npz file ({' '.join(str(error).split())})") from None
+        raise UserError(f"{what}: is damaged or not an .npz file ({' '.join(str(error).split())})") from None
 
 
 @contextmanager

@@ -60,7 +60,9 @@ def external_class(name: str) -> Any:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"model.mixer = {name!r}: {error}") from None
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module
+        advice = f"; run from the folder that contains {module}.py, or set PYTHONPATH" if missing else ""
+        raise UserError(f"model.mixer = {name!r}: {error}{advice}") from None
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"model.mixer = {name!r}: not a subclass of torch.nn.Module")
     return found

@@ -35,7 +35,7 @@ def resolve_execution(run: RunDir, config: Config, threads: int = 0, processes: 
     for backend in (training.backend, execution.backend):
         if reason := obstacle(backend, execution.device):
             execution = execution.model_copy(update={"backend": PORTABLE})
-            print(f"{run.run_id}: S4D by {PORTABLE}, since {backend} does not run here: {reason}", file=sys.stderr)
+            print(f"{run.run_id}: S4D uses {PORTABLE}, because {backend} does not run here: {reason}", file=sys.stderr)
             break
     keep_freed_memory()
     torch.set_num_threads(execution.threads)

@@ -23,15 +23,15 @@ class EvaluationKey(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     extractor: str = Field(description="network whose features are compared")
-    extractor_sha256: str = Field(description="of its weights file")
+    extractor_sha256: str = Field(description="SHA-256 of the extractor's weights file")
     reference: str = Field(description="what samples are compared with: a data set, or a reference file's name")
     reference_sha256: str = Field(description="of the data set's pixels and labels, or of the file")
     reference_samples: int = Field(description="images of the reference")
     reference_kind: str = Field(
-        "images", description="of what Frechet distances are: its images, or the statistics that its file states"
+        "images", description="what Frechet distances are computed from: its images, or the statistics in its file"
     )
     samples: int = Field(description="n: samples measured")
-    sampler: str = Field(description="ddim, ddpm, dpm-solver++, unipc; outside: the samples came from elsewhere")
+    sampler: str = Field(description="ddim, ddpm, dpm-solver++, unipc; outside: external samples")
     sampler_steps: int = Field(description="network calls of the sampler; 0: unknown")
     guidance: float = Field(description="scale of classifier-free guidance; 1: none")
     guidance_channels: int = Field(0, description="only the first channels of the noise are guided; 0: all")
@@ -40,7 +40,7 @@ class EvaluationKey(BaseModel):
     metrics: tuple[str, ...] = Field(description="what was measured")
     transform: str = Field(description="what was done to the data's images before training and in the reference")
     extractor_layers: str = Field("", description="network and layers of an extractor from outside this package")
-    clean_fid_sha256: str = Field("", description="of clean-fid's own weights file, if clean-fid was requested")
+    clean_fid_sha256: str = Field("", description="SHA-256 of clean-fid's weights file, if its metrics are requested")
 
     @property
     def digest(self) -> str:
@@ -63,8 +63,8 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    run_id: str = Field(description="the run, or `outside-` and the digest of samples from elsewhere")
-    step: int = Field(description="training steps of the weights; 0 of samples from elsewhere")
+    run_id: str = Field(description="the run, or `outside-` and the digest of external samples")
+    step: int = Field(description="training steps of the weights; 0 for external samples")
     key: EvaluationKey = Field(description="how it was measured")
     metrics: dict[str, float] = Field(description="name (and suffix) to value, see below")
     timing: dict[str, float] = Field(description="seconds_per_step of training, evaluation_seconds")

@@ -69,7 +69,7 @@ MACHINE, SOURCE = "diffussm/host/machine.py", "diffussm/host/source.py"
 PROVENANCE = (
     Column("command", "command line of the evaluation", "text", "sys.argv"),
     Column("code", "digest of the package's files", "12 hexadecimal digits", SOURCE),
-    Column("commit", "of the checkout; null outside one", "hexadecimal", SOURCE),
+    Column("commit", "commit of the checkout; null outside one", "hexadecimal", SOURCE),
     Column("dirty", "whether tracked files had uncommitted changes; null outside a checkout", "true or false", SOURCE),
     Column("python", "version", "-", "platform"),
     Column("packages.*", "versions of the packages that compute", "-", "its metadata"),
@@ -80,7 +80,7 @@ PROVENANCE = (
     Column("machine.gpu", "name of the GPU; null without one", "-", "torch"),
     Column("attempt", "number of the attempt at this evaluation", "-", "diffussm/run/runner.py"),
     Column("backend", "backend of S4D", "-", "the run's machine.json"),
-    Column("threads", "of torch on the CPU", "threads", "the run's machine.json"),
+    Column("threads", "threads of torch on the CPU", "threads", "the run's machine.json"),
     Column("device", "cpu or cuda", "-", "the run's machine.json"),
     Column(
         "shares",

@@ -17,7 +17,7 @@ DOCUMENT_TABLES = (
             Column("tokens", "L: latent tokens at patch 1", "tokens", CLOSED_FORM),
             PARAMETERS,
             MACS_PER_CALL._replace(source=f"{CLOSED_FORM}; reported: reports/published/imagenet.csv"),
-            Column("dense", "of them in products of dense layers", MACS, CLOSED_FORM),
+            Column("dense", "MACs in dense layers", MACS, CLOSED_FORM),
             Column("mixer", "of them in mixers, attention's projections included", MACS, CLOSED_FORM),
             Column("attention_products", "of them 2 D L^2 in each block: all that the paper counts", MACS, CLOSED_FORM),
         ),

@@ -90,7 +90,7 @@ def _matched(results: GridResults) -> str:
         else:
             parts.append(f"{name} differ by a factor of up to {values.max() / values.min():.2f}")
     if results.control:
-        parts.append(f"training MACs equal to those of {results.control}, whose steps stand for all")
+        parts.append(f"training MACs equal those of {results.control}, and steps are those of {results.control}")
     intent = f" The grid is meant to match {' and '.join(results.matched)}." if results.matched else ""
     return f"Across arms: {', '.join(parts)}.{intent}"
 

@@ -20,12 +20,12 @@ mistake() {
     exit 2
 }
 
-[[ $root =~ ^/[A-Za-z0-9._/-]+$ ]] || mistake "CLUSTER_ROOT=$root: wants an absolute path of letters, digits, . _ / -"
+[[ $root =~ ^/[A-Za-z0-9._/-]+$ ]] || mistake "CLUSTER_ROOT=$root: must be an absolute path of letters, digits, . _ / -"
 [ ${#root} -le 70 ] || mistake "CLUSTER_ROOT=$root: ${#root} letters, at most 70, as a socket's path has to be short"
-[[ $accounting =~ ^(dbd|none)$ ]] || mistake "CLUSTER_ACCOUNTING=$accounting: wants dbd or none"
+[[ $accounting =~ ^(dbd|none)$ ]] || mistake "CLUSTER_ACCOUNTING=$accounting: must be dbd or none"
 for knob in NODES GPUS CPUS PORTS MAX_ARRAY_SIZE SLURMD_TIMEOUT MESSAGE_TIMEOUT GRACE_TIME; do
     knob=CLUSTER_$knob
-    [[ ${!knob:-1} =~ ^[1-9][0-9]*$ ]] || mistake "$knob=${!knob}: wants a whole number from 1"
+    [[ ${!knob:-1} =~ ^[1-9][0-9]*$ ]] || mistake "$knob=${!knob}: must be a whole number from 1"
 done
 [ "$nodes" -le 80 ] || mistake "CLUSTER_NODES=$nodes: at most 80"
 

@@ -202,10 +202,10 @@ def test_benchmarks_that_take_too_long_are_skipped(stopwatch: Stopwatch) -> None
     calls: list[str] = []
     outcomes = stopwatch.in_turns(
         {
-            "by the roofline": Contender(lambda: calls.append("roofline"), macs=51_000),
-            "by a part of it": Contender(lambda: calls.append("part"), trial=Trial(lambda: time.sleep(0.1), 4)),
-            "by half the first": Contender(lambda: time.sleep(0.35)),
-            "by the second": Contender(lambda: time.sleep(0.12)),
+            "from the roofline": Contender(lambda: calls.append("roofline"), macs=51_000),
+            "from a part of it": Contender(lambda: calls.append("part"), trial=Trial(lambda: time.sleep(0.1), 4)),
+            "from the first call": Contender(lambda: time.sleep(0.35)),
+            "by the second call": Contender(lambda: time.sleep(0.12)),
             "short": Contender(lambda: calls.append("short"), macs=0),
         }
     )
@@ -213,7 +213,7 @@ def test_benchmarks_that_take_too_long_are_skipped(stopwatch: Stopwatch) -> None
     for words, found in outcomes.items():
         assert isinstance(found, Skipped)
         assert words in found.reason
-        assert "--scale small allows 0 s" in found.reason
+        assert "the limit at --scale small is 0 s" in found.reason
     assert set(calls) == {"short"}
 
 

@@ -155,7 +155,10 @@ def test_initial_values_follow_the_seed_and_leave_torchs_generator_alone() -> No
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("no_such_module:Mixer", "No module named 'no_such_module'"),
+        (
+            "no_such_module:Mixer",
+            "No module named 'no_such_module'; run from the folder that contains no_such_module.py",
+        ),
         (f"{__name__}:Nothing", "has no attribute 'Nothing'"),
         ("math:pi", "not a subclass of torch.nn.Module"),
     ],

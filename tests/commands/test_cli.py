@@ -1,5 +1,6 @@
 """The command `diffussm`, as a user types it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 import tests.support.tiny as tiny
 from diffussm import cli
+from diffussm.config import Request
 from diffussm.run.claim import assume_owner_dead
 from diffussm.run.runner import TaskRunner
 from diffussm.store.rundir import RunDir
@@ -57,6 +59,19 @@ def test_an_earlier_milestone_and_all_classes(
     assert diffussm(monkeypatch, "sample", str(trained.path), *given) == 0
     height, width, _ = np.asarray(Image.open(tmp_path / "all-step-8-ddim-2-guidance-1.png")).shape
     assert width == 3 * height
+
+
+def test_guidance_is_that_of_the_run_unless_given(
+    trained: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(Path(shutil.copytree(trained.path, tmp_path / trained.run_id)))
+    run.add_request(Request.from_config(tiny.config(evaluation__guidance=1.5)))
+    made = []
+    for given in ([], ["--guidance", "1"], ["--guidance", "3"]):
+        out = tmp_path / f"sheets-{len(made)}"
+        assert diffussm(monkeypatch, "sample", str(run.path), "--layout", "1x2", "--out", str(out), *given) == 0
+        made += [path.name.partition("guidance-")[2] for path in out.iterdir()]
+    assert made == ["1.5.png", "1.png", "3.png"]
 
 
 def test_the_former_name_of_layout_is_hidden(

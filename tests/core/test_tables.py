@@ -2,7 +2,7 @@
 
 import pytest
 
-from diffussm.tables import aligned, count, duration, markdown
+from diffussm.tables import aligned, count, duration, markdown, plural
 
 
 def test_aligned() -> None:
@@ -54,3 +54,7 @@ def test_count(number: float | None, text: str) -> None:
 )
 def test_duration(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_plural() -> None:
+    assert [plural(n, "run") for n in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]

@@ -72,7 +72,7 @@ def test_unused_transparent_colour_is_opaque(tmp_path: Path) -> None:
     image.save(tmp_path / "a.png", transparency=8)
     assert (whole(FolderPixels(tmp_path)) == 9).all()
     image.save(tmp_path / "a.png", transparency=9)
-    refused(tmp_path, "a.png", "not opaque")
+    refused(tmp_path, "a.png", "transparent pixels")
 
 
 @pytest.mark.parametrize("channels", [2, 4])
@@ -80,7 +80,7 @@ def test_alpha(tmp_path: Path, channels: int) -> None:
     pixels = np.full((5, 4, channels), 255, np.uint8)
     pixels[2, 2, -1] = 254
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    refused(tmp_path, "a.png", "not opaque")
+    refused(tmp_path, "a.png", "transparent pixels")
 
 
 def test_16_bits(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_sizes_differ(tmp_path: Path) -> None:
     for other in (images(1, (3, 4, 5))[0], images(1, (1, 5, 4))[0]):
         for name, image in (("1.png", images(1)[0]), ("2.png", images(1)[0]), ("10.png", other)):
             save_png(tmp_path / name, image)
-        refused(tmp_path, "10.png", f"{other.shape}, 1.png {SHAPE}")
+        refused(tmp_path, "10.png", f"has shape {other.shape}, but 1.png has {SHAPE}")
 
 
 def test_png_damaged_anywhere(tmp_path: Path) -> None:

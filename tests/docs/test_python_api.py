@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_named() -> None:
     ):
         with pytest.raises(UserError, match=message):
             diffussm.sample(model, config, 2, **settings)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="another model"):
+    with pytest.raises(UserError, match="does not match the given model"):
         diffussm.sample(model, tiny.config(model__width=16), 2)
     with pytest.raises(UserError, match="uint8"):
         diffussm.evaluate(np.zeros((2, 1, 8, 8)), "digits")  # type: ignore[arg-type]

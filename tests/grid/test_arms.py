@@ -147,7 +147,7 @@ def test_equal_macs() -> None:
 def test_equal_macs_with_milestones_that_would_coincide() -> None:
     tiny = {"a": {"model.width": 8}, "b": {"model.width": 256, "model.depth": 4}}
     content = grid(axes={"size": tiny}, budget="macs", control={"size": "a"})
-    with pytest.raises(UserError, match="allowed: milestones that remain distinct"):
+    with pytest.raises(UserError, match="choose fewer or later milestones"):
         expand(content, "digits", [0], {"training.steps": 8, "training.milestones": [2, 3, 4]})
 
 

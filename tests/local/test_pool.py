@@ -138,7 +138,7 @@ def test_a_failure_of_the_code_is_tried_again_after_an_order_or_a_change_of_the_
     folder.mixer("raise ValueError('not like this')")
     assert folder.launch("--jobs", "1").returncode == 1
     run = folder.one()
-    assert "1 runs to be tried again" in folder.manage("retry", "--failed")
+    assert "1 run to be retried" in folder.manage("retry", "--failed")
     assert folder.launch("--jobs", "1").returncode == 1
     assert run.owner() == 2
     folder.mixer()
@@ -198,7 +198,7 @@ def test_a_run_killed_twice_has_failed(folder: Folder) -> None:
     assert folder.one().owner() == 2
     assert "1 failed" in folder.manage("status")
     assert "killed by SIGKILL" in folder.manage("status")
-    assert "1 runs to be tried again" in folder.manage("retry", "--failed")
+    assert "1 run to be retried" in folder.manage("retry", "--failed")
 
 
 def test_evaluation_does_not_wait_for_the_end_of_training(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_orders_reach_a_running_launch(folder: Folder) -> None:
     folder.grid('one = { model.mixer = "my:Mixer" }\ntwo = { training.lr = 1e-3 }')
     launcher = folder.start("--jobs", "2")
     wait_for(lambda: len(folder.all()) == 2 and all(run.state().phase == "train" for run in folder.all()))
-    assert "1 runs cancelled" in folder.manage("cancel", "--only", "one")
+    assert "1 run cancelled" in folder.manage("cancel", "--only", "one")
     (one,) = (run for run in folder.all() if "mixer" in run.run_id)
     wait_for(lambda: one.state().phase == "cancelled", 15)
     assert 0 < one.trained_steps() < 1500
@@ -308,4 +308,4 @@ def test_a_grid_on_several_bases(builtin: Folder, tmp_path: Path) -> None:
     assert "digits16: one, seed 0: done" in done.stdout
     assert {path.stem for path in (builtin.runs / "grids").iterdir()} == {"mine-digits.1", "mine-digits16.1"}
     summary = builtin.manage("status", "--grid", "mine").splitlines()[-2:]
-    assert summary == ["mine on digits: 1 runs: 1 done", "mine on digits16: 1 runs: 1 done"]
+    assert summary == ["mine on digits: 1 run: 1 done", "mine on digits16: 1 run: 1 done"]

@@ -31,7 +31,7 @@ def test_no_archive(tmp_path: Path) -> None:
     file = ReferenceFile(tmp_path / "a.npz")
     assert file.problem() == "no such file"
     (tmp_path / "a.npz").write_bytes(IMAGES)
-    assert file.problem() == "is damaged or no .npz file (File is not a zip file)"
+    assert file.problem() == "is damaged or not an .npz file (File is not a zip file)"
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

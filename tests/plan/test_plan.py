@@ -41,7 +41,7 @@ def test_rows_as_json_and_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert row["seconds"] == pytest.approx((row["macs_total"] + sampling) / CORE_RATE)
         assert row["estimate"] == "assumed"
     assert content["worker_seconds_left"] == pytest.approx(sum(row["seconds"] for row in content["runs"]))
-    assert "assumed: 10 G MACs/s a core" in content["estimate"]
+    assert "assumed: 10 G MACs/s per core" in content["estimate"]
     assert launch.main(arguments(tmp_path, "--dry-run", "--csv")) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["run"] for row in rows] == [row["run"] for row in content["runs"]]
@@ -87,7 +87,7 @@ def test_calibration_replaces_the_assumption(tmp_path: Path, capsys: pytest.Capt
     assert rows["M = 1, P = 1"]["estimate"] == "by MACs"
     assert "scaled by MACs" in content["estimate"]
     only = planned(tmp_path, capsys, "--only", "M = 1, P = 2")
-    assert only["estimate"] == "measured on this machine with one worker alone"
+    assert only["estimate"] == "measured on this machine with no other worker running"
 
 
 def test_a_schedule_starts_the_longest_first() -> None:

@@ -36,7 +36,7 @@ def planned(capsys: pytest.CaptureFixture[str], runs: Path, *more: str) -> str:
 
 def test_a_plan_describes_the_submission_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = planned(capsys, tmp_path / "runs", "--profile", "cpu", "--print-sbatch")
-    assert "Trainings: 3 in arrays of 3 (at most 1000 per array), SLURM's default, as no cluster answers" in text
+    assert "Array limit: 1000 (SLURM's default, because no cluster responds)" in text
     assert "Evaluations: one more job" in text
     assert text.count("#!/bin/bash") == 2
     assert "GPU-hours" not in text

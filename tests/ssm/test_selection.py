@@ -22,10 +22,10 @@ def test_a_run_records_its_backend(
     try:
         assert resolve_execution(run, run.config()).backend == "compiled"
         assert resolve_execution(run, run.config(), device="cuda:1").backend == "chunked"
-        assert "since compiled does not run here: computes on CPUs only, not on cuda" in capsys.readouterr().err
+        assert "because compiled does not run here: computes on CPUs only, not on cuda" in capsys.readouterr().err
         monkeypatch.setattr(convolution, "obstacle", lambda: "no numba here")
         assert resolve_execution(run, run.config()).backend == "chunked"
-        assert "S4D by chunked, since compiled does not run here: no numba here" in capsys.readouterr().err
+        assert "S4D uses chunked, because compiled does not run here: no numba here" in capsys.readouterr().err
         assert run.execution().backend == "compiled"
     finally:
         torch.set_num_threads(before)

@@ -232,7 +232,7 @@ def test_one_grid_that_cannot_be_reported(both: Path) -> None:
     content = json.loads(manifest.read_text()) | {"budget": "macs", "control": ARM}
     content["runs"][0]["milestones"] = [24]
     manifest.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=f"{manifest}: M = 2, P = 1 has 1 milestones, where {ARM}"):
+    with pytest.raises(UserError, match=f"{manifest}: M = 2, P = 1 has 1 milestones, but the control {ARM} has 2"):
         make_figures.main(["--runs", str(both), "--out", str(both.parent / "out")])
     assert (both.parent / "out" / "hourglass_vs_patch" / "digits" / "runs.csv").exists()
 

@@ -103,7 +103,7 @@ def test_every_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["arm"]: row["state"] for row in status(capsys, runs)["runs"]}["M = 1, P = 1"] == "stale"
     printed(capsys, "cancel", "--runs", str(runs), "--only", "M = 1, P = 1")
     assert {row["arm"]: row["state"] for row in status(capsys, runs)["runs"]}["M = 1, P = 1"] == "cancelled"
-    assert "2 runs to be tried again" in printed(capsys, "retry", "--failed", "--runs", str(runs))
+    assert "2 runs to be retried" in printed(capsys, "retry", "--failed", "--runs", str(runs))
     printed(capsys, "retry", "--cancelled", "--runs", str(runs))
     states = [row["state"] for row in status(capsys, runs)["runs"]]
     assert states == ["pending", "pending", "stale"]

@@ -67,7 +67,7 @@ class NpzPixels:
     def _find(self, file: IO[bytes]) -> "_Images":
         with zipfile.ZipFile(file) as archive:
             if "arr_0.npy" not in archive.namelist():
-                raise UserError(f"{self.path}: holds no arr_0, where the images are looked for; {_listed(archive)}")
+                raise UserError(f"{self.path}: contains no array arr_0, which must hold the images; {_listed(archive)}")
             info = archive.getinfo("arr_0.npy")
             header = read_header(archive, info, f"{self.path}: arr_0")
         _check_images(header, f"{self.path}: arr_0")

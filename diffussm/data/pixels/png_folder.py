@@ -45,7 +45,9 @@ class FolderPixels:
         image = _png(file)
         if image.shape != self.shape:
             first = self.files[0].name
-            raise UserError(f"{file}: is {image.shape}, {first} {self.shape} (C, H, W); all must be the same")
+            raise UserError(
+                f"{file}: has shape {image.shape}, but {first} has {self.shape} (C, H, W); all must have one shape"
+            )
         return image
 
 
@@ -62,6 +64,6 @@ def _png(file: Path) -> NDArray[np.uint8]:
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
         if np.asarray(opaque)[..., 3].min() < 255:
-            raise UserError(f"{file}: is not opaque everywhere; allowed: no alpha, or 255 in all of it")
+            raise UserError(f"{file}: has transparent pixels; remove the alpha channel, or make it 255 everywhere")
         image = opaque
     return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB"))).transpose(2, 0, 1)
