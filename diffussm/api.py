@@ -19,6 +19,7 @@ from diffussm.models.dit import DiT
 from diffussm.models.pretrained import from_pretrained, save_pretrained
 from diffussm.models.trained import kept_step, load_network, requested_config
 from diffussm.models.weights import load_weights, read_safetensors
+from diffussm.ssm.s4d import BACKENDS
 from diffussm.store.rundir import RunDir
 
 Model = DiT | DiffuSSM
@@ -46,6 +47,8 @@ def load(
     """
     if weights not in ("ema", "raw"):
         raise unknown("weights", weights, ["ema", "raw"])
+    if backend not in ("auto", *BACKENDS):
+        raise unknown("backend", backend, ["auto", *BACKENDS])
     path = Path(path).resolve()  # a run's folder must bear its id
     if _is_run(path):
         run = RunDir(path)
@@ -111,6 +114,8 @@ def evaluate(
     `reference` is a data set's name or an `.npz` in ADM's format. The extractor is by default the reference's own, the
     metrics all that extractor and reference give of images alone; `diffussm weights` lists files that extractors need.
     """
+    if not isinstance(images, np.ndarray):
+        raise UserError("images: must be an array, uint8 (N, C, H, W)")
     try:
         pixels = ArrayPixels(images)
     except ValueError as error:
@@ -132,7 +137,11 @@ def _labels(classes: int | Sequence[int] | None, count: int, known: int) -> NDAr
     """Return a label for each image, or None where they are to be drawn."""
     if classes is None:
         return None
-    labels = np.full(count, classes) if isinstance(classes, int) else np.asarray(classes)
+    try:
+        given = np.asarray(classes)
+    except ValueError:  # rows of different lengths
+        given = np.empty(0)
+    labels = np.full(count, given) if given.ndim == 0 else given
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise UserError(f"classes: give one class, or {count} of them, as whole numbers")
     if wrong := [int(label) for label in labels if not 0 <= label < known]:

@@ -36,7 +36,8 @@ def train(
     """
     stop = StopRequest()
     try:
-        with stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2), init_from_environment() as processes:
+        with init_from_environment() as processes, stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+            # Until the rendezvous is over, when nothing polls the request, signals end the process as usual.
             run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
             return _work(run, stop, processes, checkpoint_seconds, to_logs)
     except Exception as error:

@@ -62,10 +62,7 @@ def evaluate_milestone(
         kept = min(KEPT, key.samples)
         samples = Samples(shards.first("pixels", kept), make_samples.labels(0, kept))
         metrics = suite.measure(shards.whole, make_samples.labels(0, key.samples))
-        timing = {
-            "seconds_per_step": _seconds_per_step(run, step),
-            "evaluation_seconds": time.monotonic() - began,
-        }
+        timing = {**_seconds_per_step(run, step), "evaluation_seconds": time.monotonic() - began}
         _write_samples(samples, path.parent)
         record = records.Record(
             run_id=run.run_id, step=step, key=key, metrics=metrics, timing=timing, provenance=dict(provenance)
@@ -101,8 +98,8 @@ def _write_samples(samples: Samples, folder: Path) -> None:
     write_atomically(folder / "samples.png", png.getvalue())
 
 
-def _seconds_per_step(run: RunDir, step: int) -> float:
-    """Return the median over the loss log up to `step`."""
+def _seconds_per_step(run: RunDir, step: int) -> dict[str, float]:
+    """Return the median over the loss log up to `step`, by its name; nothing if no row of the log is readable."""
     rows = run.loss_rows()
     until = [row for row in rows if row["step"] <= step] or rows  # all, for a replayed step before the first row
-    return float(np.median([row["seconds_per_step"] for row in until]))
+    return {"seconds_per_step": float(np.median([row["seconds_per_step"] for row in until]))} if until else {}

@@ -17,6 +17,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -194,7 +195,8 @@ class RunDir(WorkDir):
 
     def kept_milestones(self, kind: str) -> list[int]:
         """Return the steps whose weights (ema | raw) are kept, in order."""
-        return sorted(int(path.parent.name) for path in (self.path / "milestones").glob(f"*/{kind}.safetensors"))
+        steps = (path.parent.name for path in (self.path / "milestones").glob(f"*/{kind}.safetensors"))
+        return sorted(int(step) for step in steps if step.isdecimal())
 
     def lost_milestones(self, request: Request) -> list[int]:
         """Return the milestones that training has passed without keeping the weights that the request evaluates."""
@@ -215,12 +217,14 @@ class RunDir(WorkDir):
         return self.path / f"{self.mode}-{attempt}.jsonl"
 
     def loss_rows(self) -> list[dict[str, float]]:
-        """Return the rows of the loss logs by step; where attempts overlap, the later attempt's. Incomplete lines are
-        skipped."""
+        """Return the rows of the loss logs by step; where attempts overlap, the later attempt's.
+
+        Incomplete and damaged lines are skipped: a run ends as it would without its log.
+        """
         rows: dict[float, dict[str, float]] = {}
-        logs = sorted(self.path.glob("train-*.jsonl"), key=lambda path: int(path.stem.removeprefix("train-")))
-        for path in logs:
-            for row in _complete_rows(path):
+        attempts = (path.stem.removeprefix("train-") for path in self.path.glob("train-*.jsonl") if path.is_file())
+        for attempt in sorted(int(number) for number in attempts if number.isdecimal()):
+            for row in _complete_rows(self.path / f"train-{attempt}.jsonl"):
                 rows[row["step"]] = row
         return [rows[step] for step in sorted(rows)]
 
@@ -231,9 +235,11 @@ class RunDir(WorkDir):
 
 
 def _complete_rows(path: Path) -> Iterator[dict[str, float]]:
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield json.loads(line)
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
+        with suppress(ValueError):
+            row = json.loads(line)
+            if line.endswith("\n") and isinstance(row, dict) and isinstance(row.get("step"), int):
+                yield row
 
 
 def step_of(checkpoint: Path) -> int:

@@ -57,6 +57,7 @@ def test_samples_depend_on_seed_and_index() -> None:
     assert not np.array_equal(diffussm.sample(model, config, 3, seed=1), seven[:3])
     of_class = diffussm.sample(model, config, 2, classes=3)
     assert np.array_equal(of_class, diffussm.sample(model, config, 2, classes=[3, 3]))
+    assert np.array_equal(of_class, diffussm.sample(model, config, 2, classes=np.int64(3)))  # type: ignore[arg-type]
 
 
 def test_what_does_not_fit_is_named() -> None:
@@ -65,12 +66,17 @@ def test_what_does_not_fit_is_named() -> None:
     for settings, message in (
         ({"classes": 10}, "0 to 9"),
         ({"classes": [1, 2, 3]}, "or 2 of them"),
+        ({"classes": [[1], [1, 2]]}, "or 2 of them"),
         ({"steps": 3}, "does not divide"),
     ):
         with pytest.raises(UserError, match=message):
             diffussm.sample(model, config, 2, **settings)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="does not match the given model"):
         diffussm.sample(model, tiny.config(model__width=16), 2)
+    with pytest.raises(UserError, match="must be an array"):
+        diffussm.evaluate([1, 2], "digits")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown name 'zzz'"):
+        diffussm.load("anything", backend="zzz")
     with pytest.raises(UserError, match="uint8"):
         diffussm.evaluate(np.zeros((2, 1, 8, 8)), "digits")  # type: ignore[arg-type]
 

@@ -147,6 +147,22 @@ def test_loss_rows_merge_by_step_and_torn_lines_are_skipped(tmp_path: Path) -> N
     assert [(row["step"], row["total"]) for row in run.loss_rows()] == [(10, 1), (20, 9), (30, 6)]
 
 
+def test_damaged_loss_rows_are_skipped(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, tiny.config())
+    run.loss_log(1).write_bytes(b'\0\0\n{"step": 10}\n\xff\n[]\n{"total": 1}\n')
+    (run.path / "train-x.jsonl").write_text('{"step": 20}\n')
+    run.loss_log(2).mkdir()
+    assert run.loss_rows() == [{"step": 10}]
+
+
+def test_other_folders_beside_milestones_are_ignored(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, tiny.config())
+    for name in ("20", "20.bak"):
+        run.weights(20, "ema").parent.with_name(name).mkdir(parents=True)
+        (run.path / "milestones" / name / "ema.safetensors").touch()
+    assert run.kept_milestones("ema") == [20]
+
+
 def test_lost_milestones(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     request = run.requests()[0]
