@@ -74,7 +74,7 @@ def test_no_zip(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     for content in (b"", b"not a zip", npy(in_file(images(4)))):
         path.write_bytes(content)
-        refused(path, "damaged or no .npz")
+        refused(path, "damaged or not an .npz")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -130,7 +130,7 @@ def test_changed_since_it_was_opened(tmp_path: Path) -> None:
 
 def test_without_arr_0(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", mu=np.zeros(3), sigma=np.eye(3))
-    refused(tmp_path / "a.npz", "no arr_0", "holds mu, sigma")
+    refused(tmp_path / "a.npz", "no array arr_0", "it holds mu, sigma")
     np.savez(tmp_path / "a.npz")
     refused(tmp_path / "a.npz", "no arr_0", "holds nothing")
     np.savez(tmp_path / "a.npz", **{f"a{i}": np.zeros(1) for i in range(9)})

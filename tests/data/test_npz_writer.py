@@ -49,7 +49,7 @@ def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
 def test_statistics_only(tmp_path: Path) -> None:
     write_npz(tmp_path / "a.npz", SHAPE, 0, [], mu=np.zeros(3))
     assert np.load(tmp_path / "a.npz").files == ["mu"]
-    refused(tmp_path / "a.npz", "no arr_0")
+    refused(tmp_path / "a.npz", "no array arr_0")
 
 
 @pytest.mark.parametrize(

@@ -164,4 +164,4 @@ def test_states(tmp_path: Path) -> None:
         records.write(record, run.record(step, key.digest))
     assert state() == "done"
     run.record(request.milestones[0], key.digest).write_text("torn")
-    assert state() == "resumable (1 evaluations left)"
+    assert state() == "resumable (1 evaluation left)"

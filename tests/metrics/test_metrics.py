@@ -194,7 +194,7 @@ def test_grey_images_are_repeated_where_an_extractor_takes_colour() -> None:
     colour = extractor("photos-cnn")
     np.testing.assert_array_equal(colour(grey)["features"], colour(grey.repeat(3, axis=1))["features"])
     config = resolve("photos", {"model.channels": 1, "evaluation.reference": "photos"})
-    with pytest.raises(UserError, match="reference = photos: for 3 channels"):
+    with pytest.raises(UserError, match="is for 3 x 32 x 32 images, but these are 1 x 32 x 32"):
         evaluation_key(config)
 
 
