@@ -132,7 +132,7 @@ def test_without_arr_0(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", mu=np.zeros(3), sigma=np.eye(3))
     refused(tmp_path / "a.npz", "no array arr_0", "it holds mu, sigma")
     np.savez(tmp_path / "a.npz")
-    refused(tmp_path / "a.npz", "no arr_0", "holds nothing")
+    refused(tmp_path / "a.npz", "no array arr_0", "holds nothing")
     np.savez(tmp_path / "a.npz", **{f"a{i}": np.zeros(1) for i in range(9)})
     refused(tmp_path / "a.npz", "a7, ...")
 
