@@ -14,7 +14,7 @@ from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
     from ablations.plan.estimate import Estimates
-    from ablations.plan.plan import Planned
+    from ablations.plan.plan import PlannedRun
     from ablations.plan.request import GridRequest
     from ablations.slurm.launch import SubmissionPlan
 
@@ -91,22 +91,24 @@ def main(arguments: list[str] | None = None) -> int:
     from ablations.plan.request import GridRequest
     from diffussm.config import parse_settings
 
-    request = GridRequest.of(options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs)
-    whole = request.plan()
+    request = GridRequest.from_arguments(
+        options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs
+    )
+    all_planned = request.plan()
     is_selected = selection(options.only)
-    planned = [p for p in whole if is_selected(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
+    planned = [p for p in all_planned if is_selected(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
     if not planned:
         raise no_match(options.only)
     if options.calibrate:
         return _calibrate(options, planned)
     if options.dry_run:
-        _print_plan(options, request, planned, whole)
+        _print_plan(options, request, planned, all_planned)
         return 0
     if on_cluster:
         _submission_plan(options, request, planned).check_cluster()
-    for warning in request.warnings(whole):
+    for warning in request.warnings(all_planned):
         print(f"warning: {warning}", file=sys.stderr)
-    if request.write(planned, whole, options.replay):
+    if request.write(planned, all_planned, options.replay):
         print(
             "The settings differ from those of the last launch: from now on, reports on this grid show these runs "
             "only. Earlier runs are kept; launch with the earlier settings to report on them."
@@ -124,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     return execute(options, request, planned, _slots(options, planned), estimates)
 
 
-def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
+def _calibrate(options: argparse.Namespace, planned: "list[PlannedRun]") -> int:
     from ablations.plan.request import check_requirements
 
     check_requirements(planned)
@@ -135,20 +137,22 @@ def _calibrate(options: argparse.Namespace, planned: "list[Planned]") -> int:
     return 0
 
 
-def _submission_plan(options: argparse.Namespace, request: "GridRequest", planned: "list[Planned]") -> "SubmissionPlan":
+def _submission_plan(
+    options: argparse.Namespace, request: "GridRequest", planned: "list[PlannedRun]"
+) -> "SubmissionPlan":
     from ablations.slurm import profile
     from ablations.slurm.launch import PROFILE, SubmissionPlan
 
-    return SubmissionPlan.of(request, planned, profile.load(options.profile or PROFILE, options.set_slurm))
+    return SubmissionPlan.create(request, planned, profile.load(options.profile or PROFILE, options.set_slurm))
 
 
-def _estimates(options: argparse.Namespace, planned: "list[Planned]") -> "Estimates":
+def _estimates(options: argparse.Namespace, planned: "list[PlannedRun]") -> "Estimates":
     from ablations.plan.estimate import Estimates
 
     return Estimates.load(options.runs, _threads(_slots(options, planned)))
 
 
-def _slots(options: argparse.Namespace, planned: "list[Planned]") -> int:
+def _slots(options: argparse.Namespace, planned: "list[PlannedRun]") -> int:
     from diffussm.host.machine import gpus, usable_cores
 
     if options.executor == "debug":
@@ -165,12 +169,12 @@ def _threads(slots: int) -> int:
 
 
 def _print_plan(
-    options: argparse.Namespace, request: "GridRequest", planned: "list[Planned]", whole: "list[Planned]"
+    options: argparse.Namespace, request: "GridRequest", planned: "list[PlannedRun]", all_planned: "list[PlannedRun]"
 ) -> None:
     from ablations.plan import plan
     from ablations.plan import table as plan_table
 
-    warnings = request.warnings(whole)
+    warnings = request.warnings(all_planned)
     if options.executor == "slurm":
         submission = _submission_plan(options, request, planned)
         estimates: Estimates = submission.estimates
@@ -178,10 +182,10 @@ def _print_plan(
         warnings += map(str, submission.damaged)
     else:
         estimates = _estimates(options, planned)
-        totals = plan_table.totals({p: estimates.of(p) for p in planned}, estimates, _slots(options, planned))
+        totals = plan_table.totals({p: estimates.estimate(p) for p in planned}, estimates, _slots(options, planned))
         summary = plan_table.format_totals(totals)
         warnings += estimates.warnings
-    estimated = {p: estimates.of(p) for p in planned}
+    estimated = {p: estimates.estimate(p) for p in planned}
     if options.json or options.csv:
         rows = [plan_table.row(p, estimate) for p, estimate in estimated.items()]
         if options.csv:

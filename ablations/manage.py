@@ -145,7 +145,7 @@ def _logs(options: argparse.Namespace) -> int:
 
     run = overview.find(_rows(options), options.run)
     if options.json:
-        paths = logs.of(run, submissions.logs)
+        paths = logs.run_logs(run, submissions.logs)
         print(to_json([{"log": str(path), "text": path.read_text(errors="replace")} for path in paths]))
         return 0
     try:

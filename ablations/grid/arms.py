@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
-from ablations.grid.schema import GridFile, Level, Levels, Overrides, Pattern, Resources
+from ablations.grid.schema import GridFile, LevelChoice, Overrides, Pattern, Resources, Setting
 from diffussm.errors import UserError
 from diffussm.schema_errors import dotted
 
@@ -17,7 +17,7 @@ class Arm:
     """What the runs of an arm have in common."""
 
     name: str
-    levels: Levels  # {"arm": name} for an explicit arm
+    levels: LevelChoice  # {"arm": name} for an explicit arm
     overrides: Overrides  # dotted key -> value
     resources: Resources = field(default_factory=Resources)
 
@@ -49,7 +49,7 @@ def find_control(grid: GridFile, all_arms: list[Arm]) -> Arm:
     raise UserError(f"control: no arm is {grid.control!r}; valid: {', '.join(repr(arm.name) for arm in all_arms[:20])}")
 
 
-def _arm(levels: Levels, parsed: Mapping[str, Mapping[str, Level]]) -> Arm:
+def _arm(levels: LevelChoice, parsed: Mapping[str, Mapping[str, Setting]]) -> Arm:
     """The arm of a combination of levels."""
     merged: Overrides = {}
     needs: dict[str, object] = {}
@@ -64,16 +64,16 @@ def _arm(levels: Levels, parsed: Mapping[str, Mapping[str, Level]]) -> Arm:
     return Arm(", ".join(levels.values()), levels, merged, Resources.model_validate(needs))
 
 
-def _combinations(grid: GridFile, max_arms: int) -> list[Levels]:
+def _combinations(grid: GridFile, max_arms: int) -> list[LevelChoice]:
     """The combinations of levels that form arms."""
     if not grid.axes:
         return []
     source = _one_at_a_time(grid) if grid.combine == "one-at-a-time" else _product(grid)
     minimum = _min_combinations(grid)
     _check_size(grid, minimum, 0 if grid.exclude else minimum, max_arms)
-    patterns = [_sets(pattern) for pattern in grid.exclude]
+    patterns = [_as_sets(pattern) for pattern in grid.exclude]
     used: set[int] = set()
-    kept: list[Levels] = []
+    kept: list[LevelChoice] = []
     for number, levels in enumerate(source):
         hits = [i for i, pattern in enumerate(patterns) if _matches(levels, pattern)]
         used.update(hits)
@@ -122,12 +122,12 @@ def _check_size(grid: GridFile, combinations: int, kept: int, max_arms: int) -> 
         )
 
 
-def _product(grid: GridFile) -> Iterator[Levels]:
+def _product(grid: GridFile) -> Iterator[LevelChoice]:
     """Every combination in file order; an axis with a condition appears only where the condition holds."""
     groups = _groups(grid)
     positions = {axis: number for number, axis in enumerate(grid.axes)}
 
-    def branch(remaining: list[tuple[str, ...]], chosen: Levels) -> Iterator[Levels]:
+    def branch(remaining: list[tuple[str, ...]], chosen: LevelChoice) -> Iterator[LevelChoice]:
         if not remaining:
             yield {axis: chosen[axis] for axis in sorted(chosen, key=positions.__getitem__)}
             return
@@ -141,7 +141,7 @@ def _product(grid: GridFile) -> Iterator[Levels]:
     yield from branch(groups, {})
 
 
-def _one_at_a_time(grid: GridFile) -> Iterator[Levels]:
+def _one_at_a_time(grid: GridFile) -> Iterator[LevelChoice]:
     """The control, and the control with one axis (or zipped group) moved to each of its other levels."""
     assert isinstance(grid.control, dict)
     control = _complete(grid, grid.control, "control")
@@ -173,9 +173,9 @@ def _groups(grid: GridFile) -> list[tuple[str, ...]]:
     return list(out)
 
 
-def _complete(grid: GridFile, levels: Mapping[str, str], where: str) -> Levels:
+def _complete(grid: GridFile, levels: Mapping[str, str], where: str) -> LevelChoice:
     """The levels in file order, without those of axes whose condition does not hold; UserError where one is missing."""
-    out: Levels = {}
+    out: LevelChoice = {}
     for axis in (axis for group in _groups(grid) for axis in group):
         if not _applies(grid, axis, out):
             continue
@@ -188,10 +188,10 @@ def _complete(grid: GridFile, levels: Mapping[str, str], where: str) -> Levels:
 def _applies(grid: GridFile, axis: str, chosen: Mapping[str, str]) -> bool:
     """Whether the axis's condition holds; `chosen` has the levels of the axes that it refers to, as far as they
     apply."""
-    return _matches(chosen, _sets(grid.when.get(axis, {})))
+    return _matches(chosen, _as_sets(grid.when.get(axis, {})))
 
 
-def _sets(pattern: Pattern) -> Mapping[str, Set[str]]:
+def _as_sets(pattern: Pattern) -> Mapping[str, Set[str]]:
     return {axis: {of} if isinstance(of, str) else set(of) for axis, of in pattern.items()}
 
 

@@ -16,7 +16,7 @@ LARGEST_MAX_RUNS = 1_000_000
 
 
 def check(grid: GridFile) -> None:
-    """Run all checks; UserError at the first that fails."""
+    """Run all checks; raise UserError at the first that fails."""
     _check_texts(grid)
     _check_numbers(grid)
     _check_names(grid)
@@ -33,7 +33,7 @@ def _check_texts(grid: GridFile) -> None:
 
 
 def _check_numbers(grid: GridFile) -> None:
-    """No number is so large that listing the runs would take longer than refusing them."""
+    """Raise UserError for numbers so large that listing the runs would take too long."""
     if grid.max_runs > LARGEST_MAX_RUNS:
         raise UserError(f"max_runs = {grid.max_runs:,}: allowed: up to {LARGEST_MAX_RUNS:,}")
     if isinstance(grid.seeds, int) and grid.seeds > grid.max_runs:
@@ -66,7 +66,8 @@ def _check_names(grid: GridFile) -> None:
 
 
 def _check_name(where: str, name: str) -> None:
-    """A name of a level or arm is printable text of one line, as it is shown in tables and matched by patterns."""
+    """Raise UserError unless the name of a level or arm is one line of printable text: tables show it, patterns match
+    it."""
     good = name and name.isprintable() and name == name.strip() and len(name) <= MAX_NAME_LENGTH and ".." not in name
     if not good or set(name) & set(FORBIDDEN_IN_NAMES):
         raise UserError(
@@ -76,7 +77,7 @@ def _check_name(where: str, name: str) -> None:
 
 
 def _check_references(grid: GridFile) -> None:
-    """Every axis and level that the file refers to exists."""
+    """Raise UserError if the file refers to an axis or level that does not exist."""
     for number, pattern in enumerate(grid.exclude):
         _check_pattern(f"exclude[{number}]", pattern, grid)
     for number, levels in enumerate(grid.include):
@@ -124,7 +125,7 @@ def _check_pattern(where: str, pattern: Mapping[str, str | tuple[str, ...]], gri
 
 
 def _check_conditions(grid: GridFile) -> None:
-    """The conditions form no cycle."""
+    """Raise UserError if the conditions form a cycle."""
     done: set[str] = set()
 
     def visit(axis: str, path: tuple[str, ...]) -> None:
@@ -150,6 +151,5 @@ def _check_control(grid: GridFile) -> None:
 
 
 def _check_overrides(grid: GridFile) -> None:
-    """Every key that a level or an arm sets is a key of the config: parsing the overrides raises UserError
-    otherwise."""
+    """Raise UserError if a level or an arm sets a key that the config does not have: parsing the overrides does."""
     _ = grid.parsed_axes, grid.parsed_arms

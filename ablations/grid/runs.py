@@ -31,7 +31,7 @@ class Run:
 
 def expand(grid: GridFile, base: str, seeds: Sequence[int], settings: Mapping[str, Any]) -> list[Run]:
     """Every arm with every seed on base `base`; `settings` (dotted keys) are set in all of them."""
-    _refuse_set_twice(grid, settings)
+    _check_not_set_twice(grid, settings)
     all_arms = arms(grid, max(1, grid.max_runs // len(seeds)))
     if grid.control is not None:
         find_control(grid, all_arms)
@@ -40,9 +40,9 @@ def expand(grid: GridFile, base: str, seeds: Sequence[int], settings: Mapping[st
             f"max_runs: {len(all_arms) * len(seeds):,} runs, more than {grid.max_runs:,}; raise it in the grid file if "
             "intended"
         )
-    _refuse_equal_levels(grid, base, all_arms, settings)
+    _check_levels_differ(grid, base, all_arms, settings)
     configs = {arm.name: _config(grid, base, arm, settings) for arm in all_arms}
-    _refuse_equal_arms(base, all_arms, configs)
+    _check_arms_differ(base, all_arms, configs)
     if grid.budget == "macs":
         configs = _equal_macs(grid, all_arms, configs)
     return [Run(arm, configs[arm.name].model_copy(update={"seed": seed})) for arm in all_arms for seed in seeds]
@@ -50,14 +50,14 @@ def expand(grid: GridFile, base: str, seeds: Sequence[int], settings: Mapping[st
 
 def _config(grid: GridFile, base: str, arm: Arm, settings: Mapping[str, Any]) -> Config:
     try:
-        return _checked_config(base, {**settings, **arm.overrides})
+        return _resolve_and_check(base, {**settings, **arm.overrides})
     except UserError as error:
         raise UserError(f"{_source_of_error(grid, base, arm, settings, str(error))}: {error}") from None
 
 
-def _checked_config(base: str, overrides: Mapping[str, Any]) -> Config:
-    """The config; UserError where its model, data and evaluation do not fit together, as far as is known without
-    loading them."""
+def _resolve_and_check(base: str, overrides: Mapping[str, Any]) -> Config:
+    """Return the config. Raise UserError if its model, data and evaluation do not fit together, as far as is known
+    without loading them."""
     config = resolve(base, overrides)
     check_fit(config)
     evaluation_key(config)
@@ -72,14 +72,14 @@ def _source_of_error(grid: GridFile, base: str, arm: Arm, settings: Mapping[str,
             candidates[f"axes.{axis}.{arm.levels[axis]}"] = levels[arm.levels[axis]].overrides
     for where, overrides in candidates.items():
         try:
-            _checked_config(base, {**settings, **overrides})
+            _resolve_and_check(base, {**settings, **overrides})
         except UserError as error:
             if str(error) == message:
                 return where
     return f"arms.{arm.name}" if "arm" in arm.levels else f"axes: arm {arm.name!r}"
 
 
-def _refuse_set_twice(grid: GridFile, settings: Mapping[str, Any]) -> None:
+def _check_not_set_twice(grid: GridFile, settings: Mapping[str, Any]) -> None:
     for where, key in _keys_set(grid):
         if key == "seed":
             raise UserError(f"{where}: seed is set by `seeds`; a level may set any other key")
@@ -99,9 +99,11 @@ def _keys_set(grid: GridFile) -> Iterator[tuple[str, str]]:
         yield from ((f"arms.{arm}", key) for key in parsed.overrides)
 
 
-def _refuse_equal_levels(grid: GridFile, base: str, all_arms: list[Arm], settings: Mapping[str, Any]) -> None:
-    """UserError where two levels of an axis give the same config together with the other levels of the axis's first
-    arm."""
+def _check_levels_differ(grid: GridFile, base: str, all_arms: list[Arm], settings: Mapping[str, Any]) -> None:
+    """Raise UserError if two levels of an axis give the same config.
+
+    The other axes have the levels of the first arm that has this axis.
+    """
     for axis, levels in grid.parsed_axes.items():
         example = next((arm for arm in all_arms if axis in arm.levels), None)
         own = {level: parsed.overrides for level, parsed in levels.items()}
@@ -124,8 +126,8 @@ def _refuse_equal_levels(grid: GridFile, base: str, all_arms: list[Arm], setting
             seen[identity] = level
 
 
-def _refuse_equal_arms(base: str, all_arms: list[Arm], configs: Mapping[str, Config]) -> None:
-    """UserError where two arms are the same run with the same request."""
+def _check_arms_differ(base: str, all_arms: list[Arm], configs: Mapping[str, Config]) -> None:
+    """Raise UserError if two arms are the same run with the same request."""
     seen: dict[tuple[str, str], Arm] = {}
     for arm in all_arms:
         earlier = seen.setdefault(_identity(configs[arm.name]), arm)

@@ -15,7 +15,7 @@ from diffussm.schema_errors import describe
 SECTIONS = {key.split(".")[0] for key in config_keys() if "." in key}  # of the config
 
 Overrides = dict[str, Any]  # of config keys; in a file dotted or as nested tables, with `resources` among them
-Levels = dict[str, str]  # axis -> level
+LevelChoice = dict[str, str]  # axis -> level
 Pattern = dict[str, str | tuple[str, ...]]  # axis -> the level, or any of the levels
 
 Positive = Annotated[int, Field(ge=1)]
@@ -38,7 +38,7 @@ class Resources(Section):
 
 
 @dataclass(frozen=True)
-class Level:
+class Setting:
     """What a level of an axis or an explicit arm sets."""
 
     overrides: Overrides  # by dotted config keys
@@ -60,10 +60,10 @@ class GridFile(Section):
     combine: Literal["product", "one-at-a-time"] = "product"
     zip: tuple[tuple[str, ...], ...] = ()  # groups of axes that move together
     when: dict[str, Pattern] = Field(default_factory=dict)  # axis -> the levels of other axes at which it applies
-    include: tuple[Levels, ...] = ()
+    include: tuple[LevelChoice, ...] = ()
     exclude: tuple[Pattern, ...] = ()
     arms: dict[str, Overrides] = Field(default_factory=dict)
-    control: str | Levels | None = None  # an arm, by its name or its levels
+    control: str | LevelChoice | None = None  # an arm, by its name or its levels
     budget: Literal["steps", "macs"] = "steps"  # what is equal in the training of every arm
     max_runs: Positive = 20_000
 
@@ -72,16 +72,16 @@ class GridFile(Section):
         return (self.base,) if isinstance(self.base, str) else self.base
 
     @cached_property
-    def parsed_axes(self) -> dict[str, dict[str, Level]]:
-        """Axis -> level -> what it sets; UserError for a key that the config does not have."""
+    def parsed_axes(self) -> dict[str, dict[str, Setting]]:
+        """Axis -> level -> its setting. Raises UserError for a key that the config does not have."""
         return {
             axis: {level: _parse_level(overrides, f"axes.{axis}.{level}") for level, overrides in levels.items()}
             for axis, levels in self.axes.items()
         }
 
     @cached_property
-    def parsed_arms(self) -> dict[str, Level]:
-        """Arm -> what it sets; UserError for a key that the config does not have."""
+    def parsed_arms(self) -> dict[str, Setting]:
+        """Arm -> its setting. Raises UserError for a key that the config does not have."""
         return {arm: _parse_level(overrides, f"arms.{arm}") for arm, overrides in self.arms.items()}
 
     @property
@@ -89,7 +89,7 @@ class GridFile(Section):
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
-def _parse_level(overrides: Mapping[str, Any], where: str) -> Level:
+def _parse_level(overrides: Mapping[str, Any], where: str) -> Setting:
     try:
         rest = dict(overrides)
         resources = _resources(rest.pop("resources")) if "resources" in rest else Resources()
@@ -100,14 +100,14 @@ def _parse_level(overrides: Mapping[str, Any], where: str) -> Level:
             flat[key] = value
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return Level(flat, resources)
+    return Setting(flat, resources)
 
 
-def _resources(asked: Any) -> Resources:
+def _resources(value: Any) -> Resources:
     try:
-        return Resources.model_validate_json(json.dumps(asked))
+        return Resources.model_validate_json(json.dumps(value))
     except ValidationError as error:
-        raise UserError(describe(error, Resources, asked, "resources")) from None
+        raise UserError(describe(error, Resources, value, "resources")) from None
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

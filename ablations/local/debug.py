@@ -3,7 +3,7 @@ the launch with its traceback."""
 
 from pathlib import Path
 
-from ablations.local.listener import Listener
+from ablations.local.callbacks import ProgressCallbacks
 from ablations.plan.job import Job
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
@@ -12,7 +12,7 @@ from diffussm.run.tasks import pending_tasks
 from diffussm.store.rundir import RunDir
 
 
-def execute(jobs: list[Job], listener: Listener, debugger: bool) -> dict[Path, Outcome]:
+def execute(jobs: list[Job], callbacks: ProgressCallbacks, debugger: bool) -> dict[Path, Outcome]:
     """Work on each run in turn; with `debugger`, a failure opens pdb where it happened."""
     outcomes = {}
     for job in jobs:
@@ -27,7 +27,7 @@ def execute(jobs: list[Job], listener: Listener, debugger: bool) -> dict[Path, O
                     pdb.post_mortem()
                 raise
         outcomes[job.run.path] = outcome
-        listener.on_end(job, outcome)
+        callbacks.on_end(job, outcome)
     return outcomes
 
 

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from ablations.local.display import Display
 from ablations.local.pool import Pool
-from ablations.local.slots import Machine
+from ablations.local.slots import SlotLayout
 from ablations.options import RUNS
 from ablations.plan import snapshot
 from ablations.plan.estimate import Estimates
 from ablations.plan.job import Job
-from ablations.plan.plan import Planned
+from ablations.plan.plan import PlannedRun
 from ablations.plan.request import GridRequest
 from diffussm.config import is_external
 from diffussm.run.outcome import Outcome
@@ -23,21 +23,22 @@ from diffussm.tables import plural
 
 
 def execute(
-    options: argparse.Namespace, request: GridRequest, planned: list[Planned], slots: int, estimates: Estimates
+    options: argparse.Namespace, request: GridRequest, planned: list[PlannedRun], slots: int, estimates: Estimates
 ) -> int:
     """Work on the runs until nothing more can be done for any; returns the exit code."""
-    console, on = Console(highlight=False, soft_wrap=True, markup=False), ", ".join(request.bases)
-    todo: dict[Path, list[Planned]] = {}
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    base_names = ", ".join(request.bases)
+    todo: dict[Path, list[PlannedRun]] = {}
     for p in planned:
         if not p.done:
-            todo.setdefault(p.folder.path, []).append(p)
-    runs = len({p.folder.path for p in planned})
+            todo.setdefault(p.run_dir.path, []).append(p)
+    runs = len({p.run_dir.path for p in planned})
     if not todo:
-        console.print(f"Nothing left to train: all {runs} runs of {request.name} on {on} are done.")
+        console.print(f"Nothing left to train: all {runs} runs of {request.name} on {base_names} are done.")
         return 0
-    console.print(f"{request.name} on {on}: {plural(runs, 'run')}, {runs - len(todo)} done before.")
+    console.print(f"{request.name} on {base_names}: {plural(runs, 'run')}, {runs - len(todo)} done before.")
 
-    names = {path: f"{_arms(ps, request)}, seed {ps[0].run.config.seed}" for path, ps in todo.items()}
+    names = {path: f"{_arms(arms, request)}, seed {arms[0].run.config.seed}" for path, arms in todo.items()}
     with Display(names, slots, console) as display:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers stop after a checkpoint
         try:
@@ -49,19 +50,19 @@ def execute(
 
 
 def _run_jobs(
-    options: argparse.Namespace, todo: dict[Path, list[Planned]], slots: int, display: Display, estimates: Estimates
+    options: argparse.Namespace, todo: dict[Path, list[PlannedRun]], slots: int, display: Display, estimates: Estimates
 ) -> dict[Path, Outcome]:
     jobs = []
     for arms in todo.values():
-        longest = max(estimates.of(p).seconds or float("inf") for p in arms)
-        jobs.append(Job(arms[0].folder, longest, arms[0].run.arm.resources))
+        longest = max(estimates.estimate(p).seconds or float("inf") for p in arms)
+        jobs.append(Job(arms[0].run_dir, longest, arms[0].run.arm.resources))
     if options.executor == "debug":
         from ablations.local import debug
 
         return debug.execute(jobs, display, options.pdb)
-    mixers = {p.run.config.model.mixer for ps in todo.values() for p in ps}
-    with snapshot.taken(options.runs, filter(is_external, mixers)) as code:
-        return Pool(jobs, Machine(slots, estimates.threads), code, display).work()
+    mixers = {p.run.config.model.mixer for arms in todo.values() for p in arms}
+    with snapshot.code_snapshot(options.runs, filter(is_external, mixers)) as code:
+        return Pool(jobs, SlotLayout(slots, estimates.threads), code, display).work()
 
 
 def _sum_up(options: argparse.Namespace, request: GridRequest, outcomes: dict[Path, Outcome], runs: int) -> int:
@@ -84,7 +85,7 @@ def _sum_up(options: argparse.Namespace, request: GridRequest, outcomes: dict[Pa
     return 1
 
 
-def _arms(planned: list[Planned], request: GridRequest) -> str:
+def _arms(planned: list[PlannedRun], request: GridRequest) -> str:
     """The name to show for arms that share a run: the first of them, and how many more there are."""
     more = f" and {len(planned) - 1} more" if len(planned) > 1 else ""
     on = f"{planned[0].base}: " if len(request.bases) > 1 else ""

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from ablations.local.listener import Listener
-from ablations.local.slots import Machine
+from ablations.local.callbacks import ProgressCallbacks
+from ablations.local.slots import SlotLayout
 from ablations.local.worker_process import STOP_SECONDS, WorkerProcess
 from ablations.plan.job import Job
 from diffussm.errors import UserError
@@ -32,13 +32,13 @@ MAX_TRIES = 2
 class Pool:
     """Brings runs to their ends; `code` is the folder of the copy of the code that the workers run."""
 
-    def __init__(self, jobs: Iterable[Job], machine: Machine, code: Path, listener: Listener):
-        self.machine, self.code, self.listener = machine, code, listener
+    def __init__(self, jobs: Iterable[Job], layout: SlotLayout, code: Path, callbacks: ProgressCallbacks):
+        self.layout, self.code, self.callbacks = layout, code, callbacks
         longest_first = sorted(jobs, key=lambda job: job.seconds, reverse=True)
         self.jobs = {job.run.path: job for job in longest_first}
         self.outcomes: dict[Path, Outcome] = {}
         self._ready: dict[Path, list[Task]] = {}
-        self._elsewhere: set[Path] = set()  # runs that another launch works on
+        self._running_elsewhere: set[Path] = set()  # runs that another launch works on
         self._failed: dict[Task, tuple[Outcome, int]] = {}  # with the number of the newest order at that time
         self._tries: Counter[Task] = Counter()
         self._active: list[WorkerProcess] = []
@@ -48,8 +48,8 @@ class Pool:
         self._polled = self._polled_others = time.monotonic()
 
     def work(self) -> dict[Path, Outcome]:
-        """The outcome of every run, once nothing more can be done for any. On KeyboardInterrupt every worker is stopped
-        after a checkpoint, and the exception propagates."""
+        """Run the tasks; return the outcome of every run once nothing more can be done for any. On KeyboardInterrupt
+        stop every worker after a checkpoint and let the exception propagate."""
         try:
             for path in self.jobs:
                 self._refresh(path)
@@ -70,7 +70,7 @@ class Pool:
                 self._refresh(path)
         if now - self._polled_others > (POLL_OTHERS_SECONDS if self._active else POLL_SECONDS):
             self._polled_others = now
-            for path in {*self._elsewhere, *(path for path, o in self.outcomes.items() if o.kind != "done")}:
+            for path in {*self._running_elsewhere, *(path for path, o in self.outcomes.items() if o.kind != "done")}:
                 self._refresh(path)
 
     def _refresh(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class Pool:
             self._read_folder(self.jobs[path])
         except UserError as damage:
             self._ready[path] = []
-            self._elsewhere.discard(path)
+            self._running_elsewhere.discard(path)
             if not any(worker.task and worker.task.run == path for worker in self._active):
                 self._end(self.jobs[path], Outcome("failed", str(damage)))
 
@@ -93,7 +93,10 @@ class Pool:
         elsewhere = [task for task in may_start if self._liveness.is_alive(task.folder)]
         cancelled = job.run.cancelled
         self._ready[path] = [] if cancelled else [task for task in may_start if task not in elsewhere]
-        (self._elsewhere.add if elsewhere else self._elsewhere.discard)(path)
+        if elsewhere:
+            self._running_elsewhere.add(path)
+        else:
+            self._running_elsewhere.discard(path)
         if active or elsewhere or self._ready[path]:
             self.outcomes.pop(path, None)
         elif cancelled:
@@ -114,13 +117,13 @@ class Pool:
             outcome, order = self._failed[task]
             if run.order_number() == order:
                 return outcome
-            del self._failed[task], self._tries[task]  # a retry was ordered since
+            del self._failed[task], self._tries[task]  # a retry was requested since
         return None
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         if self.outcomes.get(job.run.path) != outcome:
             self.outcomes[job.run.path] = outcome
-            self.listener.on_end(job, outcome)
+            self.callbacks.on_end(job, outcome)
 
     def _start_tasks(self) -> None:
         """Start as many tasks as there is room for."""
@@ -144,14 +147,14 @@ class Pool:
         """Free slots for the task; None where there are too few, or too little memory."""
         job = self.jobs[task.run]
         taken = {slot for worker in self._active for slot in worker.slots}
-        free = [slot for slot in range(self.machine.slots) if slot not in taken]
-        wanted = job.needs.slots(self.machine.threads) if task.kind == "train" else 1
-        count = min(wanted, self.machine.slots)
+        free = [slot for slot in range(self.layout.slots) if slot not in taken]
+        wanted = job.needs.slots(self.layout.threads) if task.kind == "train" else 1
+        count = min(wanted, self.layout.slots)
         used = sum(self.jobs[worker.task.run].needs.memory_gb or 0.0 for worker in self._active if worker.task)
-        if len(free) < count or (self._active and used + (job.needs.memory_gb or 0.0) > self.machine.memory_gb):
+        if len(free) < count or (self._active and used + (job.needs.memory_gb or 0.0) > self.layout.memory_gb):
             return None
         warm = [worker.slots for worker in self._idle if len(worker.slots) == count and set(worker.slots) <= set(free)]
-        return warm[0] if warm else tuple(sorted(self.machine.spread_over_gpus(free)[:count]))
+        return warm[0] if warm else tuple(sorted(self.layout.spread_over_gpus(free)[:count]))
 
     def _worker_on(self, slots: tuple[int, ...]) -> WorkerProcess:
         """An idle worker on exactly these slots, or a new one; idle workers on any of them are closed."""
@@ -164,13 +167,13 @@ class Pool:
                 self._idle.remove(worker)
                 worker.close()
         if chosen is None:
-            chosen = WorkerProcess(slots, self.machine, self.code)
+            chosen = WorkerProcess(slots, self.layout, self.code)
             self._selector.register(chosen.answers, selectors.EVENT_READ, chosen)
         return chosen
 
     def _collect_answers(self) -> None:
         """Report progress, and wait a moment for tasks to end."""
-        self.listener.on_progress([(worker.slots[0], worker.task) for worker in self._active if worker.task])
+        self.callbacks.on_progress([(worker.slots[0], worker.task) for worker in self._active if worker.task])
         if not self._selector.get_map():
             time.sleep(WAIT_SECONDS)
         for key, _ in self._selector.select(WAIT_SECONDS):
@@ -197,7 +200,7 @@ class Pool:
             self._tries[task] -= 1
         if outcome.kind == "failed":
             if outcome.is_transient and self._tries[task] < MAX_TRIES:
-                self.listener.on_retry(task, outcome.reason)
+                self.callbacks.on_retry(task, outcome.reason)
             else:
                 order = RunDir(task.run).order_number()
                 self._failed[task] = Outcome("failed", f"{task}: {outcome.reason}", outcome.log), order

@@ -6,8 +6,8 @@ from diffussm.host.machine import gpus, memory_gb
 
 
 @dataclass(frozen=True)
-class Machine:
-    """`slots` runs at a time, each with `threads` threads, and with a GPU where there are any."""
+class SlotLayout:
+    """Room for `slots` runs at a time, each with `threads` threads, and with a GPU where there are any."""
 
     slots: int
     threads: int

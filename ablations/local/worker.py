@@ -23,11 +23,11 @@ from diffussm.run.runner import CHECKPOINT_SECONDS, TaskRunner
 from diffussm.run.tasks import Task
 from diffussm.stopping import Stopped, StopRequest, stopped_by
 
-WATCH_SECONDS = 1.0  # between looks whether the launcher lives
+WATCH_SECONDS = 1.0  # between checks that the launcher is alive
 
 
 class Worker:
-    """`launcher` is the process that started this one and must live."""
+    """Executes tasks for the process `launcher`, which started this one."""
 
     def __init__(self, answers: TextIO, launcher: int, threads: int, checkpoint_seconds: float):
         self.answers, self.launcher = answers, launcher
@@ -36,19 +36,19 @@ class Worker:
         self._is_busy = False
 
     def serve(self) -> None:
-        """Execute tasks until stdin ends or a signal comes."""
+        """Execute the tasks read from stdin, until it ends or a signal arrives."""
         for line in sys.stdin:
             message = json.loads(line)
-            owner = message.pop("after")
+            expected_owner = message.pop("expected_owner")
             self._is_busy = True
-            outcome = self._execute(Task(**{**message, "run": Path(message["run"])}), owner)
+            outcome = self._execute(Task(**{**message, "run": Path(message["run"])}), expected_owner)
             self._is_busy = False
             self.answers.write(json.dumps(outcome.__dict__) + "\n")
             self.answers.flush()
             if self.stop.stopped:
                 return
 
-    def leave(self, number: int, _: Any) -> None:
+    def handle_signal(self, number: int, _: Any) -> None:
         """Stop the task, after a checkpoint, and exit (a signal handler)."""
         self.stop.set(stopped_by(number))
         if not self._is_busy:
@@ -60,14 +60,14 @@ class Worker:
             time.sleep(WATCH_SECONDS)
         self.stop.set(Stopped("the launcher is gone"))
 
-    def _execute(self, task: Task, owner: int) -> Outcome:
+    def _execute(self, task: Task, expected_owner: int) -> Outcome:
         try:
             runner = TaskRunner(task.run, self.checkpoint_seconds, self.stop, self.threads, to_logs=True)
         except UserError as error:
             return Outcome("failed", str(error))
         number = None
         try:
-            if (number := claim_task(task, assume_owner_dead, owner)) is None:
+            if (number := claim_task(task, assume_owner_dead, expected_owner)) is None:
                 return Outcome("superseded", "another process has the task or did it")
             runner.execute(task, number)
         except Exception as error:
@@ -93,7 +93,7 @@ def main() -> int:
         raise SystemExit(f"{options.code}: the copy of the code is gone; this is {source.ROOT}")
     worker = Worker(os.fdopen(os.dup(1), "w"), options.launcher, options.threads, options.checkpoint_seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, worker.leave)
+        signal.signal(number, worker.handle_signal)
     threading.Thread(target=worker.watch_launcher, daemon=True).start()
     worker.serve()
     return 0

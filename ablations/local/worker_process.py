@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from ablations.local.slots import Machine
+from ablations.local.slots import SlotLayout
 from diffussm.run.outcome import Outcome
 from diffussm.run.tasks import Task
 
@@ -24,15 +24,15 @@ class WorkerProcess:
     reported if it dies before its task has a log.
     """
 
-    def __init__(self, slots: tuple[int, ...], machine: Machine, code: Path):
+    def __init__(self, slots: tuple[int, ...], layout: SlotLayout, code: Path):
         self.slots = slots
         self.task: Task | None = None
         self.alive = True
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        threads = machine.threads * len(slots)
+        threads = layout.threads * len(slots)
         path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
-        if (devices := machine.visible_devices(slots)) is not None:
+        if (devices := layout.visible_devices(slots)) is not None:
             environment["CUDA_VISIBLE_DEVICES"] = devices
         arguments = ["--launcher", str(os.getpid()), "--threads", str(threads), "--code", str(code)]
         self.process = subprocess.Popen(
@@ -51,10 +51,10 @@ class WorkerProcess:
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def start(self, task: Task, after: int) -> None:
-        """Send the task to the worker, which claims it as the attempt that follows attempt `after`."""
+    def start(self, task: Task, expected_owner: int) -> None:
+        """Send the task to the worker, which claims it if its newest attempt is still `expected_owner`."""
         self.task = task
-        message = {**task.__dict__, "run": str(task.run.absolute()), "after": after}
+        message = {**task.__dict__, "run": str(task.run.absolute()), "expected_owner": expected_owner}
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died, which read_outcome reports
             self.process.stdin.write(json.dumps(message).encode() + b"\n")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ablations.plan.calibration import Calibration, Measured, machine, path_of, shape_digest
-from ablations.plan.plan import Planned
+from ablations.plan.plan import PlannedRun
 from diffussm.config import Config
 from diffussm.host.machine import keep_freed_memory
 from diffussm.host.provenance import describe
@@ -24,7 +24,7 @@ ROUNDS = 7
 LEAST_SECONDS = 1.0  # of all rounds together
 
 
-def calibrate(planned: Iterable[Planned], runs: Path, threads: int, on_measured: Callable[[str], None]) -> Path:
+def calibrate(planned: Iterable[PlannedRun], runs: Path, threads: int, on_measured: Callable[[str], None]) -> Path:
     """Measure each shape of the plan anew, write it to the calibration file of this machine, and return the file's
     path.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.plan.calibration import Calibration, Measured, shape_digest
-from ablations.plan.plan import Planned
+from ablations.plan.plan import PlannedRun
 from diffussm.errors import UserError
 from diffussm.host.machine import gpus
 
@@ -48,8 +48,8 @@ class Estimates:
         except UserError as damage:
             return cls({}, threads, [str(damage)])
 
-    def of(self, p: Planned) -> Estimate:
-        """The estimate for the remaining training steps and evaluations of the run."""
+    def estimate(self, p: PlannedRun) -> Estimate:
+        """Return the estimate for the remaining training steps and evaluations of the run."""
         if p.done:
             return Estimate(0.0, 0.0, "measured")
         config, macs = p.run.config, p.spec.macs.total
@@ -72,7 +72,7 @@ class Estimates:
         training, evaluation = self._rates(p)
         return Estimate(p.remaining_steps * p.macs_per_step / training, images * macs / evaluation, "assumed")
 
-    def basis_of(self, estimated: Mapping[Planned, Estimate]) -> str:
+    def basis_of(self, estimated: Mapping[PlannedRun, Estimate]) -> str:
         """What the estimates of the runs are based on, in one sentence."""
         todo = [p for p in estimated if not p.done]
         bases = {estimated[p].basis for p in todo}
@@ -85,14 +85,14 @@ class Estimates:
             return "measured on this machine; the MACs of some mixers are unknown"
         return "measured on this machine with no other worker running"
 
-    def _rates(self, p: Planned) -> tuple[float, float]:
+    def _rates(self, p: PlannedRun) -> tuple[float, float]:
         """The assumed MACs per second of the run's training and of its evaluations."""
         training = p.run.config.training
         on_gpu = self._has_gpu or training.precision == "bf16"
         rate = GPU_RATES[training.precision] if on_gpu else CORE_RATE * (training.threads or self.threads)
         return rate, rate
 
-    def _describe_rate(self, p: Planned) -> str:
+    def _describe_rate(self, p: PlannedRun) -> str:
         precision = p.run.config.training.precision
         return describe_gpu_rate(precision) if self._has_gpu or precision == "bf16" else describe_core_rate()
 

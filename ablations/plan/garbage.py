@@ -20,11 +20,12 @@ class Garbage:
     path: Path
     what: str
     size: int  # bytes
+    is_code: bool = False  # a copy of the code, which is read-only
 
     def delete(self) -> None:
         if self.path.is_file():
             self.path.unlink(missing_ok=True)
-        elif self.what.startswith("code"):
+        elif self.is_code:
             snapshot.remove(self.path)
         else:
             shutil.rmtree(self.path)
@@ -59,7 +60,7 @@ def find(
                 found.append(Garbage(run.path, "run of no launched grid", _size(run.path)))
     if code_in_use is not None:
         unused = snapshot.unused(runs, code_in_use, on_damage)
-        found += [Garbage(path, "code that no launch uses", _size(path)) for path in unused]
+        found += [Garbage(path, "code that no launch uses", _size(path), is_code=True) for path in unused]
     return found
 
 

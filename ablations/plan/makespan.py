@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 
-def schedule(runs: Iterable[tuple[float, int]], slots: int) -> float:
-    """The time at which the last of the runs (seconds, number of slots) ends, if the longest start first on `slots`
-    slots."""
+def makespan(runs: Iterable[tuple[float, int]], slots: int) -> float:
+    """Return the time at which the last of the runs (seconds, number of slots) ends, if the longest start
+    first on `slots` slots."""
     free = [0.0] * slots
     for seconds, count in sorted(runs, reverse=True):
         count = min(count, slots)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ablations.grid.arms import arms, find_control
 from ablations.grid.schema import GridFile
-from ablations.plan.plan import Planned
+from ablations.plan.plan import PlannedRun
 from diffussm.store import manifests
 from diffussm.store.manifests import Entry, Manifest
 
@@ -21,7 +21,7 @@ def write(
     grid: GridFile,
     base: str,
     settings: Mapping[str, Any],
-    planned: list[Planned],
+    planned: list[PlannedRun],
     keep_others: bool = False,
 ) -> bool:
     """Write the manifest, merged with the newest one; returns whether it replaces one with other settings.
@@ -58,7 +58,7 @@ def write(
     return replaces
 
 
-def _entry(p: Planned) -> Entry:
+def _entry(p: PlannedRun) -> Entry:
     assert p.spec.key is not None  # a run with a missing requirement is not launched
     return Entry(
         arm=p.run.arm.name,

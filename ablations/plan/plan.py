@@ -33,15 +33,15 @@ class ArmSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class Planned:
+class PlannedRun:
     """A run on a base: what is requested of it, what it costs, and its state."""
 
     base: str
     run: Run
     spec: ArmSpec
-    folder: RunDir
+    run_dir: RunDir
     state: RunState
-    steps: int  # the most that any request asks of the run, this one included
+    steps: int  # of the longest request of the run, this one included
     lost: tuple[int, ...] = ()  # milestones before the newest checkpoint whose weights were not kept
 
     @property
@@ -62,7 +62,7 @@ class Planned:
 
     @property
     def replay_steps(self) -> int:
-        """The steps of a replay: training from the start to the last of the lost milestones again."""
+        """Return the steps of a replay: training from the start to the last of the lost milestones again."""
         return max(self.lost, default=0)
 
     @property
@@ -71,7 +71,8 @@ class Planned:
 
     @property
     def status(self) -> str:
-        """new, resumable, running, done, lacks data, unreachable; or failed, diverged, cancelled, stale."""
+        """Return the state shown in the plan: new, resumable, running, done, lacks data (a requirement is missing),
+        unreachable (the weights of a milestone were not kept), failed, diverged, cancelled or stale."""
         if self.spec.missing_requirement:
             return "lacks data"
         if self.lost and self.state.name in ("pending", "stale"):
@@ -82,7 +83,7 @@ class Planned:
 
     @property
     def description(self) -> str:
-        """The status with its details."""
+        """Return the status with its details."""
         s, more = self.state, ""
         match self.status:
             case "unreachable":
@@ -99,30 +100,32 @@ class Planned:
         return f"{self.status} ({more})" if more else self.status
 
 
-def plan(base: str, runs: list[Run], folder: Path) -> list[Planned]:
-    """Plan the runs `runs` of base `base`, whose run folders are in `folder`. Nothing is written; UserError where a run
-    cannot work."""
-    known = set(os.listdir(folder)) if folder.is_dir() else set()
+def plan(base: str, grid_runs: list[Run], runs: Path) -> list[PlannedRun]:
+    """Plan the runs `grid_runs` of base `base`, whose run folders are in `runs`. Nothing is written.
+
+    Raise UserError if a run cannot work.
+    """
+    known = set(os.listdir(runs)) if runs.is_dir() else set()
     liveness = Liveness(by_mtime=True)
     specs: dict[str, ArmSpec] = {}
     out = []
-    for run in runs:
+    for run in grid_runs:
         if run.arm.name not in specs:
             specs[run.arm.name] = _spec_of(run)
-        spec, run_dir = specs[run.arm.name], RunDir(folder / run.run_id)
+        spec, run_dir = specs[run.arm.name], RunDir(runs / run.run_id)
         requested = spec.request
         if run.run_id not in known or spec.key is None:
             state = RunState(steps=requested.steps, evaluations=len(requested.milestones))
-            out.append(Planned(base, run, spec, run_dir, state, requested.steps))
+            out.append(PlannedRun(base, run, spec, run_dir, state, requested.steps))
             continue
         state = state_of(run_dir, requested.steps, requested.milestones, spec.key.digest, liveness)
         try:
             steps = max([requested.steps, *(before.steps for before in run_dir.requests())])  # it trains to the longest
             lost = () if state.name == "done" else tuple(run_dir.lost_milestones(requested))
-            out.append(Planned(base, run, spec, run_dir, state, steps, lost))
+            out.append(PlannedRun(base, run, spec, run_dir, state, steps, lost))
         except UserError as damage:
             out.append(
-                Planned(base, run, spec, run_dir, replace(state, name="failed", reason=str(damage)), requested.steps)
+                PlannedRun(base, run, spec, run_dir, replace(state, name="failed", reason=str(damage)), requested.steps)
             )
     return out
 
@@ -134,15 +137,15 @@ def _spec_of(run: Run) -> ArmSpec:
     return ArmSpec(Request.from_config(config), key, parameters(config), forward_macs(config), missing)
 
 
-def summary(planned: list[Planned]) -> str:
-    """The number of runs in each state, in one line."""
+def summary(planned: list[PlannedRun]) -> str:
+    """Return the number of runs in each state, in one line."""
     unique = {p.run.run_id: p for p in planned}.values()
     states = Counter(p.status for p in unique)
     return f"{plural(len(unique), 'run')}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
-def broken_matches(matched: Sequence[str], planned: list[Planned]) -> list[str]:
-    """A message for each quantity that the grid declares matched and that differs by more than 3 % across arms."""
+def broken_matches(matched: Sequence[str], planned: list[PlannedRun]) -> list[str]:
+    """Return a message for each quantity that is declared matched and differs by more than 3 % across arms."""
     out = []
     for quantity in matched:
         costs = {p.run.arm.name: p.spec.parameters if quantity == "parameters" else p.spec.macs.total for p in planned}

@@ -15,7 +15,7 @@ from ablations.grid.schema import GridFile
 from ablations.grid.selection import selection
 from ablations.options import RUNS
 from ablations.plan import manifest as manifests
-from ablations.plan.plan import Planned, broken_matches, plan
+from ablations.plan.plan import PlannedRun, broken_matches, plan
 from diffussm.config import TrainingConfig, bases, resolve
 from diffussm.errors import UserError, unknown
 from diffussm.run.request import lost_milestone
@@ -48,7 +48,7 @@ class GridRequest:
     runs: Path
 
     @classmethod
-    def of(
+    def from_arguments(
         cls, name: str, base: str | None, seeds: Sequence[int] | None, settings: Mapping[str, Any], runs: Path
     ) -> "GridRequest":
         """The request for the grid `name`; what is None is as in the grid's file."""
@@ -68,7 +68,7 @@ class GridRequest:
     def name(self) -> str:
         return self.file.stem
 
-    def plan(self) -> list[Planned]:
+    def plan(self) -> list[PlannedRun]:
         """Plan every run of the grid on all bases."""
         with naming_file(self.file), _without_garbage_collection():
             expanded = {base: expand(self.grid, base, self.seeds, self.settings) for base in self.bases}
@@ -85,32 +85,34 @@ class GridRequest:
         return resolve(self.bases[0], {**self.settings, **arm.overrides}).training
 
     def command(self, only: Sequence[str] = ()) -> str:
-        """The command that launches this grid."""
+        """Return the command that launches this grid."""
         shipped = self.file.absolute().parent == GRIDS
-        words = ["python", "ablations/launch.py", "--grid", self.name if shipped else str(self.file)]
-        words += [] if self.bases == self.grid.bases else ["--base", *self.bases]
-        words += [] if self.seeds == self.grid.seed_list else ["--seeds", _seeds(self.seeds)]
-        words += [word for pattern in only for word in ("--only", pattern)]
-        words += [word for key, value in self.settings.items() for word in ("--set", f"{key}={_toml(value)}")]
-        words += [] if self.runs == RUNS else ["--runs", str(self.runs)]
-        return shlex.join(words)
+        arguments = ["python", "ablations/launch.py", "--grid", self.name if shipped else str(self.file)]
+        arguments += [] if self.bases == self.grid.bases else ["--base", *self.bases]
+        arguments += [] if self.seeds == self.grid.seed_list else ["--seeds", _seeds(self.seeds)]
+        arguments += [word for pattern in only for word in ("--only", pattern)]
+        arguments += [word for key, value in self.settings.items() for word in ("--set", f"{key}={_toml(value)}")]
+        arguments += [] if self.runs == RUNS else ["--runs", str(self.runs)]
+        return shlex.join(arguments)
 
-    def warnings(self, whole: list[Planned]) -> list[str]:
+    def warnings(self, all_planned: list[PlannedRun]) -> list[str]:
         """Messages about quantities that the grid declares matched and that are not."""
         return [
             message
             for base in self.bases
-            for message in broken_matches(self.grid.matched, [p for p in whole if p.base == base])
+            for message in broken_matches(self.grid.matched, [p for p in all_planned if p.base == base])
         ]
 
-    def write(self, planned: list[Planned], whole: list[Planned], replay: bool, keep_others: bool = False) -> bool:
-        """Write the requests of the runs `planned` and the manifests of the whole plan `whole`; returns whether a
+    def write(
+        self, planned: list[PlannedRun], all_planned: list[PlannedRun], replay: bool, keep_others: bool = False
+    ) -> bool:
+        """Write the requests of the runs `planned` and the manifests of the whole plan `all_planned`; return whether a
         manifest replaces one with other settings.
 
-        With `keep_others`, the entries of runs outside `whole` stay. UserError, with nothing written, where a run
-        misses a requirement, or a milestone cannot be reached without a replay.
+        With `keep_others`, the entries of runs outside `all_planned` stay. Raise UserError, with nothing written, if
+        a run misses a requirement or a milestone cannot be reached without a replay.
         """
-        check_requirements(whole)  # the manifest lists all arms
+        check_requirements(all_planned)  # the manifest lists all arms
         if not replay:
             _check_milestones(planned)
         for p in planned:
@@ -125,7 +127,7 @@ class GridRequest:
                 self.grid,
                 base,
                 self.settings,
-                [p for p in whole if p.base == base],
+                [p for p in all_planned if p.base == base],
                 keep_others,
             )
             for base in self.bases
@@ -139,13 +141,13 @@ class Extension:
     end."""
 
     request: GridRequest
-    planned: list[Planned]
-    whole: list[Planned]
+    planned: list[PlannedRun]
+    all_planned: list[PlannedRun]
     only: Sequence[str]
 
     def write(self) -> str:
         """Write the request; returns the command that launches it."""
-        keep_others = len(self.planned) < len(self.whole)
+        keep_others = len(self.planned) < len(self.all_planned)
         self.request.write(self.planned, self.planned, replay=False, keep_others=keep_others)
         return self.request.command(self.only)
 
@@ -156,16 +158,16 @@ def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -
     if not Path(manifest.file).exists():
         raise UserError(f"{manifest.file}: the grid's file does not exist; restore it to extend its runs")
     seeds = sorted({entry.seed for entry in manifest.runs})
-    before = GridRequest.of(manifest.file, manifest.base, seeds, manifest.settings, runs)
+    before = GridRequest.from_arguments(manifest.file, manifest.base, seeds, manifest.settings, runs)
     training = before.training()
     if steps <= training.steps:
         where = f"{manifest.grid} on {manifest.base}"
         raise UserError(f"--steps {steps}: {where} has {training.steps} steps; allowed: more")
     milestones = sorted({*(step for step in training.milestones if step < training.steps), training.steps})
     request = replace(before, settings={**before.settings, "training.steps": steps, "training.milestones": milestones})
-    whole, is_selected = request.plan(), selection(only)
-    planned = [p for p in whole if is_selected(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
-    return Extension(request, planned, whole, only) if planned else None
+    all_planned, is_selected = request.plan(), selection(only)
+    planned = [p for p in all_planned if is_selected(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
+    return Extension(request, planned, all_planned, only) if planned else None
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
@@ -176,14 +178,14 @@ def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def check_requirements(planned: list[Planned]) -> None:
+def check_requirements(planned: list[PlannedRun]) -> None:
     """Raise UserError for the first run that lacks data or weights."""
     for p in planned:
         if p.spec.missing_requirement:
             raise UserError(p.spec.missing_requirement)
 
 
-def _check_milestones(planned: list[Planned]) -> None:
+def _check_milestones(planned: list[PlannedRun]) -> None:
     for p in planned:
         if p.lost:
             raise lost_milestone(p.run.run_id, p.state.step, p.lost[0])

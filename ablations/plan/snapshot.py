@@ -1,8 +1,8 @@
 """A read-only copy of the code for one launch, so that editing the source during it changes nothing.
 
 `runs/code/<digest>/` holds the packages that a worker runs, external mixers, `origin.json` (digest, commit, dirty
-flag) and `changes.diff` (what the checkout had on top of its commit). Equal code is copied once. A mark beside the
-copy, `<digest>.<pid>.<random>.json`, means that a launch uses it.
+flag) and `changes.diff` (what the checkout had on top of its commit). Equal code is copied once. A usage
+marker, `<digest>.<pid>.<random>.json`, means that a launch uses the copy.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ FOLDER = "code"
 
 
 @contextlib.contextmanager
-def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
-    """Copy the code, and mark the copy as used for as long as the context lasts; yields its folder. `mixers` are the
-    external mixers (`package.module:Class`) that the launch uses."""
+def code_snapshot(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
+    """Copy the code, mark the copy as used while the context lasts, and yield its folder. `mixers` are the external
+    mixers (`package.module:Class`) that the launch uses."""
     content = _content(mixers)
     digest = source.digest(content)
     copy = (runs / FOLDER / digest).absolute()
-    mark = copy.with_name(f"{digest}.{os.getpid()}.{os.urandom(4).hex()}.json")
-    write_atomically(mark, to_json(this_process().model_dump(by_alias=True)))
+    usage_marker = copy.with_name(f"{digest}.{os.getpid()}.{os.urandom(4).hex()}.json")
+    write_atomically(usage_marker, to_json(this_process().model_dump(by_alias=True)))
     try:
         if not copy.exists():
             origin = {"code": digest, **source.commit()}
@@ -39,40 +39,41 @@ def taken(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
             _write(copy, content | extra)
         yield copy
     finally:
-        mark.unlink(missing_ok=True)
+        usage_marker.unlink(missing_ok=True)
 
 
-def where(runs: Path, mixers: Iterable[str]) -> Path:
-    """The folder of the copy, whether it exists yet or not."""
+def snapshot_path(runs: Path, mixers: Iterable[str]) -> Path:
+    """Return the folder of the copy, whether it exists yet or not."""
     return (runs / FOLDER / source.digest(_content(mixers))).absolute()
 
 
 def unused(runs: Path, in_use: Collection[str], on_damage: Callable[[str], None]) -> list[Path]:
-    """The copies that no launch uses, except those with the digests `in_use`. A launch on another machine counts as
-    alive as long as its mark exists, and so does one whose mark is damaged: `on_damage` is called with the error."""
+    """Return the copies that no launch uses, except those with the digests `in_use`. A launch on another machine counts
+    as alive as long as its marker exists, and so does one whose marker is damaged: `on_damage` is called with the
+    error."""
     copies = [path for path in sorted((runs / FOLDER).glob("*")) if _is_copy(path) and path.name not in in_use]
-    return [copy for copy in copies if not any(_is_alive(mark, on_damage) for mark in _marks(copy))]
+    return [copy for copy in copies if not any(_is_in_use(marker, on_damage) for marker in _usage_markers(copy))]
 
 
 def _is_copy(path: Path) -> bool:
-    return path.is_dir() and path.suffix != ".json"  # which a damaged mark may be
+    return path.is_dir() and path.suffix != ".json"  # which a damaged marker may be
 
 
-def _marks(copy: Path) -> Iterator[Path]:
+def _usage_markers(copy: Path) -> Iterator[Path]:
     return copy.parent.glob(f"{copy.name}.*.json")
 
 
 def _content(mixers: Iterable[str]) -> dict[str, bytes]:
-    """The files of the code and of external modules: path in the copy -> content."""
+    """Return the files of the code and of external modules: path in the copy -> content."""
     content = source.files(source.ROOT)
     for module in sorted({mixer.partition(":")[0] for mixer in mixers}):
         content |= _external_files(module)
     return content
 
 
-def _is_alive(mark: Path, on_damage: Callable[[str], None]) -> bool:
+def _is_in_use(marker: Path, on_damage: Callable[[str], None]) -> bool:
     try:
-        return not read_model(mark, Process).is_gone
+        return not read_model(marker, Process).is_gone
     except FileNotFoundError:
         return False
     except UserError as damage:
@@ -103,8 +104,8 @@ def remove(copy: Path) -> None:
 
 
 def _external_files(module: str) -> dict[str, bytes]:
-    """The files of an external module and of the modules that it imports, except those that are installed or part of
-    Python: all files of packages, and the loaded modules of others."""
+    """Return the files of an external module and of the modules that it imports, except those that are installed or
+    part of Python: all files of packages, and the loaded modules of others."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     importlib.import_module(module)

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablations.plan.estimate import Estimate, Estimates
-from ablations.plan.makespan import schedule
-from ablations.plan.plan import Planned
+from ablations.plan.makespan import makespan
+from ablations.plan.plan import PlannedRun
 from diffussm import tables
 
 LEFT_ALIGNED = ("base", "arm", "run", "state")
 
 
-def row(p: Planned, estimate: Estimate) -> dict[str, Any]:
+def row(p: PlannedRun, estimate: Estimate) -> dict[str, Any]:
     """The row of a run for JSON and CSV; a value that is unknown is None."""
     per_step, needs = p.macs_per_step, p.run.arm.resources.model_dump(exclude_none=True)
     return {
@@ -38,7 +38,7 @@ def row(p: Planned, estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def text(estimated: Mapping[Planned, Estimate], several_bases: bool) -> str:
+def text(estimated: Mapping[PlannedRun, Estimate], several_bases: bool) -> str:
     """The plan as a table."""
     rows = []
     for p, estimate in estimated.items():
@@ -60,12 +60,12 @@ def text(estimated: Mapping[Planned, Estimate], several_bases: bool) -> str:
     return tables.aligned(rows, LEFT_ALIGNED)
 
 
-def totals(estimated: Mapping[Planned, Estimate], estimates: Estimates, slots: int) -> dict[str, Any]:
+def totals(estimated: Mapping[PlannedRun, Estimate], estimates: Estimates, slots: int) -> dict[str, Any]:
     """Return the MACs of the remaining training, the remaining time on `slots` workers, and the basis of the estimate.
 
     Arms that share a run train it once, as far as the longest request, and each evaluates it in its own way.
     """
-    runs: dict[str, list[Planned]] = {}
+    runs: dict[str, list[PlannedRun]] = {}
     for p in estimated:
         runs.setdefault(p.run.run_id, []).append(p)
     macs, lengths = [], []
@@ -80,7 +80,7 @@ def totals(estimated: Mapping[Planned, Estimate], estimates: Estimates, slots: i
         "training_macs_left": sum(m for m in macs if m is not None),
         "macs_unknown": macs.count(None),
         "worker_seconds_left": sum(seconds for seconds, _ in lengths),
-        "seconds_left": schedule(lengths, slots),
+        "seconds_left": makespan(lengths, slots),
         "workers": slots,
         "estimate": estimates.basis_of(estimated),
     }

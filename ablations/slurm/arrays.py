@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ablations.grid.schema import Resources
 from ablations.plan.job import Job
-from ablations.plan.makespan import schedule
+from ablations.plan.makespan import makespan
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,6 @@ def chained_seconds(arrays: Sequence[Array], throttle: int) -> tuple[float, floa
     slots = throttle or sum(map(len, lengths))
     if not slots:
         return 0.0, 0.0
-    together = schedule((length for each in lengths for length in each), slots)
-    chained = sum(schedule(each, slots) for each in lengths) if throttle else together
+    together = makespan((length for each in lengths for length in each), slots)
+    chained = sum(makespan(each, slots) for each in lengths) if throttle else together
     return chained, chained - together

@@ -82,7 +82,7 @@ def _scripts(runs: Path, profile: Profile) -> Iterator[Check]:
     """Check whether sbatch accepts the profile, with --test-only."""
     from ablations.slurm.executor import SlurmLauncher
 
-    for kind, script in SlurmLauncher(runs, snapshot.where(runs, ()), "doctor", profile).examples().items():
+    for kind, script in SlurmLauncher(runs, snapshot.snapshot_path(runs, ()), "doctor", profile).examples().items():
         complaint = execute("sbatch", "--test-only", "--output=/dev/null", input_text=script)
         error = complaint.removeprefix("sbatch: ").removeprefix("error: ")
         yield Check("fail" if error else "ok", "profile", f"{kind}: {error or 'sbatch accepts it'}")
@@ -92,7 +92,7 @@ def _probe(runs: Path, profile: Profile) -> Iterator[Check]:
     """Check by a job on a node: the shared folder, the code, the GPUs, and access to SLURM."""
     from ablations.slurm.executor import SlurmLauncher
 
-    with snapshot.taken(runs, ()) as code:
+    with snapshot.code_snapshot(runs, ()) as code:
         job, answer = SlurmLauncher(runs, code, "doctor", profile).probe()
         deadline, status = time.monotonic() + WAIT_SECONDS, None
         while time.monotonic() < deadline and not answer.exists():

@@ -13,7 +13,7 @@ from ablations.options import RUNS
 from ablations.plan import snapshot
 from ablations.plan.estimate import NOT_MEASURED, Estimate
 from ablations.plan.job import Job
-from ablations.plan.plan import Planned
+from ablations.plan.plan import PlannedRun
 from ablations.slurm import commands
 from ablations.slurm.arrays import Array, arrays, chained_seconds
 from ablations.slurm.commands import ClusterConfig
@@ -41,7 +41,7 @@ class SubmissionPlan:
     """The jobs that a launch of the runs `planned` submits with a profile."""
 
     request: "GridRequest"
-    planned: Sequence[Planned]
+    planned: Sequence[PlannedRun]
     profile: Profile
     cluster: ClusterConfig
     estimates: ClusterEstimates
@@ -52,7 +52,7 @@ class SubmissionPlan:
     damaged: list[UserError] = field(default_factory=list)  # submissions whose runs are unknown
 
     @classmethod
-    def of(cls, request: "GridRequest", planned: Sequence[Planned], profile: Profile) -> "SubmissionPlan":
+    def create(cls, request: "GridRequest", planned: Sequence[PlannedRun], profile: Profile) -> "SubmissionPlan":
         plan = cls(request, planned, profile, ClusterConfig.current(), ClusterEstimates(profile))
         plan._check_batches()
         plan._assign_runs()
@@ -90,8 +90,8 @@ class SubmissionPlan:
             except UserError as damage:  # a damaged folder does not affect other runs
                 self.refused[run_id] = str(damage)
 
-    def _assign(self, run_id: str, arms: Sequence[Planned], slurm: Slurm, liveness: Liveness) -> None:
-        run = arms[0].folder
+    def _assign(self, run_id: str, arms: Sequence[PlannedRun], slurm: Slurm, liveness: Liveness) -> None:
+        run = arms[0].run_dir
         trains = any(run.trained_steps() < p.steps or p.lost for p in arms)
         if reason := self._reason_to_refuse(run):
             self.refused[run_id] = reason
@@ -103,7 +103,7 @@ class SubmissionPlan:
         elif trains and liveness.is_alive(run):
             self.active[run_id] = "another launch"
         elif trains:
-            seconds = max(math.inf if (s := self.estimates.of(p).training) is None else s for p in arms)
+            seconds = max(math.inf if (s := self.estimates.estimate(p).training) is None else s for p in arms)
             self.trainings.append(Job(run, seconds, arms[0].run.arm.resources))
         self.run_ids_to_evaluate.append(run_id)
 
@@ -113,9 +113,9 @@ class SubmissionPlan:
             return ""
         return "cancelled by manage.py cancel" if run.cancelled else reason_to_give_up(run, self.code.name)
 
-    def unfinished(self) -> dict[str, list[Planned]]:
+    def unfinished(self) -> dict[str, list[PlannedRun]]:
         """The arms of each run id that is not done."""
-        out: dict[str, list[Planned]] = {}
+        out: dict[str, list[PlannedRun]] = {}
         for p in self.planned:
             if not p.done:
                 out.setdefault(p.run.run_id, []).append(p)
@@ -137,7 +137,7 @@ class SubmissionPlan:
     @cached_property
     def code(self) -> Path:
         """The folder of the copy of the code that the jobs run, whether it exists yet or not."""
-        return snapshot.where(self.request.runs, self.mixers)
+        return snapshot.snapshot_path(self.request.runs, self.mixers)
 
     def launcher(self) -> "SlurmLauncher":
         from ablations.slurm.executor import SlurmLauncher
@@ -150,7 +150,7 @@ class SubmissionPlan:
     def totals(self) -> dict[str, Any]:
         """What is submitted and what it costs, for JSON; hours and seconds are None where the MACs of a run are
         unknown."""
-        estimated = {p: self.estimates.of(p) for p in self.planned}
+        estimated = {p: self.estimates.estimate(p) for p in self.planned}
         seconds, tail = chained_seconds(self.arrays, self.profile.throttle)
         known = math.isfinite(seconds)
         needs = [array.needs for array in self.arrays]
@@ -177,7 +177,7 @@ class SubmissionPlan:
     def _gpu_hours(self) -> float:
         return sum(job.seconds * self.profile.gpus(job.needs) for job in self.trainings) / 3600
 
-    def _evaluation_hours(self, estimated: Mapping[Planned, Estimate]) -> float:
+    def _evaluation_hours(self, estimated: Mapping[PlannedRun, Estimate]) -> float:
         """The GPU-hours of evaluation; a run that is evaluated in several ways counts once for each."""
         measured = {(p.run.run_id, p.spec.key): e.evaluation or 0.0 for p, e in estimated.items() if not p.done}
         on_gpu = any(self.estimates.gpus(p) for p in self.planned)
@@ -228,7 +228,7 @@ def submit(folder: Path, plan: SubmissionPlan) -> int:
         print(f"Submitted job {submission.job}: {what}.", flush=True)
 
     if plan.trainings or plan.run_ids_to_evaluate:
-        with snapshot.taken(folder, plan.mixers):
+        with snapshot.code_snapshot(folder, plan.mixers):
             plan.launcher().submit(plan.arrays, plan.run_ids_without_evaluator, on_submit)
     for run_id, worker in plan.active.items():
         print(f"{run_id}: not submitted: {worker} works on it.")

@@ -10,9 +10,9 @@ from diffussm.store.rundir import RunDir
 POLL_SECONDS = 0.5
 
 
-def of(run: RunDir, job_logs: Callable[[RunDir], list[Path]]) -> list[Path]:
-    """All logs of the run, the oldest first. `job_logs` gives those that a scheduler wrote for the jobs that trained
-    it; empty ones are omitted."""
+def run_logs(run: RunDir, job_logs: Callable[[RunDir], list[Path]]) -> list[Path]:
+    """Return all logs of the run, the oldest first. `job_logs` gives those that a scheduler wrote for the jobs that
+    trained it; empty ones are omitted."""
     paths = [path for folder in (run, *run.evaluations()) for path in folder.log_paths()]
     paths += [path for path in job_logs(run) if path.stat().st_size]
     return sorted(paths, key=lambda path: path.stat().st_mtime)
@@ -23,7 +23,7 @@ def show(run: RunDir, job_logs: Callable[[RunDir], list[Path]], follow: bool) ->
     printed: dict[Path, int] = {}
     last: Path | None = None
     while True:
-        for path in of(run, job_logs):
+        for path in run_logs(run, job_logs):
             text = path.read_text(errors="replace")
             new = text[printed.get(path, 0) :]
             if new or path not in printed:

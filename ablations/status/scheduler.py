@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Phase = Literal["queued", "running", "ended"]
+JobPhase = Literal["queued", "running", "ended"]
 # A completing job counts as queued: it may be requeued, so how the run ends is not known yet.
 QUEUED = ("PENDING", "COMPLETING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 RUNNING = ("RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
@@ -23,7 +23,7 @@ class JobStatus:
         return self.state == "PENDING" and "held" in self.reason.lower()
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> JobPhase:
         return "queued" if self.state in QUEUED else "running" if self.state in RUNNING else "ended"
 
 
@@ -31,8 +31,8 @@ class Scheduler(Protocol):
     """Anything that can be asked for the newest job of a run."""
 
     def newest_job(self, run_id: str, kind: str) -> JobStatus | None:
-        """The newest job that trains (kind: train) or evaluates (kind: evaluate) the run; None where there is none, or
-        where its status is unknown."""
+        """Return the newest job that trains (kind: train) or evaluates (kind: evaluate) the run; None if there is none,
+        or if its status is unknown."""
 
 
 class NoScheduler:

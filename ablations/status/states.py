@@ -1,4 +1,8 @@
-"""The state of a run, read from its folder, and from a scheduler where the folder leaves it open."""
+"""The state of a run, read from its folder, and from a scheduler if the folder leaves it open.
+
+A run folder stores the `State` of its newest attempt, a scheduler knows the `JobPhase` of a job, and a `RunState` is
+what is shown, computed from both.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -70,8 +74,8 @@ def state_of(
     liveness: Liveness,
     scheduler: Scheduler = NO_SCHEDULER,
 ) -> RunState:
-    """The state of a run with respect to a request for `steps` and `milestones`; `key` is the digest of its evaluation
-    key. The folder decides, then heartbeats, and only then what the scheduler reports of jobs.
+    """Return the state of a run with respect to a request for `steps` and `milestones`; `key` is the digest of its
+    evaluation key. The folder decides, then heartbeats, and only then what the scheduler reports of jobs.
 
     A run with a damaged file has failed; the reason names the file.
     """
@@ -90,7 +94,7 @@ def _state_of(
     if state.phase == state.mode == "train":
         step = max(step, state.step or 0)
     seconds = state.seconds_per_step
-    status = Status("done") if len(measured) == len(found) else _status_in_folder(run, milestones, key, liveness)
+    status = _Status("done") if len(measured) == len(found) else _status_in_folder(run, milestones, key, liveness)
     if status.name in ("pending", "stale", *INTERRUPTED):
         status = _status_with_job(status, run, run.trained_steps() < steps, scheduler)
     training = status.name == "running" and state.phase == "train"
@@ -110,7 +114,7 @@ def _state_of(
     )
 
 
-class Status(NamedTuple):
+class _Status(NamedTuple):
     """The fields of a RunState that say who works on the run, if anybody does."""
 
     name: str
@@ -118,47 +122,47 @@ class Status(NamedTuple):
     needs_launch: bool = False
 
 
-def _status_in_folder(run: RunDir, milestones: Sequence[int], key: str, liveness: Liveness) -> Status:
-    """The status of a run with missing records, as its folder has it."""
+def _status_in_folder(run: RunDir, milestones: Sequence[int], key: str, liveness: Liveness) -> _Status:
+    """Return the status of a run with missing records, as its folder has it."""
     folders = [run, *(run.evaluation(step, key) for step in milestones)]
     owned = [folder for folder in folders if folder.owner()]
     if any(liveness.is_alive(folder) for folder in owned):
-        return Status("running")
+        return _Status("running")
     if run.cancelled:
-        return Status("cancelled", "by manage.py cancel")
+        return _Status("cancelled", "by manage.py cancel")
     for folder in owned:
         if failed := failure(run, folder):
-            return Status(failed.phase, failed.reason)
+            return _Status(failed.phase, failed.reason)
     if any(folder.state().is_active for folder in owned):
-        return Status("stale", "no heartbeat; the next launch resumes it")
+        return _Status("stale", "no heartbeat; the next launch resumes it")
     if not run.path.exists():
-        return Status("pending", "not launched", needs_launch=True)
+        return _Status("pending", "not launched", needs_launch=True)
     state = run.state()
-    return Status(state.phase if state.phase in INTERRUPTED else "pending", state.reason)
+    return _Status(state.phase if state.phase in INTERRUPTED else "pending", state.reason)
 
 
-def _status_with_job(status: Status, run: RunDir, trains: bool, scheduler: Scheduler) -> Status:
-    """The status in the folder, updated with that of the newest job that trains the run, or else evaluates it."""
+def _status_with_job(status: _Status, run: RunDir, trains: bool, scheduler: Scheduler) -> _Status:
+    """Return the status in the folder, updated with that of the newest job that trains or else evaluates the run."""
     job = scheduler.newest_job(run.run_id, "train" if trains else "evaluate")
     if job is None:
         return status
     if job.is_held:
         reason = f"job {job.job} is held: {job.reason} (scontrol release frees it)"
-        return Status(status.name, reason, needs_launch=True)
+        return _Status(status.name, reason, needs_launch=True)
     if job.phase == "queued":
         name = "pending" if status.name == "stale" else status.name
         what = "is completing" if job.state == "COMPLETING" else f"waits ({job.reason})"
-        return Status(name, f"job {job.job} {what}")
+        return _Status(name, f"job {job.job} {what}")
     if job.phase == "running":
         if status.name == "stale":
-            return Status("stale", f"no heartbeat, though job {job.job} runs")
-        return Status("running", f"job {job.job} has started")
+            return _Status("stale", f"no heartbeat, though job {job.job} runs")
+        return _Status("running", f"job {job.job} has started")
     owner = run.owner()
     if trains and owner and run.owner_process(owner).job != job.job:
         return status  # the newest attempt belongs to another job or launch
     if status.name in INTERRUPTED or job.state not in STATE_AFTER_JOB:
-        return Status("pending" if status.name == "stale" else status.name, _end_of_job(job), needs_launch=True)
-    return Status(STATE_AFTER_JOB[job.state], _end_of_job(job), needs_launch=True)
+        return _Status("pending" if status.name == "stale" else status.name, _end_of_job(job), needs_launch=True)
+    return _Status(STATE_AFTER_JOB[job.state], _end_of_job(job), needs_launch=True)
 
 
 def _end_of_job(job: JobStatus) -> str:

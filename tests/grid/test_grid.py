@@ -11,7 +11,7 @@ from ablations.grid.arms import arms
 from ablations.grid.reading import load
 from ablations.grid.runs import Run, expand
 from ablations.grid.schema import GridFile
-from ablations.plan.plan import Planned, broken_matches
+from ablations.plan.plan import PlannedRun, broken_matches
 from ablations.plan.plan import plan as plan_on
 from diffussm.config import Config, Request
 from diffussm.errors import UserError
@@ -30,7 +30,7 @@ def grid(**parts: object) -> GridFile:
     return GridFile.model_validate(HEADER | parts)
 
 
-def plan(runs: list[Run], folder: Path) -> list[Planned]:
+def plan(runs: list[Run], folder: Path) -> list[PlannedRun]:
     return plan_on("digits", runs, folder)
 
 

@@ -14,7 +14,7 @@ import pytest
 from ablations import launch
 from ablations.plan import calibration
 from ablations.plan.estimate import CORE_RATE
-from ablations.plan.makespan import schedule
+from ablations.plan.makespan import makespan
 from diffussm.errors import UserError
 from diffussm.host.machine import usable_cores
 from diffussm.store.rundir import RunDir
@@ -91,12 +91,12 @@ def test_calibration_replaces_the_assumption(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_schedule_starts_the_longest_first() -> None:
-    assert schedule([(3, 1), (1, 1), (2, 1)], 1) == 6
-    assert schedule([(3, 1), (1, 1), (2, 1)], 2) == 3
-    assert schedule([(2, 1)] * 3, 2) == 4
-    assert schedule([(2, 2)] * 3, 2) == 6
-    assert schedule([(2, 9)], 2) == 2
-    assert schedule([], 2) == 0
+    assert makespan([(3, 1), (1, 1), (2, 1)], 1) == 6
+    assert makespan([(3, 1), (1, 1), (2, 1)], 2) == 3
+    assert makespan([(2, 1)] * 3, 2) == 4
+    assert makespan([(2, 2)] * 3, 2) == 6
+    assert makespan([(2, 9)], 2) == 2
+    assert makespan([], 2) == 0
 
 
 def test_arms_that_share_a_run_train_it_once_and_measure_it_each(

@@ -125,7 +125,7 @@ def test_a_failed_training_is_not_submitted_and_its_milestones_are_evaluated(
     (run,) = [RunDir(path.parent) for path in tmp_path.glob("*m2p1*/config.json")]
     for path in (*run.path.glob("checkpoints/*"), run.record(8, next(run.path.glob("milestones/8/*/")).name)):
         path.unlink()
-    code = snapshot.where(tmp_path, ()).name
+    code = snapshot.snapshot_path(tmp_path, ()).name
     run.write_state(run.state().updated(phase="diverged", reason="loss is nan", is_transient=False, code=code))
     plan = json.loads(planned(capsys, tmp_path, "--json", "--profile", "cpu", "--only", "M = 2*"))
     assert (plan["arrays"], plan["evaluator"]) == ([], True)

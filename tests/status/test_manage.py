@@ -179,7 +179,7 @@ def test_gc_deletes_only_with_yes(runs: Path, capsys: pytest.CaptureFixture[str]
     run = folder(runs, "m2p1")
     torn = run.path / "checkpoints" / ".000000024-1.pt.abcd.tmp"
     torn.write_bytes(b"x" * 1000)
-    with snapshot.taken(runs, []) as copy:
+    with snapshot.code_snapshot(runs, []) as copy:
         assert str(copy) not in printed(capsys, "gc", "--runs", str(runs))  # while a launch uses it
     stranger = runs / "not-listed"
     shutil.copytree(run.path, stranger)
@@ -205,13 +205,13 @@ def test_gc_deletes_only_with_yes(runs: Path, capsys: pytest.CaptureFixture[str]
 def test_gc_keeps_files_of_active_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in runs.glob("*/config.json"):
         RunDir(path.parent).claim()
-    with snapshot.taken(runs, []) as copy:
+    with snapshot.code_snapshot(runs, []) as copy:
         assert printed(capsys, "gc", "--yes", "--unlisted", "--runs", str(runs)).startswith("0.0 MB in 0 places")
         assert copy.exists()
 
 
 def test_gc_deletes_the_code_of_a_killed_launch(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with snapshot.taken(runs, []) as copy:
+    with snapshot.code_snapshot(runs, []) as copy:
         (mark,) = copy.parent.glob(f"{copy.name}.*.json")
         content = json.loads(mark.read_text())
         write_atomically(mark, json.dumps(content | {"started": "long ago"}).encode())
@@ -245,7 +245,7 @@ def test_simultaneous_launches_lose_no_rows(tmp_path: Path) -> None:
     """Six at once, each with a seed of its own."""
 
     def ask(seed: int) -> None:
-        request = GridRequest.of("hourglass_vs_patch", None, [seed], {}, tmp_path)
+        request = GridRequest.from_arguments("hourglass_vs_patch", None, [seed], {}, tmp_path)
         whole = request.plan()
         request.write(whole, whole, replay=False)
 

@@ -8,7 +8,7 @@ from diffussm.run.outcome import Outcome
 from diffussm.run.tasks import Task
 
 
-class Listener(Protocol):
+class ProgressCallbacks(Protocol):
     def on_progress(self, active: Sequence[tuple[int, Task]]) -> None:
         """Called several times a second with each busy slot and the task on it."""
 
