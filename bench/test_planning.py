@@ -39,12 +39,8 @@ def test_plan(bench: Bench, tmp_path: Path, kind: str) -> None:
     name = grid(kind, tmp_path, seeds)
 
     def plan() -> int:
-        return len(
-            {
-                planned.run.run_id
-                for planned in GridRequest.from_arguments(name, None, None, {}, tmp_path / "runs").plan()
-            }
-        )
+        request = GridRequest.from_arguments(name, None, None, {}, tmp_path / "runs")
+        return len({planned.run.run_id for planned in request.plan()})
 
     def check() -> None:
         assert plan() == runs, "runs of the plan"

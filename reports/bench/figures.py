@@ -19,7 +19,7 @@ FINE: dict[str, Any] = {"markersize": 4, "linewidth": 1.2}
 CHARACTERS_PER_INCH = 21  # of the small print
 
 
-def against_length(points: pd.DataFrame, crossings: pd.DataFrame, small_print: list[str]) -> Figure:
+def against_length(points: pd.DataFrame, crossings: pd.DataFrame, notes: list[str]) -> Figure:
     """Time (top) and memory (bottom) over length, a column for each setting; log-log, crossings as dashed lines.
 
     points, crossings: as returned by `lengths.per_token` and `crossings.crossings`.
@@ -56,11 +56,11 @@ def against_length(points: pd.DataFrame, crossings: pd.DataFrame, small_print: l
         "bars: 95 % intervals of the median",
         "; dashed: from here on, attention takes more than S4D with its fastest backend",
     )
-    _foot(figure, [bars + dashed if crossings.length.notna().any() else bars, *without, *small_print])
+    _footer(figure, [bars + dashed if crossings.length.notna().any() else bars, *without, *notes])
     return figure
 
 
-def shares_of_parts(table: pd.DataFrame, highlighted: str, small_print: list[str]) -> Figure:
+def shares_of_parts(table: pd.DataFrame, highlighted: str, notes: list[str]) -> Figure:
     """A stacked bar for each block; parts whose names contain `highlighted` are coloured.
 
     table: as returned by `parts.shares`.
@@ -84,11 +84,11 @@ def shares_of_parts(table: pd.DataFrame, highlighted: str, small_print: list[str
     axis.set(xlim=(0, 100), xlabel="share of the parts' summed time, %")
     axis.grid(visible=False)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=7)
-    _foot(figure, small_print)
+    _footer(figure, notes)
     return figure
 
 
-def speedups(table: pd.DataFrame, small_print: list[str]) -> Figure:
+def speedups(table: pd.DataFrame, notes: list[str]) -> Figure:
     """Two bars for each pair of models, multiply-adds and seconds (with their interval); a line at 1.
 
     table: as returned by `speedup.speedups`.
@@ -110,11 +110,11 @@ def speedups(table: pd.DataFrame, small_print: list[str]) -> Figure:
     axis.margins(x=0.12)
     axis.set(xlabel="speed-up of DiffuSSM: DiT over DiffuSSM (1: equal)", xlim=(0, None))
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-    _foot(figure, ["bars: 95 % intervals of the median", *small_print])
+    _footer(figure, ["bars: 95 % intervals of the median", *notes])
     return figure
 
 
-def overheads(table: pd.DataFrame, small_print: list[str]) -> Figure:
+def overheads(table: pd.DataFrame, notes: list[str]) -> Figure:
     """A dot with its interval for each shape and pass; a line at 1.
 
     table: as returned by `overhead.overheads`.
@@ -130,11 +130,11 @@ def overheads(table: pd.DataFrame, small_print: list[str]) -> Figure:
     axis.set_yticks(range(len(shapes)), shapes)
     axis.set(ylim=(len(shapes) - 0.5, -0.5), xlabel="time of the block with S4D over that with the identity mixer")
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-    _foot(figure, ["bars: 95 % intervals of the median over interleaved rounds", *small_print])
+    _footer(figure, ["bars: 95 % intervals of the median over interleaved rounds", *notes])
     return figure
 
 
-def times(table: pd.DataFrame, title: str, small_print: list[str]) -> Figure:
+def times(table: pd.DataFrame, title: str, notes: list[str]) -> Figure:
     """A dot with its interval for each benchmark of a suite, grouped; log axis. A benchmark without a time shows the
     reason.
 
@@ -161,7 +161,7 @@ def times(table: pd.DataFrame, title: str, small_print: list[str]) -> Figure:
         axis.set_yticks(rows.index, rows["name"])
     axes[-1, 0].set(xlabel="milliseconds", xlim=(table.low_ms.min() / 2, 2 * table.high_ms.max()))
     figure.suptitle(title, fontsize=9)
-    _foot(figure, ["bars: 95 % intervals of the median", *small_print])
+    _footer(figure, ["bars: 95 % intervals of the median", *notes])
     return figure
 
 
@@ -188,7 +188,7 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _foot(figure: Figure, lines: list[str]) -> None:
+def _footer(figure: Figure, lines: list[str]) -> None:
     """Put small print below the figure, wrapped to its width."""
     width = int(figure.get_figwidth() * CHARACTERS_PER_INCH)
     broken = [part for line in lines for part in textwrap.wrap(line, width)]

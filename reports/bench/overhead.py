@@ -13,7 +13,8 @@ COLUMNS = ["shape", "pass", "of", "to", "ratio", "low", "high", "n"]
 
 
 def page(run: Run) -> Page | None:
-    """The page copies, whose name is older; None where no block was timed together with the identity mixer."""
+    """Return the page on overheads (stored as copies.md, its former name); None if no block was timed together with the
+    identity mixer."""
     table = overheads(run.ratios)
     if table.empty:
         return None

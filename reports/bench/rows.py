@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-ABOUT = ("suite", "group", "name", "subject", "width", "length", "batch", "pass", "device", "dtype", "threads")
+ID_COLUMNS = ("suite", "group", "name", "subject", "width", "length", "batch", "pass", "device", "dtype", "threads")
 TIMED = "timed"
 TIMINGS = (
-    *ABOUT, "status", "reason", "median_ms", "low_ms", "high_ms", "q1_ms", "q3_ms", "rounds", "peak_memory",
+    *ID_COLUMNS, "status", "reason", "median_ms", "low_ms", "high_ms", "q1_ms", "q3_ms", "rounds", "peak_memory",
     "macs", "headline_macs", "bytes", "items", "bound", "share_of_bound", "version",
 )  # fmt: skip
 WHOLE = (
@@ -16,7 +16,7 @@ WHOLE = (
     "version", "n",
 )  # fmt: skip
 MEASURED = ("median_ms", "low_ms", "high_ms", "q1_ms", "q3_ms", "share_of_bound", "ratio", "low", "high")
-RATIOS = (*ABOUT, "of", "to", "ratio", "low", "high", "n")
+RATIOS = (*ID_COLUMNS, "of", "to", "ratio", "low", "high", "n")
 
 
 def timings(content: dict[str, Any]) -> pd.DataFrame:

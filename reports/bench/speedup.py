@@ -15,7 +15,8 @@ OURS, THEIRS = "DiffuSSM", "DiT"
 
 
 def page(run: Run) -> Page | None:
-    """The page lead, whose name is older; None where no DiffuSSM was timed together with a DiT."""
+    """Return the page on speed-ups (stored as lead.md, its former name); None if no DiffuSSM was timed together with a
+    DiT."""
     table = speedups(run.timings, run.ratios)
     if table.empty:
         return None

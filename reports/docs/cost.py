@@ -1,4 +1,4 @@
-"""The page of what models cost, in closed form beside what is published and what counters see: docs/cost.md.
+"""The page of what models cost, in closed form beside what is published and what counters report: docs/cost.md.
 
 `make docs` counts first (docs/cost_audit.csv) and then writes the page; the page itself needs no torch.
 """
@@ -30,11 +30,11 @@ many, and what papers print as Gflops are mostly MACs. `diffussm cost MODEL` giv
 ## Parameters of DiffuSSM-XL
 
 {xl_parameters}
-The paper reports about 673 M. No reading of it gives that number: the formula that it prints for a block falls
-short by {short:.0f} M, the shapes that its own equations need exceed it by {over:.0f} M, and 14 D^2, which comes
-nearest, would leave out W_0, the first dense layer of a block, which its count of MACs has. Each total has 3 D^2 of
-conditioning in a block, S4D with N = 64, and the embeddings. The same shapes give the paper's formula of MACs
-exactly, so they are what is built.
+The paper reports about 673 M. No interpretation of the paper gives this number: the formula that it prints for a
+block falls short by {short:.0f} M, the shapes that its own equations need exceed it by {over:.0f} M, and 14 D^2,
+which comes nearest, would leave out W_0, the first dense layer of a block, which its count of MACs has. Each
+total has 3 D^2 of conditioning in a block, S4D with N = 64, and the embeddings. The same shapes give the paper's
+formula of MACs exactly, so they are what is built.
 
 ## DiT, beside its own paper
 
@@ -64,9 +64,9 @@ backend really computes on an image, "fixed" what it does once per call, whateve
 ## The audit
 
 Three counts of the same call, of what the backend executes: the closed form; fvcore on the traced model, with
-custom op handles; torch's `FlopCounterMode`, which sees matrix products and attention only and so is held against
-those. Residues are relative to the closed form. That of fvcore for S4D by FFT is the skip, a product of real
-numbers element by element, which no counter counts.
+custom op handles; torch's `FlopCounterMode`, which counts matrix products and attention only and so is compared
+with those alone. Residues are relative to the closed form. That of fvcore for S4D by FFT is the skip, a product of
+real numbers element by element, which no counter counts.
 
 {audit}"""
 

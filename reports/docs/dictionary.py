@@ -31,7 +31,7 @@ Paths are relative to `reports/out`, except those in `docs`. There is a column `
 records, in the unit of `metrics.<metric>` above; `<n>` is a number, `<scale>` small or paper, `<device>` cpu or cuda.
 """
 
-OF_RECORD = {  # unit, source; meanings are those of the fields in diffussm/store/records.py
+RECORD_FIELDS = {  # unit, source; meanings are those of the fields in diffussm/store/records.py
     "run_id": ("-", "names and digest from the config"),
     "step": (STEPS, "the run's milestones"),
     "key": ("see key.*", "config and catalogues"),
@@ -40,7 +40,7 @@ OF_RECORD = {  # unit, source; meanings are those of the fields in diffussm/stor
     "provenance": ("see provenance.*", "diffussm/host/provenance.py"),
 }
 
-OF_KEY = {
+KEY_FIELDS = {
     "extractor": ("-", "evaluation.extractor"),
     "extractor_sha256": ("hexadecimal", "diffussm/metrics/features/registry.py"),
     "reference": ("-", "evaluation.reference"),
@@ -100,9 +100,11 @@ PROVENANCE = (
 
 def record_fields() -> list[Column]:
     """Every field of a record; fields of a part are named part.field."""
-    fields = [Column(name, field.description or "", *OF_RECORD[name]) for name, field in Record.model_fields.items()]
+    fields = [
+        Column(name, field.description or "", *RECORD_FIELDS[name]) for name, field in Record.model_fields.items()
+    ]
     for name, field in EvaluationKey.model_fields.items():
-        fields.append(Column(f"key.{name}", field.description or "", *OF_KEY[name]))
+        fields.append(Column(f"key.{name}", field.description or "", *KEY_FIELDS[name]))
     fields += metrics()
     fields += (column._replace(name=f"timing.{column.name}") for column in TIMING)
     fields += (column._replace(name=f"provenance.{column.name}") for column in PROVENANCE)

@@ -113,7 +113,7 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
     assert results.key is not None
     name, floor = results.key.metric_label("fid"), results.floor("fid")
     curve = tables.curves(results, "fid")
-    by_seed = results.done.pivot_table(index=["arm", "at"], columns="seed", values="fid")
+    by_seed = results.done.pivot_table(index=["arm", "compared_step"], columns="seed", values="fid")
     by_seed.columns = [f"seed_{seed}" for seed in by_seed.columns]
     by_seed.index.names = ["arm", "step"]
     table = curve.merge(by_seed.reset_index(), on=["arm", "step"]).merge(

@@ -42,9 +42,10 @@ def frame(found: Iterable[records.Record], varied: Collection[str] = (), what: s
 class GridResults:
     """The results of one grid on one base; its records share one evaluation key.
 
-    `table` has a row per (arm, seed, milestone): arm, seed, run_id, step, steps, at, state (done | missing | failed |
-    diverged | cancelled), reason, parameters, macs_per_call, and for done rows the columns of `frame`. `at` is the
-    step at which a milestone is compared: its own, or that of the `control` where arms are matched in training MACs.
+    `table` has a row per (arm, seed, milestone): arm, seed, run_id, step, steps, compared_step, state (done | missing |
+    failed | diverged | cancelled), reason, parameters, macs_per_call, and for done rows the columns of `frame`.
+    `compared_step` is the step at which a milestone is compared: its own, or that of the `control` if arms are matched
+    in training MACs.
     """
 
     grid: str
@@ -57,15 +58,15 @@ class GridResults:
     varied: frozenset[str]  # fields of the key that the grid varies
     folders: dict[str, RunDir]  # run id -> folder
     manifest: Path
-    asked: pd.DataFrame  # the table without the columns from records
-    found: Mapping[int, records.Record]  # row of `asked` -> its record
+    requested: pd.DataFrame  # the table without the columns from records
+    found: Mapping[int, records.Record]  # row of `requested` -> its record
     key: records.EvaluationKey | None = field(init=False)  # None where there is no record yet
     table: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
         measured = frame(self.found.values(), self.varied, str(self.manifest))
         measured = measured.drop(columns=list(RECORD_ID)).set_axis(list(self.found))
-        object.__setattr__(self, "table", self.asked.join(measured))
+        object.__setattr__(self, "table", self.requested.join(measured))
         object.__setattr__(self, "key", next((record.key for record in self.found.values()), None))
 
     @property
@@ -102,39 +103,43 @@ class GridResults:
 def load(manifest: Path, runs: Path) -> GridResults:
     """Return all rows of the manifest at that path; raise UserError where it is damaged, or its records do not share
     one evaluation key."""
-    asked = read_model(manifest, Manifest)
+    launched = read_model(manifest, Manifest)
     rows: list[dict[str, Any]] = []
     found: dict[int, records.Record] = {}
-    of_control = next((entry.milestones for entry in asked.runs if entry.arm == asked.control), None)
-    for entry in asked.runs:
+    of_control = next((entry.milestones for entry in launched.runs if entry.arm == launched.control), None)
+    for entry in launched.runs:
         folder = RunDir(runs / entry.run_id)
         if len(of_control or entry.milestones) != len(entry.milestones):
             raise UserError(
-                f"{manifest}: {entry.arm} has {len(entry.milestones)} milestones, but the control {asked.control} has "
+                f"{manifest}: {entry.arm} has {len(entry.milestones)} milestones, but the control {launched.control} has "
                 f"{len(of_control or ())}; launch or extend all arms with the same milestones"
             )
-        for at, step in zip(of_control or entry.milestones, entry.milestones, strict=True):
+        for compared_step, step in zip(of_control or entry.milestones, entry.milestones, strict=True):
             record = records.read(folder.record(step, entry.key))
             row = {name: getattr(entry, name) for name in COPIED}
-            row |= {"step": step, "at": at, **_state(folder, folder.evaluation(step, entry.key), record)}
+            row |= {
+                "step": step,
+                "compared_step": compared_step,
+                **_state(folder, folder.evaluation(step, entry.key), record),
+            }
             if record is not None:
                 found[len(rows)] = record
             rows.append(row)
     varied = frozenset(
-        key.removeprefix("evaluation.") for entry in asked.runs for key in entry.overrides if "evaluation." in key
+        key.removeprefix("evaluation.") for entry in launched.runs for key in entry.overrides if "evaluation." in key
     )
     return GridResults(
-        grid=asked.grid,
-        base=asked.base,
-        claim=asked.claim,
-        source=asked.source,
-        matched=asked.matched,
-        control=asked.control,
-        levels={entry.arm: entry.levels for entry in asked.runs},
+        grid=launched.grid,
+        base=launched.base,
+        claim=launched.claim,
+        source=launched.source,
+        matched=launched.matched,
+        control=launched.control,
+        levels={entry.arm: entry.levels for entry in launched.runs},
         varied=varied,
-        folders={entry.run_id: RunDir(runs / entry.run_id) for entry in asked.runs},
+        folders={entry.run_id: RunDir(runs / entry.run_id) for entry in launched.runs},
         manifest=manifest,
-        asked=pd.DataFrame(rows),
+        requested=pd.DataFrame(rows),
         found=found,
     )
 

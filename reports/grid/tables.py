@@ -19,10 +19,10 @@ CURVE = ["arm", "step", "mean", "seeds_low", "seeds_high", "n", "samples_low", "
 
 
 def curves(results: GridResults, metric: str) -> pd.DataFrame:
-    """A row per (arm, step), where step is `at` of the results: the mean over seeds with its interval and n. The ends
-    of the interval over samples are the mean plus the offsets of the ends in the runs, averaged over runs."""
+    """A row per (arm, step), where step is `compared_step` of the results: the mean over seeds with its interval and n.
+    The ends of the interval over samples are the mean plus the offsets of the ends in the runs, averaged over runs."""
     rows = []
-    for (arm, step), group in results.done.dropna(subset=[metric]).groupby(["arm", "at"], sort=False):
+    for (arm, step), group in results.done.dropna(subset=[metric]).groupby(["arm", "compared_step"], sort=False):
         mean, low, high, n = t_interval(group[metric])
         below, above = (float(offset.mean()) for offset in _sample_offsets(group, metric))
         rows.append((arm, step, mean, low, high, n, mean + below, mean + above))
@@ -111,7 +111,7 @@ def differences(results: GridResults, metric: str) -> pd.DataFrame:
     """A row per step and pair of arms that differ in one axis: the mean of their difference over shared seeds, its 95 %
     interval, and whether that excludes 0."""
     rows = []
-    for step, at_step in results.done.groupby("at"):
+    for step, at_step in results.done.groupby("compared_step"):
         by_seed = at_step.pivot_table(index="seed", columns="arm", values=metric)
         for a, b in itertools.combinations([arm for arm in results.arms if arm in by_seed], 2):
             if not _differ_in_one_axis(results.levels[a], results.levels[b]):

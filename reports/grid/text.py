@@ -125,7 +125,7 @@ def findings(table: pd.DataFrame, name: str) -> list[str]:
     for (arm, other), pair in table.groupby(["arm", "other"], sort=False):
         *earlier, last = pair.sort_values("step").to_dict("records")
         separated = [row for row in earlier if row["separates"]]
-        history = f" Before that: {'; '.join(_lower(row) for row in separated)}." if separated else ""
+        history = f" Before that: {'; '.join(_describe_difference(row) for row in separated)}." if separated else ""
         if last["n"] < 2:
             sentences.append(
                 f"{arm} and {other}: {last['n']} shared seed at step {last['step']}, too few for a conclusion."
@@ -181,6 +181,6 @@ def _macs(macs: Any) -> str:
     return "unknown" if pd.isna(macs) else f"{macs / 1e6:.2f} M"
 
 
-def _lower(row: Mapping[Any, Any]) -> str:
+def _describe_difference(row: Mapping[Any, Any]) -> str:
     lower = row["arm"] if row["mean"] < 0 else row["other"]
     return f"{lower} lower by {abs(row['mean']):.2f} at step {row['step']}"

@@ -163,7 +163,7 @@ def test_initial_values_follow_the_seed_and_leave_torchs_generator_alone() -> No
         ("math:pi", "not a subclass of torch.nn.Module"),
     ],
 )
-def test_what_is_not_there_is_told(given: str, words: str) -> None:
+def test_a_missing_mixer_is_an_error(given: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         parameters(resolve("digits", {"model.mixer": given}))
 

@@ -103,10 +103,10 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert diffussm(monkeypatch, "sample", str(trained.path), *given) == 2
-    told = capsys.readouterr().err
-    assert words in told
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert words in stderr
+    assert stderr.startswith("error: ")
+    assert stderr.count("\n") == 1
 
 
 def test_unconditional_runs_have_no_classes(

@@ -213,11 +213,11 @@ def test_killed_at_random_and_gone_on_with_by_other_numbers(run: RunDir, diffuss
     assert diffussm("evaluate", expected.path, *LONG)[0] == 0
     (name,) = (path.name for path in expected.milestone(24).glob("*/"))
     shards, chance = run.milestone(24) / name / "shards", random.Random(0)
-    left = 0
+    shard_count = 0
     for count, everyone in ((2, False), (3, True), (1, True), (2, True)):
         process = torchrun(count, run.path, *LONG)
         deadline = time.monotonic() + 60
-        while len(list(shards.glob("[0-9]*.npz"))) <= left and process.poll() is None:
+        while len(list(shards.glob("[0-9]*.npz"))) <= shard_count and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 0.5))
@@ -227,8 +227,8 @@ def test_killed_at_random_and_gone_on_with_by_other_numbers(run: RunDir, diffuss
                 os.kill(pid, signal.SIGKILL)
         process.communicate(timeout=60)
         assert process.returncode != 0
-        left = len(list(shards.glob("[0-9]*.npz")))
-        assert 0 < left < 120
+        shard_count = len(list(shards.glob("[0-9]*.npz")))
+        assert 0 < shard_count < 120
     process = torchrun(3, run.path, *LONG)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

@@ -122,8 +122,8 @@ STATISTICS = {"mu": np.zeros(64), "sigma": np.eye(64)}
 ZEROS = np.zeros((9, 8, 8, 1), dtype=np.uint8)
 
 
-def stated(**said: Any) -> np.ndarray:
-    content = {"channels": 1, "image_size": 8, **said}
+def stated(**fields: Any) -> np.ndarray:
+    content = {"channels": 1, "image_size": 8, **fields}
     return np.frombuffer(json.dumps(content).encode(), dtype=np.uint8)
 
 
@@ -233,12 +233,12 @@ def test_weights_that_are_gone(run: RunDir, diffussm: Run) -> None:
 # Grids and runs
 
 
-def test_a_grid_that_lacks_weights_writes_nothing(tmp_path: Path) -> None:
+def test_a_grid_without_its_weights_writes_nothing(tmp_path: Path) -> None:
     given = ["--grid", "hourglass_vs_patch", "--runs", str(tmp_path / "runs")]
     given += ["--set", "evaluation.extractor=inception-v3-compat", "--set", 'evaluation.metrics=["fid"]']
-    with pytest.raises(UserError, match="inception-v3-compat: needs weights file weights-inception") as told:
+    with pytest.raises(UserError, match="inception-v3-compat: needs weights file weights-inception") as error:
         launch.main(given)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert listed(tmp_path) == []
 
 

@@ -133,7 +133,7 @@ def test_mistakes(
     (tmp_path / "there.npz").touch()
     paths = {"OUT": str(tmp_path / "out.npz"), "THERE": str(tmp_path / "there.npz")}
     assert diffussm(monkeypatch, "sample", str(trained.path), *(paths.get(word, word) for word in given)) == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert words in stderr
+    assert stderr.count("\n") == 1
     assert os.listdir(tmp_path) == ["there.npz"]

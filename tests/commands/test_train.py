@@ -146,14 +146,14 @@ def test_mistakes_are_one_line(
     Path("flat.toml").write_text("model = 3")
     Path("sizeless.toml").write_text('data.name = "digits"')
     assert diffussm(*given) == 2
-    told = capsys.readouterr().err
-    assert words in told
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert words in stderr
+    assert stderr.startswith("error: ")
+    assert stderr.count("\n") == 1
     assert not Path("runs").exists()
 
 
-def test_a_cancelled_run_is_left_alone(tmp_path: Path, diffussm: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cancelled_run_is_not_resumed(tmp_path: Path, diffussm: Command, capsys: pytest.CaptureFixture[str]) -> None:
     run = tiny.run_folder(tmp_path)
     run.add_order("cancel")
     assert diffussm(run.path) == 2
@@ -187,7 +187,7 @@ def test_lost_milestones_need_a_replay(tmp_path: Path, diffussm: Command, capsys
     assert RunDir(path).weights(16, "ema").exists()
 
 
-def test_a_failure_is_told(
+def test_a_failure_is_reported(
     tmp_path: Path, diffussm: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(_: Trainer) -> None:

@@ -46,8 +46,8 @@ def test_the_audit_is_a_table_too() -> None:
 # Mistakes
 
 
-def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
-    """What is said of a mistake, in one line."""
+def error_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """Return the error message, which is one line."""
     monkeypatch.setattr("sys.argv", ["diffussm", "cost", *arguments])
     assert cli.main() == 2
     printed = capsys.readouterr()
@@ -90,7 +90,7 @@ def test_mistakes_are_one_line(
     given: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
-    assert words in told(capsys, monkeypatch, *given)
+    assert words in error_line(capsys, monkeypatch, *given)
 
 
 @pytest.mark.parametrize(
@@ -117,15 +117,15 @@ def test_mistakes_in_a_file_name_it(
 ) -> None:
     (tmp_path / name).write_text(content, encoding="latin-1")
     for more in ([], ["--set", "model.depth=2"]):
-        said = told(capsys, monkeypatch, str(tmp_path / name), *more)
-        assert said.startswith(str(tmp_path / name))
-        assert words in said
+        message = error_line(capsys, monkeypatch, str(tmp_path / name), *more)
+        assert message.startswith(str(tmp_path / name))
+        assert words in message
 
 
 def test_what_is_not_a_base_has_no_sizes(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "--set size: only bases have sizes" in told(capsys, monkeypatch, str(folder), "--set", "size=S")
+    assert "--set size: only bases have sizes" in error_line(capsys, monkeypatch, str(folder), "--set", "size=S")
 
 
 # As a process

@@ -27,6 +27,7 @@ FOLDERS = (
     "diffussm/training",
     "reports",
     "slurm",
+    "tests",
 )
 WORDS = {"said", "told", "lacks", "meeting", "yardstick", "forgiven", "apart", "left"}
 PHRASES = {("of", "first"), ("from", "first"), ("is", "first")}  # of ranks: rank zero
@@ -38,6 +39,7 @@ SIDES = {  # where `left` is a side, not what is pending
     ("diffussm/ssm/compiled/tile.py", "left"),
     ("reports/bench/figures.py", "left"),
     ("reports/paper/published.py", "left"),
+    ("tests/data/test_folder.py", "left"),
 }
 ALIGNMENT = {"left_aligned", "LEFT_ALIGNED"}  # of columns of text, in any module
 

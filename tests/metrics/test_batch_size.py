@@ -87,8 +87,8 @@ def test_samples_are_the_same_at_any_batch_size(model: str, sampler: str) -> Non
         assert noise.keys() == other_noise.keys()
         assert all(torch.equal(noise[step], other_noise[step]) for step in noise)
         np.testing.assert_array_equal(samples.labels, whole.labels)
-        apart = np.abs(samples.pixels.astype(int) - whole.pixels)
-        assert (apart <= 1).mean() >= 0.999
+        difference = np.abs(samples.pixels.astype(int) - whole.pixels)
+        assert (difference <= 1).mean() >= 0.999
         assert suite.measure_images(*samples) == pytest.approx(suite.measure_images(*whole), abs=1e-3)
 
 

@@ -133,19 +133,19 @@ def test_killed_and_taken_up_by_as_many(count: int, calm: RunDir, tmp_path: Path
     assert codes.pop(1) == -signal.SIGKILL
     assert codes == [FAILED] * (count - 1)
     assert run.trained_steps() == 8
-    said = failure(run, run)
-    assert said
-    assert said.is_transient
+    state = failure(run, run)
+    assert state
+    assert state.is_transient
     assert runners(count, run) == [DONE] * count
     assert_same(outcome(run), outcome(expected))
 
 
-def test_one_is_told_to_stop_and_one_alone_goes_on(calm: RunDir, tmp_path: Path) -> None:
+def test_one_rank_is_asked_to_stop_and_one_process_resumes(calm: RunDir, tmp_path: Path) -> None:
     """In two shares, one after the other."""
     run = tiny.run_folder(tmp_path)
     assert runners(2, run, hears_sigusr2, rank=1, step=11) == [STOPPED, STOPPED]
-    said = run.state()
-    assert (said.phase, said.reason) == ("preempted", "SIGUSR2")
+    state = run.state()
+    assert (state.phase, state.reason) == ("preempted", "SIGUSR2")
     assert run.trained_steps() == 11
     assert not list(run.path.glob("failure-*"))
     TaskRunner(run.path).run_pending(assume_owner_dead)
@@ -154,7 +154,7 @@ def test_one_is_told_to_stop_and_one_alone_goes_on(calm: RunDir, tmp_path: Path)
         np.testing.assert_allclose([found[n] for n in names], [expected[n] for n in names], rtol=1e-5)
 
 
-def test_one_is_told_to_stop_while_it_samples(calm: RunDir, tmp_path: Path) -> None:
+def test_one_rank_is_asked_to_stop_while_it_samples(calm: RunDir, tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     assert runners(2, run, hears_sigusr2, rank=1, call=2) == [STOPPED, STOPPED]
     (folder,) = run.evaluations()
@@ -179,9 +179,9 @@ def test_all_are_superseded_at_once(tmp_path: Path) -> None:
 def test_the_failure_of_one_is_that_of_the_attempt(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     assert runners(2, run, fails, rank=1, step=12) == [FAILED, FAILED]
-    said = failure(run, run)
-    assert said
-    assert (said.phase, said.reason, said.is_transient, said.step) == (
+    state = failure(run, run)
+    assert state
+    assert (state.phase, state.reason, state.is_transient, state.step) == (
         "failed",
         "rank 1: ValueError: odd",
         False,
@@ -191,7 +191,7 @@ def test_the_failure_of_one_is_that_of_the_attempt(tmp_path: Path) -> None:
     assert "odd" not in run.log_path(1).read_text()
 
 
-def test_a_mistake_is_told_to_all(tmp_path: Path) -> None:
+def test_all_ranks_report_a_user_error(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path, training__batch=1)
     assert runners(2, run) == [MISTAKEN, MISTAKEN]
     assert run.state().reason.startswith("training.batch = 1: smaller than the number of processes, 2")

@@ -64,6 +64,6 @@ def test_failures_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
         raise ValueError("odd")
     except ValueError as error:
         print_failure(error)
-    told = capsys.readouterr().err
-    assert told.startswith("Traceback")
-    assert 'raise ValueError("odd")' in told
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("Traceback")
+    assert 'raise ValueError("odd")' in stderr

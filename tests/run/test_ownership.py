@@ -41,7 +41,7 @@ def owned_elsewhere(work: WorkDir, attempt: int) -> None:
     write_atomically(work.path / f"owner-{attempt}.json", to_json({"place": "far", "pid": 1, "started": "1"}))
 
 
-def test_of_many_claims_after_one_attempt_one_is_first(work: WorkDir) -> None:
+def test_of_many_claims_after_one_attempt_one_succeeds(work: WorkDir) -> None:
     for attempt in range(5):
         with ThreadPoolExecutor(16) as pool:
             won = list(pool.map(lambda _, attempt=attempt: work.claim(expected_owner=attempt), range(16)))
@@ -58,7 +58,7 @@ def test_nobody_is_alive_where_nobody_was(work: WorkDir) -> None:
 def test_a_heart_that_beats_is_alive_and_one_that_stops_is_stale(work: WorkDir) -> None:
     owned_elsewhere(work, 1)
     seen = Liveness(clock=(clock := Clock()))
-    assert seen.is_alive(work)  # claimed, and has not said a word yet
+    assert seen.is_alive(work)  # claimed, and has not reported yet
     for beat in range(5):
         work.write_state(State(phase="train", attempt=1, heartbeat=beat))
         clock.now += STALE_SECONDS - 1
@@ -136,8 +136,8 @@ def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
     assert number == 2
     with pytest.raises(ValueError, match="odd"), Attempt(work, number, never):
         raise ValueError("odd\nthing")
-    said = work.state()
-    assert (said.phase, said.reason, said.is_transient, said.attempt) == (
+    state = work.state()
+    assert (state.phase, state.reason, state.is_transient, state.attempt) == (
         "failed",
         "ValueError: odd thing",
         False,
@@ -246,14 +246,14 @@ def test_a_failure_outlives_the_process_that_should_tell_of_it(work: WorkDir) ->
     """One of many processes failed, and the first was killed for it."""
     number = work.claim()
     assert number == 1
-    said = State(phase="train", step=9, attempt=1, heartbeat=4)
-    work.write_state(said)
+    state = State(phase="train", step=9, attempt=1, heartbeat=4)
+    work.write_state(state)
     failure = State(phase="failed", reason="rank 3: odd", is_transient=False, code="c", attempt=1)
     assert work.record_failure(1, failure) == failure
     assert work.record_failure(1, failure.updated(reason="rank 0: Connection closed by peer")) == failure
-    assert work.state() == said.updated(**failure.reported())
+    assert work.state() == state.updated(**failure.reported())
     assert not Liveness().is_alive(work)
-    work.write_state(said.updated(attempt=2))  # taken up
+    work.write_state(state.updated(attempt=2))  # taken up
     assert work.state().phase == "train"
 
 

@@ -31,8 +31,8 @@ def test_refused_then_costed_then_had(tmp_path: Path, capsys: pytest.CaptureFixt
         launch.main(arguments(tmp_path / "a", [8, 12, 20]))
     capsys.readouterr()
     assert launch.main(arguments(tmp_path / "a", [8, 12, 20], "--dry-run")) == 0
-    told = capsys.readouterr().out
-    assert "unreachable (the weights of step 12 were not kept; --replay trains 20 steps again)" in told
+    stdout = capsys.readouterr().out
+    assert "unreachable (the weights of step 12 were not kept; --replay trains 20 steps again)" in stdout
     assert launch.main(arguments(tmp_path / "a", [8, 12, 20], "--replay")) == 0
     assert launch.main(arguments(tmp_path / "b", [8, 12, 20])) == 0
     replayed, straight = (RunDir(next((tmp_path / name).glob("digits*"))) for name in "ab")

@@ -16,7 +16,7 @@ from diffussm.ssm.s4d import BACKENDS
 
 
 def refused(base: str = "digits", /, **changes: object) -> str:
-    """What is said of a base with changes, as section__field=value."""
+    """Return the error message of a base with changes, as section__field=value."""
     with pytest.raises(UserError) as error:
         check_fit(resolve(base, {name.replace("__", "."): value for name, value in changes.items()}))
     return str(error.value).removeprefix(f"{base}: ")
@@ -75,13 +75,13 @@ def test_hourglass_divides_the_tokens() -> None:
 
 
 def test_hourglass_divides_twice_the_width() -> None:
-    said = "model.hourglass: 16 does not divide 2 x width = 72"
-    assert refused(model__hourglass=16, model__width=36) == said
+    message = "model.hourglass: 16 does not divide 2 x width = 72"
+    assert refused(model__hourglass=16, model__width=36) == message
 
 
 def test_hourglass_divides_the_width_where_the_residual_is_full() -> None:
-    said = "model.hourglass: 8 does not divide width = 36 at residual = full"
-    assert refused(model__hourglass=8, model__width=36, model__residual="full") == said
+    message = "model.hourglass: 8 does not divide width = 36 at residual = full"
+    assert refused(model__hourglass=8, model__width=36, model__residual="full") == message
     assert resolve("digits", {"model.hourglass": 8, "model.width": 36}).model.residual == "short"
 
 
@@ -92,8 +92,8 @@ def test_heads_divide_the_width_where_there_is_attention(made: dict[str, object]
 
 
 def test_hilberts_curve_needs_a_power_of_two_of_tokens_a_side() -> None:
-    said = "model.scan: hilbert needs a power of two of tokens a side, not 12"
-    assert refused(model__image_size=12, model__scan="hilbert") == said
+    message = "model.scan: hilbert needs a power of two of tokens a side, not 12"
+    assert refused(model__image_size=12, model__scan="hilbert") == message
 
 
 # The model and the data
@@ -123,8 +123,8 @@ def test_guidance_needs_classes(guidance: float) -> None:
 
 
 def test_guided_channels_are_fewer_than_the_models() -> None:
-    said = "evaluation.guidance_channels = 1: must be below model.channels = 1, or 0 for all channels"
-    assert refused(evaluation__guidance=2.0, evaluation__guidance_channels=1) == said
+    message = "evaluation.guidance_channels = 1: must be below model.channels = 1, or 0 for all channels"
+    assert refused(evaluation__guidance=2.0, evaluation__guidance_channels=1) == message
 
 
 def test_label_accuracy_needs_classes() -> None:
@@ -132,32 +132,32 @@ def test_label_accuracy_needs_classes() -> None:
 
 
 def test_a_sampler_takes_a_step_or_more() -> None:
-    said = "evaluation.sampler_steps = 0: allowed: 1 or more"
-    assert refused(evaluation__sampler_steps=0) == said
+    message = "evaluation.sampler_steps = 0: allowed: 1 or more"
+    assert refused(evaluation__sampler_steps=0) == message
 
 
 def test_ddims_steps_divide_the_timesteps() -> None:
-    said = "evaluation.sampler_steps: 30 does not divide diffusion.timesteps = 1000"
-    assert refused(evaluation__sampler_steps=30) == said
-    assert refused(diffusion__timesteps=30) == said.replace("30", "20").replace("1000", "30")
+    message = "evaluation.sampler_steps: 30 does not divide diffusion.timesteps = 1000"
+    assert refused(evaluation__sampler_steps=30) == message
+    assert refused(diffusion__timesteps=30) == message.replace("30", "20").replace("1000", "30")
 
 
 def test_ddpm_takes_no_more_steps_than_there_are() -> None:
-    said = "evaluation.sampler_steps: 1001 is above diffusion.timesteps = 1000"
-    assert refused(evaluation__sampler="ddpm", evaluation__sampler_steps=1001) == said
+    message = "evaluation.sampler_steps: 1001 is above diffusion.timesteps = 1000"
+    assert refused(evaluation__sampler="ddpm", evaluation__sampler_steps=1001) == message
     assert resolve("digits", {"evaluation.sampler": "ddpm", "evaluation.sampler_steps": 1000})
 
 
 @pytest.mark.parametrize("sampler", ["dpm-solver++", "unipc"])
 def test_a_solver_takes_fewer_steps_than_there_are(sampler: str) -> None:
-    said = f"evaluation.sampler_steps: 1000 is not below diffusion.timesteps = 1000, as {sampler} needs"
-    assert refused(evaluation__sampler=sampler, evaluation__sampler_steps=1000) == said
+    message = f"evaluation.sampler_steps: 1000 is not below diffusion.timesteps = 1000, as {sampler} needs"
+    assert refused(evaluation__sampler=sampler, evaluation__sampler_steps=1000) == message
     assert resolve("digits", {"evaluation.sampler": sampler, "evaluation.sampler_steps": 999})
 
 
 def test_timesteps_are_21_or_more() -> None:
-    said = "diffusion.timesteps = 20: allowed: 21 or more"
-    assert refused(diffusion__timesteps=20) == said
+    message = "diffusion.timesteps = 20: allowed: 21 or more"
+    assert refused(diffusion__timesteps=20) == message
 
 
 # Nothing else
@@ -213,10 +213,10 @@ def test_what_is_not_refused_runs(
     try:
         c = make(fields)
     except UserError as error:
-        said = str(error)
-        named = re.match(r"(?:drawn|photos): model\.(\w+)(?: = |: )", said)
-        assert named is not None, said
-        assert named[1] in fields, said
+        message = str(error)
+        named = re.match(r"(?:drawn|photos): model\.(\w+)(?: = |: )", message)
+        assert named is not None, message
+        assert named[1] in fields, message
         return
     m = c.model
     x = torch.zeros(2, m.channels, m.image_size, m.image_size)
