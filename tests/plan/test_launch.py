@@ -205,7 +205,7 @@ def test_other_settings_start_a_new_manifest(tmp_path: Path, capsys: pytest.Capt
     assert "The settings differ from those of the last launch" in capsys.readouterr().out
 
 
-def test_an_arm_that_left_the_grid_leaves_the_manifest(tmp_path: Path) -> None:
+def test_an_arm_removed_from_the_grid_is_removed_from_the_manifest(tmp_path: Path) -> None:
     path, runs = tmp_path / "mine.toml", tmp_path / "runs"
     header = "".join(f"{key} = 'x'\n" for key in ("claim", "source", "expected", "cost", "command"))
     two = header + "base = 'digits'\nseeds = 1\n[arms.'[m=2]']\n[arms.b]\nmodel.hourglass = 8\n"
@@ -232,12 +232,12 @@ def test_runs_that_arms_share_are_counted_once(tmp_path: Path, capsys: pytest.Ca
     settings[settings.index("--set=training.milestones=[8, 16, 24]")] = "--set=training.milestones=[24]"
     given = ["--grid", "sampler_steps", "--seeds", "1", "--runs", str(tmp_path), "--executor", "debug", *settings]
     assert launch.main(given) == 0
-    told = capsys.readouterr().out
-    assert "3 runs, 0 done before" in told
-    assert "M = 2, P = 1, 10 steps and 2 more, seed 0: done" in told
+    output = capsys.readouterr().out
+    assert "3 runs, 0 done before" in output
+    assert "M = 2, P = 1, 10 steps and 2 more, seed 0: done" in output
 
 
-def test_what_was_asked_before_is_told(tmp_path: Path) -> None:
+def test_earlier_requests_are_reported(tmp_path: Path) -> None:
     tiny.run_folder(tmp_path, training__steps=64)
     run = Run(Arm("a", {"arm": "a"}, {}), tiny.config())
     assert plan("digits", [run], tmp_path)[0].description == "new (64 steps were requested before)"

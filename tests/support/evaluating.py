@@ -27,8 +27,8 @@ def diffussm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     def run(*arguments: Any) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["diffussm", *map(str, arguments)])
         code = cli.main()
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
 
@@ -86,8 +86,8 @@ def holds_what_it_should(run: RunDir, step: int = 24) -> None:
     assert listed(folder) == ["record.json", "samples.npz", "samples.png"]
 
 
-def refused(said: tuple[int, str, str], words: str) -> None:
-    code, out, err = said
+def refused(outputs: tuple[int, str, str], words: str) -> None:
+    code, out, err = outputs
     assert (code, out) == (2, ""), err
     assert err.startswith("error: ")
     assert err.count("\n") == 1, err
