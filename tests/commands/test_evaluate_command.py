@@ -29,7 +29,7 @@ from diffussm.models.trained import load_network, requested_config
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from tests.metrics.test_shards import in_threads
-from tests.support.evaluating import DIGITS, ROOT, Run, holds_what_it_should, parsed, refused, result
+from tests.support.evaluating import DIGITS, ROOT, Run, assert_complete_evaluation, assert_error, parsed, result
 from tests.support.processes import children
 
 # The same record
@@ -42,7 +42,7 @@ def test_as_the_pool_makes_it(run: RunDir, evaluated: RunDir, diffussm: Run) -> 
         assert out.count("FID") == 2  # and sFID
         assert err.count("\n") == 1  # progress, once
         assert result(run, step) == result(evaluated, step)
-        holds_what_it_should(run, step)
+        assert_complete_evaluation(run, step)
 
 
 def test_a_record_that_is_there_is_shown(run: RunDir, diffussm: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_killed_after_the_record(run: RunDir, diffussm: Run) -> None:
     (folder / "shards" / "000000000-000000005.npz").touch()
     (folder / ".samples.npz.0a0b0c0d.tmp").touch()
     assert diffussm("evaluate", run.path)[0] == 0
-    holds_what_it_should(run)
+    assert_complete_evaluation(run)
 
 
 def test_shards_of_a_killed_process_are_used_or_made_again(
@@ -98,7 +98,7 @@ def test_shards_of_a_killed_process_are_used_or_made_again(
     assert began == [(True, True)]
     assert "samples 12 of 12" in err
     assert result(run) == result(evaluated)
-    holds_what_it_should(run)
+    assert_complete_evaluation(run)
 
 
 def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir) -> None:
@@ -119,7 +119,7 @@ def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir
     evaluate(then_the_other)
     assert met == [5]
     assert result(run) == result(evaluated)
-    holds_what_it_should(run)
+    assert_complete_evaluation(run)
 
 
 @pytest.mark.parametrize("place", ["_write_samples", "measure"])
@@ -143,7 +143,7 @@ def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, mon
     evaluate()
     assert next(calls) >= 2
     assert result(run) == result(evaluated)
-    holds_what_it_should(run)
+    assert_complete_evaluation(run)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -167,7 +167,7 @@ def test_shared_among_threads(
     assert first[0].provenance["processes"] == count
     assert first[1] == alone
     assert result(run) == result(evaluated)
-    holds_what_it_should(run)
+    assert_complete_evaluation(run)
 
 
 def torchrun(count: int, *arguments: Any) -> "subprocess.Popen[str]":
@@ -192,7 +192,7 @@ def test_many_processes(count: int, run: RunDir, evaluated: RunDir, npz: Path, d
         "samples.npz",
     ]
     assert found[str(run.path)].provenance["processes"] == count
-    holds_what_it_should(run)
+    assert_complete_evaluation(run)
     (folder,) = run.milestone(24).glob("*/")
     many = result(run)
     shutil.rmtree(folder)
@@ -233,7 +233,7 @@ def test_killed_at_random_and_gone_on_with_by_other_numbers(run: RunDir, diffuss
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert result(run) == result(expected)
-    holds_what_it_should(run)
+    assert_complete_evaluation(run)
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ def test_three_at_once(run: RunDir) -> None:
     outputs = [process.communicate(timeout=120) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], outputs
     assert len({out for out, _ in outputs}) == 1
-    holds_what_it_should(run)
+    assert_complete_evaluation(run)
 
 
 # Samples from elsewhere
@@ -282,7 +282,7 @@ def test_colours(tmp_path: Path, diffussm: Run) -> None:
     assert found[str(path)].metrics == found[str(folder)].metrics
     assert found[str(path)].key.extractor == "photos-cnn"
     np.savez(path, arr_0=colour[:, :1].transpose(0, 2, 3, 1))
-    refused(
+    assert_error(
         diffussm("evaluate", path, *given), "reference = photos: is for 3 x 32 x 32 images, but these are 1 x 32 x 32"
     )
 
@@ -304,7 +304,7 @@ def test_other_numbers_of_samples_share_no_table(npz: Path, pixels: np.ndarray, 
     fewer = tmp_path / "fewer.npz"
     np.savez(fewer, arr_0=pixels[:8].transpose(0, 2, 3, 1))
     outputs = diffussm("evaluate", npz, fewer, *DIGITS, "--metrics", "fid")
-    refused(outputs, "records differ in how they were measured (samples)")  # and nothing was measured
+    assert_error(outputs, "records differ in how they were measured (samples)")  # and nothing was measured
 
 
 def test_a_run_beside_samples_from_elsewhere(

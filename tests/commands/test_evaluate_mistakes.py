@@ -19,7 +19,7 @@ from diffussm.metrics.key import evaluation_key
 from diffussm.models.trained import requested_config
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
-from tests.support.evaluating import DIGITS, Run, listed, refused
+from tests.support.evaluating import DIGITS, Run, assert_error, listed
 
 
 def jpegs(path: Path) -> None:
@@ -66,7 +66,7 @@ def test_samples_that_are_refused(
     path = tmp_path / "samples"
     make(path)
     before = listed(tmp_path)
-    refused(diffussm("evaluate", path, *DIGITS), words)
+    assert_error(diffussm("evaluate", path, *DIGITS), words)
     assert listed(tmp_path) == before
 
 
@@ -105,7 +105,7 @@ def test_mistakes_with_samples(
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setenv("DIFFUSSM_CACHE", str(tmp_path / "cache"))
     before = listed(tmp_path)
-    refused(diffussm("evaluate", npz, *given), words)
+    assert_error(diffussm("evaluate", npz, *given), words)
     assert listed(tmp_path) == before
 
 
@@ -115,7 +115,7 @@ def test_clean_fid_without_its_weights(npz: Path, diffussm: Run, monkeypatch: py
 
     monkeypatch.setattr(WeightsFile, "missing_requirement", lambda self, _="": "" if self != CLEAN_FID else "needs X")
     given = (*DIGITS[:2], "--extractor", "inception-v3-compat", "--metrics", "fid,clean_fid")
-    refused(diffussm("evaluate", npz, *given), "evaluation.metrics: clean-fid needs X")
+    assert_error(diffussm("evaluate", npz, *given), "evaluation.metrics: clean-fid needs X")
 
 
 STATISTICS = {"mu": np.zeros(64), "sigma": np.eye(64)}
@@ -166,7 +166,7 @@ def test_references_that_are_refused_before_anything_starts(
     np.savez(reference, **arrays)
     before = listed(tmp_path)
     for samples in (run.path, npz):
-        refused(diffussm("evaluate", samples, "--reference", reference, *DIGITS[2:], "--metrics", metrics), words)
+        assert_error(diffussm("evaluate", samples, "--reference", reference, *DIGITS[2:], "--metrics", metrics), words)
     assert listed(tmp_path) == before
 
 
@@ -175,9 +175,9 @@ def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path
     given = ("evaluate", run.path, "--reference", reference, "--metrics", "fid")
     np.savez(reference, **STATISTICS, diffussm=stated(transform="centre-crop 8"))
     before = listed(tmp_path)
-    refused(diffussm(*given), "built with transform 'centre-crop 8', but the training data use 'none'")
+    assert_error(diffussm(*given), "built with transform 'centre-crop 8', but the training data use 'none'")
     np.savez(reference, mu=np.full(64, np.nan), sigma=np.eye(64))
-    refused(diffussm(*given), "reference.npz: mu: holds numbers that are not finite")
+    assert_error(diffussm(*given), "reference.npz: mu: holds numbers that are not finite")
     np.savez(reference, **STATISTICS)
     assert listed(tmp_path) == before
     assert diffussm(*given)[0] == 0  # one that says nothing fits
@@ -203,7 +203,7 @@ def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path
 )
 def test_mistakes_with_runs(given: list[str], words: str, run: RunDir, diffussm: Run) -> None:
     before = listed(run.path)
-    refused(diffussm("evaluate", run.path, *given), words)
+    assert_error(diffussm("evaluate", run.path, *given), words)
     assert listed(run.path) == before
 
 
@@ -213,7 +213,7 @@ def test_outputs_that_are_not_finite(run: RunDir, diffussm: Run) -> None:
     weights[next(iter(weights))].view(-1)[0] = float("nan")
     save_file(weights, path)
     before = listed(run.path)
-    refused(diffussm("evaluate", run.path), f"{run.run_id}, step 24: sample 0 is not finite")
+    assert_error(diffussm("evaluate", run.path), f"{run.run_id}, step 24: sample 0 is not finite")
     assert listed(run.path) == before
 
 
@@ -227,7 +227,7 @@ def test_weights_that_are_gone(run: RunDir, diffussm: Run) -> None:
     code, out, _ = diffussm("evaluate", run.path, *given)
     assert code == 0
     assert "FID      1.00" in out
-    refused(diffussm("evaluate", run.path, *given, "--step", "8"), "needs weights file")
+    assert_error(diffussm("evaluate", run.path, *given, "--step", "8"), "needs weights file")
 
 
 # Grids and runs

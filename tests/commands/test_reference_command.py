@@ -14,7 +14,7 @@ from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.reference.file import ReferenceFile
 from diffussm.metrics.statistics.frechet import Moments
 from diffussm.store import records
-from tests.support.evaluating import Run, refused
+from tests.support.evaluating import Run, assert_error
 
 FITS = ("--reference", "digits", "--extractor", "digits-cnn")
 
@@ -124,20 +124,20 @@ def test_without_statistics_or_without_images(tmp_path: Path, samples: Path, dif
     assert by_statistics.metrics["fid"] == pytest.approx(by_images.metrics["fid"], rel=1e-9)
     given = ("evaluate", samples, "--reference", statistics, "--metrics")
     for metric in ("precision", "recall", "kid"):
-        refused(diffussm(*given, metric), f"evaluation.metrics: {metric} needs at least 4 images of the reference")
-    refused(
+        assert_error(diffussm(*given, metric), f"evaluation.metrics: {metric} needs at least 4 images of the reference")
+    assert_error(
         diffussm("reference", "build", "digits", tmp_path / "empty.npz", "--images", "0", "--no-statistics"),
         "would hold neither",
     )
     assert not (tmp_path / "empty.npz").exists()
-    refused(diffussm("reference", "compare", images, statistics), "no statistics in common")
+    assert_error(diffussm("reference", "compare", images, statistics), "no statistics in common")
 
 
 def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
     folder, out = photographs(tmp_path / "photographs"), tmp_path / "photographs.npz"
     given = ("reference", "build", folder, out, "--extractor", "photos-cnn")
-    refused(diffussm(*given), "--image-size")
-    refused(diffussm(*given, "--image-size", "8"), "is for 3 x 32 x 32 images, but")
+    assert_error(diffussm(*given), "--image-size")
+    assert_error(diffussm(*given, "--image-size", "8"), "is for 3 x 32 x 32 images, but")
     assert diffussm(*given, "--image-size", "32", "--images", "3")[0] == 0
     with np.load(out) as file:
         assert file["arr_0"].shape == (3, 32, 32, 3)
@@ -147,7 +147,7 @@ def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
     assert diffussm("reference", "build", folder, none, *given[4:], "--image-size", "32", "--images", "0")[0] == 0
     assert ReferenceFile(none).images == 0
     (folder / "sub" / "x.jpg").write_bytes(b"no photograph")
-    refused(diffussm("reference", "build", folder, tmp_path / "x.npz", *given[4:], "--image-size", "32"), "x.jpg")
+    assert_error(diffussm("reference", "build", folder, tmp_path / "x.npz", *given[4:], "--image-size", "32"), "x.jpg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none.npz", "photographs", "photographs.npz"]
 
 
@@ -187,12 +187,12 @@ def test_one_as_adm_writes_it(
         assert record.metrics["sfid"] == pytest.approx(expected.metrics["sfid"], rel=1e-9)
     else:
         assert "sfid" not in record.metrics
-        refused(diffussm("evaluate", samples, *given, "--metrics", "fid,sfid"), "sfid needs mu_s and sigma_s")
+        assert_error(diffussm("evaluate", samples, *given, "--metrics", "fid,sfid"), "sfid needs mu_s and sigma_s")
 
 
 def test_what_is_there_is_not_overwritten(built: Path, diffussm: Run) -> None:
     before = built.read_bytes()
-    refused(diffussm("reference", "build", "digits16", built), "already exists")
+    assert_error(diffussm("reference", "build", "digits16", built), "already exists")
     assert built.read_bytes() == before
 
 
@@ -225,7 +225,7 @@ def objects(path: Path) -> None:
 def test_sources_that_are_refused(spoil: Callable[[Path], Any], words: str, tmp_path: Path, diffussm: Run) -> None:
     source = tmp_path / "source.npz"
     spoil(source)
-    refused(diffussm("reference", "build", source, tmp_path / "out.npz", "--extractor", "digits-cnn"), words)
+    assert_error(diffussm("reference", "build", source, tmp_path / "out.npz", "--extractor", "digits-cnn"), words)
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -246,25 +246,25 @@ def test_mistakes(
     given: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diffussm: Run
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    refused(diffussm("reference", "build", *given), words)
+    assert_error(diffussm("reference", "build", *given), words)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_show_and_compare_of_what_is_no_reference(built: Path, tmp_path: Path, diffussm: Run) -> None:
     torn = tmp_path / "torn.npz"
     torn.write_bytes(built.read_bytes()[:-100])
-    refused(diffussm("reference", "show", torn), "torn.npz: is damaged")
-    refused(diffussm("reference", "compare", built, torn), "torn.npz: is damaged")
-    refused(diffussm("reference", "show", tmp_path / "none.npz"), "none.npz: no such file")
+    assert_error(diffussm("reference", "show", torn), "torn.npz: is damaged")
+    assert_error(diffussm("reference", "compare", built, torn), "torn.npz: is damaged")
+    assert_error(diffussm("reference", "show", tmp_path / "none.npz"), "none.npz: no such file")
     other = tmp_path / "other.npz"
     np.savez(other, x=np.zeros(3))
-    refused(diffussm("reference", "show", other), "has neither arr_0 nor mu, but x")
+    assert_error(diffussm("reference", "show", other), "has neither arr_0 nor mu, but x")
     np.savez(other, mu=np.zeros(3), sigma=np.eye(3))
-    refused(diffussm("reference", "compare", built, other), "mu has 64 and 3 features")
+    assert_error(diffussm("reference", "compare", built, other), "mu has 64 and 3 features")
     np.savez(other, mu=np.zeros(3), sigma=np.eye(2))
-    refused(diffussm("reference", "show", other), "mu without a sigma of its size")
+    assert_error(diffussm("reference", "show", other), "mu without a sigma of its size")
     np.savez(other, mu=np.zeros(3), sigma=np.eye(3), diffussm=np.frombuffer(b"[1]", dtype=np.uint8))
-    refused(diffussm("reference", "show", other), "cannot be read by this version; build it again")
+    assert_error(diffussm("reference", "show", other), "cannot be read by this version; build it again")
 
 
 def test_features_do_not_depend_on_how_images_lie_in_memory(digits: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from diffussm.cost.executed import executed_macs
 from diffussm.cost.named import NAMED
 from diffussm.models.build import build_model
 from diffussm.models.pretrained import save_pretrained
-from tests.support.costs import COLUMNS, SILENT, TALKATIVE, row, rows
+from tests.support.costs import COLUMNS, WITH_MACS, WITHOUT_MACS, row, rows
 
 # Rows
 
@@ -42,7 +42,7 @@ def test_rows_have_the_documented_columns() -> None:
         ("DiT-XL/2", []),
         ("DiT-S/8", ["model.classes=0"]),
         ("photos", ["diffusion.learned_variance=false", "diffusion.loss=simple"]),
-        ("digits", [TALKATIVE]),
+        ("digits", [WITH_MACS]),
     ],
 )
 def test_parts_add_up(model: str, settings: list[str]) -> None:
@@ -218,7 +218,7 @@ def test_all_is_every_named_model() -> None:
 
 
 def test_what_a_mixer_does_not_say_is_unknown() -> None:
-    found = row("digits", SILENT, per_block=True)
+    found = row("digits", WITHOUT_MACS, per_block=True)
     unknown = [name for name in COLUMNS if found[name] is None]
     assert unknown == [
         "macs_per_call",
@@ -229,15 +229,15 @@ def test_what_a_mixer_does_not_say_is_unknown() -> None:
         "macs_per_training_step",
     ]
     assert found["parameters"] == sum(part["parameters"] for part in found["parts"])
-    shown = report(["digits"], (), [SILENT], True, False, False)
+    shown = report(["digits"], (), [WITHOUT_MACS], True, False, False)
     assert shown.splitlines()[2].split().count("unknown") == len(unknown)
     (mixer,) = [line for line in shown.splitlines() if line.startswith("block.mixer")]
     assert mixer.split() == ["block.mixer", "1", "8.32", "k", "unknown", "unknown"]
 
 
 def test_the_macs_that_a_mixer_defines_are_counted() -> None:
-    assert row("digits", TALKATIVE)["mixer_macs"] == 2 * 64 * 64**2
-    assert row("digits", TALKATIVE, audited=True)["audit"]["residue_fvcore"] == 0
+    assert row("digits", WITH_MACS)["mixer_macs"] == 2 * 64 * 64**2
+    assert row("digits", WITH_MACS, audited=True)["audit"]["residue_fvcore"] == 0
 
 
 # The audit

@@ -10,7 +10,7 @@ import pytest
 import tests.support.tiny as tiny
 from diffussm import cli
 from diffussm.cost.command import report
-from tests.support.costs import SILENT, UNCOUNTABLE, rows
+from tests.support.costs import WITH_UNCOUNTED_OPERATOR, WITHOUT_MACS, rows
 
 
 @pytest.fixture
@@ -80,8 +80,11 @@ def error_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         (["DiT-S/8", "--set", "model.image_size=8"], "--set model.image_size: use --resolution instead"),
         (["digits", "--resolution", "16px", "--set", "model.image_size=8"], "--set model.image_size: use --resolution"),
         (["digits", "--set", "model.mixer=no_such:Mixer"], "No module named 'no_such'"),
-        (["digits", "--set", SILENT, "--audit"], "Silent' states no MACs, so there is nothing to compare with"),
-        (["digits", "--set", UNCOUNTABLE, "--audit"], "--audit: no handle counts aten::fft_fft2"),
+        (
+            ["digits", "--set", WITHOUT_MACS, "--audit"],
+            "WithoutMacs' states no MACs, so there is nothing to compare with",
+        ),
+        (["digits", "--set", WITH_UNCOUNTED_OPERATOR, "--audit"], "--audit: no handle counts aten::fft_fft2"),
         (["digits", "--per-blok"], "No such option: --per-blok"),
         (["tests"], "tests: not a run folder (no config.json)"),
     ],

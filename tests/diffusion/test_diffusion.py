@@ -89,10 +89,10 @@ def test_the_posterior_is_bayes_rule(kept: Sequence[int]) -> None:
     expected, schedule = Process(kept), respace(linear_schedule(T), np.array(kept))
     assert_allclose(schedule.posterior_variance, expected.variance, rtol=RTOL)
     assert_allclose(schedule.posterior_log_variance, expected.log_variance, rtol=RTOL)
-    of_x0, of_xt = schedule.posterior_mean_weights
-    assert_allclose(of_x0, expected.of_x0, rtol=RTOL)
-    assert_allclose(of_xt, expected.of_xt, rtol=RTOL)
-    assert (of_x0[0], of_xt[0]) == (pytest.approx(1, rel=1e-12), 0)
+    x0_weight, xt_weight = schedule.posterior_mean_weights
+    assert_allclose(x0_weight, expected.x0_weight, rtol=RTOL)
+    assert_allclose(xt_weight, expected.xt_weight, rtol=RTOL)
+    assert (x0_weight[0], xt_weight[0]) == (pytest.approx(1, rel=1e-12), 0)
 
 
 def test_steps_are_exactly_adms() -> None:

@@ -20,8 +20,8 @@ from tests.support.ddpm_formulas import (
     WHOLE,
     Array,
     GaussianData,
+    Prediction,
     Process,
-    Reading,
     T,
     adm_steps,
     as_network,
@@ -56,7 +56,7 @@ def sampled(name: str, config: DiffusionConfig, clip: bool) -> tuple[Array, list
     return sample(network, torch.from_numpy(LABELS), noise).numpy(), calls, asked
 
 
-def read(process: Process, x: Array, k: int, config: DiffusionConfig, clip: bool) -> Reading:
+def read(process: Process, x: Array, k: int, config: DiffusionConfig, clip: bool) -> Prediction:
     output = made_up(x, process.timesteps[k], LABELS)
     return process.read(output if config.learned_variance else output[:, :2], x, k, config.learned_variance, clip)
 

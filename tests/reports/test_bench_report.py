@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import tests.support.known_bench as known
+import tests.support.synthetic_bench as synthetic
 from reports import make_figures
 from reports.bench import lengths, overhead, parts, report, roofline, speedup, suites, timing
 from reports.bench.crossover import crossover
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_of(*benchmarks: dict, without_time: tuple[dict, ...] = (), folder: Path) -> Run:
-    known.write(folder, benchmarks, without_time)
+    synthetic.write(folder, benchmarks, without_time)
     (run,), skipped = read(folder)
     assert skipped == []
     return run
@@ -31,8 +31,8 @@ def whole(page: Page | None) -> Page:
 
 
 def test_a_benchmark_without_a_dtype_adds_none_to_the_description(tmp_path: Path) -> None:
-    plan = known.benchmark("planning", "plans", "plan", 0.1, dtype="")
-    run = run_of(plan, known.benchmark("data", "batches", "batch", 0.1), folder=tmp_path)
+    plan = synthetic.benchmark("planning", "plans", "plan", 0.1, dtype="")
+    run = run_of(plan, synthetic.benchmark("data", "batches", "batch", 0.1), folder=tmp_path)
     assert ", , " not in run.about(run.timings)
     assert "float32" in run.about(run.timings)
 
@@ -65,7 +65,7 @@ def test_no_crossover_without_points() -> None:
 
 def test_attention_crosses_where_its_line_does(tmp_path: Path) -> None:
     """Chunked is the fastest backend; the ends of the intervals give 0.9 / 1.1 and 1.1 / 0.9 of the length."""
-    page = whole(lengths.page(run_of(*known.mixers(), folder=tmp_path)))
+    page = whole(lengths.page(run_of(*synthetic.mixers(), folder=tmp_path)))
     found = page.tables["crossings"].set_index("quantity")
     assert found.length.tolist() == pytest.approx([1000, 2000])
     assert found.loc["time", ["low", "high"]].tolist() == pytest.approx([1000 * 0.9 / 1.1, 1000 * 1.1 / 0.9])
@@ -81,7 +81,7 @@ def test_attention_crosses_where_its_line_does(tmp_path: Path) -> None:
     ],
 )
 def test_the_sentence_where_there_is_no_crossing(tmp_path: Path, measured: tuple[int, ...], says: str) -> None:
-    page = whole(lengths.page(run_of(*known.mixers(measured), folder=tmp_path)))
+    page = whole(lengths.page(run_of(*synthetic.mixers(measured), folder=tmp_path)))
     found = page.tables["crossings"].set_index("quantity")
     assert np.isnan(found.length["time"])
     assert says in page.text
@@ -91,14 +91,14 @@ def test_the_sentence_where_there_is_no_crossing(tmp_path: Path, measured: tuple
 
 def test_the_sentence_for_a_single_length(tmp_path: Path) -> None:
     timed = [
-        one for one in known.mixers() if one["name"] != "attention" or one["extra_info"]["shape"]["length"] == 4096
+        one for one in synthetic.mixers() if one["name"] != "attention" or one["extra_info"]["shape"]["length"] == 4096
     ]
     text = whole(lengths.page(run_of(*timed, folder=tmp_path))).text
     assert "attention is slower than S4D at the only L measured for both, 4,096." in text
 
 
 def test_no_crossing_where_attention_was_not_timed(tmp_path: Path) -> None:
-    timed = [one for one in known.mixers() if one["name"] != "attention"]
+    timed = [one for one in synthetic.mixers() if one["name"] != "attention"]
     assert "attention and S4D were not both measured." in whole(lengths.page(run_of(*timed, folder=tmp_path))).text
 
 
@@ -109,7 +109,7 @@ def small_print(page: Page) -> str:
 
 def test_times_are_per_token(tmp_path: Path) -> None:
     """Half the batch in half the time gives the same time per token."""
-    timed = known.mixers()
+    timed = synthetic.mixers()
     halved = timed[0]
     halved["extra_info"]["shape"]["batch"] //= 2
     halved["extra_info"]["interval"] = [end / 2 for end in halved["extra_info"]["interval"]]
@@ -123,9 +123,9 @@ def test_times_are_per_token(tmp_path: Path) -> None:
 
 
 def test_benchmarks_without_a_time_are_listed(tmp_path: Path) -> None:
-    group = known.mixers()[0]["group"]
-    untimed = known.without(group, "S4D (compiled)", reason="needs a compiler")
-    run = run_of(*known.mixers(), without_time=(untimed,), folder=tmp_path)
+    group = synthetic.mixers()[0]["group"]
+    untimed = synthetic.untimed(group, "S4D (compiled)", reason="needs a compiler")
+    run = run_of(*synthetic.mixers(), without_time=(untimed,), folder=tmp_path)
     page = whole(lengths.page(run))
     assert f"S4D (compiled) ({group}): missing, needs a compiler" in page.text
     assert "not timed (reasons in the text): S4D (compiled): 1 missing" in small_print(page)
@@ -136,8 +136,8 @@ def test_benchmarks_without_a_time_are_listed(tmp_path: Path) -> None:
 
 
 def test_a_suite_lists_benchmarks_without_a_time(tmp_path: Path) -> None:
-    untimed = known.without("one of sampling", "UniPC", "skipped", "needs diffusers")
-    run = run_of(*known.others(), without_time=(untimed,), folder=tmp_path)
+    untimed = synthetic.untimed("one of sampling", "UniPC", "skipped", "needs diffusers")
+    run = run_of(*synthetic.others(), without_time=(untimed,), folder=tmp_path)
     page = whole(suites.page(run, "sampling"))
     assert "skipped: needs diffusers" in page.text
     assert page.figure is not None
@@ -146,20 +146,20 @@ def test_a_suite_lists_benchmarks_without_a_time(tmp_path: Path) -> None:
 
 
 def test_shares_of_parts(tmp_path: Path) -> None:
-    timed = known.parts({"mixer": 0.006, "norm": 0.002, "whole block": 0.01})
+    timed = synthetic.parts({"mixer": 0.006, "norm": 0.002, "whole block": 0.01})
     table = whole(parts.page(run_of(*timed, folder=tmp_path))).tables["parts"].set_index("part")
     assert table.share.to_dict() == pytest.approx({"mixer": 0.75, "norm": 0.25})
     assert table.sum_over_whole.tolist() == pytest.approx([0.8, 0.8])
 
 
 def test_shares_without_the_whole_block(tmp_path: Path) -> None:
-    page = whole(parts.page(run_of(*known.parts({"mixer": 0.006, "norm": 0.002}), folder=tmp_path)))
+    page = whole(parts.page(run_of(*synthetic.parts({"mixer": 0.006, "norm": 0.002}), folder=tmp_path)))
     assert page.tables["parts"].sum_over_whole.isna().all()
     assert "| 75.0 | 25.0 |  |" in page.text
 
 
 def test_speedup_in_macs_and_in_seconds(tmp_path: Path) -> None:
-    (row,) = whole(speedup.page(run_of(*known.models(), folder=tmp_path))).tables["lead"].to_dict("records")
+    (row,) = whole(speedup.page(run_of(*synthetic.models(), folder=tmp_path))).tables["lead"].to_dict("records")
     assert (row["ours"], row["theirs"]) == ("DiffuSSM-S", "DiT-S/1")
     assert row["macs_lead"] == 3
     assert row["seconds_lead"] == pytest.approx(2)
@@ -167,8 +167,8 @@ def test_speedup_in_macs_and_in_seconds(tmp_path: Path) -> None:
 
 
 def test_speedup_from_the_inverse_ratio(tmp_path: Path) -> None:
-    ours, theirs = known.models()
-    ours["extra_info"]["ratios"] = [known.ratio("DiT-S/1", "DiffuSSM-S", 2)]
+    ours, theirs = synthetic.models()
+    ours["extra_info"]["ratios"] = [synthetic.ratio("DiT-S/1", "DiffuSSM-S", 2)]
     ours["extra_info"]["headline_macs"] = None
     page = whole(speedup.page(run_of(ours, theirs, folder=tmp_path)))
     (row,) = page.tables["lead"].to_dict("records")
@@ -178,7 +178,7 @@ def test_speedup_from_the_inverse_ratio(tmp_path: Path) -> None:
 
 
 def test_overhead_over_the_identity_mixer_and_bounds(tmp_path: Path) -> None:
-    run = run_of(*known.blocks(), folder=tmp_path)
+    run = run_of(*synthetic.blocks(), folder=tmp_path)
     (row,) = whole(overhead.page(run)).tables["copies"].to_dict("records")
     assert (row["shape"], row["pass"]) == ("D = 64, L = 64, B = 128", "forward")
     assert (row["ratio"], row["low"], row["high"]) == pytest.approx((1.5, 1.35, 1.65))
@@ -190,9 +190,9 @@ def test_overhead_over_the_identity_mixer_and_bounds(tmp_path: Path) -> None:
 def test_each_page_shows_the_newest_run_with_its_data(tmp_path: Path) -> None:
     """This holds for each scale and device, and the index names the run of each page."""
     stored, out = tmp_path / "stored", tmp_path / "out"
-    known.write(stored, known.mixers(), when="20260101-000000")
-    known.write(stored, known.blocks(), when="20260102-000000")
-    known.write(stored, known.blocks(), when="20260103-000000", scale="paper")
+    synthetic.write(stored, synthetic.mixers(), when="20260101-000000")
+    synthetic.write(stored, synthetic.blocks(), when="20260102-000000")
+    synthetic.write(stored, synthetic.blocks(), when="20260103-000000", scale="paper")
     assert report.report(stored, out)
     text = (out / "bench.md").read_text()
     assert report.RULE in text
@@ -212,28 +212,28 @@ def test_lengths_prefer_the_newest_run_that_compares(tmp_path: Path) -> None:
         lines = (tmp_path / "out" / "bench.md").read_text().splitlines()
         return next(line for line in lines if line.startswith("- [Time and memory over length]"))
 
-    chunked = [one for one in known.mixers() if one["name"] == "S4D (chunked)"]
-    once = [one for one in known.mixers() if one["name"] == "attention"][:1]
-    known.write(tmp_path / "stored", chunked, when="20260101-000000")
-    known.write(tmp_path / "stored", chunked + once, when="20260102-000000")
+    chunked = [one for one in synthetic.mixers() if one["name"] == "S4D (chunked)"]
+    once = [one for one in synthetic.mixers() if one["name"] == "attention"][:1]
+    synthetic.write(tmp_path / "stored", chunked, when="20260101-000000")
+    synthetic.write(tmp_path / "stored", chunked + once, when="20260102-000000")
     assert used().endswith("from 20260102-000000.json")
-    known.write(tmp_path / "stored", known.mixers(), when="20250101-000000")
-    known.write(tmp_path / "stored", known.mixers(), when="20250102-000000")
+    synthetic.write(tmp_path / "stored", synthetic.mixers(), when="20250101-000000")
+    synthetic.write(tmp_path / "stored", synthetic.mixers(), when="20250102-000000")
     assert used().endswith("from 20250102-000000.json")
 
 
 def test_timings_on_a_gpu_have_a_folder_of_their_own(tmp_path: Path) -> None:
-    timed = known.mixers()
+    timed = synthetic.mixers()
     for one in timed:
         one["extra_info"]["device"] = "cuda"
-    known.write(tmp_path, timed, machine_info={**known.MACHINE, "gpu": "G"})
+    synthetic.write(tmp_path, timed, machine_info={**synthetic.MACHINE, "gpu": "G"})
     assert tmp_path / "out" / "small-cuda" / "lengths.png" in report.report(tmp_path, tmp_path / "out")
     assert "G, P, 2 threads" in (tmp_path / "out" / "small-cuda" / "lengths.md").read_text()
 
 
 def test_files_of_other_formats_are_skipped_and_listed(tmp_path: Path) -> None:
     stats = {"median": 0.002, "q1": 0.001, "q3": 0.003, "rounds": 9}
-    old = {"datetime": "2025-01-01T00:00:00", "machine_info": known.MACHINE}
+    old = {"datetime": "2025-01-01T00:00:00", "machine_info": synthetic.MACHINE}
     benchmarks = [{"group": "mixer", "name": "fft", "stats": stats, "extra_info": {}}]
     stored = tmp_path / "runs" / "bench"
     stored.mkdir(parents=True)
@@ -251,7 +251,7 @@ def test_files_of_other_formats_are_skipped_and_listed(tmp_path: Path) -> None:
 
 def test_every_page_is_written(tmp_path: Path) -> None:
     """Every page has a text, tables and a figure; the figure precedes the table that it shows."""
-    known.write(tmp_path, known.every_suite())
+    synthetic.write(tmp_path, synthetic.every_suite())
     written = {path.name for path in report.report(tmp_path, tmp_path / "out")}
     drawn = {"lengths", "parts", "lead", "copies", *(f"time_{suite}" for suite in suites.SUITES)}
     pages = drawn | {"roofline", "timing"}
@@ -265,7 +265,7 @@ def test_every_page_is_written(tmp_path: Path) -> None:
 
 
 def test_a_run_without_times_has_no_page(tmp_path: Path) -> None:
-    known.write(tmp_path, [], [known.without("mixer", "attention")])
+    synthetic.write(tmp_path, [], [synthetic.untimed("mixer", "attention")])
     assert report.report(tmp_path, tmp_path / "out") == [tmp_path / "out" / "bench.md"]
     assert "20260102-000000.json has no times: 1 missing." in (tmp_path / "out" / "bench.md").read_text()
 

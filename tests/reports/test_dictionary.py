@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import tests.support.known_bench as known_bench
-import tests.support.known_records as known
+import tests.support.synthetic_bench as synthetic_bench
+import tests.support.synthetic_records as synthetic
 import tests.support.tiny as tiny
 from ablations import launch
 from diffussm.data.load import reference_images
@@ -41,8 +41,8 @@ def test_every_description_is_complete(columns: list[Column]) -> None:
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """The columns of every CSV file of a complete report, and of the audit, by path as in the dictionary."""
     folder = tmp_path_factory.mktemp("written")
-    known.write(folder / "runs", known.all_metrics)
-    known_bench.write(folder / "runs" / "bench", known_bench.every_suite())
+    synthetic.write(folder / "runs", synthetic.all_metrics)
+    synthetic_bench.write(folder / "runs" / "bench", synthetic_bench.every_suite())
     assert make_figures.main(["--runs", str(folder / "runs"), "--out", str(folder / "out")]) == 0
     paths = {path.relative_to(folder / "out").as_posix(): path for path in (folder / "out").rglob("*.csv")}
     named = {as_described(name): path for name, path in paths.items()}
@@ -109,7 +109,7 @@ def test_records_have_the_fields_that_are_described(tmp_path: Path, monkeypatch:
 
 
 def test_synthetic_records_have_all_metrics_that_are_described() -> None:
-    assert {f"metrics.{name}" for name in known.all_metrics("A", 0, 8)} == {
+    assert {f"metrics.{name}" for name in synthetic.all_metrics("A", 0, 8)} == {
         column.name for column in dictionary.metrics()
     }
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-import tests.support.known_records as known
+import tests.support.synthetic_records as synthetic
 import tests.support.tiny as tiny
 from ablations import launch
 from ablations.grid.arms import arms
@@ -40,14 +40,14 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """Three arms, three seeds and known records; the last seed of C failed, its second was never started."""
-    known.write(tmp_path / "runs", known.basic_metrics)
+    synthetic.write(tmp_path / "runs", synthetic.basic_metrics)
     return tmp_path / "runs"
 
 
 @pytest.fixture
 def full(tmp_path: Path) -> GridResults:
     """The same runs with every metric."""
-    return load(known.write(tmp_path / "full", known.all_metrics), tmp_path / "full")
+    return load(synthetic.write(tmp_path / "full", synthetic.all_metrics), tmp_path / "full")
 
 
 def test_all_files_are_written(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +183,9 @@ def test_a_log_axis_where_all_values_are_positive_and_span_a_decade(values: tupl
 
 
 def test_one_seed_of_one_arm(tmp_path: Path) -> None:
-    results = load(known.write(tmp_path / "runs", known.all_metrics, {"A": known.ARMS["A"]}, 1), tmp_path / "runs")
+    results = load(
+        synthetic.write(tmp_path / "runs", synthetic.all_metrics, {"A": synthetic.ARMS["A"]}, 1), tmp_path / "runs"
+    )
     assert len(grid_report.report(results, tmp_path)) == 7
     text = (tmp_path / "hourglass_vs_patch" / "digits" / "results.md").read_text()
     assert "| A | 1.00 (one seed) | 0.80 (one seed) |" in text
@@ -202,9 +204,9 @@ def test_first_records_have_no_intervals_over_samples(runs: Path, tmp_path: Path
 
 def test_some_records_may_miss_metrics_that_others_have(tmp_path: Path) -> None:
     def metrics(arm: str, seed: int, step: int) -> dict[str, float]:
-        return (known.all_metrics if seed else known.basic_metrics)(arm, seed, step)
+        return (synthetic.all_metrics if seed else synthetic.basic_metrics)(arm, seed, step)
 
-    results = load(known.write(tmp_path / "runs", metrics), tmp_path / "runs")
+    results = load(synthetic.write(tmp_path / "runs", metrics), tmp_path / "runs")
     table = tables.results_table(results).set_index("arm")
     assert table.sfid["A"] == pytest.approx(5)  # of seeds 1 and 2
     assert table.fid_samples_half_width["A"] == pytest.approx(0.25)

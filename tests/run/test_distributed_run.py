@@ -24,7 +24,7 @@ from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
 from diffussm.training.trainer import Trainer
 from tests.support.evaluating import ROOT
-from tests.support.processes import children, ended, started
+from tests.support.processes import children, join_ranks, start_ranks
 from tests.support.waiting import wait_for
 from tests.training.test_resume import NEVER, assert_same, at_call, outcome
 
@@ -91,7 +91,7 @@ def runners(
 ) -> list[int | None]:
     """Exit codes of `count` processes, in one of which something happens before its `step`-th step of training, or its
     `call`-th step of a sampler in an evaluation."""
-    return ended(started(count, work, run.path, what, rank, step, call, checkpoint_seconds))
+    return join_ranks(start_ranks(count, work, run.path, what, rank, step, call, checkpoint_seconds))
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def reported(capsys: pytest.CaptureFixture[str], runs: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("how", damage.EVERY_WAY)
 def test_an_order(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
-    damage.spoil(run.path / "orders" / "1.json", how)
+    damage.corrupt(run.path / "orders" / "1.json", how)
     for rows in (
         listed(capsys, runs),
         planned(capsys, runs),
@@ -79,7 +79,7 @@ def test_an_order(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("how", damage.EVERY_WAY)
 @pytest.mark.parametrize("part", ["state.json", "owner-1.json"])
 def test_who_works_on_a_run(part: str, how: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
-    damage.spoil(run.path / part, how)
+    damage.corrupt(run.path / part, how)
     if part == "owner-1.json":  # read of who may be alive
         run.write_state(State(phase="train", attempt=1, heartbeat=1))
     for rows in (
@@ -103,7 +103,7 @@ def test_who_works_on_a_run(part: str, how: str, runs: Path, run: RunDir, capsys
 
 def test_a_damaged_failure_of_one_process(runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     run.write_state(State(phase="train", attempt=1, heartbeat=1))
-    damage.spoil(run.path / "failure-1.json", "torn")
+    damage.corrupt(run.path / "failure-1.json", "torn")
     rows = listed(capsys, runs)
     assert f"{run.path}/failure-1.json: is damaged: not valid JSON" in rows[ARM]["reason"]
     assert rows.keys() == {ARM, *OTHERS}
@@ -114,7 +114,7 @@ def test_a_submission(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureF
     """Nobody knows whose jobs it names: tables list the runs, code is kept, and nothing is submitted."""
     Submission(job="7", kind="train", runs=(run.run_id,), code="0123456789ab").write(runs)
     path = runs / "slurm" / "12.json"
-    damage.spoil(path, how)
+    damage.corrupt(path, how)
     (runs / "code" / "ba9876543210").mkdir(parents=True)
     message = f"{path}: is damaged: "
     for command in (["status"], ["gc"], ["logs", run.run_id], ["cancel", "--only", ARM]):
@@ -132,7 +132,7 @@ def test_a_submission(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureF
 
 
 def test_nothing_is_submitted_beside_a_damaged_submission(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damage.spoil(runs / "slurm" / "12.json", "torn")
+    damage.corrupt(runs / "slurm" / "12.json", "torn")
     monkeypatch.setattr("ablations.slurm.commands.has_sbatch", lambda: True)
     monkeypatch.setattr(ClusterConfig, "current", lambda: ClusterConfig({"SLURM_VERSION": "23.02.0"}))
     words = ["--grid", "hourglass_vs_patch", "--runs", str(runs), "--executor", "slurm", "--profile", "cpu"]
@@ -143,7 +143,7 @@ def test_nothing_is_submitted_beside_a_damaged_submission(runs: Path, monkeypatc
 @pytest.mark.parametrize("how", damage.EVERY_WAY)
 def test_a_calibration(how: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = calibration.path_of(runs)
-    damage.spoil(path, how)
+    damage.corrupt(path, how)
     assert planned(capsys, runs).keys() == {ARM, *OTHERS}
     assert launch.main(["--grid", "hourglass_vs_patch", "--runs", str(runs), "--dry-run"]) == 0
     assert f"warning: {path}: is damaged: " in capsys.readouterr().out
@@ -158,7 +158,7 @@ def test_the_mark_of_a_launch(how: str, runs: Path, capsys: pytest.CaptureFixtur
     for copy in (kept, unused):
         copy.mkdir(parents=True)
     mark = kept.with_name(f"{kept.name}.1.abcdef01.json")
-    damage.spoil(mark, how)
+    damage.corrupt(mark, how)
     assert manage.main(["gc", "--runs", str(runs)]) == 0
     out, err = capsys.readouterr()
     assert str(unused) in out
@@ -168,7 +168,7 @@ def test_the_mark_of_a_launch(how: str, runs: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("part", ["requests/9157bcaa090b.json", "config.json"])
 def test_the_files_that_define_a_run(part: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
-    damage.spoil(run.path / part, "torn")
+    damage.corrupt(run.path / part, "torn")
     rows = planned(capsys, runs)
     assert rows.keys() == {ARM, *OTHERS}
     if part != "config.json":  # a plan does not read it
@@ -196,7 +196,7 @@ def both(runs: Path) -> Path:
 @pytest.mark.parametrize("how", damage.EVERY_WAY)
 def test_a_manifest(how: str, both: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = both / "grids" / "other-digits.1.json"
-    damage.spoil(manifest, how)
+    damage.corrupt(manifest, how)
     message = f"{manifest}: is damaged: "
 
     assert manage.main(["status", "--runs", str(both), "--json"]) == 0
@@ -220,7 +220,7 @@ def test_a_manifest(how: str, both: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_runs_of_a_damaged_manifest_are_no_garbage(both: Path, run: RunDir) -> None:
     for manifest in (both / "grids").glob("*.json"):
-        damage.spoil(manifest, "torn")
+        damage.corrupt(manifest, "torn")
         with pytest.raises(UserError, match="not valid JSON"):
             manage.main(["gc", "--unlisted", "--yes", "--runs", str(both)])
     assert run.path.exists()
@@ -238,6 +238,6 @@ def test_one_grid_that_cannot_be_reported(both: Path) -> None:
 
 
 def test_doctor_names_what_is_damaged(both: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
-    damage.spoil(run.path / "config.json", "torn")
+    damage.corrupt(run.path / "config.json", "torn")
     assert manage.main(["doctor", "--grid", "other", "--runs", str(both)]) == 1
     assert f"fail    runs: {run.path}/config.json: is damaged: not valid JSON" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def test_a_run_that_began_before_shares_were_stored(tmp_path: Path) -> None:
 def test_damage_names_the_file(how: str, tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, tiny.config())
     path = run.path / "machine.json"
-    damage.spoil(path, how)
+    damage.corrupt(path, how)
     with pytest.raises(UserError, match=rf"^{path}: is damaged: .*; restore it, or delete it"):
         run.decide_execution(FIRST)
 

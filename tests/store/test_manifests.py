@@ -76,7 +76,7 @@ def test_which_manifests_are_meant(runs: Path) -> None:
 
 @pytest.mark.parametrize("how", damage.EVERY_WAY)
 def test_nothing_is_merged_into_a_damaged_one(how: str, runs: Path) -> None:
-    damage.spoil(runs / "grids" / NAME, how)
+    damage.corrupt(runs / "grids" / NAME, how)
     with pytest.raises(UserError, match=rf"^{runs}/grids/{NAME}: is damaged: .*delete it and launch the grid again"):
         manifests.add(runs, "hourglass_vs_patch", "digits", the_same)
 

@@ -58,7 +58,7 @@ def test_a_retried_failure_counts_no_more(run: RunDir) -> None:
 @pytest.mark.parametrize("how", damage.EVERY_WAY)
 def test_damage_names_the_file_and_a_new_order_mends_it(how: str, run: RunDir) -> None:
     run.add_order("cancel")
-    damage.spoil(run.path / "orders" / "2.json", how)
+    damage.corrupt(run.path / "orders" / "2.json", how)
     with pytest.raises(UserError, match=rf"^{run.path}/orders/2.json: is damaged: .*order anew \(manage.py"):
         _ = run.cancelled
     run.add_order("retry")
@@ -67,7 +67,7 @@ def test_damage_names_the_file_and_a_new_order_mends_it(how: str, run: RunDir) -
 
 def test_an_order_of_a_later_version_is_refused_by_name(run: RunDir) -> None:
     path = run.path / "orders" / "1.json"
-    damage.spoil(path, "empty")
+    damage.corrupt(path, "empty")
     path.write_text('{"order": "cancel", "forgiven": {}, "after": 100}')
     with pytest.raises(UserError, match="after: unknown field, perhaps of a later version"):
         run.last_order()

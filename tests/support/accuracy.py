@@ -1,9 +1,11 @@
-"""What a computation may err by: twice what a plain one in the same precision does, plus a floor."""
+"""The error that a computation may have: twice that of a plain one in the same precision, plus a floor."""
 
 import torch
 from torch import Tensor
 
-FLOOR = 4.0  # eps of the scale: four numbers rounded to half an eps on the way to a result, twice as the rule allows
+# In units of machine epsilon times the largest value: four numbers, each rounded to half an epsilon on the way to a
+# result, twice as the rule allows.
+FLOOR = 4.0
 
 
 def assert_as_accurate(ours: Tensor, trusted: Tensor, exact: Tensor, name: str = "", floor: float = FLOOR) -> None:

@@ -1,6 +1,6 @@
 """What ADM's evaluator computes from features (Dhariwal and Nichol 2021, evaluations/evaluator.py), in plain NumPy.
 
-The oracle of the metrics: another road to the same numbers, float32 and float16 where the evaluator has them. Slow.
+The oracle of the metrics: an independent computation, with float32 and float16 where the evaluator has them. Slow.
 """
 
 import numpy as np

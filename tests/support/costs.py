@@ -1,4 +1,4 @@
-"""What the tests of `diffussm cost` share: its rows, and mixers from outside that say more or less of their costs."""
+"""What the tests of `diffussm cost` share: its rows, and external mixers that state their MACs or do not."""
 
 import json
 from typing import Any
@@ -28,8 +28,8 @@ COLUMNS = [
 ]
 
 
-class Silent(nn.Module):
-    """A mixer from outside that does not say what it costs."""
+class MixerWithoutMacs(nn.Module):
+    """An external mixer that does not state its MACs."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -39,22 +39,25 @@ class Silent(nn.Module):
         return self.linear(u)
 
 
-class Talkative(Silent):
-    """One that does."""
+class MixerWithMacs(MixerWithoutMacs):
+    """An external mixer that states its MACs."""
 
     @staticmethod
     def macs(config: ModelConfig) -> int:
         return 2 * config.length * config.width**2
 
 
-class Uncountable(Talkative):
-    """One that does what no handle counts."""
+class MixerWithUncountedOperator(MixerWithMacs):
+    """An external mixer with an operator that no handle counts."""
 
     def forward(self, u: Tensor) -> Tensor:
         return super().forward(torch.fft.fft2(u).real)
 
 
-SILENT, TALKATIVE, UNCOUNTABLE = (f"model.mixer={__name__}:{name}" for name in ("Silent", "Talkative", "Uncountable"))
+WITHOUT_MACS, WITH_MACS, WITH_UNCOUNTED_OPERATOR = (
+    f"model.mixer={__name__}:{mixer.__name__}"
+    for mixer in (MixerWithoutMacs, MixerWithMacs, MixerWithUncountedOperator)
+)
 
 
 def rows(

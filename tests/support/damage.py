@@ -17,7 +17,7 @@ CONTENTS = {
 EVERY_WAY = (*CONTENTS, "a folder", "a named pipe", "a link to nothing", "a link to itself")
 
 
-def spoil(path: Path, how: str) -> None:
+def corrupt(path: Path, how: str) -> None:
     """Put something in the place of the file that is damaged in the way `how`."""
     if path.is_dir():
         shutil.rmtree(path)

@@ -45,7 +45,7 @@ def tanh_cdf(x: Array) -> Array:
     return 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-class Reading(NamedTuple):
+class Prediction(NamedTuple):
     """A network output read at a step."""
 
     noise: Array
@@ -70,17 +70,17 @@ class Process:
         # N(x_(k-1); sqrt(bar_before) x_0, remaining_before): precisions add, means are weighted by them.
         weight = self.betas + (1 - self.betas) * self.remaining_before
         self.variance = self.betas * self.remaining_before / weight
-        self.of_x0 = np.sqrt(self.bars_before) * self.betas / weight
-        self.of_xt = np.sqrt(1 - self.betas) * self.remaining_before / weight
+        self.x0_weight = np.sqrt(self.bars_before) * self.betas / weight
+        self.xt_weight = np.sqrt(1 - self.betas) * self.remaining_before / weight
         self.log_variance = np.log(np.append(self.variance[1], self.variance[1:]))  # the first is 0: the second's
 
     def noisy(self, x0: Array, k: int, noise: Array) -> Array:
         return np.sqrt(self.bars[k]) * x0 + np.sqrt(self.remaining[k]) * noise
 
     def posterior_mean(self, x0: Array, xt: Array, k: int) -> Array:
-        return self.of_x0[k] * x0 + self.of_xt[k] * xt
+        return self.x0_weight[k] * x0 + self.xt_weight[k] * xt
 
-    def read(self, output: Array, xt: Array, k: int, learned: bool = True, clip: bool = False) -> Reading:
+    def read(self, output: Array, xt: Array, k: int, learned: bool = True, clip: bool = False) -> Prediction:
         """The noise and, if learned, v, halves of the output's channels."""
         noise, v = np.split(output, 2, axis=1) if learned else (output, -np.ones_like(output))
         x0 = (xt - np.sqrt(self.remaining[k]) * noise) / np.sqrt(self.bars[k])
@@ -88,9 +88,9 @@ class Process:
             x0 = np.clip(x0, -1, 1)
             noise = (xt - np.sqrt(self.bars[k]) * x0) / np.sqrt(self.remaining[k])
         log_variance = (v + 1) / 2 * np.log(self.betas[k]) + (1 - v) / 2 * self.log_variance[k]
-        return Reading(noise, x0, self.posterior_mean(x0, xt, k), log_variance)
+        return Prediction(noise, x0, self.posterior_mean(x0, xt, k), log_variance)
 
-    def bound(self, p: Reading, x0: Array, xt: Array, k: int, cdf: Callable[[Array], Array] = exact_cdf) -> Array:
+    def bound(self, p: Prediction, x0: Array, xt: Array, k: int, cdf: Callable[[Array], Array] = exact_cdf) -> Array:
         """L_k in bits per dimension (B,): at k = 0 the negative log-likelihood of 8-bit images, else the divergence
         of the Gaussian p from the posterior."""
         if k == 0:
@@ -121,7 +121,7 @@ class GaussianData(NamedTuple):
         noise = np.sqrt(remaining) / total * (x - np.sqrt(bar) * self.mean)
         if not learned:
             return noise
-        variance = before + process.of_x0[k] ** 2 * self.deviation**2 * remaining / total
+        variance = before + process.x0_weight[k] ** 2 * self.deviation**2 * remaining / total
         share = (np.log(variance) - process.log_variance[k]) / (np.log(process.betas[k]) - process.log_variance[k])
         return np.concatenate([noise, np.broadcast_to(2 * share - 1, noise.shape)], axis=1)
 

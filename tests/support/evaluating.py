@@ -1,4 +1,4 @@
-"""For tests of `diffussm evaluate`: the command, a run that was evaluated, samples in a file; what must come of it."""
+"""For tests of `diffussm evaluate`: the command, an evaluated run, samples in a file, and checks of results."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ METRICS = ["fid", "sfid", "kid", "recall", "label_accuracy"]
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """Trained and evaluated by the ablations' cell; never changed."""
+    """Return a trained and evaluated run; never modified."""
     cached = pytest.MonkeyPatch()
     cached.setenv("DIFFUSSM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     run = tiny.run_folder(tmp_path_factory.mktemp("runs"), evaluation__metrics=METRICS)
@@ -49,7 +49,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 @pytest.fixture
 def run(evaluated: RunDir, tmp_path: Path) -> RunDir:
-    """A copy of it, without its evaluations."""
+    """Return a copy of the trained run, without its evaluations."""
     copy = RunDir(tmp_path / evaluated.run_id)
     shutil.copytree(evaluated.path, copy.path)
     for folder in copy.evaluations():
@@ -74,24 +74,24 @@ def listed(folder: Path) -> list[str]:
 
 
 def result(run: RunDir, step: int = 24) -> dict[str, Any]:
-    """Of the only evaluation of a step: all that must be the same to the bit."""
+    """Return everything of the only evaluation of a step that must be the same to the bit."""
     (path,) = run.path.glob(f"milestones/{step}/*/record.json")
     record = json.loads(path.read_text())
     files = {name: (path.parent / name).read_bytes() for name in ("samples.npz", "samples.png")}
     return {name: record[name] for name in ("run_id", "step", "key", "metrics")} | files | {"in": path.parent.name}
 
 
-def holds_what_it_should(run: RunDir, step: int = 24) -> None:
+def assert_complete_evaluation(run: RunDir, step: int = 24) -> None:
     (folder,) = run.milestone(step).glob("*/")
     assert listed(folder) == ["record.json", "samples.npz", "samples.png"]
 
 
-def refused(outputs: tuple[int, str, str], words: str) -> None:
-    code, out, err = outputs
+def assert_error(outcome: tuple[int, str, str], text: str) -> None:
+    code, out, err = outcome
     assert (code, out) == (2, ""), err
     assert err.startswith("error: ")
     assert err.count("\n") == 1, err
-    assert words in err
+    assert text in err
 
 
 def parsed(out: str) -> dict[str, records.Record]:

@@ -29,7 +29,7 @@ LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 
 
 class Program:
-    """`command`, which begins with `sys.executable`, at work; the names are those of subprocess.Popen."""
+    """A running `command`, which begins with `sys.executable`. The interface is that of subprocess.Popen."""
 
     def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None):
         assert command[0] == sys.executable
@@ -38,7 +38,7 @@ class Program:
         self._printed = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         environment = dict(os.environ if env is None else env)
         given = (self._printed, cwd, list(command[1:]), environment, _path_of_libraries())
-        self._process = FORKS.Process(target=_begin, args=given, daemon=True)
+        self._process = FORKS.Process(target=_start_program, args=given, daemon=True)
         self._process.start()
         assert self._process.pid
         self.pid = self._process.pid
@@ -64,7 +64,7 @@ class Program:
 
 
 def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """The program when it has ended, as of subprocess.run."""
+    """Run the program to its end, as subprocess.run does."""
     program = Program(command, cwd, env)
     stdout, stderr = program.communicate()
     assert program.returncode is not None
@@ -86,33 +86,33 @@ class _Popen(subprocess.Popen):
     def __init__(self, args: Any, **options: Any):
         if args[0] == sys.executable:
             environment = options.get("env") or dict(os.environ)
-            options["preexec_fn"] = partial(_go_on, list(args[1:]), environment, self.path_of_libraries)
+            options["preexec_fn"] = partial(_continue_as, list(args[1:]), environment, self.path_of_libraries)
         super().__init__(args, **options)
 
 
-def _begin(
-    printed: Sequence[Path], cwd: Path, words: list[str], environment: Mapping[str, str], path: list[str]
+def _start_program(
+    printed: Sequence[Path], cwd: Path, argv: list[str], environment: Mapping[str, str], path: list[str]
 ) -> NoReturn:
-    """What the server's fork does."""
+    """Start the program in the fork of the server."""
     for number, file in enumerate([Path(os.devnull), *printed]):
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
     os.chdir(cwd)
     subprocess.Popen = _Popen  # type: ignore[misc]
     _Popen.path_of_libraries = path
-    _execute(words, environment, path)
+    _execute(argv, environment, path)
 
 
-def _go_on(words: list[str], environment: Mapping[str, str], path: list[str]) -> NoReturn:
-    """What the fork of a program does, at the point where it would become a new interpreter."""
+def _continue_as(argv: list[str], environment: Mapping[str, str], path: list[str]) -> NoReturn:
+    """Continue a fork of a program as a new interpreter would start."""
     for number in map(int, os.listdir("/proc/self/fd")):
         if number > 2:
             with contextlib.suppress(OSError):  # the listing's own
                 os.close(number)
-    _execute(words, environment, path)
+    _execute(argv, environment, path)
 
 
-def _execute(words: list[str], environment: Mapping[str, str], path: list[str]) -> NoReturn:
-    """`python *words`, from its start to its exit."""
+def _execute(argv: list[str], environment: Mapping[str, str], path: list[str]) -> NoReturn:
+    """Do what `python *argv` does, from its start to its exit."""
     os.environ.clear()
     os.environ.update(environment)
     sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
@@ -124,7 +124,7 @@ def _execute(words: list[str], environment: Mapping[str, str], path: list[str]) 
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     code: Any = 0
     try:
-        _interpret(words)
+        _interpret(argv)
     except SystemExit as end:
         code = end.code or 0
     except BaseException:
@@ -137,8 +137,8 @@ def _execute(words: list[str], environment: Mapping[str, str], path: list[str]) 
     os._exit(code)
 
 
-def _interpret(words: list[str]) -> None:
-    match words:
+def _interpret(argv: list[str]) -> None:
+    match argv:
         case ["-u", *rest]:  # torchrun's; what it buffers is flushed at the exit
             _interpret(rest)
         case ["-P", "-m", module, *given]:
@@ -157,9 +157,9 @@ def _interpret(words: list[str]) -> None:
             sys.argv = [script, *given]
             runpy.run_path(script, run_name="__main__")
         case _:
-            raise AssertionError(f"cannot run python {words}")
+            raise AssertionError(f"cannot run python {argv}")
 
 
 def _is_of_a_library(module: ModuleType) -> bool:
-    place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), None)
-    return place is None or place.startswith(LIBRARIES)
+    location = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), None)
+    return location is None or location.startswith(LIBRARIES)

@@ -1,4 +1,5 @@
-"""S4D computed plainly in the precision of its input, autograd and all: what fast backends are held to.
+"""S4D computed plainly in the precision of its input, autograd included: the baseline whose error bounds
+that of the fast backends.
 
 Each backend has the plain computation of what it makes fast. The FFT takes the kernel that the original `s4d.py` makes,
 exponentials of l z in single precision, and may not lose more than the direct convolution with that kernel. The chunked

@@ -1,4 +1,4 @@
-"""Real processes that share a piece of work, forked from a server that has imported torch already."""
+"""Processes that share a task, forked from a server that has imported torch already."""
 
 import multiprocessing
 import os
@@ -15,8 +15,8 @@ from diffussm.distributed.group import init_from_environment
 FORKS = multiprocessing.get_context("forkserver")
 
 
-def started(count: int, work: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
-    """One process for each rank, which does `work(processes, *arguments)`."""
+def start_ranks(count: int, work: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
+    """Start a process for each rank, which does `work(processes, *arguments)`."""
     port = free_port()
     ranks = [FORKS.Process(target=_one, args=(rank, count, port, work, arguments)) for rank in range(count)]
     for rank in ranks:
@@ -24,8 +24,8 @@ def started(count: int, work: Callable[..., None], *arguments: Any) -> list[Base
     return ranks
 
 
-def ended(ranks: list[BaseProcess]) -> list[int | None]:
-    """Their exit codes, in the end."""
+def join_ranks(ranks: list[BaseProcess]) -> list[int | None]:
+    """Wait for the processes; return their exit codes."""
     for rank in ranks:
         rank.join(60)
     return [rank.exitcode for rank in ranks]

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60, pause: float = 0.05) -> None:
-    """Until `what` is true, asked after every `pause`; AssertionError if that takes longer."""
+def wait_for(condition: Callable[[], bool], seconds: float = 60, pause: float = 0.05) -> None:
+    """Wait until `condition()` is true; raise AssertionError if that takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
-    while not what():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(pause)

@@ -14,7 +14,7 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
 from diffussm.training.parallel import local_micro_batches
 from diffussm.training.trainer import Trainer
-from tests.support.processes import ended, started
+from tests.support.processes import join_ranks, start_ranks
 
 STEPS = 20
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -105,7 +105,7 @@ def mistaken(words: str) -> None:
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_losses_are_those_of_one_process(count: int, tmp_path: Path) -> None:
-    assert ended(started(count, each, tmp_path / "losses.json")) == [0] * count
+    assert join_ranks(start_ranks(count, each, tmp_path / "losses.json")) == [0] * count
     found = json.loads((tmp_path / "losses.json").read_text())
     for name, of_many in found.items():
         alone = losses("uneven" if name == "four micro-batches" else name, SINGLE_PROCESS)

@@ -1,4 +1,4 @@
-"""Runs with records of known numbers, made up, as if a grid had been launched; nothing is trained, nothing timed."""
+"""Synthetic runs with records of known numbers, as if a grid had been launched; nothing is trained or timed."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A stored benchmark run of known numbers, made up: nothing is timed.
+"""A synthetic stored benchmark run with known numbers: nothing is timed.
 
 A token takes S4D (fft) 2 and S4D (chunked) 1 microseconds at every length, attention L / 1000: they cross at L = 1000.
 It takes S4D 8000 and 4000 bytes, attention 2 L: in memory it crosses chunked at L = 2000. Intervals reach a tenth.
@@ -44,7 +44,7 @@ def ratio(of: str, to: str, median: float, which: str = "forward") -> dict[str, 
 
 
 def mixers(lengths: Iterable[int] = LENGTHS, which: str = "forward") -> list[dict[str, Any]]:
-    """Those of the first lines above."""
+    """Return the mixers described at the top of this module."""
     made = []
     for length in lengths:
         per_token = {  # microseconds, bytes
@@ -106,7 +106,7 @@ def every_suite() -> list[dict[str, Any]]:
     )
 
 
-def without(group: str, name: str, status: str = "missing", reason: str = "needs a GPU") -> dict[str, Any]:
+def untimed(group: str, name: str, status: str = "missing", reason: str = "needs a GPU") -> dict[str, Any]:
     return {"group": group, "name": name, "status": status, "reason": reason}
 
 
