@@ -111,8 +111,8 @@ def load(manifest: Path, runs: Path) -> GridResults:
         folder = RunDir(runs / entry.run_id)
         if len(of_control or entry.milestones) != len(entry.milestones):
             raise UserError(
-                f"{manifest}: {entry.arm} has {len(entry.milestones)} milestones, but the control {launched.control} has "
-                f"{len(of_control or ())}; launch or extend all arms with the same milestones"
+                f"{manifest}: {entry.arm} has {len(entry.milestones)} milestones, but the control {launched.control} "
+                f"has {len(of_control or ())}; launch or extend all arms with the same milestones"
             )
         for compared_step, step in zip(of_control or entry.milestones, entry.milestones, strict=True):
             record = records.read(folder.record(step, entry.key))
