@@ -184,7 +184,7 @@ def test_many_processes(count: int, run: RunDir, evaluated: RunDir, npz: Path, d
     """A run and samples from elsewhere, in one table, by the first alone."""
     given = ("--metrics", "fid,sfid,kid,recall", *DIGITS, "--json")
     process = torchrun(count, run.path, npz, *given)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     found = parsed(out)  # once, or it is no JSON
     assert [line.split(":")[0].split("/")[-1] for line in err.splitlines() if "samples 1" in line] == [
@@ -230,7 +230,7 @@ def test_killed_at_random_and_gone_on_with_by_other_numbers(run: RunDir, diffuss
         shard_count = len(list(shards.glob("[0-9]*.npz")))
         assert 0 < shard_count < 120
     process = torchrun(3, run.path, *LONG)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     assert result(run) == result(expected)
     assert_complete_evaluation(run)
@@ -241,7 +241,7 @@ def test_three_at_once(run: RunDir) -> None:
     command = [sys.executable, "-m", "diffussm", "evaluate", str(run.path), "--json", *LONG[2:]]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(3)]  # type: ignore[call-overload]
-    outputs = [process.communicate(timeout=120) for process in running]
+    outputs = [process.communicate(timeout=900) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], outputs
     assert len({out for out, _ in outputs}) == 1
     assert_complete_evaluation(run)
