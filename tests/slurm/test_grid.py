@@ -46,8 +46,9 @@ def test_more_runs_than_an_array_may_have(own_cluster: Callable[..., Cluster], t
     plan = runs.output_of(
         "ablations/launch.py", *runs.grid("--executor", "slurm", "--dry-run", "--profile", "cpu", *arguments)
     )
-    assert "Trainings: 3 in arrays of 2, 1 (at most 2 here)" in plan
-    assert "a throttle holds in one array only" in plan
+    assert "Trainings: 3, in arrays of 2, 1; " in plan
+    assert "Array limit: 2." in plan
+    assert "a throttle applies within one array only" in plan
     first, second, _ = runs.launch(*arguments, **BRIEF)
     assert f"afterany:{first}_*" in cluster.run("scontrol", "show", "job", "-o", second)
     assert runs.watch().endswith("3 runs: 3 done\n")
@@ -66,7 +67,7 @@ def test_jobs_outlive_the_launching_shell_and_another_launch_does_not_submit_act
     shell.wait()
     again = runs.output_of("ablations/launch.py", *arguments)
     assert "Submitted" not in again
-    assert "left to a job in the queue" in again
+    assert "not submitted: a job in the queue works on it" in again
     for arm in ("M = 1, P = 1", "M = 1, P = 2"):
         runs.wait_for_state("done", arm=arm)
     assert [run.owner() for run in runs.folders()] == [1, 1]
