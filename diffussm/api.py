@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffussm.config import Config, validate
+from diffussm.config import BACKEND_NAMES, Config, validate
 from diffussm.data.pixels import ArrayPixels
 from diffussm.errors import UserError, unknown
 from diffussm.metrics.external import evaluate_external, external_config
@@ -19,7 +19,6 @@ from diffussm.models.dit import DiT
 from diffussm.models.pretrained import from_pretrained, save_pretrained
 from diffussm.models.trained import kept_step, load_network, requested_config
 from diffussm.models.weights import load_weights, read_safetensors
-from diffussm.ssm.s4d import BACKENDS
 from diffussm.store.rundir import RunDir
 
 Model = DiT | DiffuSSM
@@ -47,8 +46,8 @@ def load(
     """
     if weights not in ("ema", "raw"):
         raise unknown("weights", weights, ["ema", "raw"])
-    if backend not in ("auto", *BACKENDS):
-        raise unknown("backend", backend, ["auto", *BACKENDS])
+    if backend not in ("auto", *BACKEND_NAMES):
+        raise unknown("backend", backend, ["auto", *BACKEND_NAMES])
     path = Path(path).resolve()  # a run's folder must bear its id
     if _is_run(path):
         run = RunDir(path)

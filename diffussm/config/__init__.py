@@ -15,6 +15,7 @@ from diffussm.config.identity import (
 from diffussm.config.overrides import apply_overrides, config_keys, parse_settings, parse_value, split_key
 from diffussm.config.resolution import BASES, bases, load_base, resolve, validate
 from diffussm.config.schema import (
+    BACKEND_NAMES,
     MIXERS,
     SOLVERS,
     TIMESTEP_FREQUENCIES,
@@ -29,6 +30,7 @@ from diffussm.config.schema import (
 )
 
 __all__ = [
+    "BACKEND_NAMES",
     "BASES",
     "MIXERS",
     "SCHEMA_VERSION",

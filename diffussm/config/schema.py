@@ -4,7 +4,7 @@ This module loads no torch.
 """
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -14,6 +14,8 @@ from diffussm.metric_table import METRICS
 TIMESTEP_FREQUENCIES = 256  # sinusoids of the timestep embedding
 
 MIXERS = ("s4d", "attention", "identity")
+Backend = Literal["reference", "fft", "chunked", "compiled"]  # of S4D
+BACKEND_NAMES: tuple[str, ...] = get_args(Backend)
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -166,7 +168,7 @@ class TrainingConfig(Section):
         (), description="steps at which the weights are kept and evaluated; the last step always is one"
     )
     threads: Count = Field(0, description="threads of torch on the CPU; 0: all cores")
-    backend: Literal["auto", "reference", "fft", "chunked", "compiled"] = Field(
+    backend: Literal["auto", Backend] = Field(
         "auto", description="how S4D is computed; auto: by the fastest backend that runs here"
     )
 

@@ -1,6 +1,5 @@
 """Properties of the backends that need no torch, so that costs and plans can be computed without it."""
 
-BACKEND_NAMES = ("reference", "fft", "chunked", "compiled")
 PORTABLE = "chunked"  # plain torch, for any device and precision
 ONE_CHUNK = 128  # length of the longest sequence that is one chunk
 CHUNK = 32

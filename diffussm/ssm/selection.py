@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from diffussm.config import BACKEND_NAMES
 from diffussm.host.machine import processor, user_cache
-from diffussm.ssm.choice import BACKEND_NAMES, PORTABLE
+from diffussm.ssm.choice import PORTABLE
 from diffussm.ssm.compiled import convolution
 
 SHIPPED = Path(__file__).with_name("measured.csv")

@@ -4,9 +4,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, Field, field_validator
 
+from diffussm.config import BACKEND_NAMES
 from diffussm.store.reading import StoredModel
-
-BACKENDS = ("reference", "fft", "chunked", "compiled")
 
 
 class Execution(StoredModel):
@@ -26,6 +25,6 @@ class Execution(StoredModel):
     @field_validator("backend")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in BACKENDS:
-            raise ValueError(f"unknown backend; valid: {', '.join(BACKENDS)}")
+        if name not in BACKEND_NAMES:
+            raise ValueError(f"unknown backend; valid: {', '.join(BACKEND_NAMES)}")
         return name

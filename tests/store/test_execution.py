@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from diffussm.config import BACKEND_NAMES
 from diffussm.errors import UserError
-from diffussm.ssm.choice import BACKEND_NAMES
 from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir
 from tests.support import damage, tiny
