@@ -1,9 +1,12 @@
 """The columns of the tables of benchmarks (see `reports.bench`)."""
 
-from reports.docs.columns import CLOSED_FORM, MACS, Column, Table
+from reports.docs.columns import CLOSED_FORM, DEVICE, MACS, THREADS, Column, Table
 
 TIMER, BENCH = "diffussm/timing/intervals.py", "bench/"
 CROSSINGS, PARTS = "reports/bench/crossings.py", "reports/bench/parts.py"
+SUITE = Column("suite", "the benchmark's suite", "-", BENCH)
+GROUP = Column("group", "benchmarks that are compared with one another", "-", BENCH)
+NAME = Column("name", "its name in the group", "-", BENCH)
 SUBJECT = Column("subject", "what is timed: a mixer, a backend, a part, a model", "-", BENCH)
 WIDTH = Column("width", "D; empty where it does not apply", "channels", BENCH)
 LENGTH = Column("length", "L; empty where it does not apply", "tokens", BENCH)
@@ -11,41 +14,44 @@ BATCH = Column("batch", "B; empty where it does not apply", "sequences", BENCH)
 PASS = Column("pass", "forward, forward and backward, or training step; empty where it does not apply", "-", BENCH)
 DTYPE = Column("dtype", "dtype of the tensors", "-", BENCH)
 BENCHMARK = (
-    Column("suite", "the benchmark's suite", "-", BENCH),
-    Column("group", "benchmarks that are compared with one another", "-", BENCH),
-    Column("name", "its name in the group", "-", BENCH),
+    SUITE,
+    GROUP,
+    NAME,
     SUBJECT,
     WIDTH,
     LENGTH,
     BATCH,
     PASS,
-    Column("device", "cpu or cuda", "-", "torch"),
+    DEVICE,
     DTYPE,
-    Column("threads", "threads of torch on the CPU", "threads", "torch"),
+    THREADS,
 )
 STATUS = (
     Column("status", "timed, missing, failed or skipped", "-", BENCH),
     Column("reason", "why there is no time; empty where there is one", "-", BENCH),
 )
-MEDIAN = (
-    Column("median_ms", "median of the rounds", "ms", TIMER),
+LOW = Column("low", "lower end of the 95 % interval", "1", TIMER)  # of a ratio
+HIGH = Column("high", "upper end of the interval", "1", TIMER)
+MEDIAN = Column("median_ms", "median of the rounds", "ms", TIMER)
+WITH_INTERVAL = (
+    MEDIAN,
     Column("low_ms", "lower end of its 95 % interval, by order statistics", "ms", TIMER),
-    Column("high_ms", "upper end of the interval", "ms", TIMER),
+    HIGH._replace(name="high_ms", unit="ms"),
 )
 ROUNDS = Column("rounds", "number of timings", "rounds", TIMER)
-LEAST = (
-    Column("macs", "MACs that a call executes; empty where unknown", MACS, CLOSED_FORM),
-    Column("bytes", "the least bytes that a call moves; empty where unknown", "bytes", BENCH),
-)
+N = ROUNDS._replace(name="n")
+EXECUTED = Column("macs", "MACs that a call executes; empty where unknown", MACS, CLOSED_FORM)
+BYTES = Column("bytes", "the least bytes that a call moves; empty where unknown", "bytes", BENCH)
 HEADLINE = Column("headline_macs", "MACs of a call, independent of the backend; empty where unknown", MACS, CLOSED_FORM)
 ITEMS = Column("items", "images of a call; empty where it does not apply", "images", BENCH)
+SETTING = Column("setting", "pass, width and dtype as text", "-", BENCH)
 BOUND = (
     Column("bound", "what limits a call: matmul (its multiply-adds) or copy (its bytes)", "-", BENCH),
     Column("share_of_bound", "least time by this bound over the median time", "1", BENCH),
 )
 TIMES = (
     *STATUS,
-    *MEDIAN,
+    *WITH_INTERVAL,
     Column("q1_ms", "first quartile of the rounds", "ms", TIMER),
     Column("q3_ms", "third quartile of the rounds", "ms", TIMER),
     ROUNDS,
@@ -55,9 +61,9 @@ TIMES = (
         "bytes",
         BENCH,
     ),
-    LEAST[0],
+    EXECUTED,
     HEADLINE,
-    LEAST[1],
+    BYTES,
     ITEMS,
     *BOUND,
     Column("version", "version of the benchmark, raised when its meaning changes", "-", BENCH),
@@ -73,16 +79,16 @@ BENCH_TABLES = (
             Column("of", "subject whose time is the numerator", "-", BENCH),
             Column("to", "subject whose time is the denominator", "-", BENCH),
             Column("ratio", "median over rounds", "1", TIMER),
-            Column("low", "lower end of the 95 % interval of the median", "1", TIMER),
-            Column("high", "upper end of the interval", "1", TIMER),
-            ROUNDS._replace(name="n"),
+            LOW._replace(meaning="lower end of the 95 % interval of the median"),
+            HIGH,
+            N,
         ),
     ),
     Table(
         "bench/<scale>-<device>/lengths.csv",
         "a mixer at a length",
         (
-            Column("setting", "pass, width and dtype as text", "-", BENCH),
+            SETTING,
             SUBJECT,
             PASS,
             WIDTH,
@@ -90,8 +96,8 @@ BENCH_TABLES = (
             LENGTH,
             BATCH,
             Column("ns_per_token", "median time of a call, divided by batch times length", "ns", TIMER),
-            Column("ns_low", "lower end of the 95 % interval", "ns", TIMER),
-            Column("ns_high", "upper end of the interval", "ns", TIMER),
+            LOW._replace(name="ns_low", unit="ns"),
+            HIGH._replace(name="ns_high", unit="ns"),
             Column("bytes_per_token", "peak memory of a call, divided by batch times length", "bytes", BENCH),
         ),
     ),
@@ -99,7 +105,7 @@ BENCH_TABLES = (
         "bench/<scale>-<device>/crossings.csv",
         "a quantity in a setting",
         (
-            Column("setting", "pass, width and dtype as text", "-", BENCH),
+            SETTING,
             Column("quantity", "time or memory", "-", CROSSINGS),
             Column(
                 "length",
@@ -119,7 +125,7 @@ BENCH_TABLES = (
         (
             Column("block", "shape and pass of the block", "-", BENCH),
             Column("part", "name of the part", "-", BENCH),
-            *MEDIAN,
+            *WITH_INTERVAL,
             Column("share", "share of the sum of medians over the parts of the block", "1", PARTS),
             Column(
                 "sum_over_whole",
@@ -134,7 +140,7 @@ BENCH_TABLES = (
         "a DiffuSSM and a DiT, timed in interleaved rounds",
         (
             Column("pairing", "both names", "-", BENCH),
-            BENCHMARK[1],
+            GROUP,
             Column("ours", "the DiffuSSM", "-", BENCH),
             Column("theirs", "the DiT", "-", BENCH),
             Column(
@@ -145,9 +151,9 @@ BENCH_TABLES = (
             Column(
                 "seconds_lead", "speed-up in time: time of theirs over that of ours, median over rounds", "1", TIMER
             ),
-            Column("seconds_low", "lower end of the 95 % interval", "1", TIMER),
-            Column("seconds_high", "upper end of the interval", "1", TIMER),
-            ROUNDS._replace(name="n"),
+            LOW._replace(name="seconds_low"),
+            HIGH._replace(name="seconds_high"),
+            N,
         ),
     ),
     Table(
@@ -159,19 +165,19 @@ BENCH_TABLES = (
             Column("of", "mixer of the block in the numerator", "-", BENCH),
             Column("to", "mixer in its place in the denominator: the identity mixer", "-", BENCH),
             Column("ratio", "ratio of their times, the overhead: median over rounds", "1", TIMER),
-            Column("low", "lower end of the 95 % interval", "1", TIMER),
-            Column("high", "upper end of the interval", "1", TIMER),
-            ROUNDS._replace(name="n"),
+            LOW,
+            HIGH,
+            N,
         ),
     ),
     Table(
         "bench/<scale>-<device>/roofline.csv",
         "a benchmark with a bound, in order of its share",
-        (*BENCHMARK[:3], *BOUND, MEDIAN[0], *LEAST),
+        (SUITE, GROUP, NAME, *BOUND, MEDIAN, EXECUTED, BYTES),
     ),
     Table(
         "bench/<scale>-<device>/time_<suite>.csv",
         "a benchmark of the suite, timed or not",
-        (*BENCHMARK[1:3], *STATUS, *MEDIAN, ITEMS),
+        (GROUP, NAME, *STATUS, *WITH_INTERVAL, ITEMS),
     ),
 )

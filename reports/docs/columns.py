@@ -36,6 +36,9 @@ MACS_PER_CALL = Column(
 )
 COST = (PARAMETERS, MACS_PER_CALL)
 
+DEVICE = Column("device", "cpu or cuda", "-", "torch")
+THREADS = Column("threads", "threads of torch on the CPU", "threads", "torch")
+
 
 def stands_for(name: str, column: str) -> bool:
     """Whether a described name is that of the column, or a pattern that matches it."""

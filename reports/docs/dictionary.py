@@ -11,7 +11,7 @@ from diffussm.metric_table import FRECHET, METRICS, SUFFIXES
 from diffussm.store.records import EvaluationKey, Record
 from reports import markdown as md
 from reports.docs.bench_tables import BENCH_TABLES
-from reports.docs.columns import STEPS, Column
+from reports.docs.columns import DEVICE, STEPS, THREADS, Column
 from reports.docs.document_tables import DOCUMENT_TABLES
 from reports.docs.grid_tables import GRID_TABLES
 
@@ -66,6 +66,7 @@ TIMING = (
 )
 
 MACHINE, SOURCE = "diffussm/host/machine.py", "diffussm/host/source.py"
+MACHINE_FILE = "the run's machine.json"
 PROVENANCE = (
     Column("command", "command line of the evaluation", "text", "sys.argv"),
     Column("code", "digest of the package's files", "12 hexadecimal digits", SOURCE),
@@ -79,14 +80,14 @@ PROVENANCE = (
     Column("machine.cores", "cores that the process may use", "cores", MACHINE),
     Column("machine.gpu", "name of the GPU; null without one", "-", "torch"),
     Column("attempt", "number of the attempt at this evaluation", "-", "diffussm/run/runner.py"),
-    Column("backend", "backend of S4D", "-", "the run's machine.json"),
-    Column("threads", "threads of torch on the CPU", "threads", "the run's machine.json"),
-    Column("device", "cpu or cuda", "-", "the run's machine.json"),
+    Column("backend", "backend of S4D", "-", MACHINE_FILE),
+    THREADS._replace(source=MACHINE_FILE),
+    DEVICE._replace(source=MACHINE_FILE),
     Column(
         "shares",
         "number of micro-batches of a training batch: processes that began the run",
         "micro-batches",
-        "the run's machine.json",
+        MACHINE_FILE,
     ),
     Column("processes", "processes that evaluated together", "processes", "diffussm/distributed/group.py"),
     Column(

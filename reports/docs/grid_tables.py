@@ -2,9 +2,11 @@
 
 from reports.docs.columns import COST, MACS_PER_CALL, PARAMETERS, STEPS, Column, Table
 
-RECORD, MANIFEST, T_INTERVAL = "the record", "the launch's manifest", "reports/grid/stats.py, Student t, 95 %"
+RECORD, MANIFEST, RUN_FOLDER = "the record", "the launch's manifest", "the run folder"
+T_INTERVAL = "reports/grid/stats.py, Student t, 95 %"
 FIGURE_6 = "Yan et al. 2023, Figure 6: reports/published/fid_over_steps.csv"
 SAME = "the metric's"
+SAMPLES_FILE = "samples.npz beside the record"
 
 ARM = Column("arm", "arm of the grid", "-", MANIFEST)
 STEP = Column(
@@ -27,11 +29,9 @@ CURVE = (
 )
 SAMPLES = (
     Column("row", "arm, or milestone of one arm", "-", MANIFEST),
-    Column("sample", "index of the sample; equal ones share noise and label", "-", "samples.npz beside the record"),
-    Column("label", "requested class; 0 where there are no classes", "-", "samples.npz beside the record"),
-    Column(
-        "pixel_<n>", "value at (row, column, channel), the last fastest", "0 .. 255", "samples.npz beside the record"
-    ),
+    Column("sample", "index of the sample; equal ones share noise and label", "-", SAMPLES_FILE),
+    Column("label", "requested class; 0 where there are no classes", "-", SAMPLES_FILE),
+    Column("pixel_<n>", "value at (row, column, channel), the last fastest", "0 .. 255", SAMPLES_FILE),
 )
 
 
@@ -53,9 +53,9 @@ GRID_TABLES = (
                 "state",
                 "done, failed, diverged, cancelled, or missing: pending, running or interrupted",
                 "-",
-                "the run folder",
+                RUN_FOLDER,
             ),
-            Column("reason", "why it failed or diverged", "-", "the run folder"),
+            Column("reason", "why it failed or diverged", "-", RUN_FOLDER),
             Column("last_measured_step", "the last milestone with a record", STEPS, RECORD),
             Column("asked_steps", "requested training steps", STEPS, MANIFEST),
             *COST,
