@@ -12,7 +12,7 @@ from diffussm.config import BACKEND_NAMES, Config, validate
 from diffussm.data.pixels import ArrayPixels
 from diffussm.errors import UserError, unknown
 from diffussm.metrics.external import evaluate_external, external_config
-from diffussm.metrics.sampling import SampleMaker
+from diffussm.metrics.sampling import generate
 from diffussm.models.build import build_model
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
@@ -89,12 +89,11 @@ def sample(
     tree["evaluation"]["sampler_steps"] = config.evaluation.sampler_steps if steps is None else steps
     tree["evaluation"]["guidance"] = config.evaluation.guidance if guidance is None else guidance
     config = validate(tree, "sample")
-    maker, batch = _Labelled(config, model, next(model.parameters()).device), config.evaluation.batch
-    maker.given = _labels(classes, count, config.model.classes)
+    device, labels = next(model.parameters()).device, _labels(classes, count, config.model.classes)
     training = model.training
     model.eval()
     try:
-        return np.concatenate([maker(i, min(batch, count - i)).pixels for i in range(0, count, batch)])
+        return generate(config, model, count, device, labels).pixels
     finally:
         model.train(training)
 
@@ -121,15 +120,6 @@ def evaluate(
         raise UserError(f"images: {error}") from None
     evaluation = external_config(pixels, reference, extractor, tuple(metrics), str(extractor_weights))
     return evaluate_external(pixels, evaluation, device).metrics
-
-
-class _Labelled(SampleMaker):
-    """Samples of given labels, where there are any."""
-
-    given: NDArray[np.int64] | None = None
-
-    def labels(self, start: int, count: int) -> NDArray[np.int64]:
-        return super().labels(start, count) if self.given is None else self.given[start : start + count]
 
 
 def _labels(classes: int | Sequence[int] | None, count: int, known: int) -> NDArray[np.int64] | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffussm.commands.sample_sheets import check_label
+from diffussm.commands.sample_sheets import check_label, repeated
 from diffussm.config import digest
 from diffussm.data.pixels import write_npz
 from diffussm.distributed.group import ProcessGroup, select_device
@@ -53,7 +53,7 @@ def write_samples(
     progress = Progress(f"{run.run_id}, step {step}: samples", count if processes.is_rank_zero else 0)
     context = EvaluationContext(processes, report=progress)
     try:
-        _sample(SampleMaker(config, network, device, label), shards, out, context)
+        _sample(SampleMaker(config, network, device, repeated(label, count)), shards, out, context)
     except NotFinite as error:
         raise UserError(f"{run.path}, step {step}: {error}") from None
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from diffussm.config import Config
 from diffussm.errors import UserError
 from diffussm.metrics.sampling import generate
@@ -35,12 +38,17 @@ def write_sheets(
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for label in labels:
-        samples = generate(config, network, rows * columns, label=label)
+        samples = generate(config, network, rows * columns, labels=repeated(label, rows * columns))
         name, e = "all" if label is None else f"class-{label}", config.evaluation
         guided = f"{e.guidance:g}" + (f"-of-{e.guidance_channels}-channels" if e.guidance_channels else "")
         paths.append(folder / f"{name}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}.png")
         sheet(samples.pixels, columns).save(paths[-1])
     return paths
+
+
+def repeated(label: int | None, count: int) -> NDArray[np.int64] | None:
+    """Return the label for `count` samples; None if they are to be drawn."""
+    return None if label is None else np.full(count, label)
 
 
 def check_label(config: Config, label: int | None) -> None:

@@ -21,7 +21,7 @@ class Samples(NamedTuple):
 class SampleMaker:
     """Makes the samples of the config's seed; each depends on its index alone.
 
-    The label is uniform over the classes, or `label` for all samples; the noise is drawn by (seed, index).
+    `labels` are those of all samples, by default drawn uniformly from the classes; the noise is drawn by (seed, index).
     """
 
     def __init__(
@@ -29,19 +29,19 @@ class SampleMaker:
         config: Config,
         network: Network,
         device: torch.device | str = "cpu",
-        label: int | None = None,
+        labels: NDArray[np.int64] | None = None,
         stop: StopRequest | None = None,
     ):
         m, e = config.model, config.evaluation
-        self.seed, self.classes, self.label, self.device = config.seed, m.classes, label, device
+        self.seed, self.classes, self.device, self._labels = config.seed, m.classes, device, labels
         self.shape = (m.channels, m.image_size, m.image_size)
         self._sample = make_sampler(config.diffusion, e.sampler, e.sampler_steps, e.clip, device, stop=stop)
         self._network = guided(network, e.guidance, m.classes, e.guidance_channels or m.channels)
 
     def labels(self, start: int, count: int) -> NDArray[np.int64]:
         """Return the labels of samples start .. start + count - 1: (count,)."""
-        if self.label is not None:
-            return np.full(count, self.label)
+        if self._labels is not None:
+            return self._labels[start : start + count]
         return integers(self.seed, Stream.SAMPLE_LABEL, 0, start, count, max(self.classes, 1))
 
     @torch.no_grad()
@@ -65,10 +65,10 @@ def generate(
     network: Network,
     count: int,
     device: torch.device | str = "cpu",
-    label: int | None = None,
+    labels: NDArray[np.int64] | None = None,
 ) -> Samples:
     """Return samples 0 .. count - 1, made in batches of the evaluation's size."""
-    make, batch = SampleMaker(config, network, device, label), config.evaluation.batch
+    make, batch = SampleMaker(config, network, device, labels), config.evaluation.batch
     parts = [make(start, min(batch, count - start)) for start in range(0, count, batch)]
     return Samples(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
