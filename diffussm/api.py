@@ -19,7 +19,7 @@ from diffussm.models.dit import DiT
 from diffussm.models.pretrained import from_pretrained, save_pretrained
 from diffussm.models.trained import kept_step, load_network, requested_config
 from diffussm.models.weights import load_weights, read_safetensors
-from diffussm.store.rundir import RunDir
+from diffussm.store.rundir import RunDir, is_run_folder
 
 Model = DiT | DiffuSSM
 
@@ -49,12 +49,12 @@ def load(
     if backend not in ("auto", *BACKEND_NAMES):
         raise unknown("backend", backend, ["auto", *BACKEND_NAMES])
     path = Path(path).resolve()  # a run's folder must bear its id
-    if _is_run(path):
+    if is_run_folder(path):
         run = RunDir(path)
         return load_network(run, run.config(), weights, kept_step(run, weights, step), backend)
     if step is not None:
         raise UserError(f"{path}: step = {step}: only a run folder has steps to select from")
-    run_folder = next((folder for folder in path.parents[:3] if _is_run(folder)), None)
+    run_folder = next((folder for folder in path.parents[:3] if is_run_folder(folder)), None)
     if not path.is_file() or run_folder is None:
         return from_pretrained(path, backend, heads)
     state = read_safetensors(path) if path.suffix == ".safetensors" else _checkpoint_weights(path, weights)
@@ -137,10 +137,6 @@ def _labels(classes: int | Sequence[int] | None, count: int, known: int) -> NDAr
         allowed = f"0 to {known - 1}" if known else "none, the model is unconditional"
         raise UserError(f"classes: {wrong[0]}: allowed: {allowed}")
     return labels.astype(np.int64)
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "requests").is_dir() and (folder / "config.json").is_file()
 
 
 def _checkpoint_weights(path: Path, weights: str) -> dict[str, Tensor]:

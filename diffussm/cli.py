@@ -200,11 +200,11 @@ def convert(
     """Convert a model to a folder that `from_pretrained` reads."""
     from diffussm.models.pretrained import from_pretrained, save_pretrained
     from diffussm.models.trained import kept_step, load_network
-    from diffussm.store.rundir import RunDir
+    from diffussm.store.rundir import RunDir, is_run_folder
 
     if weights not in ("ema", "raw"):
         raise unknown("--weights", weights, ["ema", "raw"])
-    if (source / "requests").is_dir():
+    if is_run_folder(source):
         run = RunDir(source)
         model = load_network(run, run.config(), weights, kept_step(run, weights, step), "auto")
     else:

@@ -20,7 +20,7 @@ from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
 from diffussm.store import records
 from diffussm.store.records import common_key
-from diffussm.store.rundir import RunDir
+from diffussm.store.rundir import RunDir, is_run_folder
 
 
 def evaluate_paths(
@@ -44,9 +44,9 @@ def evaluate_paths(
             raise UserError(f"{path}: no such file or folder")
     keys = []  # checked before anything is measured: records of different keys share no table
     for path in paths:
-        if is_run(path):
+        if is_run_folder(path):
             keys.append(evaluation_key(requested_config(RunDir(path), overrides)))
-        elif (settings or step is not None) and not any(map(is_run, paths)):
+        elif (settings or step is not None) and not any(map(is_run_folder, paths)):
             raise UserError(f"{path}: not a run folder; --set and --step apply to runs only")
         elif "reference" not in options:
             raise UserError(f"{path}: not a run folder, so the reference must be given: --reference")
@@ -57,7 +57,7 @@ def evaluate_paths(
         common_key(keys, "samples", SAMPLING_FIELDS)
     with init_from_environment() as processes:
         for path in paths:
-            if is_run(path):
+            if is_run_folder(path):
                 record = evaluate_run(RunDir(path), step, overrides, processes)
             else:
                 record = evaluate_files(path, options, processes)
@@ -68,11 +68,6 @@ def evaluate_paths(
     if as_json:
         return json.dumps([{"path": path, **r.model_dump(mode="json")} for path, r in found.items()], indent=1) + "\n"
     return format_records(found) + "\n"
-
-
-def is_run(path: Path) -> bool:
-    """Return whether the path is a run folder."""
-    return (path / "config.json").is_file()
 
 
 def evaluate_run(

@@ -20,7 +20,7 @@ def evaluation_key(config: Config) -> EvaluationKey:
     """Return the key of the config's evaluation; UserError for what is unknown or does not fit the images."""
     e, data = config.evaluation, facts(config.data.name, "data.name")
     shape = data.decoded or (config.model.channels, config.model.image_size)
-    make = _key if is_npz_name(e.reference) else _cached_key
+    make = _key if is_npz_name(e.reference) else _cached_key  # the facts of a file may change
     return make(e, shape, data.transform)
 
 
@@ -36,9 +36,9 @@ def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> Evaluat
     )
 
 
-_cached_key = lru_cache(maxsize=1 << 12)(
-    _key
-)  # for data sets: most runs of a grid share their key, but files may change
+@lru_cache(maxsize=1 << 12)  # most runs of a grid share their key
+def _cached_key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> EvaluationKey:
+    return _key(e, shape, transform)
 
 
 def external_key(evaluation: EvaluationConfig, shape: tuple[int, int]) -> EvaluationKey:

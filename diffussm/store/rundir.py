@@ -242,6 +242,11 @@ def _complete_rows(path: Path) -> Iterator[dict[str, float]]:
                 yield row
 
 
+def is_run_folder(path: Path) -> bool:
+    """Return whether a run was begun there: the folder of a saved model has a `config.json` too, but no requests."""
+    return (path / "config.json").is_file() and (path / "requests").is_dir()
+
+
 def step_of(checkpoint: Path) -> int:
     return _step_and_attempt(checkpoint)[0]
 
