@@ -31,9 +31,8 @@ class ProcessGroup:
         return items[self.rank :: self.world_size]
 
     def local_range(self, size: int) -> tuple[int, int]:
-        """Return start and length of this rank's contiguous range of `size` items; low ranks take the remainder."""
-        length, remainder = divmod(size, self.world_size)
-        return self.rank * length + min(self.rank, remainder), length + (self.rank < remainder)
+        """Return start and length of this rank's contiguous range of `size` items."""
+        return split_range(size, self.world_size, self.rank)
 
     def broadcast(self, value: Any) -> Any:
         """Return rank zero's value on every rank; the others wait for it."""
@@ -103,6 +102,12 @@ class ProcessGroup:
 
 
 SINGLE_PROCESS = ProcessGroup()
+
+
+def split_range(size: int, parts: int, index: int) -> tuple[int, int]:
+    """Return start and length of part `index` of `size` items in contiguous parts; low ones take the remainder."""
+    length, remainder = divmod(size, parts)
+    return index * length + min(index, remainder), length + (index < remainder)
 
 
 @contextmanager

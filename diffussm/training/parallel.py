@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from diffussm.distributed.group import ProcessGroup
+from diffussm.distributed.group import ProcessGroup, split_range
 from diffussm.errors import UserError
 
 BROADCAST_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # DDP's parameter: its new name, its old name
@@ -27,7 +27,7 @@ def local_micro_batches(batch: int, processes: ProcessGroup, count: int) -> list
         )
     count = min(max(count, processes.world_size), batch)
     first, length = processes.local_range(count)
-    return [ProcessGroup(number, count).local_range(batch) for number in range(first, first + length)]
+    return [split_range(batch, count, number) for number in range(first, first + length)]
 
 
 def wrap_ddp(model: nn.Module, processes: ProcessGroup) -> nn.Module:
