@@ -70,9 +70,7 @@ docs:
 
 # The pages on fields of records, columns of tables, fields of the config, and metrics.
 dictionary:
-	$(BIN)/python -m reports.docs.dictionary
-	$(BIN)/python -m reports.docs.config
-	$(BIN)/python -m reports.docs.metrics
+	$(BIN)/python -m reports.docs
 
 # For editors of grid files.
 schema:

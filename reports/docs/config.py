@@ -1,6 +1,5 @@
 """The page on the fields of the config: docs/config.md, written by `make dictionary`."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -32,12 +31,3 @@ def _table(listed: list[DescribedField]) -> str:
         (f"`{field.key}`", field.allowed, field.default and f"`{field.default}`", field.description) for field in listed
     ]
     return md.table(pd.DataFrame(rows, columns=["key", "type or allowed values", "default", "description"]))
-
-
-def main() -> int:
-    PAGE.write_text(page())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
 """The data dictionary, which describes every field of records and of CSV tables: docs/data_dictionary.md, written by
 `make dictionary`."""
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -135,12 +134,3 @@ def page() -> str:
 
 def _table(columns: Iterable[Column]) -> str:
     return md.table(pd.DataFrame([column._replace(name=f"`{column.name}`") for column in columns]))
-
-
-def main() -> int:
-    PAGE.write_text(page())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,5 @@
 """The page on the metrics and their intervals: docs/metrics.md, written by `make dictionary`."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +25,8 @@ but never too narrow.
 
 
 def page() -> str:
-    return f"{HEAD}\n{_table(map(_meaning, METRICS.values()))}\n{INTERVALS}\n{_table(map(_interval, METRICS.values()))}"
+    meanings, intervals = (pd.DataFrame([row(m) for m in METRICS.values()]) for row in (_meaning, _interval))
+    return f"{HEAD}\n{md.table(meanings)}\n{INTERVALS}\n{md.table(intervals)}"
 
 
 def _meaning(metric: Metric) -> dict[str, str]:
@@ -46,16 +46,3 @@ def _interval(metric: Metric) -> dict[str, str]:
         "method": metric.interval or "none",
         "coverage of the true value": metric.interval_coverage or "not simulated" if metric.interval else "-",
     }
-
-
-def _table(rows: "map[dict[str, str]]") -> str:
-    return md.table(pd.DataFrame(list(rows)))
-
-
-def main() -> int:
-    PAGE.write_text(page())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
