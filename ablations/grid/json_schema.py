@@ -9,8 +9,8 @@ from typing import Any
 
 from ablations.grid.checks import AXIS_NAME
 from ablations.grid.schema import GridFile, Resources
-from diffussm.config import Config, bases, config_keys
-from diffussm.config.fields import SIZE
+from diffussm.config import bases, config_keys
+from diffussm.config.fields import SIZE, section_schemas
 
 ABOUT = {
     "claim": "what the grid tests, in a sentence",
@@ -37,8 +37,7 @@ ABOUT = {
 def schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a grid file, with every key that a level may set."""
     out = GridFile.model_json_schema()
-    config = Config.model_json_schema()
-    sections = {name: config["$defs"][part["$ref"].split("/")[-1]] for name, part in _sections(config).items()}
+    sections = section_schemas()
     for part in (*out["properties"].values(), *(p for s in sections.values() for p in s["properties"].values())):
         part.pop("title", None)
     for section in sections.values():
@@ -74,10 +73,6 @@ def schema() -> dict[str, Any]:
 
 def text() -> str:
     return json.dumps(schema(), indent=1, sort_keys=True) + "\n"
-
-
-def _sections(config: dict[str, Any]) -> dict[str, Any]:
-    return {name: part for name, part in config["properties"].items() if "$ref" in part}
 
 
 def _field(sections: dict[str, Any], key: str) -> dict[str, Any]:

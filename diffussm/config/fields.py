@@ -21,12 +21,12 @@ class DescribedField(NamedTuple):
 
 def sections() -> dict[str, str]:
     """Return the description of each section."""
-    return {name: part["description"] for name, part in _section_schemas().items()}
+    return {name: part["description"] for name, part in section_schemas().items()}
 
 
 def fields() -> list[DescribedField]:
     """Return every key that an override may set, in the order of the schema."""
-    schemas, top = _section_schemas(), Config.model_json_schema()["properties"]
+    schemas, top = section_schemas(), Config.model_json_schema()["properties"]
     out = []
     for key in config_keys():
         section, field = split_key(key)
@@ -38,7 +38,8 @@ def fields() -> list[DescribedField]:
     return out
 
 
-def _section_schemas() -> dict[str, Any]:
+def section_schemas() -> dict[str, Any]:
+    """Return the JSON Schema of each section of the config."""
     schema = Config.model_json_schema()
     referred = {name: part["$ref"] for name, part in schema["properties"].items() if "$ref" in part}
     return {name: schema["$defs"][reference.rpartition("/")[2]] for name, reference in referred.items()}
