@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("--print-sbatch: needs --dry-run, without --json or --csv")
     if on_cluster and options.jobs:
         raise UserError("--jobs: needs --executor local; on a cluster use --set-slurm throttle=K")
-    from ablations.grid.selection import selection
+    from ablations.plan.plan import select
     from ablations.plan.request import GridRequest
     from diffussm.config import parse_settings
 
@@ -95,8 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs
     )
     all_planned = request.plan()
-    is_selected = selection(options.only)
-    planned = [p for p in all_planned if is_selected(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
+    planned = select(all_planned, options.only)
     if not planned:
         raise no_match(options.only)
     if options.calibrate:

@@ -1,17 +1,13 @@
 """Selection of arms and runs by the option `--only`."""
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 
-def selection(patterns: Sequence[str]) -> Callable[[str, Mapping[str, str], str], bool]:
-    """A function that returns whether `--only` selects a run (arm, levels, run id). Each pattern is matched with the
-    arm and the run id, or is axis=level."""
-
-    def is_selected(arm: str, levels: Mapping[str, str], run_id: str) -> bool:
-        return not patterns or any(_matches(pattern, arm, levels, run_id) for pattern in patterns)
-
-    return is_selected
+def is_selected(patterns: Sequence[str], arm: str, levels: Mapping[str, str], run_id: str) -> bool:
+    """Whether `--only` selects a run. Each pattern is matched with the arm and the run id, or is axis=level; without
+    patterns every run is selected."""
+    return not patterns or any(_matches(pattern, arm, levels, run_id) for pattern in patterns)
 
 
 def _matches(pattern: str, arm: str, levels: Mapping[str, str], run_id: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablations.grid.runs import Run
+from ablations.grid.selection import is_selected
 from ablations.status.states import RunState, state_of
 from diffussm.config import Request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
@@ -135,6 +136,11 @@ def _spec_of(run: Run) -> ArmSpec:
     missing = missing_requirement(config)
     key = None if missing else evaluation_key(config)
     return ArmSpec(Request.from_config(config), key, parameters(config), forward_macs(config), missing)
+
+
+def select(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:
+    """Return the runs that `--only` selects."""
+    return [p for p in planned if is_selected(only, p.run.arm.name, p.run.arm.levels, p.run.run_id)]
 
 
 def summary(planned: list[PlannedRun]) -> str:

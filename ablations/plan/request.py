@@ -12,10 +12,9 @@ from ablations.grid.arms import arms, find_control
 from ablations.grid.reading import GRIDS, load, locate, naming_file
 from ablations.grid.runs import expand
 from ablations.grid.schema import GridFile
-from ablations.grid.selection import selection
 from ablations.options import RUNS
 from ablations.plan import manifest as manifests
-from ablations.plan.plan import PlannedRun, broken_matches, plan
+from ablations.plan.plan import PlannedRun, broken_matches, plan, select
 from diffussm.config import TrainingConfig, bases, resolve
 from diffussm.errors import UserError, unknown
 from diffussm.run.request import lost_milestone
@@ -165,8 +164,8 @@ def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -
         raise UserError(f"--steps {steps}: {where} has {training.steps} steps; allowed: more")
     milestones = sorted({*(step for step in training.milestones if step < training.steps), training.steps})
     request = replace(before, settings={**before.settings, "training.steps": steps, "training.milestones": milestones})
-    all_planned, is_selected = request.plan(), selection(only)
-    planned = [p for p in all_planned if is_selected(p.run.arm.name, p.run.arm.levels, p.run.run_id)]
+    all_planned = request.plan()
+    planned = select(all_planned, only)
     return Extension(request, planned, all_planned, only) if planned else None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.grid.selection import selection
+from ablations.grid.selection import is_selected
 from ablations.status.scheduler import NO_SCHEDULER, Scheduler
 from ablations.status.states import STATES, RunState, state_of
 from diffussm import tables
@@ -50,11 +50,10 @@ def overview(
     scheduler: Scheduler = NO_SCHEDULER,
 ) -> list[Row]:
     """Return a row for each run of the manifests that `only` selects (see `ablations.grid.selection`)."""
-    is_selected = selection(only)
     rows = []
     for manifest in manifests:
         for entry in manifest.runs:
-            if is_selected(entry.arm, entry.levels, entry.run_id):
+            if is_selected(only, entry.arm, entry.levels, entry.run_id):
                 run = RunDir(runs / entry.run_id)
                 state = state_of(run, entry.steps, entry.milestones, entry.key, liveness, scheduler)
                 rows.append(Row(manifest.grid, manifest.base, entry.arm, entry.seed, run, state))
