@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         from ablations.slurm.launch import submit
 
         # planned anew: another launch may have submitted runs meanwhile
-        return submit(options.runs, _submission_plan(options, request, planned))
+        return submit(_submission_plan(options, request, planned))
     from ablations.local.launch import execute
 
     estimates = _estimates(options, planned)

@@ -1,7 +1,6 @@
 """A launch on this machine: runs a plan with worker processes, shows their progress, and sums up the outcomes."""
 
 import argparse
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -11,11 +10,10 @@ from rich.console import Console
 from ablations.local.display import Display
 from ablations.local.pool import Pool
 from ablations.local.slots import SlotLayout
-from ablations.options import RUNS
 from ablations.plan import snapshot
 from ablations.plan.estimate import Estimates
 from ablations.plan.job import Job
-from ablations.plan.plan import PlannedRun
+from ablations.plan.plan import PlannedRun, unfinished
 from ablations.plan.request import GridRequest
 from diffussm.config import is_external
 from diffussm.run.outcome import Outcome
@@ -28,11 +26,8 @@ def execute(
     """Work on the runs until nothing more can be done for any; returns the exit code."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     base_names = ", ".join(request.bases)
-    todo: dict[Path, list[PlannedRun]] = {}
-    for p in planned:
-        if not p.done:
-            todo.setdefault(p.run_dir.path, []).append(p)
-    runs = len({p.run_dir.path for p in planned})
+    todo = {arms[0].run_dir.path: arms for arms in unfinished(planned).values()}
+    runs = len({p.run.run_id for p in planned})
     if not todo:
         console.print(f"Nothing left to train: all {runs} runs of {request.name} on {base_names} are done.")
         return 0
@@ -46,7 +41,7 @@ def execute(
         except KeyboardInterrupt:
             display.line("Interrupted. The same command continues from the last checkpoints.")
             return 130
-    return _sum_up(options, request, outcomes, runs)
+    return _sum_up(request, outcomes, runs, console)
 
 
 def _run_jobs(
@@ -65,22 +60,19 @@ def _run_jobs(
         return Pool(jobs, SlotLayout(slots, estimates.threads), code, display).work()
 
 
-def _sum_up(options: argparse.Namespace, request: GridRequest, outcomes: dict[Path, Outcome], runs: int) -> int:
-    runs_option = "" if options.runs == RUNS else f" --runs {shlex.quote(str(options.runs))}"
-    unfinished = {folder: outcome for folder, outcome in outcomes.items() if outcome.kind != "done"}
-    for folder, outcome in unfinished.items():
+def _sum_up(request: GridRequest, outcomes: dict[Path, Outcome], runs: int, console: Console) -> int:
+    not_done = {folder: outcome for folder, outcome in outcomes.items() if outcome.kind != "done"}
+    for folder, outcome in not_done.items():
         log = f" (log: {outcome.log})" if outcome.log else ""
         print(f"{folder.name}: {outcome.kind}: {outcome.reason}{log}", file=sys.stderr)
-    if not unfinished:
-        Console(highlight=False, soft_wrap=True, markup=False).print(
-            f"All {runs} runs are done. Next: python reports/make_figures.py --grid {request.name}{runs_option}"
-        )
+    if not not_done:
+        console.print(f"All {runs} runs are done. Next: python reports/make_figures.py {request.selector}")
         return 0
-    retry = f"python ablations/manage.py retry --%s --grid {request.name}{runs_option}"
-    if any(outcome.kind == "failed" for outcome in unfinished.values()):
+    retry = f"python ablations/manage.py retry --%s {request.selector}"
+    if any(outcome.kind == "failed" for outcome in not_done.values()):
         hint = "The next launch retries runs that were killed. To retry other failures without a change of the code"
         print(f"{hint}: {retry % 'failed'}", file=sys.stderr)
-    if any(outcome.kind == "cancelled" for outcome in unfinished.values()):
+    if any(outcome.kind == "cancelled" for outcome in not_done.values()):
         print(f"Cancelled runs start again after: {retry % 'cancelled'}", file=sys.stderr)
     return 1
 

@@ -67,6 +67,11 @@ class GridRequest:
     def name(self) -> str:
         return self.file.stem
 
+    @property
+    def selector(self) -> str:
+        """The options by which `manage.py` and `make_figures.py` select this grid, for commands that are shown."""
+        return f"--grid {self.name}" + ("" if self.runs == RUNS else f" --runs {shlex.quote(str(self.runs))}")
+
     def plan(self) -> list[PlannedRun]:
         """Plan every run of the grid on all bases."""
         with naming_file(self.file), _without_garbage_collection():

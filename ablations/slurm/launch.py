@@ -1,7 +1,6 @@
 """A launch on a cluster: which runs become jobs, which others work on already, and what it costs."""
 
 import math
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.options import RUNS
 from ablations.plan import snapshot
 from ablations.plan.estimate import NOT_MEASURED, Estimate
 from ablations.plan.job import Job
-from ablations.plan.plan import PlannedRun
+from ablations.plan.plan import PlannedRun, unfinished
 from ablations.slurm import commands
 from ablations.slurm.arrays import Array, arrays, chained_seconds
 from ablations.slurm.commands import ClusterConfig
@@ -84,7 +82,7 @@ class SubmissionPlan:
         """Sort each run that is not done: it is active already, or refused, or becomes a job."""
         slurm, liveness = Slurm(self.request.runs), Liveness(by_mtime=True)
         self.damaged.extend(slurm.damaged)
-        for run_id, arms in self.unfinished().items():
+        for run_id, arms in unfinished(self.planned).items():
             try:
                 self._assign(run_id, arms, slurm, liveness)
             except UserError as damage:  # a damaged folder does not affect other runs
@@ -112,14 +110,6 @@ class SubmissionPlan:
         if not run.path.exists():
             return ""
         return "cancelled by manage.py cancel" if run.cancelled else reason_to_give_up(run, self.code.name)
-
-    def unfinished(self) -> dict[str, list[PlannedRun]]:
-        """The arms of each run id that is not done."""
-        out: dict[str, list[PlannedRun]] = {}
-        for p in self.planned:
-            if not p.done:
-                out.setdefault(p.run.run_id, []).append(p)
-        return out
 
     def run_ids_without_evaluator(self) -> list[str]:
         """The ids of the runs for which an evaluator has to be submitted at this moment."""
@@ -212,13 +202,12 @@ class SubmissionPlan:
         return "\n".join(lines)
 
 
-def submit(folder: Path, plan: SubmissionPlan) -> int:
+def submit(plan: SubmissionPlan) -> int:
     """Submit the jobs, print what was submitted, and return the exit code: 1 where runs were refused."""
     request, runs = plan.request, len({p.run.run_id for p in plan.planned})
     if job := allocation():
         print(f"warning: this is inside job {job}; new jobs do not inherit its SLURM variables", file=sys.stderr)
-    runs_option = "" if folder == RUNS else f" --runs {shlex.quote(str(folder))}"
-    on, done = ", ".join(request.bases), runs - len(plan.unfinished())
+    on, done = ", ".join(request.bases), runs - len(unfinished(plan.planned))
     print(f"{request.name} on {on}: {tables.plural(runs, 'run')}, {done} done before.")
 
     def on_submit(submission: Submission) -> None:
@@ -228,16 +217,16 @@ def submit(folder: Path, plan: SubmissionPlan) -> int:
         print(f"Submitted job {submission.job}: {what}.", flush=True)
 
     if plan.trainings or plan.run_ids_to_evaluate:
-        with snapshot.code_snapshot(folder, plan.mixers):
+        with snapshot.code_snapshot(request.runs, plan.mixers):
             plan.launcher().submit(plan.arrays, plan.run_ids_without_evaluator, on_submit)
     for run_id, worker in plan.active.items():
         print(f"{run_id}: not submitted: {worker} works on it.")
     for run_id, reason in plan.refused.items():
         print(f"{run_id}: not submitted: {reason}", file=sys.stderr)
     if plan.refused:
-        retry = f"python ablations/manage.py retry --failed --cancelled --grid {request.name}{runs_option}"
+        retry = f"python ablations/manage.py retry --failed --cancelled {request.selector}"
         print(f"To retry these runs: {retry}", file=sys.stderr)
     if not plan.refused or plan.run_ids_to_evaluate:
-        print(f"Watch: python ablations/manage.py watch --grid {request.name}{runs_option}")
-        print(f"Figures, now and later: python reports/make_figures.py --grid {request.name}{runs_option}")
+        print(f"Watch: python ablations/manage.py watch {request.selector}")
+        print(f"Figures, now and later: python reports/make_figures.py {request.selector}")
     return 1 if plan.refused else 0
