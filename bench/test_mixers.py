@@ -19,7 +19,7 @@ from diffussm.models.mixers import build_mixer
 from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.reference import recurrence
 from diffussm.ssm.s4d import BACKENDS, S4D
-from diffussm.ssm.selection import obstacle
+from diffussm.ssm.selection import unavailable_reason
 
 LENGTHS = (64, 256, 1024, 4096, 16384)
 STATE = 64
@@ -38,9 +38,9 @@ lengths = pytest.mark.parametrize("length", LENGTHS)
 def test_s4d(bench: Bench, backend: str, length: int, pass_: str) -> None:
     shape = bench.scale.mixer(length)
     bench.describe("mixers", "mixer", s4d(backend), pass_, shape)
-    if why := obstacle(backend, bench.scale.device):
+    if why := unavailable_reason(backend, bench.scale.device):
         missing(f"S4D's backend {backend}: {why}")
-    if why := memory_obstacle(backend, shape, pass_, bench.scale.device):
+    if why := out_of_memory_reason(backend, shape, pass_, bench.scale.device):
         skip(why)
     bench.keep(in_turns(bench.stopwatch, shape, pass_), s4d(backend))
 
@@ -64,7 +64,11 @@ def s4d(backend: str) -> str:
 def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcome]:
     """Return the outcomes of all mixers of a length, so that changes of the machine's speed affect all of them."""
     device = stopwatch.scale.device
-    run = [one for one in BACKENDS if not obstacle(one, device) and not memory_obstacle(one, shape, pass_, device)]
+    run = [
+        one
+        for one in BACKENDS
+        if not unavailable_reason(one, device) and not out_of_memory_reason(one, shape, pass_, device)
+    ]
     contenders = {s4d(backend): s4d_contender(stopwatch, backend, shape, pass_) for backend in run}
     contenders |= {mixer: other_contender(mixer, shape, pass_, device) for mixer in OTHERS}
     return stopwatch.in_turns(contenders)
@@ -96,7 +100,7 @@ def other_backend(backend: str, length: int, device: str) -> str:
     """Return the backend to compare with; the plain FFT is too expensive for a CPU at long lengths."""
     if backend != "chunked":
         return "chunked"
-    by_fft = device != "cpu" or length <= LONGEST_BY_FFT or obstacle("compiled", device)
+    by_fft = device != "cpu" or length <= LONGEST_BY_FFT or unavailable_reason("compiled", device)
     return "fft" if by_fft else "compiled"
 
 
@@ -149,7 +153,7 @@ def _ends(channels: int) -> list[int]:
     return [0, 1, channels - 2, channels - 1]
 
 
-def memory_obstacle(backend: str, shape: Shape, pass_: str, device: str) -> str:
+def out_of_memory_reason(backend: str, shape: Shape, pass_: str, device: str) -> str:
     """Return why this machine has too little memory; "" if it has enough.
 
     The plain FFT keeps complex exponents (2, D, N/2, L), their argument and their gradient; for its backward pass, the

@@ -8,8 +8,8 @@ import pytest
 
 from bench.first_forward import first_forward
 from bench.measure import Bench, Contender, Timed, missing
-from diffussm.ssm.choice import PORTABLE
-from diffussm.ssm.selection import obstacle
+from diffussm.ssm.backends import PORTABLE
+from diffussm.ssm.selection import unavailable_reason
 
 CLONE = Path(__file__).parents[1]
 COMMANDS = {
@@ -47,7 +47,7 @@ def test_first_forward(bench: Bench, backend: str) -> None:
     bench.describe(
         "startup", "first forward pass of a new process, D = 64, L = 64, B = 8", f"S4D ({backend})", device="cpu"
     )
-    if why := obstacle(backend, "cpu"):
+    if why := unavailable_reason(backend, "cpu"):
         missing(f"S4D's backend {backend}: {why}")
     if bench.scale.tiny:
         seconds = [first_forward(backend, check=True)]

@@ -255,7 +255,7 @@ def tune(
     from diffussm.ssm.tune import measure, write
 
     keep_freed_memory()
-    path = out or selection.tuned()
+    path = out or selection.tuned_path()
     write(list(measure("cuda" if torch.cuda.is_available() else "cpu", print)), path)
     print(path)
 

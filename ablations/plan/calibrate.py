@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ablations.plan.calibration import Calibration, Measured, machine, path_of, shape_digest
+from ablations.plan.calibration import Calibration, ShapeTiming, machine, path_of, shape_digest
 from ablations.plan.plan import PlannedRun
 from diffussm.config import Config
 from diffussm.host.machine import keep_freed_memory
@@ -37,7 +37,7 @@ def calibrate(planned: Iterable[PlannedRun], runs: Path, threads: int, on_measur
     shapes = {shape_digest(p.run.config, threads): p for p in planned}
     for number, (shape, p) in enumerate(shapes.items(), start=1):
         seconds = measure(p.run.config, threads)
-        measured = Measured(macs_per_step=p.macs_per_step, macs_per_call=p.spec.macs.total, **seconds)
+        measured = ShapeTiming(macs_per_step=p.macs_per_step, macs_per_call=p.spec.macs.total, **seconds)
         entries[shape] = measured
         new = {"machine": machine(), "provenance": describe(), "entries": entries}
         stored.model_copy(update=new).save(runs)

@@ -11,7 +11,7 @@ from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.writing import to_json, write_atomically
 
 
-class Measured(StoredModel):
+class ShapeTiming(StoredModel):
     """Medians of one shape of run, in seconds, and its MACs. Fields of later versions are kept."""
 
     model_config = ConfigDict(extra="allow")
@@ -32,7 +32,7 @@ class Calibration(StoredModel):
 
     machine: dict[str, Any]
     provenance: dict[str, Any] = Field(default_factory=dict)
-    entries: dict[str, Measured] = Field(description="digest of a shape to its times")
+    entries: dict[str, ShapeTiming] = Field(description="digest of a shape to its times")
 
     @classmethod
     def load(cls, runs: Path) -> "Calibration":

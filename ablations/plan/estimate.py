@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.plan.calibration import Calibration, Measured, shape_digest
+from ablations.plan.calibration import Calibration, ShapeTiming, shape_digest
 from ablations.plan.plan import PlannedRun
 from diffussm.errors import UserError
 from diffussm.host.machine import gpus
@@ -37,7 +37,7 @@ class Estimates:
     `warnings` say what could not be read.
     """
 
-    def __init__(self, entries: Mapping[str, Measured], threads: int, warnings: Sequence[str] = ()):
+    def __init__(self, entries: Mapping[str, ShapeTiming], threads: int, warnings: Sequence[str] = ()):
         self.entries, self.threads, self.warnings = entries, threads, warnings
         self._has_gpu = bool(gpus())
 

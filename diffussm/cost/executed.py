@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from diffussm.config import Config
 from diffussm.cost.closed_form import forward_macs
-from diffussm.ssm.choice import chunk_length, stated
+from diffussm.ssm.backends import backend_for_cost, chunk_length
 from diffussm.ssm.compiled.plan import COLUMNS, LANES, round_up
 
 
@@ -30,7 +30,7 @@ def executed_macs(config: Config, backend: str | None = None) -> Executed | None
     if m.kind == "dit" or m.mixer != "s4d":
         total = macs.dense + macs.mixer
         return Executed(total, total, 0)
-    one = s4d(stated(backend or config.training.backend), m.width, m.state, m.length)
+    one = s4d(backend_for_cost(backend or config.training.backend), m.width, m.state, m.length)
     return Executed(macs.dense + m.depth * one.per_image, macs.dense + m.depth * one.products, m.depth * one.fixed)
 
 

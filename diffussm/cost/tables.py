@@ -6,7 +6,7 @@ from typing import Any
 from diffussm.config import Config
 from diffussm.cost.closed_form import forward_macs, parameters, parts
 from diffussm.cost.executed import executed_macs
-from diffussm.ssm.choice import stated
+from diffussm.ssm.backends import backend_for_cost
 from diffussm.tables import aligned, count
 
 LEGEND = """\
@@ -50,7 +50,7 @@ def cost(model: str, resolution: str, config: Config) -> dict[str, Any]:
         "macs_per_call": macs.total,
         "dense_macs": macs.dense,
         "mixer_macs": macs.mixer,
-        "backend": stated(config.training.backend) if s4d else "",
+        "backend": backend_for_cost(config.training.backend) if s4d else "",
         "executed_macs_per_call": None if executed is None else executed.per_image,
         "macs_fixed_per_call": None if executed is None else executed.fixed,
         "calls": calls,

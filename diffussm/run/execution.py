@@ -8,8 +8,8 @@ import torch
 from diffussm.config import Config
 from diffussm.distributed.launch_environment import local_world_size
 from diffussm.host.machine import keep_freed_memory, usable_cores
-from diffussm.ssm.choice import PORTABLE
-from diffussm.ssm.selection import obstacle, select
+from diffussm.ssm.backends import PORTABLE
+from diffussm.ssm.selection import select, unavailable_reason
 from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir
 
@@ -33,7 +33,7 @@ def resolve_execution(run: RunDir, config: Config, threads: int = 0, processes: 
     if device:
         execution = execution.model_copy(update={"device": device.partition(":")[0]})
     for backend in (training.backend, execution.backend):
-        if reason := obstacle(backend, execution.device):
+        if reason := unavailable_reason(backend, execution.device):
             execution = execution.model_copy(update={"backend": PORTABLE})
             print(f"{run.run_id}: S4D uses {PORTABLE}, because {backend} does not run here: {reason}", file=sys.stderr)
             break

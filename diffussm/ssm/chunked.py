@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from diffussm.ssm.choice import chunk_length
+from diffussm.ssm.backends import chunk_length
 from diffussm.ssm.parameters import S4DParameters, discretise, without_autocast
 
 BLOCK = 96  # channels that are processed together
@@ -106,14 +106,14 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             else:
                 dx[d].baddbmm_(gd, table.toeplitz.mT)
             dk = _diagonal_sums(x[d], gd, reverse)  # (d, C)
-            gradients = _through_kernel(dk, table.powers)
+            gradients = _kernel_backward(dk, table.powers)
             if state is not None:
                 carry = table.powers[:, chunk]
                 ds = _carry(torch.bmm(gd, table.outward), carry, ctx.batch, not reverse, adjoint=True)
                 dx[d].baddbmm_(ds, table.inward.mT)
                 dw = _conjugate_(_ordered(torch.bmm(gd.mT, state), reverse))
                 dv = _ordered(torch.bmm(x[d].mT, ds), not reverse)
-                gradients += _through_state(dw, dv, (_complex(state).conj() * _complex(ds)).sum(1), table.powers)
+                gradients += _state_backward(dw, dv, (_complex(state).conj() * _complex(ds)).sum(1), table.powers)
             block_dc, moment, direct_dz = gradients.to(c.dtype).unbind(1)
             dskip[layer, d], dc[layer, d] = dk[:, 0], block_dc
             dz[layer, d] = moment * c[layer, d].conj() + direct_dz
@@ -153,7 +153,7 @@ def _carry(s: Tensor, a: Tensor, batch: int, reverse: bool, adjoint: bool = Fals
     return h
 
 
-def _through_kernel(dk: Tensor, powers: Tensor) -> Tensor:
+def _kernel_backward(dk: Tensor, powers: Tensor) -> Tensor:
     """Return (d, 3, N/2) from the gradient (d, C) of K_l = Re(c a^l): that of c, that of z without its factor conj(c),
     and 0."""
     position = torch.arange(dk.shape[1], device=dk.device, dtype=dk.dtype)
@@ -161,7 +161,7 @@ def _through_kernel(dk: Tensor, powers: Tensor) -> Tensor:
     return _complex(torch.bmm(rows, powers[:, : dk.shape[1]])).conj()
 
 
-def _through_state(dw: Tensor, dv: Tensor, dcarry: Tensor, powers: Tensor) -> Tensor:
+def _state_backward(dw: Tensor, dv: Tensor, dcarry: Tensor, powers: Tensor) -> Tensor:
     """Return (d, 3, N/2) from the gradients of c a^l for l = 1 .. C and of a^l for l < C, both (d, C, N), and of a^C
     (d, N/2): that of c, that of z without its factor conj(c), and the part of z's gradient that has no such factor."""
     chunk = dw.shape[1]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffussm.ssm import chunked, fft, reference
-from diffussm.ssm.choice import PORTABLE
+from diffussm.ssm.backends import PORTABLE
 from diffussm.ssm.compiled import convolution
 from diffussm.ssm.parameters import S4DParameters, without_autocast
 from diffussm.ssm.selection import select

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from diffussm.config import BACKEND_NAMES
 from diffussm.host.machine import processor, user_cache
-from diffussm.ssm.choice import PORTABLE
+from diffussm.ssm.backends import PORTABLE
 from diffussm.ssm.compiled import convolution
 
 SHIPPED = Path(__file__).with_name("measured.csv")
 MALFORMED = (KeyError, TypeError, ValueError, csv.Error)  # what `read` raises
 
 
-class Measured(NamedTuple):
+class BackendTiming(NamedTuple):
     """Seconds that a forward and backward pass on `batch` sequences took."""
 
     device: str
@@ -37,14 +37,14 @@ def select(requested: str, device: str, width: int, length: int) -> str:
     """Return the backend for sequences of (L, D) on `device`: the one requested, or the fastest for `auto`, if it runs
     here; else the portable one."""
     wanted = ranked(device, width, length) if requested == "auto" else [requested]
-    return next((backend for backend in wanted if not obstacle(backend, device)), PORTABLE)
+    return next((backend for backend in wanted if not unavailable_reason(backend, device)), PORTABLE)
 
 
-def obstacle(backend: str, device: str) -> str:
+def unavailable_reason(backend: str, device: str) -> str:
     """Return why the backend cannot run on the device, or "" if it can."""
     if backend != "compiled":
         return ""
-    return convolution.obstacle() if device == "cpu" else f"computes on CPUs only, not on {device}"
+    return convolution.unavailable_reason() if device == "cpu" else f"computes on CPUs only, not on {device}"
 
 
 @cache
@@ -54,7 +54,7 @@ def ranked(device: str, width: int, length: int) -> list[str]:
     if not known:
         return [PORTABLE]
 
-    def distance(row: Measured) -> float:
+    def distance(row: BackendTiming) -> float:
         return abs(math.log(row.width / width)) + abs(math.log(row.length / length))
 
     nearest = min(known, key=distance)
@@ -63,33 +63,33 @@ def ranked(device: str, width: int, length: int) -> list[str]:
 
 
 @cache
-def table() -> list[Measured]:
+def table() -> list[BackendTiming]:
     """Return the user's measurements of this kind of processor, and the shipped ones for devices that they lack."""
     try:
-        own = [row for row in read(tuned()) if row.processor == processor()]
+        own = [row for row in read(tuned_path()) if row.processor == processor()]
     except (OSError, RuntimeError, *MALFORMED):  # there is none, it is unreadable, no home is known, or it is malformed
         own = []
     measured = {row.device for row in own}
     return own + [row for row in read(SHIPPED) if row.device not in measured]
 
 
-def tuned() -> Path:
+def tuned_path() -> Path:
     """Return the path of the table that `diffussm tune` writes."""
     return user_cache() / "measured.csv"
 
 
-def read(path: Path) -> list[Measured]:
+def read(path: Path) -> list[BackendTiming]:
     """Return the rows of known backends; raises one of `MALFORMED` if a row has no positive number in some column."""
     with path.open(newline="") as file:
         rows = [_measured(row) for row in csv.DictReader(file)]
     return [row for row in rows if row.backend in BACKEND_NAMES]
 
 
-def _measured(row: dict[str, str]) -> Measured:
+def _measured(row: dict[str, str]) -> BackendTiming:
     numbers = {name: row[name] for name in ("threads", "width", "length", "batch", "seconds")}
     if not all(0 < float(number) < math.inf for number in numbers.values()):
         raise ValueError(f"expected positive numbers, found {numbers}")
-    return Measured(
+    return BackendTiming(
         row["device"],
         row["processor"],
         int(row["threads"]),

@@ -9,7 +9,7 @@ import torch
 
 from diffussm.host.machine import processor
 from diffussm.ssm.s4d import BACKENDS, S4D
-from diffussm.ssm.selection import Measured, obstacle
+from diffussm.ssm.selection import BackendTiming, unavailable_reason
 from diffussm.store.writing import write_atomically
 from diffussm.timing import in_turns, summarise
 
@@ -19,7 +19,7 @@ LARGEST_KERNEL = 400_000  # for larger D L the FFT backend's exponentials take g
 CANDIDATES = tuple(name for name in BACKENDS if name != "reference")
 
 
-def measure(device: str, on_progress: Callable[[str], None] = lambda _: None) -> Iterator[Measured]:
+def measure(device: str, on_progress: Callable[[str], None] = lambda _: None) -> Iterator[BackendTiming]:
     """Yield the times of forward and backward passes of bidirectional layers with N = 64 on about 4,096 tokens.
 
     `on_progress` is called with a line of text for each shape."""
@@ -29,20 +29,20 @@ def measure(device: str, on_progress: Callable[[str], None] = lambda _: None) ->
             passes = {
                 backend: _passes(backend, width, length, batch, device)
                 for backend in CANDIDATES
-                if not obstacle(backend, device) and (backend != "fft" or width * length <= LARGEST_KERNEL)
+                if not unavailable_reason(backend, device) and (backend != "fft" or width * length <= LARGEST_KERNEL)
             }
             seconds = {name: summarise(found).median for name, found in in_turns(passes, ROUNDS).items()}
             on_progress(f"D = {width}, L = {length}: " + ", ".join(f"{k} {1e3 * s:.1f} ms" for k, s in seconds.items()))
             for backend, found in seconds.items():
                 threads = torch.get_num_threads()
-                yield Measured(device, processor(), threads, width, length, batch, backend, round(found, 6))
+                yield BackendTiming(device, processor(), threads, width, length, batch, backend, round(found, 6))
 
 
-def write(rows: list[Measured], path: Path) -> None:
+def write(rows: list[BackendTiming], path: Path) -> None:
     """Write the rows as CSV."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    out.writerow(Measured._fields)
+    out.writerow(BackendTiming._fields)
     out.writerows(rows)
     write_atomically(path, text.getvalue().encode())
 

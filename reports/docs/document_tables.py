@@ -30,7 +30,7 @@ DOCUMENT_TABLES = (
         "a named model and, if it has S4D, a backend",
         (
             Column("model", "its name", "-", "diffussm/cost/named.py"),
-            Column("backend", "backend of S4D; empty where there is no S4D", "-", "diffussm/ssm/choice.py"),
+            Column("backend", "backend of S4D; empty where there is no S4D", "-", "diffussm/ssm/backends.py"),
             Column("per_image", "MACs of a call on one image, as executed", MACS, EXECUTED),
             Column("per_image_fvcore", "the same as counted", MACS, FVCORE),
             Column("fixed", "MACs per call that do not depend on the batch", MACS, EXECUTED),

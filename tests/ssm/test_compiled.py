@@ -18,8 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diffussm.models.build import initialise
 from diffussm.ssm import selection
-from diffussm.ssm.choice import ONE_CHUNK
-from diffussm.ssm.compiled import cache, convolution, discretisation, plan, task, threads
+from diffussm.ssm.backends import ONE_CHUNK
+from diffussm.ssm.compiled import arguments, cache, convolution, discretisation, plan, threads
 from diffussm.ssm.compiled.convolution import convolve
 from diffussm.ssm.parameters import S4DParameters, discretise
 from diffussm.ssm.s4d import S4D
@@ -168,7 +168,7 @@ class Discretisation(torch.autograd.Function):
         for one, gradient in zip(padded, (d_z, d_w), strict=True):
             one[0, :pairs], one[1, :pairs] = gradient.real, gradient.imag
         out = [np.empty_like(array) for array in ctx.arrays]
-        d_log_dt = discretisation.through_discretisation(
+        d_log_dt = discretisation.discretise_backward(
             ctx.log_dt, *ctx.arrays, pairs, 8, padded[0].ravel(), padded[1].ravel(), *out
         )
         d_log_decay, d_frequency, d_c = map(torch.from_numpy, out)
@@ -323,15 +323,15 @@ def test_sums_over_many_rows_round_little() -> None:
 @pytest.mark.parametrize(("batch", "length", "width"), [(4, 4096, 64), (1, 16384, 64), (128, 64, 64), (4, 1024, 1152)])
 def test_memory_is_a_few_times_that_of_the_sequences(batch: int, length: int, width: int, threads: int) -> None:
     """u, y, both gradients and the scratch of all threads: at most four times u and y."""
-    cut = plan.cut(batch, length, width, 32, threads)
-    workers = min(threads, -(-width // cut.channels))
-    scratch = workers * sum(plan.scratch(cut, backward=True).values())
+    block_sizes = plan.block_sizes(batch, length, width, 32, threads)
+    workers = min(threads, -(-width // block_sizes.channels))
+    scratch = workers * sum(plan.scratch(block_sizes, backward=True).values())
     sequences = 3 * batch * length * width
     assert 2 * sequences + scratch <= 4 * sequences
 
 
 def test_scratch_is_listed_alike() -> None:
-    assert task.Scratch._fields == plan.SCRATCH
+    assert arguments.Scratch._fields == plan.SCRATCH
 
 
 def test_a_cache_that_something_spoiled() -> None:
@@ -358,9 +358,9 @@ def test_a_copy_of_the_package_finds_what_was_compiled(tmp_path: Path) -> None:
 
 def test_numba_that_may_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads.numba.config, "DISABLE_JIT", True)
-    convolution.obstacle.cache_clear()
+    convolution.unavailable_reason.cache_clear()
     try:
-        assert "NUMBA_DISABLE_JIT" in convolution.obstacle()
+        assert "NUMBA_DISABLE_JIT" in convolution.unavailable_reason()
         assert selection.select("compiled", "cpu", 64, 64) == "chunked"
     finally:
-        convolution.obstacle.cache_clear()
+        convolution.unavailable_reason.cache_clear()

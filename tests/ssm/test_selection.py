@@ -23,7 +23,7 @@ def test_a_run_records_its_backend(
         assert resolve_execution(run, run.config()).backend == "compiled"
         assert resolve_execution(run, run.config(), device="cuda:1").backend == "chunked"
         assert "because compiled does not run here: computes on CPUs only, not on cuda" in capsys.readouterr().err
-        monkeypatch.setattr(convolution, "obstacle", lambda: "no numba here")
+        monkeypatch.setattr(convolution, "unavailable_reason", lambda: "no numba here")
         assert resolve_execution(run, run.config()).backend == "chunked"
         assert "S4D uses chunked, because compiled does not run here: no numba here" in capsys.readouterr().err
         assert run.execution().backend == "compiled"
@@ -31,8 +31,8 @@ def test_a_run_records_its_backend(
         torch.set_num_threads(before)
 
 
-def rows(*entries: tuple[str, int, int, str, float]) -> list[selection.Measured]:
-    return [selection.Measured(d, "here", 2, width, length, 1, name, s) for d, width, length, name, s in entries]
+def rows(*entries: tuple[str, int, int, str, float]) -> list[selection.BackendTiming]:
+    return [selection.BackendTiming(d, "here", 2, width, length, 1, name, s) for d, width, length, name, s in entries]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_auto_is_the_fastest_at_the_nearest_measured_shape(monkeypatch: pytest.M
     assert selection.select("auto", "cpu", 100, 100) == "fft"
     assert selection.select("auto", "cpu", 100, 2000) == "compiled"
     assert selection.select("auto", "cuda", 100, 2000) == "chunked"
-    monkeypatch.setattr(convolution, "obstacle", lambda: "no numba here")
+    monkeypatch.setattr(convolution, "unavailable_reason", lambda: "no numba here")
     assert selection.select("auto", "cpu", 100, 2000) == "fft"
     assert selection.select("compiled", "cpu", 100, 2000) == "chunked"
     assert selection.select("reference", "cpu", 100, 2000) == "reference"
@@ -79,13 +79,13 @@ def test_a_table_of_ones_own(
     monkeypatch.setattr(tune, "TOKENS", 80)
     monkeypatch.setattr("sys.argv", ["diffussm", "tune"])
     assert cli.main() == 0
-    assert capsys.readouterr().out.endswith(f"{selection.tuned()}\n")
+    assert capsys.readouterr().out.endswith(f"{selection.tuned_path()}\n")
     selection.table.cache_clear()
     try:
         found = selection.table()
         assert {(row.width, row.length, row.batch) for row in found} == {(8, 16, 5), (8, 40, 2)}
         assert {row.backend for row in found} == {"fft", "chunked", "compiled"}
-        tune.write(found, selection.tuned())
+        tune.write(found, selection.tuned_path())
         monkeypatch.setattr(selection, "processor", lambda: "another machine")
         selection.table.cache_clear()
         assert selection.table() == selection.read(selection.SHIPPED)
@@ -110,8 +110,8 @@ def test_a_table_of_ones_own(
 def test_a_spoiled_table_of_ones_own_is_none(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(selection, "processor", lambda: "here")
-    selection.tuned().parent.mkdir()
-    selection.tuned().write_text(text.format(header=",".join(selection.Measured._fields)))
+    selection.tuned_path().parent.mkdir()
+    selection.tuned_path().write_text(text.format(header=",".join(selection.BackendTiming._fields)))
     selection.table.cache_clear()
     try:
         assert selection.table() == selection.read(selection.SHIPPED)

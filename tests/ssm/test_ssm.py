@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffussm.models.build import initialise
 from diffussm.ssm import chunked, fft
-from diffussm.ssm.choice import CHUNK, ONE_CHUNK
+from diffussm.ssm.backends import CHUNK, ONE_CHUNK
 from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.s4d import BACKENDS, S4D
 from tests.support import plain_s4d as plain

@@ -23,7 +23,7 @@ and with E_l the gradient of w a^l, in K and in W, and F_l that of a^l, in V and
 
 from which `discretisation` computes those of the parameters.
 
-A thread takes eight or sixteen channels at a time (`task`), transposes them from (B, L, D) into rows (`layout`), fills
-a channel's tables (`channel`), and multiplies in tiles that stay in registers (`tile`, `products`); `kernels` combines
-these. Powers of a are computed by doubling from double-precision squares, with one float32 rounding each. The order of
-summation depends on B, L and C alone: results are bit-identical for any number of threads."""
+A thread takes eight or sixteen channels at a time (`arguments`), transposes them from (B, L, D) into rows (`layout`),
+fills a channel's tables (`channel`), and multiplies in tiles that stay in registers (`tile`, `products`); `kernels`
+combines these. Powers of a are computed by doubling from double-precision squares, with one float32 rounding each. The
+order of summation depends on B, L and C alone: results are bit-identical for any number of threads."""

@@ -69,9 +69,9 @@ def with_cache(function: Callable[..., None], compile_: Callable[[Cache | None],
     """Return `compile_(cache)` of the function, one process at a time; `compile_(None)` where the cache cannot be
     used."""
     try:
-        kept = Cache(function)
+        cache = Cache(function)
         with _compile_lock():
-            return compile_(kept)
+            return compile_(cache)
     except Exception:  # no folder, a full disk, a damaged file; an error in the code itself is raised again below
         return compile_(None)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROW_PADDING
-from diffussm.ssm.compiled.vector import constant, load, load_one, never_inlined, reversed_lanes, store, transpose
+from diffussm.ssm.compiled.vector import constant, load, load_splat, never_inlined, reversed_lanes, store, transpose
 
 
 @njit(nogil=True, error_model="numpy")
@@ -58,23 +58,23 @@ def transpose_rows(table, pairs, chunk, backwards, out):
 
 
 @njit(nogil=True, error_model="numpy")
-def fill_kernel(spectrum, weights, skip, pairs, chunk, kernel):
+def fill_kernel(powers_transposed, weights, skip, pairs, chunk, kernel):
     """Fill `kernel` from the transposed powers and the weights w. The skip is part of K_0."""
     never_inlined()
     line, zero = chunk + ROW_PADDING, constant(np.float32(0))
-    there, back = kernel + COLUMNS, kernel + (COLUMNS + 2 * chunk)
+    forward_half, reversed_half = kernel + COLUMNS, kernel + (COLUMNS + 2 * chunk)
     for lag in range(0, COLUMNS, LANES):
         store(kernel + lag, zero)
-        store(back + lag, zero)
+        store(reversed_half + lag, zero)
     for lag in range(0, chunk, LANES):
         re, im = zero, zero
         for s in range(pairs):
-            re += load_one(weights + s) * load(spectrum + (s * line + lag))
-            im += load_one(weights + (pairs + s)) * load(spectrum + ((pairs + s) * line + lag))
-        store(there + lag, re - im)
-        store(back + (-LANES - lag), reversed_lanes(re - im))
-    there[0] += skip
-    there[2 * chunk - 1] += skip
+            re += load_splat(weights + s) * load(powers_transposed + (s * line + lag))
+            im += load_splat(weights + (pairs + s)) * load(powers_transposed + ((pairs + s) * line + lag))
+        store(forward_half + lag, re - im)
+        store(reversed_half + (-LANES - lag), reversed_lanes(re - im))
+    forward_half[0] += skip
+    forward_half[2 * chunk - 1] += skip
 
 
 @njit(nogil=True, error_model="numpy")

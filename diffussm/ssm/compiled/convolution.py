@@ -50,26 +50,26 @@ _INPUTS = ("u", *S4DParameters._fields)
 
 def _run(name: str, bidirectional: bool, arrays: dict[str, Tensor]) -> None:
     from diffussm.ssm.compiled import threads
-    from diffussm.ssm.compiled.task import COUNTERS, TASK
+    from diffussm.ssm.compiled.arguments import COUNTERS, KERNEL_ARGUMENTS
 
     batch, length, width = arrays["u"].shape
     stored_pairs = arrays["c"].shape[2]
-    cut = plan.cut(batch, length, width, stored_pairs, torch.get_num_threads())
-    workers = 1 if forked() else min(torch.get_num_threads(), -(-width // cut.channels))
-    counts = plan.scratch(cut, backward=name == "backward")
+    block_sizes = plan.block_sizes(batch, length, width, stored_pairs, torch.get_num_threads())
+    workers = 1 if forked() else min(torch.get_num_threads(), -(-width // block_sizes.channels))
+    counts = plan.scratch(block_sizes, backward=name == "backward")
     scratch = arrays["u"].new_empty(workers, sum(counts.values()))
     counters = np.zeros(len(COUNTERS), np.int64)
-    task = np.zeros(1, TASK)
-    sizes = {"batch": batch, "length": length, "width": width, "stored_pairs": stored_pairs, **cut._asdict()}
+    args = np.zeros(1, KERNEL_ARGUMENTS)
+    sizes = {"batch": batch, "length": length, "width": width, "stored_pairs": stored_pairs, **block_sizes._asdict()}
     for field, value in {**sizes, "bidirectional": bidirectional, "scratch_bytes": 4 * scratch.shape[1]}.items():
-        task[field] = value
+        args[field] = value
     for array, tensor in arrays.items():
-        task[array] = tensor.data_ptr()
+        args[array] = tensor.data_ptr()
     for array, start in zip(counts, accumulate(counts.values(), initial=0), strict=False):
-        task[array] = scratch.data_ptr() + 4 * start
+        args[array] = scratch.data_ptr() + 4 * start
     for number, counter in enumerate(COUNTERS):
-        task[counter] = counters.ctypes.data + 8 * number
-    threads.run(name, task, workers)
+        args[counter] = counters.ctypes.data + 8 * number
+    threads.run(name, args, workers)
 
 
 def forked() -> bool:
@@ -102,7 +102,7 @@ def _check(p: S4DParameters, u: Tensor) -> None:
 
 
 @cache
-def obstacle() -> str:
+def unavailable_reason() -> str:
     """Return why this backend cannot run in this process, or "" if it can. Compiles it if it is not compiled yet."""
     try:
         from diffussm.ssm.compiled import threads

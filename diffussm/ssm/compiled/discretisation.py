@@ -33,7 +33,7 @@ def discretise(log_dt, log_decay, frequency, c, stored, pairs, exponentials, wei
 
 
 @njit(nogil=True, error_model="numpy")
-def through_discretisation(log_dt, log_decay, frequency, c, stored, pairs, d_z, d_w, d_log_decay, d_frequency, d_c):
+def discretise_backward(log_dt, log_decay, frequency, c, stored, pairs, d_z, d_w, d_log_decay, d_frequency, d_c):
     """Set the gradients of the parameters from those of z and w, (2, pairs) each; return the gradient of log_dt."""
     dt, d_dt = math.exp(np.float64(log_dt)), 0.0
     for n in range(stored):

@@ -2,16 +2,16 @@
 
 from typing import NamedTuple
 
-from diffussm.ssm.choice import chunk_length
+from diffussm.ssm.backends import chunk_length
 
 LANES = 8  # numbers in a vector
 COLUMNS = 16  # columns of a tile
 ROW_PADDING = 16  # numbers between rows, so that neighbouring rows do not fall into one set of the cache
-SUMMED = 128  # rows that are summed before their sum is added to others
+ROWS_PER_PARTIAL_SUM = 128  # rows that are summed before their sum is added to the total
 PANEL = 24  # sequences of one chunk that are processed together, so that they stay in the cache
 
 
-class Cut(NamedTuple):
+class BlockSizes(NamedTuple):
     pairs: int  # rounded up to whole vectors
     chunk: int  # positions in a chunk
     channels: int  # channels that are processed together
@@ -19,14 +19,14 @@ class Cut(NamedTuple):
     rows: int  # rows of a channel in a panel, an even number
 
 
-def cut(batch: int, length: int, width: int, stored_pairs: int, threads: int) -> Cut:
+def block_sizes(batch: int, length: int, width: int, stored_pairs: int, threads: int) -> BlockSizes:
     """Return the block sizes of a call. Short sequences take sixteen channels at a time, which is a whole cache line,
     if that leaves work for all threads."""
     chunk = round_up(chunk_length(length), COLUMNS)
     short = chunk >= length
     channels = min(width, 2 * LANES if short and width >= 2 * LANES * threads else LANES)
     panel = min(batch, PANEL) if short else batch
-    return Cut(round_up(stored_pairs, LANES), chunk, channels, panel, round_up(panel * -(-length // chunk), 2))
+    return BlockSizes(round_up(stored_pairs, LANES), chunk, channels, panel, round_up(panel * -(-length // chunk), 2))
 
 
 def round_up(number: int, step: int) -> int:
@@ -34,11 +34,11 @@ def round_up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-def scratch(cut: Cut, backward: bool) -> dict[str, int]:
+def scratch(block_sizes: BlockSizes, backward: bool) -> dict[str, int]:
     """Return the size of each scratch array of a thread in float32 numbers, rounded up to whole cache lines.
 
     With N = 64 the backward pass takes 5 B L numbers per channel, and tables of about 30,000."""
-    pairs, chunk, channels, _, rows = cut
+    pairs, chunk, channels, _, rows = block_sizes
     line, row, layers = chunk + ROW_PADDING, 2 * pairs + ROW_PADDING, 2 * channels
     panel = channels * (rows * line + ROW_PADDING)
     both = {
@@ -49,7 +49,7 @@ def scratch(cut: Cut, backward: bool) -> dict[str, int]:
         "weights": layers * 2 * pairs,  # of every channel and layer
         "kernels": layers * 2 * line,  # of every channel and layer
         "powers": (chunk + 1) * row,  # of one channel of one layer, as what follows
-        "turned": 2 * pairs * line,  # powers or outward, rows made columns
+        "transposed": 2 * pairs * line,  # powers or outward, rows made columns
         "outward": chunk * row,
     }
     back = {
@@ -66,4 +66,4 @@ def scratch(cut: Cut, backward: bool) -> dict[str, int]:
     return {name: round_up(count, 16) if backward or name in both else 0 for name, count in (both | back).items()}
 
 
-SCRATCH = tuple(scratch(cut(1, 1, 1, 1, 1), backward=True))
+SCRATCH = tuple(scratch(block_sizes(1, 1, 1, 1, 1), backward=True))

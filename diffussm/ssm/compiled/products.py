@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROW_PADDING, SUMMED
+from diffussm.ssm.compiled.plan import COLUMNS, LANES, ROW_PADDING, ROWS_PER_PARTIAL_SUM
 from diffussm.ssm.compiled.tile import product
 from diffussm.ssm.compiled.vector import constant, load, never_inlined, store
 
@@ -38,8 +38,8 @@ def sum_over_rows(rows, height, columns, a, a_row, b, b_row, out, out_row):
     """Set out (height, columns) = a^T b for a (rows, height) and b (rows, columns), as a sum of partial sums, which
     rounds less."""
     never_inlined()
-    for first in range(0, rows, SUMMED):
-        count = min(SUMMED, rows - first)
+    for first in range(0, rows, ROWS_PER_PARTIAL_SUM):
+        count = min(ROWS_PER_PARTIAL_SUM, rows - first)
         product(height, columns, count, a + first * a_row, 1, a_row, b + first * b_row, b_row, out, out_row, first > 0)
 
 
@@ -64,7 +64,7 @@ def carry(states, factor, batch, chunks, pairs, backwards):
 
 
 @njit(nogil=True, error_model="numpy")
-def through_carry(d_states, states, factor, batch, chunks, pairs, backwards, d_factor):
+def carry_backward(d_states, states, factor, batch, chunks, pairs, backwards, d_factor):
     """Backpropagate through `carry`: replace the gradients of h_k by those of s_k, and set `d_factor` (2, pairs) to
     that of f."""
     never_inlined()

@@ -22,16 +22,17 @@ from numba.core.ccallback import CFunc
 from numpy.typing import NDArray
 
 from diffussm.ssm.compiled import kernels
+from diffussm.ssm.compiled.arguments import arguments_at
 from diffussm.ssm.compiled.cache import Cache, with_cache
-from diffussm.ssm.compiled.task import task_at
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _numba_lock = threading.RLock()  # one caller at a time compiles or uses threads of numba, not all of which allow more
 
 
-def run(name: str, task: NDArray[np.void], threads: int) -> None:
-    """Run `kernels.forward` or `.backward` on a task (one element of `task.TASK`) with up to `threads` threads."""
-    address, openmp = task.ctypes.data, _openmp()
+def run(name: str, args: NDArray[np.void], threads: int) -> None:
+    """Run `kernels.forward` or `.backward` on `args`, an element of `KERNEL_ARGUMENTS`, with up to `threads`
+    threads."""
+    address, openmp = args.ctypes.data, _openmp()
     if threads == 1:
         _c_function(name)(address)
     elif openmp is not None:
@@ -41,7 +42,7 @@ def run(name: str, task: NDArray[np.void], threads: int) -> None:
             before = numba.get_num_threads()
             numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
             try:
-                _on_numbas_threads(name)(address, threads)
+                _parallel_function(name)(address, threads)
             finally:
                 numba.set_num_threads(before)
 
@@ -53,7 +54,7 @@ def prepare() -> None:
     for name in ("forward", "backward"):
         _c_function(name)
         if _openmp() is None:
-            _on_numbas_threads(name)
+            _parallel_function(name)
     if _openmp() is None:
         _start_threads()
 
@@ -71,20 +72,20 @@ def _openmp() -> Any:
 
 @cache
 def _c_function(name: str) -> Callable[[int], None]:
-    """Return a compiled C function of the task's address, which any thread may call."""
+    """Return a compiled C function of the arguments' address, which any thread may call."""
 
     def forward(address):
-        kernels.forward(task_at(address))
+        kernels.forward(arguments_at(address))
 
     def backward(address):
-        kernels.backward(task_at(address))
+        kernels.backward(arguments_at(address))
 
     function = {"forward": forward, "backward": backward}[name]
 
-    def compile_(kept: Cache | None) -> CFunc:
+    def compile_(cache: Cache | None) -> CFunc:
         made: Any = CFunc(function, ((types.int64,), types.void), locals={}, options=_OPTIONS)
-        if kept is not None:
-            made._cache = kept
+        if cache is not None:
+            made._cache = cache
         made.compile()
         return made
 
@@ -93,21 +94,21 @@ def _c_function(name: str) -> Callable[[int], None]:
 
 
 @cache
-def _on_numbas_threads(name: str) -> Callable[[int, int], None]:
+def _parallel_function(name: str) -> Callable[[int, int], None]:
     def forward_in_parallel(address, threads):
         for _ in prange(threads):
-            kernels.forward(task_at(address))
+            kernels.forward(arguments_at(address))
 
     def backward_in_parallel(address, threads):
         for _ in prange(threads):
-            kernels.backward(task_at(address))
+            kernels.backward(arguments_at(address))
 
     function = {"forward": forward_in_parallel, "backward": backward_in_parallel}[name]
 
-    def compile_(kept: Cache | None) -> Any:
+    def compile_(cache: Cache | None) -> Any:
         made = njit(parallel=True, nogil=True, **_OPTIONS)(function)
-        if kept is not None:
-            made._cache = kept
+        if cache is not None:
+            made._cache = cache
         made.compile(types.void(types.int64, types.int64))
         return made
 

@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from diffussm.ssm.compiled.plan import COLUMNS
-from diffussm.ssm.compiled.vector import FLOAT, FLOATS, FUSED, INT, load_at, never_inlined, spread, store_at
+from diffussm.ssm.compiled.vector import FLOAT, FLOATS, FUSED, INT, load_at, never_inlined, splat, store_at
 
 EVEN = 2  # rows come in pairs: those that remain after tiles of full height are done two at a time
 WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))  # registers of 16 float32, 32 of them; else 16 of 8
@@ -47,7 +47,7 @@ def _tile(rows: int, lanes: int) -> Any:
                 row = {n: load_at(builder, builder.gep(right, [INT(n)]), lanes) for n in across}
                 for m in range(rows):
                     element = builder.load(builder.gep(left, [builder.mul(INT(m), a_row)]))
-                    everywhere = spread(builder, element, lanes)
+                    everywhere = splat(builder, element, lanes)
                     for n in across:
                         product = builder.fmul(everywhere, row[n], flags=FUSED)
                         builder.store(builder.fadd(builder.load(sums[m, n]), product, flags=FUSED), sums[m, n])
@@ -65,7 +65,7 @@ def _tile(rows: int, lanes: int) -> Any:
     return tile
 
 
-_tall, _low = _tile(HEIGHT, WIDTH), _tile(EVEN, WIDTH)
+_full_tile, _pair_tile = _tile(HEIGHT, WIDTH), _tile(EVEN, WIDTH)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -77,8 +77,8 @@ def product(rows, columns, count, a, a_row, a_step, b, b_step, out, out_row, add
     for n in range(0, columns, COLUMNS):
         m = 0
         while m + HEIGHT <= rows:
-            _tall(added, count, a + m * a_row, a_row, a_step, b + n, b_step, out + (m * out_row + n), out_row)
+            _full_tile(added, count, a + m * a_row, a_row, a_step, b + n, b_step, out + (m * out_row + n), out_row)
             m += HEIGHT
         while m < rows:
-            _low(added, count, a + m * a_row, a_row, a_step, b + n, b_step, out + (m * out_row + n), out_row)
+            _pair_tile(added, count, a + m * a_row, a_row, a_step, b + n, b_step, out + (m * out_row + n), out_row)
             m += EVEN

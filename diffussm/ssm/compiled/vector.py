@@ -43,7 +43,7 @@ def store_at(builder: Any, pointer: Any, value: Any) -> None:
     builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=4)
 
 
-def spread(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
+def splat(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
     """Return a vector with the scalar in every lane."""
     kind, index = ir.VectorType(FLOAT, lanes), ir.VectorType(ir.IntType(32), lanes)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.IntType(32)(0))
@@ -63,11 +63,11 @@ def load(typing: Any, pointer: Any) -> Any:
 
 
 @intrinsic
-def load_one(typing: Any, pointer: Any) -> Any:
+def load_splat(typing: Any, pointer: Any) -> Any:
     """Load one number into every lane of a vector."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return spread(builder, builder.load(values[0]))
+        return splat(builder, builder.load(values[0]))
 
     return VECTOR(FLOATS), generate
 
@@ -75,7 +75,7 @@ def load_one(typing: Any, pointer: Any) -> Any:
 @intrinsic
 def constant(typing: Any, number: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return spread(builder, values[0])
+        return splat(builder, values[0])
 
     return VECTOR(types.float32), generate
 
@@ -119,7 +119,7 @@ _arithmetic(operator.mul, "fmul")
 
 
 @intrinsic
-def _moved(typing: Any, pointer: Any, count: Any) -> Any:
+def _offset(typing: Any, pointer: Any, count: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.gep(values[0], [values[1]])
 
@@ -130,7 +130,7 @@ def _moved(typing: Any, pointer: Any, count: Any) -> Any:
 def pointer_and_count(a, b):
     """Offset a pointer by a number of elements, as in C."""
     if isinstance(a, types.CPointer) and isinstance(b, types.Integer):
-        return lambda a, b: _moved(a, b)
+        return lambda a, b: _offset(a, b)
     return None
 
 

@@ -5,8 +5,8 @@ ONE_CHUNK = 128  # length of the longest sequence that is one chunk
 CHUNK = 32
 
 
-def stated(requested: str) -> str:
-    """Return the backend whose cost is stated where no machine is known: for `auto` the portable one."""
+def backend_for_cost(requested: str) -> str:
+    """Return the backend that costs are computed for if no machine is known: the portable one for `auto`."""
     return PORTABLE if requested == "auto" else requested
 
 

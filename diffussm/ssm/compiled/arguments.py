@@ -1,6 +1,6 @@
-"""A task as threads see it: sizes, and addresses of flat arrays.
+"""The arguments of a kernel: sizes, and addresses of flat arrays.
 
-Threads are not created here and do not communicate. Each draws a number from an atomic counter, which selects its
+Threads are not created here and do not communicate. Each takes a number from an atomic counter, which selects its
 scratch memory, and then blocks of channels from another one until none remain. One thread computes a block from
 beginning to end, so results depend neither on the number of threads nor on which thread takes which block.
 """
@@ -19,8 +19,8 @@ SIZES = ("batch", "length", "width", "stored_pairs", "bidirectional")
 PARAMETERS = ("log_dt", "log_decay", "frequency", "c", "skip")
 ARRAYS = ("u", "y", *PARAMETERS, "d_u", "d_y", *(f"d_{name}" for name in PARAMETERS))
 COUNTERS = ("threads_started", "blocks_taken")
-FIELDS = (*SIZES, *plan.Cut._fields, *ARRAYS, *COUNTERS, *plan.SCRATCH, "scratch_bytes")
-TASK = np.dtype([(name, np.int64) for name in FIELDS])
+FIELDS = (*SIZES, *plan.BlockSizes._fields, *ARRAYS, *COUNTERS, *plan.SCRATCH, "scratch_bytes")
+KERNEL_ARGUMENTS = np.dtype([(name, np.int64) for name in FIELDS])
 
 
 @intrinsic
@@ -40,7 +40,7 @@ def doubles(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
-def draw(typing: Any, address: Any) -> Any:
+def fetch_add(typing: Any, address: Any) -> Any:
     """Increment the counter at `address` atomically; return its value before."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -59,8 +59,8 @@ def _bytes(typing: Any, address: Any) -> Any:
 
 
 @njit(nogil=True, error_model="numpy")
-def task_at(address):
-    return carray(_bytes(address), (1,), TASK)[0]
+def arguments_at(address):
+    return carray(_bytes(address), (1,), KERNEL_ARGUMENTS)[0]
 
 
 class Scratch(NamedTuple):
@@ -73,7 +73,7 @@ class Scratch(NamedTuple):
     weights: Any
     kernels: Any
     powers: Any
-    turned: Any
+    transposed: Any
     outward: Any
     d_output: Any
     d_states: Any
@@ -87,26 +87,26 @@ class Scratch(NamedTuple):
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def scratch_of(task):
+def scratch_of(args):
     """Return the arrays of the next thread."""
-    offset = draw(task.threads_started) * task.scratch_bytes
+    offset = fetch_add(args.threads_started) * args.scratch_bytes
     return Scratch(
-        floats(task.x + offset),
-        floats(task.out + offset),
-        floats(task.states + offset),
-        doubles(task.exponentials + offset),
-        floats(task.weights + offset),
-        floats(task.kernels + offset),
-        floats(task.powers + offset),
-        floats(task.turned + offset),
-        floats(task.outward + offset),
-        floats(task.d_output + offset),
-        floats(task.d_states + offset),
-        floats(task.lag_sums + offset),
-        floats(task.square + offset),
-        floats(task.d_inward + offset),
-        floats(task.d_outward + offset),
-        floats(task.d_carry + offset),
-        floats(task.d_z + offset),
-        floats(task.d_w + offset),
+        floats(args.x + offset),
+        floats(args.out + offset),
+        floats(args.states + offset),
+        doubles(args.exponentials + offset),
+        floats(args.weights + offset),
+        floats(args.kernels + offset),
+        floats(args.powers + offset),
+        floats(args.transposed + offset),
+        floats(args.outward + offset),
+        floats(args.d_output + offset),
+        floats(args.d_states + offset),
+        floats(args.lag_sums + offset),
+        floats(args.square + offset),
+        floats(args.d_inward + offset),
+        floats(args.d_outward + offset),
+        floats(args.d_carry + offset),
+        floats(args.d_z + offset),
+        floats(args.d_w + offset),
     )
