@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from diffussm.metric_table import FRECHET, METRICS
+from reports import markdown as md
 from reports.grid import figures, tables, text
 from reports.grid.results import GridResults
 from reports.paper import published
@@ -69,9 +70,8 @@ def _differences(results: GridResults, stem: Path) -> str:
     """Write the differences of FID, and return what they show as text."""
     assert results.key is not None
     gaps = tables.differences(results, "fid")
-    gaps.to_csv(stem.with_suffix(".csv"), index=False)
-    _write_ids(stem, results.run_ids)
-    sentences = "".join(f"- {sentence}\n" for sentence in text.findings(gaps, results.key.metric_label("fid")))
+    _write_table(stem, gaps, results.run_ids)
+    sentences = md.bullets(text.findings(gaps, results.key.metric_label("fid")))
     if not sentences:
         return ""
     corrected = "Intervals are over paired seeds, and are not corrected for the number of comparisons."
@@ -124,7 +124,7 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
     theirs = published.curves(results.grid)
     if theirs is not None:
         page += f"\nFID-50K as reported in the paper ({published.WHERE})\n\n{published.markdown(results.grid)}"
-        page += "".join(f"\n- {note}" for note in published.notes(results.grid)) + "\n"
+        page += f"\n{md.bullets(published.notes(results.grid))}"
     title = f"measured ({results.base})"
     drawn = figures.fid_over_steps(curve, _measured_arms(results), name, floor, title, text.step_name(results), theirs)
     figures.save(drawn, stem.with_suffix(".png"))
@@ -145,8 +145,7 @@ def _other_curves(results: GridResults, stem: Path) -> list[Path]:
         curve, _measured_arms(results), names, f"{results.grid} on {results.base}", text.step_name(results)
     )
     figures.save(drawn, stem.with_suffix(".png"))
-    curve.to_csv(stem.with_suffix(".csv"), index=False)
-    _write_ids(stem, results.run_ids)
+    _write_table(stem, curve, results.run_ids)
     return [stem.with_suffix(".png")]
 
 
@@ -163,7 +162,7 @@ def _samples(results: GridResults, stem: Path) -> list[Path]:
 
 def _samples_over_steps(results: GridResults, stem: Path) -> list[Path]:
     """Write the samples of the first evaluated arm at its milestones, from the same noise and labels."""
-    arm = next(arm for arm in results.arms if arm in set(results.done.arm))
+    arm = _measured_arms(results)[0]
     of_arm = results.done[results.done.arm == arm]
     chosen = of_arm[of_arm.seed == of_arm.seed.min()].sort_values("step")
     title = f"{results.grid} on {results.base}: {arm}, seed {chosen.seed.iloc[0]}, along its milestones"
@@ -186,8 +185,7 @@ def _sample_rows(
             for i, (label, pixels) in enumerate(zip(labels, flat, strict=True))
         ]
     figures.save(figures.sample_rows(images, labels if labels.any() else None, title), stem.with_suffix(".png"))
-    pd.DataFrame(rows).to_csv(stem.with_suffix(".csv"), index=False)
-    _write_ids(stem, list(chosen.run_id))
+    _write_table(stem, pd.DataFrame(rows), list(chosen.run_id))
     return [stem.with_suffix(".png")]
 
 
@@ -198,19 +196,21 @@ def _measured_arms(results: GridResults) -> list[str]:
 def _sampler(results: GridResults) -> str:
     assert results.key is not None
     fields = {"sampler": results.key.sampler.upper(), "sampler_steps": f"{results.key.sampler_steps} steps"}
-    shown = [text for field, text in fields.items() if field not in results.varied]
+    shown = [setting for field, setting in fields.items() if field not in results.varied]
     if "guidance" not in results.varied:
         shown.append(f"guidance {results.key.guidance:g}")
     return ", ".join([*shown, *(f"{field} as in the arm" for field in sorted(results.varied))])
 
 
 def _write(stem: Path, table: pd.DataFrame, page: str, run_ids: list[str]) -> Path:
-    """Write the table as CSV and Markdown, with the ids of its runs; returns the path of the Markdown file."""
-    table.to_csv(stem.with_suffix(".csv"), index=False)
+    """Write the page as Markdown and its table as CSV, with the ids of its runs; returns the path of the Markdown
+    file."""
     stem.with_suffix(".md").write_text(page)
-    _write_ids(stem, run_ids)
+    _write_table(stem, table, run_ids)
     return stem.with_suffix(".md")
 
 
-def _write_ids(stem: Path, run_ids: list[str]) -> None:
+def _write_table(stem: Path, table: pd.DataFrame, run_ids: list[str]) -> None:
+    """Write the table as CSV, with the ids of its runs."""
+    table.to_csv(stem.with_suffix(".csv"), index=False)
     stem.with_suffix(".runs.json").write_text(json.dumps(sorted(set(run_ids)), indent=1) + "\n")
