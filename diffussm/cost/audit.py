@@ -15,6 +15,8 @@ from diffussm.cost.counted import Uncounted, fvcore_macs, torch_macs
 from diffussm.cost.executed import executed_macs
 from diffussm.cost.named import NAMED, named
 
+RESIDUES = ("residue_fvcore", "residue_torch")
+
 
 class Audit(NamedTuple):
     """MACs of a network call by two counts each; residues are relative to the closed form."""
@@ -34,6 +36,10 @@ class Audit(NamedTuple):
     def residue_torch(self) -> float:
         return self.products_torch / self.products - 1
 
+    def as_row(self) -> dict[str, Any]:
+        """Return the counts followed by the residues."""
+        return {**self._asdict(), **{name: getattr(self, name) for name in RESIDUES}}
+
 
 def audit(config: Config, backend: str | None = None) -> Audit:
     """Return the counts of a model, which is run twice on the CPU and twice on the meta device.
@@ -52,13 +58,11 @@ def rows() -> Iterator[dict[str, Any]]:
     for name in NAMED:
         config = named(name)
         for backend in ("fft", "chunked") if config.model.kind == "diffussm" else ("",):
-            found = audit(config, backend or "auto")
-            residues = {"residue_fvcore": found.residue_fvcore, "residue_torch": found.residue_torch}
-            yield {"model": name, "backend": backend, **found._asdict(), **residues}
+            yield {"model": name, "backend": backend, **audit(config, backend or "auto").as_row()}
 
 
 if __name__ == "__main__":
-    table = csv.DictWriter(sys.stdout, ["model", "backend", *Audit._fields, "residue_fvcore", "residue_torch"])
+    table = csv.DictWriter(sys.stdout, ["model", "backend", *Audit._fields, *RESIDUES])
     table.writeheader()
     for row in rows():
         table.writerow(row)

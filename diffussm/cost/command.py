@@ -45,7 +45,6 @@ def audit_row(config: Config) -> dict[str, Any]:
     from diffussm.cost.counted import Uncounted
 
     try:
-        counts = audit(config)
+        return audit(config).as_row()
     except Uncounted as error:  # raised for some external mixers
         raise UserError(f"--audit: {error}") from None
-    return {**counts._asdict(), "residue_fvcore": counts.residue_fvcore, "residue_torch": counts.residue_torch}
