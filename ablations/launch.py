@@ -5,7 +5,7 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
@@ -119,19 +119,21 @@ def main(arguments: list[str] | None = None) -> int:
         return submit(_submission_plan(options, request, planned))
     from ablations.local.launch import execute
 
-    estimates = _estimates(options, planned)
+    slots = _slots(options, planned)
+    estimates = _estimates(options.runs, slots)
     for warning in estimates.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    return execute(options, request, planned, _slots(options, planned), estimates)
+    return execute(options, request, planned, slots, estimates)
 
 
 def _calibrate(options: argparse.Namespace, planned: "list[PlannedRun]") -> int:
     from ablations.plan.request import check_requirements
 
     check_requirements(planned)
+    from ablations.local.display import plain_console
     from ablations.plan.calibrate import calibrate  # imports torch
 
-    console, threads = _console(), _threads(_slots(options, planned))
+    console, threads = plain_console(), _threads(_slots(options, planned))
     console.print(f"Measured: {calibrate(planned, options.runs, threads, console.print)}")
     return 0
 
@@ -145,10 +147,10 @@ def _submission_plan(
     return SubmissionPlan.create(request, planned, profile.load(options.profile or PROFILE, options.set_slurm))
 
 
-def _estimates(options: argparse.Namespace, planned: "list[PlannedRun]") -> "Estimates":
+def _estimates(runs: Path, slots: int) -> "Estimates":
     from ablations.plan.estimate import Estimates
 
-    return Estimates.load(options.runs, _threads(_slots(options, planned)))
+    return Estimates.load(runs, _threads(slots))
 
 
 def _slots(options: argparse.Namespace, planned: "list[PlannedRun]") -> int:
@@ -180,8 +182,9 @@ def _print_plan(
         totals, summary = submission.totals(), submission.summary()
         warnings += map(str, submission.damaged)
     else:
-        estimates = _estimates(options, planned)
-        totals = plan_table.totals({p: estimates.estimate(p) for p in planned}, estimates, _slots(options, planned))
+        slots = _slots(options, planned)
+        estimates = _estimates(options.runs, slots)
+        totals = plan_table.totals({p: estimates.estimate(p) for p in planned}, estimates, slots)
         summary = plan_table.format_totals(totals)
         warnings += estimates.warnings
     estimated = {p: estimates.estimate(p) for p in planned}
@@ -204,12 +207,6 @@ def _print_plan(
     if options.print_sbatch:
         for script in submission.scripts():
             print(f"\n{script}", end="")
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

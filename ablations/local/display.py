@@ -18,6 +18,11 @@ LAST_LINES = 5  # shown of a failed run's log
 ROWS_FREE = 4  # of a terminal, for the lines that scroll above the bars
 
 
+def plain_console() -> Console:
+    """A console that prints text as it is: no markup, no colours of its own, no line breaks."""
+    return Console(highlight=False, soft_wrap=True, markup=False)
+
+
 def describe(state: State) -> tuple[str, float]:
     """A description of a task's state, and the fraction of its phase that is done."""
     match state:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ablations.local.display import Display
+from ablations.local.display import Display, plain_console
 from ablations.local.pool import Pool
 from ablations.local.slots import SlotLayout
 from ablations.plan import snapshot
@@ -24,7 +24,7 @@ def execute(
     options: argparse.Namespace, request: GridRequest, planned: list[PlannedRun], slots: int, estimates: Estimates
 ) -> int:
     """Work on the runs until nothing more can be done for any; returns the exit code."""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = plain_console()
     base_names = ", ".join(request.bases)
     todo = {arms[0].run_dir.path: arms for arms in unfinished(planned).values()}
     runs = len({p.run.run_id for p in planned})
