@@ -48,24 +48,47 @@ class Setting:
 class GridFile(Section):
     """A grid: axes of named levels, or named arms, or both; on one base or several."""
 
-    claim: Text
-    source: Text
-    expected: Text
-    cost: Text
-    command: Text
-    base: str | Annotated[tuple[str, ...], Field(min_length=1)]
-    seeds: Positive | Annotated[tuple[Count, ...], Field(min_length=1)]  # their number, counted from 0, or a list
-    matched: tuple[Literal["parameters", "macs"], ...] = ()  # what is equal across arms
-    axes: dict[str, dict[str, Overrides]] = Field(default_factory=dict)
-    combine: Literal["product", "one-at-a-time"] = "product"
-    zip: tuple[tuple[str, ...], ...] = ()  # groups of axes that move together
-    when: dict[str, Pattern] = Field(default_factory=dict)  # axis -> the levels of other axes at which it applies
-    include: tuple[LevelChoice, ...] = ()
-    exclude: tuple[Pattern, ...] = ()
-    arms: dict[str, Overrides] = Field(default_factory=dict)
-    control: str | LevelChoice | None = None  # an arm, by its name or its levels
-    budget: Literal["steps", "macs"] = "steps"  # what is equal in the training of every arm
-    max_runs: Positive = 20_000
+    claim: Text = Field(description="what the grid tests, in a sentence")
+    source: Text = Field(description="where the claim comes from")
+    expected: Text = Field(description="the expected result, stated before the grid is run")
+    cost: Text = Field(description="the measured cost of running the grid")
+    command: Text = Field(description="the command that runs the grid")
+    base: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="the recipe that the levels vary, or several"
+    )
+    seeds: Positive | Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
+        description="the number of seeds, counted from 0, or a list of seeds"
+    )
+    matched: tuple[Literal["parameters", "macs"], ...] = Field(
+        (), description="quantities that are equal across arms (checked at launch)"
+    )
+    axes: dict[str, dict[str, Overrides]] = Field(
+        default_factory=dict,
+        description="each axis a table of named levels, each level a table of overrides (and resources)",
+    )
+    combine: Literal["product", "one-at-a-time"] = Field(
+        "product",
+        description="product: every combination; one-at-a-time: the control, and the control with one axis moved",
+    )
+    zip: tuple[tuple[str, ...], ...] = Field((), description="groups of axes that move together")
+    when: dict[str, Pattern] = Field(
+        default_factory=dict,
+        description="axis = { other axis = level or levels }: where the axis applies; elsewhere it is omitted",
+    )
+    include: tuple[LevelChoice, ...] = Field((), description="combinations of levels to add")
+    exclude: tuple[Pattern, ...] = Field(
+        (), description="combinations of levels to remove; a list of levels stands for any of them"
+    )
+    arms: dict[str, Overrides] = Field(
+        default_factory=dict, description="named arms, each a table of overrides (and resources)"
+    )
+    control: str | LevelChoice | None = Field(
+        None, description="the arm to start from (one-at-a-time) or to match (budget): its name, or axis = level"
+    )
+    budget: Literal["steps", "macs"] = Field(
+        "steps", description="what is equal in the training of every arm: steps, or total training MACs"
+    )
+    max_runs: Positive = Field(20_000, description="the largest number of runs to plan")
 
     @property
     def bases(self) -> tuple[str, ...]:

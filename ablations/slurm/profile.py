@@ -35,7 +35,7 @@ RESERVED = {  # options that the executor sets
     "wrap": "the executor writes the script",
     "parsable": "the executor parses the output of sbatch",
 }
-FLAGS: dict[str, "Value"] = {"true": True, "false": ""}
+FLAGS: dict[str, Value] = {"true": True, "false": ""}
 COUNTS = ("nodes", "ntasks", "ntasks_per_node", "cpus_per_task")
 Kind = Literal["train", "evaluate"]
 
