@@ -10,7 +10,6 @@ effects need several sessions. Benchmarks that are timed differently (another `v
 compared, nor are runs of different machines.
 """
 
-import argparse
 import json
 import math
 import statistics
@@ -143,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--force", action="store_true", help="compare even if the machines differ")
-    options: argparse.Namespace = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     old, new = load(options.old), load(options.new)
     rows = compare(old, new, options.force)
     if not rows:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.costs import model_headline, model_macs, moved
+from bench.costs import FORWARDS, model_headline, model_macs, moved
 from bench.layers import noise
 from bench.measure import FORWARD, Contender
 from diffussm.config import Config
@@ -78,12 +78,11 @@ def products(config: Config, batch: int, pass_: str, device: str) -> Contender:
         for _ in range(m.depth):
             for x, weight, gradient in linear:
                 _ = x @ weight if pass_ == FORWARD else (x @ weight, gradient @ weight.T, x.T @ gradient)
-            for _ in range(1 if pass_ == FORWARD else 3):
+            for _ in range(FORWARDS[pass_]):
                 _ = q @ q.mT, scores @ q
 
-    forwards = 1 if pass_ == FORWARD else 3
     macs = m.depth * (sum(x.shape[0] * x.shape[1] * o.shape[1] for x, _, o in linear) + 2 * heads * m.length**2 * size)
-    return Contender(step, macs=forwards * macs)
+    return Contender(step, macs=FORWARDS[pass_] * macs)
 
 
 def _contender(config: Config, batch: int, pass_: str, device: str, model: nn.Module, call: Network) -> Contender:

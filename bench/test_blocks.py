@@ -30,10 +30,10 @@ SECONDS = 90.0  # limit for the rounds of a block on two cores
 passes = pytest.mark.parametrize("pass_", PASSES)
 
 
-def block_inputs(shape: Shape, device: str) -> list[Tensor]:
-    """Return the residual stream at the short length and the condition."""
+def block_inputs(shape: Shape, length: int, device: str) -> list[Tensor]:
+    """Return the residual stream, which has `length` positions, and the condition."""
     return [
-        noise(shape.batch, shape.length // HOURGLASS, shape.width, device=device),
+        noise(shape.batch, length, shape.width, device=device),
         noise(shape.batch, shape.width, device=device, seed=1),
     ]
 
@@ -41,7 +41,8 @@ def block_inputs(shape: Shape, device: str) -> list[Tensor]:
 def diffussm_block(mixer: str, shape: Shape, pass_: str, device: str) -> Contender:
     """Return a block of DiffuSSM as a contender. With S4D, all results are compared with those of the same block whose
     S4D is computed by plain torch; with attention, its output is compared with the formula."""
-    config, inputs = config_of(shape, HOURGLASS, mixer=mixer), block_inputs(shape, device)
+    config = config_of(shape, HOURGLASS, mixer=mixer)
+    inputs = block_inputs(shape, shape.length // HOURGLASS, device)
     layer = ready(Block(config.model, "auto"), device)
     plain = ready(Block(config.model, "chunked"), device) if mixer == "s4d" else None
     macs = block_macs(config, shape.batch, pass_, device)
@@ -52,12 +53,8 @@ def diffussm_block(mixer: str, shape: Shape, pass_: str, device: str) -> Contend
 
 def dit_block(shape: Shape, pass_: str, device: str) -> Contender:
     """Return a block of DiT as a contender."""
-    config = config_of(shape, kind="dit")
+    config, inputs = config_of(shape, kind="dit"), block_inputs(shape, shape.length, device)
     layer = ready(DiTBlock(shape.width, shape.heads), device)
-    inputs = [
-        noise(shape.batch, shape.length, shape.width, device=device),
-        noise(shape.batch, shape.width, device=device, seed=1),
-    ]
     headline = block_headline(config, shape.batch, pass_)
     timed = contender(layer, inputs, inputs[0].shape, pass_, headline, attention_check(layer.attn, shape, device))
     return timed._replace(headline=headline)
