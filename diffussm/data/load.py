@@ -30,11 +30,10 @@ def reference_images(name: str) -> Images:
     content than the catalogue says."""
     field = "evaluation.reference"
     _check_requirements(name, field)
-    images = _REFERENCES[name]()
-    if images.sha256 != facts(name, field).sha256:
-        expected = facts(name, field).sha256[:12]
+    images, expected = _REFERENCES[name](), facts(name, field).sha256
+    if (found := images.sha256) != expected:
         raise UserError(
-            f"{field} = {name}: the installed data has sha256 {images.sha256[:12]}..., expected {expected}...; "
+            f"{field} = {name}: the installed data has sha256 {found[:12]}..., expected {expected[:12]}...; "
             "another version of scikit-learn may have other images"
         )
     return images

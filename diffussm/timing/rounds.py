@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,7 @@ def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int, warmup: in
 
 
 @contextmanager
-def _no_collection() -> Any:
+def _no_collection() -> Iterator[None]:
     """Disable garbage collection, which would be counted in whichever round it happens."""
     was_enabled = gc.isenabled()
     gc.disable()
