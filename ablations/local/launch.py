@@ -68,12 +68,12 @@ def _sum_up(request: GridRequest, outcomes: dict[Path, Outcome], runs: int, cons
     if not not_done:
         console.print(f"All {runs} runs are done. Next: python reports/make_figures.py {request.selector}")
         return 0
-    retry = f"python ablations/manage.py retry --%s {request.selector}"
+    retry = "python ablations/manage.py retry"
     if any(outcome.kind == "failed" for outcome in not_done.values()):
         hint = "The next launch retries runs that were killed. To retry other failures without a change of the code"
-        print(f"{hint}: {retry % 'failed'}", file=sys.stderr)
+        print(f"{hint}: {retry} --failed {request.selector}", file=sys.stderr)
     if any(outcome.kind == "cancelled" for outcome in not_done.values()):
-        print(f"Cancelled runs start again after: {retry % 'cancelled'}", file=sys.stderr)
+        print(f"Cancelled runs start again after: {retry} --cancelled {request.selector}", file=sys.stderr)
     return 1
 
 
