@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+
+from reports import style
 
 MARKERS = "osD^vPX*"
 SMALL, FAINT = 6.5, "0.35"
@@ -25,7 +26,7 @@ def against_length(points: pd.DataFrame, crossings: pd.DataFrame, notes: list[st
     points, crossings: as returned by `lengths.per_token` and `crossings.crossings`.
     """
     settings = list(dict.fromkeys(points.setting))
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         2, len(settings), figsize=(max(3.4 * len(settings), 5.2), 6.2), layout="constrained", squeeze=False, sharex=True
     )
     colours = _colours(points.subject)
@@ -68,7 +69,7 @@ def shares_of_parts(table: pd.DataFrame, highlighted: str, notes: list[str]) -> 
     blocks, parts = list(dict.fromkeys(table.block)), list(dict.fromkeys(table.part))
     sums = table.drop_duplicates("block").set_index("block").sum_over_whole.dropna()
     beside = {block: f"\nsum over whole block: {total:.2f}" for block, total in sums.items()}
-    figure, axis = plt.subplots(figsize=(7, 0.45 * len(blocks) + 1.9), layout="constrained")
+    figure, axis = style.subplots(figsize=(7, 0.45 * len(blocks) + 1.9), layout="constrained")
     quiet = [part for part in parts if highlighted not in part]
     greys = dict(zip(quiet, sns.light_palette("0.55", n_colors=len(quiet)), strict=True))
     start = np.zeros(len(blocks))
@@ -93,7 +94,7 @@ def speedups(table: pd.DataFrame, notes: list[str]) -> Figure:
 
     table: as returned by `speedup.speedups`.
     """
-    figure, axis = plt.subplots(figsize=(6.5, 0.75 * len(table) + 1.5), layout="constrained")
+    figure, axis = style.subplots(figsize=(6.5, 0.75 * len(table) + 1.5), layout="constrained")
     rows, height = np.arange(len(table)), 0.36
     spread = [table.seconds_lead - table.seconds_low, table.seconds_high - table.seconds_lead]
     macs = axis.barh(rows - height / 2, table.macs_lead, height, color="0.7", label="multiply-adds")
@@ -120,7 +121,7 @@ def overheads(table: pd.DataFrame, notes: list[str]) -> Figure:
     table: as returned by `overhead.overheads`.
     """
     shapes, colours = list(dict.fromkeys(table["shape"])), _colours(table["pass"])
-    figure, axis = plt.subplots(figsize=(6.2, 0.4 * len(shapes) + 1.5), layout="constrained")
+    figure, axis = style.subplots(figsize=(6.2, 0.4 * len(shapes) + 1.5), layout="constrained")
     for i, (name, colour) in enumerate(colours.items()):
         dots = table[table["pass"] == name]
         rows = np.array([shapes.index(one) for one in dots["shape"]]) + 0.22 * (i - (len(colours) - 1) / 2)
@@ -143,7 +144,7 @@ def times(table: pd.DataFrame, title: str, notes: list[str]) -> Figure:
     groups = list(dict.fromkeys(table.group))
     heights = [(table.group == group).sum() + 1 for group in groups]
     size = (6.5, 0.22 * sum(heights) + 0.3 * len(groups) + 1)
-    figure, axes = plt.subplots(
+    figure, axes = style.subplots(
         len(groups), 1, figsize=size, height_ratios=heights, squeeze=False, sharex=True, layout="constrained"
     )
     for axis, group in zip(axes[:, 0], groups, strict=True):

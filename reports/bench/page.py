@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.grid import figures
+from reports import style
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Page:
         picture = ""
         if self.figure is not None:
             written.append(folder / f"{self.name}.png")
-            figures.save(self.figure, written[-1])
+            style.save(self.figure, written[-1])
             picture = f"![{self.name}]({self.name}.png)\n\n"
         title, rest = self.text.split("\n\n", 1)
         written[0].write_text(f"{title}\n\n{picture}{rest}")

@@ -1,14 +1,8 @@
 """Figures of grids. Each function draws the given tables and returns the figure; it computes nothing."""
 
 import math
-from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -18,8 +12,7 @@ from matplotlib.ticker import LogLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from diffussm.metric_table import METRICS
-
-sns.set_theme(context="paper", style="whitegrid", palette="colorblind", rc={"figure.dpi": 160, "axes.titlesize": 9})
+from reports import style
 
 
 def fid_over_steps(
@@ -37,7 +30,7 @@ def fid_over_steps(
     the arm of the grid whose colour the curve has; steps: the label of the x axis.
     """
     panels = 1 if published is None else 2
-    figure, axes = plt.subplots(1, panels, figsize=(4.2 * panels, 3.8), layout="constrained")
+    figure, axes = style.subplots(1, panels, figsize=(4.2 * panels, 3.8), layout="constrained")
     ours: Axes = np.ravel(axes)[0]
     colours = _colours(arms)
     _lines(curve, colours, ours, bottom=curve["mean"].min() / 4)
@@ -66,7 +59,7 @@ def metrics_over_steps(curve: pd.DataFrame, arms: list[str], names: dict[str, st
     columns = min(len(names), 3)
     rows = math.ceil(len(names) / columns)
     size = (max(2.6 * columns, 4.2), 2.1 * rows + 0.9)
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    figure, axes = style.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     colours = _colours(arms)
     for axis, (metric, name) in zip(axes.flat, names.items(), strict=False):
         drawn = curve[curve.metric == metric]
@@ -92,7 +85,7 @@ def sample_rows(samples: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64]
     labels (N,)."""
     count = len(next(iter(samples.values())))
     size = (0.48 * count + 1.1, 0.52 * len(samples) + 0.45)
-    figure, axes = plt.subplots(len(samples), count, figsize=size, squeeze=False)
+    figure, axes = style.subplots(len(samples), count, figsize=size, squeeze=False)
     for row, (name, images) in zip(axes, samples.items(), strict=True):
         for axis, image in zip(row, images, strict=True):
             axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -104,36 +97,6 @@ def sample_rows(samples: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64]
     figure.suptitle(title, fontsize=8)
     figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.97))
     return figure
-
-
-def macs_over_resolution(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
-    """The paper's Figure 3: G MACs of a call on one image over pixels per side, with tokens above; both axes log.
-
-    costs: model, resolution, tokens, macs_per_call; reported: name, resolution, macs_per_call.
-    """
-    figure, axis = plt.subplots(figsize=(5.5, 3.8))
-    shown = costs.assign(gmacs=costs.macs_per_call / 1e9)
-    sns.lineplot(shown, x="resolution", y="gmacs", hue="model", style="model", marker="o", ax=axis)
-    for marker, (name, points) in zip("x+", reported.groupby("name"), strict=True):
-        axis.scatter(points.resolution, points.macs_per_call / 1e9, marker=marker, color="black", zorder=5, label=name)
-    ticks = sorted(shown.resolution.unique())
-    axis.set(xscale="log", yscale="log", xlabel="pixels per side", ylabel="G MACs per image and call")
-    axis.set_xticks(ticks, [str(tick) for tick in ticks])
-    axis.minorticks_off()
-    above = axis.secondary_xaxis("top")
-    above.set_xlabel("L, latent tokens at patch 1")
-    above.set_xticks(ticks, [f"{shown[shown.resolution == tick].tokens.max():,}" for tick in ticks])
-    above.minorticks_off()
-    axis.legend(title=None, fontsize=7)
-    figure.tight_layout()
-    return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure to a file, and close it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
-    plt.close(figure)
 
 
 def _colours(arms: list[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from diffussm.metric_table import FRECHET, METRICS
 from reports import markdown as md
+from reports import style
 from reports.grid import figures, tables, text
 from reports.grid.results import GridResults
 from reports.paper import published
@@ -127,7 +128,7 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
         page += f"\n{md.bullets(published.notes(results.grid))}"
     title = f"measured ({results.base})"
     drawn = figures.fid_over_steps(curve, _measured_arms(results), name, floor, title, text.step_name(results), theirs)
-    figures.save(drawn, stem.with_suffix(".png"))
+    style.save(drawn, stem.with_suffix(".png"))
     if theirs is not None:
         theirs.to_csv(stem.with_name(f"{stem.name}_reported.csv"), index=False)
     return [_write(stem, table.assign(floor=floor), page, results.run_ids), stem.with_suffix(".png")]
@@ -144,7 +145,7 @@ def _other_curves(results: GridResults, stem: Path) -> list[Path]:
     drawn = figures.metrics_over_steps(
         curve, _measured_arms(results), names, f"{results.grid} on {results.base}", text.step_name(results)
     )
-    figures.save(drawn, stem.with_suffix(".png"))
+    style.save(drawn, stem.with_suffix(".png"))
     _write_table(stem, curve, results.run_ids)
     return [stem.with_suffix(".png")]
 
@@ -184,7 +185,7 @@ def _sample_rows(
             {"row": name, "sample": i, "label": label, **{f"pixel_{p}": v for p, v in enumerate(pixels)}}
             for i, (label, pixels) in enumerate(zip(labels, flat, strict=True))
         ]
-    figures.save(figures.sample_rows(images, labels if labels.any() else None, title), stem.with_suffix(".png"))
+    style.save(figures.sample_rows(images, labels if labels.any() else None, title), stem.with_suffix(".png"))
     _write_table(stem, pd.DataFrame(rows), list(chosen.run_id))
     return [stem.with_suffix(".png")]
 

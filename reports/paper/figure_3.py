@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
 
 from diffussm.config import resolve
 from diffussm.cost.closed_form import attention_products, forward_macs, parameters
 from diffussm.cost.named import BASE, LATENT_FACTOR
 from reports import markdown as md
-from reports.grid import figures
+from reports import style
 from reports.paper.published import PUBLISHED
 
 RESOLUTIONS = (256, 512, 1024, 2048)
@@ -27,7 +29,7 @@ def report(out: Path) -> list[Path]:
     costs, reported = figure_3(), reported_macs()
     out.mkdir(parents=True, exist_ok=True)
     pd.concat([costs, reported.rename(columns={"name": "model"})]).to_csv(out / "figure_3.csv", index=False)
-    figures.save(figures.macs_over_resolution(costs, reported), out / "figure_3.png")
+    style.save(_draw(costs, reported), out / "figure_3.png")
     giga = costs.assign(gmacs=(costs.macs_per_call / 1e9).round(1), parameters=costs.parameters.map("{:,}".format))
     wide = giga.pivot(index=["model", "parameters"], columns="resolution", values="gmacs")
     theirs = reported.assign(gmacs=(reported.macs_per_call / 1e9).round(1))[["name", "resolution", "gmacs"]]
@@ -41,6 +43,29 @@ def report(out: Path) -> list[Path]:
     )
     (out / "figure_3.md").write_text(text)
     return [out / "figure_3.md", out / "figure_3.png"]
+
+
+def _draw(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
+    """The paper's Figure 3: G MACs of a call on one image over pixels per side, with tokens above; both axes log.
+
+    costs: model, resolution, tokens, macs_per_call; reported: name, resolution, macs_per_call.
+    """
+    figure, axis = style.subplots(figsize=(5.5, 3.8))
+    shown = costs.assign(gmacs=costs.macs_per_call / 1e9)
+    sns.lineplot(shown, x="resolution", y="gmacs", hue="model", style="model", marker="o", ax=axis)
+    for marker, (name, points) in zip("x+", reported.groupby("name"), strict=True):
+        axis.scatter(points.resolution, points.macs_per_call / 1e9, marker=marker, color="black", zorder=5, label=name)
+    ticks = sorted(shown.resolution.unique())
+    axis.set(xscale="log", yscale="log", xlabel="pixels per side", ylabel="G MACs per image and call")
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+    above = axis.secondary_xaxis("top")
+    above.set_xlabel("L, latent tokens at patch 1")
+    above.set_xticks(ticks, [f"{shown[shown.resolution == tick].tokens.max():,}" for tick in ticks])
+    above.minorticks_off()
+    axis.legend(title=None, fontsize=7)
+    figure.tight_layout()
+    return figure
 
 
 def _disagreements(costs: pd.DataFrame) -> str:
