@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -168,7 +169,7 @@ def test_figures_show_the_available_intervals(full: GridResults) -> None:
     (legend,) = figure.legends
     assert legend.get_title().get_text() == "bands: 95 % over seeds; bars: 95 % over the samples of one run"
     assert [text.get_text() for text in legend.get_texts()] == ["A", "B", "C"]
-    figures.plt.close(figure)
+    plt.close(figure)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_a_log_axis_where_all_values_are_positive_and_span_a_decade(values: tupl
     curve = pd.DataFrame(rows, columns=["metric", *tables.CURVE])
     figure = figures.metrics_over_steps(curve, ["A"], {"kid": "KID (x, n = 1)"}, "a title", "step")
     assert figure.axes[0].get_yscale() == scale
-    figures.plt.close(figure)
+    plt.close(figure)
 
 
 def test_one_seed_of_one_arm(tmp_path: Path) -> None:
