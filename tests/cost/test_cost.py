@@ -13,23 +13,19 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffussm.config import Config, resolve
+from diffussm.config import resolve
 from diffussm.cost.audit import audit
 from diffussm.cost.closed_form import attention_products, forward_macs, parameters, parts, s4d_macs
 from diffussm.cost.counted import fvcore_counts, torch_macs
 from diffussm.cost.executed import executed_macs, s4d
 from diffussm.cost.named import NAMED
-from diffussm.cost.named import named as named_with
 from diffussm.models.build import build_model, construct, initialise
 from diffussm.models.layers import SelfAttention
 from diffussm.ssm.s4d import S4D
+from tests.support.named import named
 
 PUBLISHED = Path(__file__).parents[2] / "reports" / "published"
 LENGTHS = [256, 512, 1024, 2048, 4096, 8192, 16384]
-
-
-def named(name: str, **model: Any) -> Config:
-    return named_with(name, {f"model.{key}": value for key, value in model.items()})
 
 
 # The published figures

@@ -1,0 +1,11 @@
+"""Configs of models by their names in the literature."""
+
+from typing import Any
+
+from diffussm.config import Config
+from diffussm.cost.named import named as named_with
+
+
+def named(name: str, **model: Any) -> Config:
+    """The named model with these changes of fields of the model."""
+    return named_with(name, {f"model.{key}": value for key, value in model.items()})
