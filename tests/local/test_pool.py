@@ -14,13 +14,13 @@ import pytest
 import tests.support.tiny as tiny
 from diffussm.store.rundir import RunDir
 from tests.support import forked
+from tests.support.grid_file import HEADER
 from tests.support.processes import children
 from tests.support.processor import processor_seconds_of
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {key: value for key, value in tiny.SETTINGS.items() if key != "model.state"}
-HEADER = "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
 MIXER = """
 import os, signal
 from pathlib import Path

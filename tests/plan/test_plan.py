@@ -19,9 +19,9 @@ from diffussm.errors import UserError
 from diffussm.host.machine import usable_cores
 from diffussm.store.rundir import RunDir
 from tests.plan.test_launch import arguments
+from tests.support.grid_file import HEADER
 
 ROOT = Path(__file__).parents[2]
-HEADER = "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
 
 
 def planned(runs: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:

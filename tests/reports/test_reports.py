@@ -14,12 +14,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 import tests.support.synthetic_records as synthetic
-import tests.support.tiny as tiny
-from ablations import launch
-from ablations.grid.arms import arms
-from ablations.grid.reading import load as load_grid
 from diffussm.config import resolve
-from diffussm.cost.closed_form import attention_products, forward_macs
 from diffussm.errors import UserError
 from diffussm.metric_table import FRECHET, METRICS
 from diffussm.metrics.key import evaluation_key
@@ -30,9 +25,6 @@ from reports.grid import figures, tables
 from reports.grid import report as grid_report
 from reports.grid import text as grid_text
 from reports.grid.results import GridResults, frame, load
-from reports.grid.stats import paired_difference, t_interval
-from reports.paper import figure_3 as paper
-from reports.paper import published as reported
 from tests.support import forked
 
 ROOT = Path(__file__).parents[2]
@@ -217,64 +209,6 @@ def test_some_records_may_miss_metrics_that_others_have(tmp_path: Path) -> None:
     assert "| C | 2.10 (one seed) | missing |" in text
 
 
-def launched(tmp_path: Path, grid: str) -> Path:
-    """The figures' folder of a grid in a file, launched with two seeds."""
-    (tmp_path / "mine.toml").write_text(grid)
-    settings = [f"--set={k}={v}" for k, v in tiny.SETTINGS.items() if k not in ("model.hourglass", "model.state")]
-    where = ["--runs", str(tmp_path / "runs")]
-    given = ["--grid", str(tmp_path / "mine.toml"), "--seeds", "2", *where, "--executor", "debug"]
-    assert launch.main([*given, *settings]) == 0
-    assert make_figures.main([*where, "--out", str(tmp_path / "out")]) == 0
-    return tmp_path / "out" / "mine" / "digits"
-
-
-HEADER = "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
-
-
-def test_arms_of_equal_macs_are_compared_at_the_steps_of_the_control(tmp_path: Path) -> None:
-    arms = '[arms.S4D]\n[arms.attention]\nmodel.mixer = "attention"\n'
-    folder = launched(tmp_path, f'{HEADER}base = "digits"\nseeds = 1\nbudget = "macs"\ncontrol = "S4D"\n{arms}')
-    manifest = json.loads((tmp_path / "runs" / "grids" / "mine-digits.1.json").read_text())
-    own = {entry["arm"]: entry["milestones"] for entry in manifest["runs"]}
-    assert own["S4D"] == [8, 16, 24]
-    assert own["attention"] != own["S4D"]
-    gaps = pd.read_csv(folder / "differences.csv")
-    assert list(zip(gaps.step, gaps.arm, gaps.other, strict=True)) == [
-        (step, "S4D", "attention") for step in own["S4D"]
-    ]
-    runs = pd.read_csv(folder / "runs.csv").set_index("arm")
-    assert set(runs.loc["attention"].last_measured_step) == {own["attention"][-1]}
-    text = (folder / "results.md").read_text()
-    assert "training MACs equal those of S4D, and steps are those of S4D" in text
-
-
-def test_arms_of_different_axes_are_compared_on_shared_axes(tmp_path: Path) -> None:
-    axes = (
-        '[axes.mixer]\ns4d = { model.mixer = "s4d" }\nattention = { model.mixer = "attention" }\n'
-        '[axes.heads]\n"1 head" = { model.heads = 1 }\n"2 heads" = { model.heads = 2 }\n'
-        '[when]\nheads = { mixer = "attention" }\n'
-    )
-    folder = launched(tmp_path, f'{HEADER}base = "digits"\nseeds = 1\n{axes}')
-    gaps = pd.read_csv(folder / "differences.csv")
-    assert set(zip(gaps.arm, gaps.other, strict=True)) == {
-        ("s4d", "attention, 1 head"),
-        ("s4d", "attention, 2 heads"),
-        ("attention, 1 head", "attention, 2 heads"),
-    }
-
-
-def test_a_grid_without_fid_has_tables(tmp_path: Path) -> None:
-    settings = [
-        f"--set={k}={v}" for k, v in tiny.SETTINGS.items() if k not in ("model.hourglass", "evaluation.metrics")
-    ]
-    given = ["--grid", "hourglass_vs_patch", "--seeds", "1", "--runs", str(tmp_path / "runs"), "--executor", "debug"]
-    assert launch.main([*given, *settings, '--set=evaluation.metrics=["label_accuracy"]']) == 0
-    assert make_figures.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
-    text = (tmp_path / "out" / "hourglass_vs_patch" / "digits" / "results.md").read_text()
-    assert "label accuracy" in text
-    assert "FID (" not in text
-
-
 def test_only_arms_that_differ_in_one_axis_are_compared(runs: Path) -> None:
     results = load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs)
     levels = {"A": ("1", "x"), "B": ("2", "x"), "C": ("2", "y")}
@@ -351,63 +285,3 @@ def test_the_error_without_runs_names_the_command_that_makes_them(tmp_path: Path
         f"make them with: python ablations/launch.py --grid hourglass_vs_patch --runs {tmp_path}\n"
     )
     assert done.stderr.count("\n") == 1
-
-
-def test_t_interval_against_scipy() -> None:
-    values = [3.0, 4.5, 2.2, 3.9]
-    low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
-    found = t_interval(values)
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
-    assert found.half_width == pytest.approx((high - low) / 2)
-    assert paired_difference(values, values).mean == 0
-
-
-def test_t_interval_covers() -> None:
-    draws = np.random.default_rng(0).normal(5, 2, size=(2000, 3))
-    intervals = [t_interval(row) for row in draws]
-    assert np.mean([i.low <= 5 <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.015)
-
-
-def test_the_papers_curves_and_their_contradictions() -> None:
-    right = reported.curves("hourglass_vs_patch")
-    assert right is not None
-    assert set(right.arm) == {"M = 2, P = 1", "M = 1, P = 2"}
-    notes = reported.notes("hourglass_vs_patch")
-    assert "reads 75.5 in the left panel and 81.0 in the right one" in notes[0]
-    assert "2.2, 6.9, 7.4, 3.0, 4.2: not steadily" in notes[1]
-    s_curves = reported.curves("model_scale")
-    assert s_curves is not None
-    assert set(s_curves.arm) == {"S", "L", "XL"}
-    assert len(reported.notes("model_scale")) == 1
-    assert reported.curves("direction") is None
-
-
-def test_arms_of_reported_curves_are_arms_of_the_grid() -> None:
-    for name, (_, arms_of_curves) in reported.CURVES.items():
-        assert set(arms_of_curves.values()) <= {arm.name for arm in arms(load_grid(name))}
-
-
-def test_figure_3(tmp_path: Path) -> None:
-    """XL at 256 px: DiT's own 118.64 G; 295.6 G of dense products and 4.1 G of S4D. Attention is quadratic in L."""
-    paths = paper.report(tmp_path)
-    assert [path.name for path in paths] == ["figure_3.md", "figure_3.png"]
-    costs = paper.figure_3().set_index(["model", "resolution"])
-    assert costs.loc[("DiT-XL/2", 256), "macs_per_call"] / 1e9 == pytest.approx(118.64, rel=0.002)
-    assert costs.loc[("DiffuSSM-XL, M = 2", 256), "mixer"] / 1e9 == pytest.approx(4.1, abs=0.05)
-    assert costs.loc[("DiffuSSM-XL with attention, M = 2", 256), "attention_products"] == 29 * 2 * 1152 * 1024**2
-    reported_macs = paper.reported_macs().set_index(["name", "resolution"]).macs_per_call / 1e9
-    assert reported_macs["DiffuSSM-XL, reported total / images", 256] == pytest.approx(280.3, abs=0.1)
-    assert reported_macs["DiffuSSM-XL, reported total / images", 512] == pytest.approx(1066.2, abs=0.1)
-
-
-def test_growth_with_length() -> None:
-    """Fitted exponents in L over 256 .. 16384: 2 for attention's products, and a little over 1 for S4D because of a
-    logarithm."""
-    lengths = [2**k for k in range(8, 15)]
-    configs = [resolve("imagenet256", {"model.image_size": round(n**0.5)}) for n in lengths if round(n**0.5) ** 2 == n]
-    tokens = np.log([c.model.length for c in configs])
-    assert np.polyfit(tokens, np.log([attention_products(c.model) for c in configs]), 1)[0] == pytest.approx(
-        2, abs=1e-9
-    )
-    mixer = [forward_macs(c).mixer for c in configs]
-    assert np.polyfit(tokens, np.log(np.asarray(mixer, dtype=float)), 1)[0] == pytest.approx(1.11, abs=0.02)
