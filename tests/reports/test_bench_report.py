@@ -14,8 +14,6 @@ from reports.bench.page import Page
 from reports.bench.stored import Run, read
 from tests.support.bench_session import session
 
-ROOT = Path(__file__).parents[2]
-
 
 def run_of(*benchmarks: dict, without_time: tuple[dict, ...] = (), folder: Path) -> Run:
     synthetic.write(folder, benchmarks, without_time)

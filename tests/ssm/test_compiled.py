@@ -1,14 +1,7 @@
-"""The compiled backend beside plain torch: sizes, threads, processes, and what happens where it cannot run."""
+"""The compiled backend beside plain torch: sizes, layouts, gradients, precision, memory, and inputs it cannot take."""
 
-import multiprocessing
-import os
-import shutil
-import subprocess
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,43 +9,11 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from diffussm.models.build import initialise
-from diffussm.ssm import selection
 from diffussm.ssm.backends import ONE_CHUNK
-from diffussm.ssm.compiled import arguments, cache, convolution, discretisation, plan, threads
+from diffussm.ssm.compiled import arguments, discretisation, plan
 from diffussm.ssm.compiled.convolution import convolve
 from diffussm.ssm.parameters import S4DParameters, discretise
-from diffussm.ssm.s4d import S4D
-
-
-def layer(width: int, state: int, bidirectional: bool = True, backend: str = "compiled") -> S4D:
-    made = S4D(width, state, bidirectional, backend)
-    initialise(made, seed=1)
-    return made
-
-
-def results(made: S4D, u: Tensor, dy: Tensor) -> dict[str, Tensor]:
-    u = u.clone().requires_grad_()
-    y = made(u)
-    names = [name for name, _ in made.named_parameters()]
-    return {
-        "y": y.detach(),
-        **dict(zip(["u", *names], torch.autograd.grad(y, [u, *made.parameters()], dy), strict=True)),
-    }
-
-
-def inputs(batch: int, length: int, width: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(length)
-    u, dy = (torch.randn(batch, length, k * width, generator=generator) for k in (1, 2))
-    return u, dy
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+from tests.support.s4d_layers import layer, outputs_and_gradients, sequences
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -70,53 +31,22 @@ def two_threads() -> Iterator[None]:
 )
 def test_every_size(batch: int, length: int, width: int, state: int, bidirectional: bool) -> None:
     """Widths, states and lengths that no vector divides, batches of more than one panel, odd numbers of rows."""
-    u, dy = inputs(batch, length, width)
-    found = results(layer(width, state, bidirectional), u, dy)
-    exact = results(layer(width, state, bidirectional, "chunked").double(), u.double(), dy.double())
+    u, dy = sequences(batch, length, width)
+    found = outputs_and_gradients(layer(width, state, bidirectional), u, dy)
+    exact = outputs_and_gradients(layer(width, state, bidirectional, "chunked").double(), u.double(), dy.double())
     for name, expected in exact.items():
         scale = expected.abs().max().item()
         torch.testing.assert_close(found[name].double(), expected, rtol=0, atol=2e-6 * scale, msg=name)
 
 
 def test_inputs_of_any_layout() -> None:
-    u, dy = inputs(6, 40, 12)
+    u, dy = sequences(6, 40, 12)
     made = layer(12, 8)
-    expected = results(made, u, dy)
+    expected = outputs_and_gradients(made, u, dy)
     torch.testing.assert_close(made(u.transpose(0, 1).contiguous().transpose(0, 1)), expected["y"], rtol=0, atol=0)
-    odd = results(made, u, dy.transpose(1, 2).contiguous().transpose(1, 2))
+    odd = outputs_and_gradients(made, u, dy.transpose(1, 2).contiguous().transpose(1, 2))
     for name, value in expected.items():
         torch.testing.assert_close(odd[name], value, rtol=0, atol=0, msg=name)
-
-
-@pytest.mark.parametrize(("batch", "length"), [(30, 64), (2, 300)])
-def test_the_same_to_the_bit_on_any_number_of_threads(batch: int, length: int) -> None:
-    """Widths that leave work for several; so a run may go on with other threads than it started with."""
-    (u, dy), made, before = inputs(batch, length, 40), layer(40, 64), torch.get_num_threads()
-    found = []
-    try:
-        for count in (1, 2, 3, 7):
-            torch.set_num_threads(count)
-            found.append(results(made, u, dy))
-    finally:
-        torch.set_num_threads(before)
-    for other in found[1:]:
-        for name, value in found[0].items():
-            torch.testing.assert_close(other[name], value, rtol=0, atol=0, msg=name)
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_numbas_threads_where_torchs_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    (u, dy), made = inputs(4, 150, 20), layer(20, 8)
-    expected = results(made, u, dy)
-    monkeypatch.setattr(threads, "_openmp", lambda: None)
-    for name, value in results(made, u, dy).items():
-        torch.testing.assert_close(value, expected[name], rtol=0, atol=0, msg=name)
-
-
-def test_torchs_threads_are_found_on_linux() -> None:
-    if sys.platform != "linux":
-        pytest.skip("another system")
-    assert threads._openmp() is not None
 
 
 @pytest.mark.parametrize(
@@ -141,7 +71,7 @@ def test_sizes_and_kinds_are_checked(
 
 
 def test_nan_and_infinity_go_through() -> None:
-    u, _ = inputs(1, 200, 8)
+    u, _ = sequences(1, 200, 8)
     u[0, 100, 3] = torch.nan
     y = layer(8, 8)(u)
     assert y[0, 100:, 3].isnan().all()
@@ -195,91 +125,6 @@ def test_the_parameter_chain_is_the_zero_order_hold() -> None:
     torch.testing.assert_close(weights, expected_weights[0, 0], rtol=1e-13, atol=1e-15)
 
 
-def checksum(made: S4D, u: Tensor) -> float:
-    """Summed by NumPy: torch itself would wait for its lost threads."""
-    with torch.no_grad():
-        return float(made(u).numpy().sum())
-
-
-def _in_child(queue: Any, made: S4D, u: Tensor) -> None:
-    queue.put([float(convolution.forked()), checksum(made, u)])
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:This process")  # Python's own warning of forks beside threads
-@pytest.mark.usefixtures("two_threads")
-def test_a_forked_process_computes_without_the_threads_it_lost() -> None:
-    (u, _), made = inputs(4, 300, 32), layer(32, 8)
-    expected = checksum(made, u)
-    queue = multiprocessing.get_context("fork").SimpleQueue()
-    child = multiprocessing.get_context("fork").Process(target=_in_child, args=(queue, made, u))
-    child.start()
-    child.join(30)
-    child.kill()
-    assert child.exitcode == 0
-    assert queue.get() == [1.0, expected]
-
-
-WORK = """
-import torch
-from diffussm.models.build import initialise
-from diffussm.ssm.s4d import S4D
-torch.set_num_threads(1)
-made = S4D(8, 8, True, "{backend}")
-initialise(made, 0)
-print(made(torch.linspace(-1, 1, 8 * 40).view(1, 40, 8)).square().sum().item())
-"""
-
-
-def in_processes(count: int, backend: str, **environment: str) -> list[str]:
-    command = [sys.executable, "-c", WORK.format(backend=backend)]
-    started = [
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment
-        )
-        for _ in range(count)
-    ]
-    outputs = [process.communicate(timeout=300) for process in started]
-    assert [process.returncode for process in started] == [0] * count, outputs
-    return [out for out, _ in outputs]
-
-
-@pytest.mark.slow
-def test_several_processes_compile_at_once(tmp_path: Path) -> None:
-    found = in_processes(3, "compiled", NUMBA_CACHE_DIR=str(tmp_path))
-    assert len(set(found)) == 1
-    names = [path.name for path in tmp_path.rglob("*.nbc")]
-    assert len(names) == len(set(names)) == 2, names  # one of them compiled each pass, the others loaded it
-
-
-@pytest.mark.slow
-def test_nowhere_to_keep_what_was_compiled(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    found = in_processes(1, "compiled", NUMBA_CACHE_DIR=str(tmp_path / "file" / "below"))
-    assert found == in_processes(1, "compiled")
-
-
-NO_NUMBA = """
-import sys, diffussm, diffussm.models.build, diffussm.training.loop
-assert 'numba' not in sys.modules
-sys.modules['numba'] = None
-"""
-
-
-def test_importing_the_package_imports_no_numba_and_without_it_plain_torch_takes_over() -> None:
-    code = "".join(
-        WORK.format(backend=backend) + "print(made._backend(torch.zeros(1, 40, 8)))\n"
-        for backend in ("compiled", "auto")
-    )
-    process = subprocess.run([sys.executable, "-c", NO_NUMBA + code], capture_output=True, text=True, check=True)
-    made = layer(8, 8, backend="chunked")
-    initialise(made, 0)
-    expected = made(torch.linspace(-1, 1, 8 * 40).view(1, 40, 8)).square().sum().item()
-    first, used, second, used_by_auto = process.stdout.split()
-    assert used == used_by_auto == "chunked"
-    assert float(first) == float(second) == pytest.approx(expected, rel=1e-6)
-
-
 def test_other_precisions_and_traces_are_plain_torchs() -> None:
     made, u = layer(4, 8), torch.zeros(1, 20, 4)
     assert made._backend(u) == "compiled"
@@ -312,8 +157,8 @@ def test_a_view_that_is_only_marked_negative() -> None:
 
 def test_sums_over_many_rows_round_little() -> None:
     """A skip's gradient is a sum over all B L positions."""
-    u, dy = inputs(600, ONE_CHUNK + 1, 2)
-    found = results(layer(2, 4), u, dy)["skip"]
+    u, dy = sequences(600, ONE_CHUNK + 1, 2)
+    found = outputs_and_gradients(layer(2, 4), u, dy)["skip"]
     expected = torch.stack([(u * dy[..., :2]).double().sum((0, 1)), (u * dy[..., 2:]).double().sum((0, 1))])
     scale = (u * dy[..., :2]).square().sum().sqrt()  # of a random walk; sums in a row err by 8e-7 of it
     assert (found - expected).abs().max() <= 4e-7 * scale
@@ -332,35 +177,3 @@ def test_memory_is_a_few_times_that_of_the_sequences(batch: int, length: int, wi
 
 def test_scratch_is_listed_alike() -> None:
     assert arguments.Scratch._fields == plan.SCRATCH
-
-
-def test_a_cache_that_something_spoiled() -> None:
-    """What cannot be kept or read is compiled for this process alone."""
-
-    def compile_(kept: cache.Cache | None) -> str:
-        if kept is not None:
-            raise OSError("no space left")
-        return "compiled"
-
-    def function() -> None: ...
-
-    assert cache.with_cache(function, compile_) == "compiled"
-
-
-def test_a_copy_of_the_package_finds_what_was_compiled(tmp_path: Path) -> None:
-    """As a launch makes them; the folder is that of the sources' content, wherever they are."""
-    shutil.copytree(Path(convolution.__file__).parents[2], tmp_path / "diffussm")
-    code = "from diffussm.ssm.compiled import cache; print(cache.__file__, cache.folder())"
-    command, alike = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(tmp_path)}
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=alike).stdout
-    assert printed.split() == [str(tmp_path / "diffussm/ssm/compiled/cache.py"), str(cache.folder())]
-
-
-def test_numba_that_may_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads.numba.config, "DISABLE_JIT", True)
-    convolution.unavailable_reason.cache_clear()
-    try:
-        assert "NUMBA_DISABLE_JIT" in convolution.unavailable_reason()
-        assert selection.select("compiled", "cpu", 64, 64) == "chunked"
-    finally:
-        convolution.unavailable_reason.cache_clear()

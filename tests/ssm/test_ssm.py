@@ -19,47 +19,25 @@ from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.s4d import BACKENDS, S4D
 from tests.support import plain_s4d as plain
 from tests.support.accuracy import FLOOR, assert_as_accurate
+from tests.support.s4d_layers import layer, outputs_and_gradients, sequences
 
 LENGTHS = [1, 3, 63, 64, 65, 100, 257, 1000]
 CASES = [(backend, length) for length in LENGTHS for backend in plain.TRUSTED]
 LONG = pytest.param("chunked", 4096, marks=pytest.mark.slow)
 ANY_PRECISION = [backend for backend in plain.TRUSTED if backend != "compiled"]
 
-Compute = Callable[[S4DParameters, Tensor, bool], Tensor]
-
-
-def layer(width: int, state: int, bidirectional: bool, backend: str) -> S4D:
-    made = S4D(width, state, bidirectional, backend)
-    initialise(made, seed=1)
-    return made
-
-
-def outputs_and_gradients(made: S4D, u: Tensor, dy: Tensor, compute: Compute | None = None) -> dict[str, Tensor]:
-    """y, and its gradients with respect to u and every parameter; by `compute` instead of the layer's backend."""
-    u = u.clone().requires_grad_()
-    parameters = dict(made.named_parameters())
-    y = compute(S4DParameters(**parameters), u, made.bidirectional) if compute else made(u)
-    gradients = torch.autograd.grad(y, [u, *parameters.values()], dy)
-    return {"y": y.detach(), **dict(zip(["u", *parameters], gradients, strict=True))}
-
-
-def sequences(length: int, width: int) -> tuple[Tensor, Tensor]:
-    """u (2, L, D) and dy (2, L, 2D), float32."""
-    generator = torch.Generator().manual_seed(length)
-    return torch.randn(2, length, width, generator=generator), torch.randn(2, length, 2 * width, generator=generator)
-
 
 @cache
 def truth(length: int, width: int, state: int, bidirectional: bool) -> dict[str, Tensor]:
     """By the recurrence in float64."""
-    u, dy = sequences(length, width)
+    u, dy = sequences(2, length, width)
     return outputs_and_gradients(layer(width, state, bidirectional, "reference").double(), u.double(), dy.double())
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(("backend", "length"), [case for case in CASES if case[0] in ANY_PRECISION])
 def test_backend_equals_reference_in_float64(backend: str, length: int, bidirectional: bool) -> None:
-    u, dy = sequences(length, 6)
+    u, dy = sequences(2, length, 6)
     found = outputs_and_gradients(layer(6, 8, bidirectional, backend).double(), u.double(), dy.double())
     for name, expected in truth(length, 6, 8, bidirectional).items():
         torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
@@ -69,7 +47,7 @@ def test_backend_equals_reference_in_float64(backend: str, length: int, bidirect
 def test_backend_is_as_accurate_as_a_plain_computation_in_float32(backend: str, length: int) -> None:
     """With N = 64 as in training; tests/support/plain_s4d.py says which plain computation, and why."""
     width = 16 if length < 1000 else 4  # where the plain computations take long
-    made, (u, dy) = layer(width, 64, True, backend), sequences(length, width)
+    made, (u, dy) = layer(width, 64, True, backend), sequences(2, length, width)
     found, trusted = (outputs_and_gradients(made, u, dy, compute) for compute in (None, plain.TRUSTED[backend]))
     for name, exact in truth(length, width, 64, True).items():
         assert_as_accurate(found[name], trusted[name], exact, name)
@@ -93,7 +71,7 @@ def discretised_in_float32(p: S4DParameters, u: Tensor, bidirectional: bool) -> 
 
 @pytest.mark.parametrize("length", [3, 64])
 def test_a_careless_backend_is_not_as_accurate(length: int) -> None:
-    made, (u, dy) = layer(8, 64, True, "auto"), sequences(length, 8)
+    made, (u, dy) = layer(8, 64, True, "auto"), sequences(2, length, 8)
     exact = truth(length, 8, 64, True)
     found, trusted = (
         outputs_and_gradients(made, u, dy, compute) for compute in (discretised_in_float32, plain.recurrence)
@@ -262,7 +240,7 @@ def test_input_that_is_empty_or_flat_is_refused(backend: str, shape: tuple[int, 
 @pytest.mark.parametrize("length", [64, 256])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_layer_in_half_precision_computes_in_float32(backend: str, length: int, dtype: torch.dtype) -> None:
-    u, dy = (sequence.to(dtype) for sequence in sequences(length, 8))
+    u, dy = (sequence.to(dtype) for sequence in sequences(2, length, 8))
     made = layer(8, 8, True, backend).to(dtype)
     found = outputs_and_gradients(made, u, dy)
     expected = outputs_and_gradients(made.float(), u.float(), dy.float())
@@ -277,7 +255,7 @@ def test_a_layer_in_half_precision_computes_in_float32(backend: str, length: int
 @pytest.mark.parametrize("backend", sorted(BACKENDS))
 @pytest.mark.parametrize("length", [64, 256])
 def test_autocast_leaves_gradients_in_float32(backend: str, length: int) -> None:
-    made, (u, dy) = layer(8, 8, True, backend), sequences(length, 8)
+    made, (u, dy) = layer(8, 8, True, backend), sequences(2, length, 8)
     expected = outputs_and_gradients(made, u, dy)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = outputs_and_gradients(made, u, dy)
