@@ -4,24 +4,16 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from diffussm.data.pixels import read_arrays
 from diffussm.errors import UserError
+from tests.support.bomb import Bomb
 from tests.support.image_sets import outcome, refused, zipped
 
 Save = Callable[..., None]
-
-
-class Bomb:
-    def __init__(self, marker: Path):
-        self.marker = marker
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.marker,)
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffussm.errors import UserError
 from diffussm.models.build import construct, initialise
 from diffussm.models.published import _position_embedding, load_diffusers_dit, load_official_dit
+from tests.support.bomb import Bomb
 from tests.support.diffusers_dit import SMALL, theirs
 from tests.support.named import named
 
@@ -115,18 +116,10 @@ def test_official_files_of_other_shapes_are_refused(
         load_official_dit(tmp_path / "dit.pt", heads=2)
 
 
-class Harmful:
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.path,))
-
-
 @pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))])
 def test_a_pickle_that_would_run_something_is_refused(write: Callable[[Any, Path], None], tmp_path: Path) -> None:
     """And is not run."""
-    write({"x_embedder.proj.weight": Harmful(tmp_path / "ran")}, tmp_path / "harmful.pt")
+    write({"x_embedder.proj.weight": Bomb(tmp_path / "ran")}, tmp_path / "harmful.pt")
     with pytest.raises(UserError, match="not loaded: it is damaged or holds Python objects") as error:
         load_official_dit(tmp_path / "harmful.pt")
     assert "\n" not in str(error.value)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from diffussm.data.photos import Crops
 from diffussm.data.pixels import Pixels, open_pixels
 from diffussm.errors import UserError
 
@@ -18,6 +19,12 @@ SHAPE = (3, 5, 4)
 
 def images(count: int, shape: tuple[int, int, int] = SHAPE, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def crops(count: int, seed: int) -> NDArray[np.uint8]:
+    """Samples, seed 0: of the training bands and paler; reference: of the others."""
+    pixels = Crops(training=not seed).take(seed, 0, count)[0]
+    return pixels if seed else (pixels * 0.75 + 50).astype(np.uint8)
 
 
 def in_file(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
