@@ -5,22 +5,19 @@ import json
 import time
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import bench.test_mixers as test_mixers
-from bench import peaks
 from bench.layers import contender
 from bench.measure import BOTH, FORWARD, Contender, Skipped, Stopwatch, Timed, Trial
-from bench.peaks import Impossible, Peaks
 from bench.scale import Scale, Shape, scale
 from diffussm.ssm.chunked import ChunkedConvolution
 from tests.support.bench_session import session, stop_time
+from tests.support.known_peaks import KnownPeaks
 
-ROOT = Path(__file__).parents[2]
 MADE_UP = """
 import time
 
@@ -143,51 +140,6 @@ def test_what_is_kept_of_a_session(stored: dict[str, Any]) -> None:
     assert stored["machine_info"]["clocks"].keys() == {"start", "end"}
     assert stored["peaks"]["matmul"]["macs_per_second"] == 3e10
     assert stored["peaks"]["copy"]["bytes_per_second"] == 1e10
-
-
-def test_peaks_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peaks, "SIDES", (128,))
-    monkeypatch.setattr(peaks, "COPIES", (peaks.MIB,))
-    found = Peaks("cpu")
-    assert found.macs_per_second > 1e7
-    assert found.copies.keys() == {2 * peaks.MIB}
-    assert found.bytes_per_second() > 1e7
-
-
-class KnownPeaks(Peaks):
-    """A million multiply-adds and a million bytes a second; a million more each time they are measured."""
-
-    def measure(self) -> None:
-        self.macs_per_second += 1e6
-        self.copies = {size: rate + 1e6 for size, rate in self.copies.items()}
-
-
-def test_the_larger_bound_counts() -> None:
-    known = KnownPeaks("cpu")
-    assert known.roofline([4.0], macs=10**6, moved=2 * 10**6) == ("copy", 0.5)
-    assert known.roofline([4.0], macs=10**6, moved=None) == ("matmul", 0.25)
-    assert known.roofline([4.0], None, None) is None
-
-
-def test_a_rate_above_the_peak_fails_when_the_peak_is_measured_again() -> None:
-    known = KnownPeaks("cpu")
-    assert known.roofline([1.0], macs=1_090_000, moved=None) == ("matmul", 1.09)
-    assert known.roofline([1.0], macs=2 * 10**6, moved=None) == ("matmul", 1)  # the machine had been slow before
-    with pytest.raises(Impossible, match=r"1\.33 times the matmul peak"):
-        known.roofline([1.0], macs=4 * 10**6, moved=None)
-
-
-def test_small_copies_bound_small_calls() -> None:
-    """What fits a cache may be faster than what does not."""
-    known = KnownPeaks("cpu")
-    small, large = min(known.copies), max(known.copies)
-    known.copies = {size: 5e6 if size == small else 1e6 for size in known.copies}
-    assert [known.bytes_per_second(moved) for moved in (1, small, small + 1, large, 10 * large)] == [
-        5e6,
-        5e6,
-        *[1e6] * 3,
-    ]
-    assert known.bytes_per_second() == 1e6
 
 
 @pytest.fixture
