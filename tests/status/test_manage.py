@@ -1,6 +1,5 @@
 """Grids as whoever looks after them sees them: from any shell, from run folders alone."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -8,50 +7,20 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ablations import launch, manage
-from ablations.plan import snapshot
+from ablations import manage
 from ablations.plan.request import GridRequest
-from ablations.status import doctor
 from diffussm.errors import UserError
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from diffussm.store.writing import write_atomically
-from tests.plan.test_launch import arguments
+from tests.support.managing import folder, printed, status
 from tests.support.processor import processor_seconds
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("launched") / "runs"
-    assert launch.main(arguments(runs, "--executor", "debug")) == 0
-    return runs
-
-
-@pytest.fixture
-def runs(launched: Path, tmp_path: Path) -> Path:
-    shutil.copytree(launched, tmp_path / "runs")
-    return tmp_path / "runs"
-
-
-def folder(runs: Path, part: str) -> RunDir:
-    return RunDir(next(runs.glob(f"*{part}*/config.json")).parent)
-
-
-def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    capsys.readouterr()
-    assert manage.main(list(words)) == 0
-    return capsys.readouterr().out
-
-
-def status(capsys: pytest.CaptureFixture[str], runs: Path, *more: str) -> dict[str, Any]:
-    return json.loads(printed(capsys, "status", "--runs", str(runs), "--json", *more))
 
 
 def test_status(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,51 +144,6 @@ def test_extend_asks_for_more(runs: Path, capsys: pytest.CaptureFixture[str]) ->
         manage.main(["extend", "--steps", "40", "--runs", str(runs)])
 
 
-def test_gc_deletes_only_with_yes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = folder(runs, "m2p1")
-    torn = run.path / "checkpoints" / ".000000024-1.pt.abcd.tmp"
-    torn.write_bytes(b"x" * 1000)
-    with snapshot.code_snapshot(runs, []) as copy:
-        assert str(copy) not in printed(capsys, "gc", "--runs", str(runs))  # while a launch uses it
-    stranger = runs / "not-listed"
-    shutil.copytree(run.path, stranger)
-    text = printed(capsys, "gc", "--runs", str(runs))
-    assert "half-written file" in text
-    assert "checkpoint before the newest" in text
-    assert "code that no launch uses" in text
-    assert str(copy) not in printed(capsys, "gc", "--grid", "hourglass_vs_patch", "--runs", str(runs))
-    assert "would be deleted; --yes deletes them" in text
-    assert torn.exists()
-    assert copy.exists()
-    assert len(run.checkpoints()) == 2
-    printed(capsys, "gc", "--yes", "--runs", str(runs))
-    assert not torn.exists()
-    assert not copy.exists()
-    assert len(run.checkpoints()) == 1
-    assert stranger.exists()
-    assert "run of no launched grid" in printed(capsys, "gc", "--unlisted", "--yes", "--runs", str(runs))
-    assert not stranger.exists()
-    assert {row["state"] for row in status(capsys, runs)["runs"]} == {"done"}
-
-
-def test_gc_keeps_files_of_active_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in runs.glob("*/config.json"):
-        RunDir(path.parent).claim()
-    with snapshot.code_snapshot(runs, []) as copy:
-        assert printed(capsys, "gc", "--yes", "--unlisted", "--runs", str(runs)).startswith("0.0 MB in 0 places")
-        assert copy.exists()
-
-
-def test_gc_deletes_the_code_of_a_killed_launch(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with snapshot.code_snapshot(runs, []) as copy:
-        (mark,) = copy.parent.glob(f"{copy.name}.*.json")
-        content = json.loads(mark.read_text())
-        write_atomically(mark, json.dumps(content | {"started": "long ago"}).encode())
-        assert str(copy) in printed(capsys, "gc", "--runs", str(runs))
-        write_atomically(mark, json.dumps(content | {"place": "far"}).encode())
-        assert str(copy) not in printed(capsys, "gc", "--runs", str(runs))
-
-
 def test_a_damaged_file_affects_one_row(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder(runs, "m2p1")
     shutil.rmtree(run.path / "milestones" / "24")
@@ -255,39 +179,6 @@ def test_simultaneous_launches_lose_no_rows(tmp_path: Path) -> None:
     assert newest.name == "hourglass_vs_patch-digits.6.json"
     seeds = [entry["seed"] for entry in json.loads(newest.read_text())["runs"]]
     assert sorted(seeds) == sorted([*range(6)] * 3)
-
-
-def test_doctor(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checks = json.loads(printed(capsys, "doctor", "--json", "--runs", str(runs)))
-    assert {check["what"] for check in checks} >= {
-        "folder",
-        "hard links",
-        "disk",
-        "python",
-        "packages",
-        "weights",
-        "data",
-    }
-    assert {check["verdict"] for check in checks} == {"ok", "warning"}  # ImageNet is not here
-    of_grid = printed(capsys, "doctor", "--grid", "hourglass_vs_patch", "--runs", str(runs))
-    assert "digits: 1,797 images" in of_grid
-    assert "imagenet" not in of_grid
-
-
-def test_doctor_reports_problems(
-    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    facts = next(iter(doctor.EXTRACTORS.values()))
-    damaged = runs / "damaged.safetensors"
-    damaged.write_bytes(facts.weights.read()[:100])
-    wrong = dataclasses.replace(facts.weights, shipped=damaged)
-    monkeypatch.setitem(doctor.EXTRACTORS, "digits-cnn", dataclasses.replace(facts, weights=wrong))
-    monkeypatch.setattr(doctor, "requires", lambda _: ["numpy>=99", "no-such-package"])
-    assert manage.main(["doctor", "--runs", str(runs)]) == 1
-    text = capsys.readouterr().out
-    assert "fail    weights: digits-cnn" in text
-    assert "no-such-package is missing" in text
-    assert "needs >=99" in text
 
 
 @pytest.mark.parametrize(
