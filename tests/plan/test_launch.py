@@ -21,16 +21,10 @@ from diffussm.store.rundir import RunDir
 from diffussm.store.writing import write_atomically
 from tests.support import forked
 from tests.support.processor import processor_seconds
+from tests.support.tiny_grid import SETTINGS, arguments
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = [
-    part for key, value in tiny.SETTINGS.items() if key != "model.hourglass" for part in ("--set", f"{key}={value}")
-]
-
-
-def arguments(runs: Path, *more: str, settings: list[str] = SETTINGS) -> list[str]:
-    return ["--grid", "hourglass_vs_patch", "--seeds", "1", "--runs", str(runs), *settings, *more]
 
 
 def command(*given: str) -> subprocess.CompletedProcess[str]:

@@ -18,8 +18,8 @@ from ablations.plan.makespan import makespan
 from diffussm.errors import UserError
 from diffussm.host.machine import usable_cores
 from diffussm.store.rundir import RunDir
-from tests.plan.test_launch import arguments
 from tests.support.grid_file import HEADER
+from tests.support.tiny_grid import arguments
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from ablations import launch, manage
+from ablations import launch
 from diffussm.store.rundir import RunDir
 from reports import make_figures
+from tests.support.managing import rows
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_of_26dc89b"
 EXPECTED = json.loads((FIXTURE / "expected.json").read_text())
@@ -68,12 +69,6 @@ def assert_close(got: Any, expected: Any, where: str = "") -> None:
         assert got == expected, where
 
 
-def rows(runs: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    capsys.readouterr()
-    assert manage.main(["status", "--runs", str(runs), "--json"]) == 0
-    return {row["arm"]: row for row in json.loads(capsys.readouterr().out)["runs"]}
-
-
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     return shutil.copytree(FIXTURE / "runs", tmp_path / "runs")
@@ -96,12 +91,12 @@ def test_continued_to_the_same_end(runs: Path, tmp_path: Path, capsys: pytest.Ca
         assert got == EXPECTED
         assert anew == EXPECTED
 
-    row = rows(runs, capsys)[ARM]
+    row = rows(capsys, runs)[ARM]
     assert (row["state"], row["step"]) == ("done", 24)
 
 
 def test_listed_in_its_stored_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = rows(runs, capsys)
+    found = rows(capsys, runs)
     assert found.keys() == {"M = 2, P = 1", ARM, "M = 1, P = 1"}
     assert found[ARM]["step"] == 12
     assert found[ARM]["run"] == run_below(runs).run_id

@@ -18,8 +18,8 @@ from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import evaluation_key_digest
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
-from tests.plan.test_launch import arguments
 from tests.support import tiny
+from tests.support.tiny_grid import arguments
 
 
 @pytest.fixture(autouse=True)

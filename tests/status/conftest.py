@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ablations import launch
-from tests.plan.test_launch import arguments
+from tests.support.tiny_grid import arguments
 
 
 @pytest.fixture(scope="session")

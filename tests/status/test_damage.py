@@ -16,7 +16,7 @@ from diffussm.errors import UserError
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from reports import make_figures
-from tests.support import damage
+from tests.support import damage, managing
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run_of_26dc89b" / "runs"
 ARM = "M = 1, P = 2"
@@ -31,12 +31,6 @@ def runs(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(runs: Path) -> RunDir:
     return RunDir(next(runs.glob("digits-*")))
-
-
-def listed(capsys: pytest.CaptureFixture[str], runs: Path) -> dict[str, Any]:
-    capsys.readouterr()
-    assert manage.main(["status", "--runs", str(runs), "--json"]) == 0
-    return {row["arm"]: row for row in json.loads(capsys.readouterr().out)["runs"]}
 
 
 def planned(capsys: pytest.CaptureFixture[str], runs: Path, *more: str) -> dict[str, Any]:
@@ -62,7 +56,7 @@ def reported(capsys: pytest.CaptureFixture[str], runs: Path) -> dict[str, str]:
 def test_an_order(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     damage.corrupt(run.path / "orders" / "1.json", how)
     for rows in (
-        listed(capsys, runs),
+        managing.rows(capsys, runs),
         planned(capsys, runs),
         planned(capsys, runs, "--executor", "slurm", "--profile", "cpu"),
     ):
@@ -73,7 +67,7 @@ def test_an_order(how: str, runs: Path, run: RunDir, capsys: pytest.CaptureFixtu
     assert f"{run.path}/orders/1.json: is damaged" in rows[ARM]
     assert rows.keys() == {ARM, *OTHERS}
     assert manage.main(["cancel", "--only", ARM, "--runs", str(runs)]) == 0
-    assert listed(capsys, runs)[ARM]["state"] == "cancelled"
+    assert managing.rows(capsys, runs)[ARM]["state"] == "cancelled"
 
 
 @pytest.mark.parametrize("how", damage.EVERY_WAY)
@@ -83,7 +77,7 @@ def test_who_works_on_a_run(part: str, how: str, runs: Path, run: RunDir, capsys
     if part == "owner-1.json":  # read of who may be alive
         run.write_state(State(phase="train", attempt=1, heartbeat=1))
     for rows in (
-        listed(capsys, runs),
+        managing.rows(capsys, runs),
         planned(capsys, runs),
         planned(capsys, runs, "--executor", "slurm", "--profile", "cpu"),
     ):
@@ -104,7 +98,7 @@ def test_who_works_on_a_run(part: str, how: str, runs: Path, run: RunDir, capsys
 def test_a_damaged_failure_of_one_process(runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     run.write_state(State(phase="train", attempt=1, heartbeat=1))
     damage.corrupt(run.path / "failure-1.json", "torn")
-    rows = listed(capsys, runs)
+    rows = managing.rows(capsys, runs)
     assert f"{run.path}/failure-1.json: is damaged: not valid JSON" in rows[ARM]["reason"]
     assert rows.keys() == {ARM, *OTHERS}
 
@@ -173,13 +167,13 @@ def test_the_files_that_define_a_run(part: str, runs: Path, run: RunDir, capsys:
     assert rows.keys() == {ARM, *OTHERS}
     if part != "config.json":  # a plan does not read it
         assert f"{part}: is damaged: not valid JSON" in rows[ARM]["reason"]
-    assert reported(capsys, runs).keys() == listed(capsys, runs).keys() == {ARM, *OTHERS}
+    assert reported(capsys, runs).keys() == managing.rows(capsys, runs).keys() == {ARM, *OTHERS}
 
 
 def test_a_file_in_the_place_of_a_folder(runs: Path, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(run.path)
     run.path.write_text("")
-    for rows in (listed(capsys, runs), planned(capsys, runs)):
+    for rows in (managing.rows(capsys, runs), planned(capsys, runs)):
         assert "Not a directory" in rows[ARM]["reason"]
         assert rows.keys() == {ARM, *OTHERS}
     assert "Not a directory" in reported(capsys, runs)[ARM]
