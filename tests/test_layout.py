@@ -8,7 +8,9 @@ ROOT = Path(__file__).parents[1]
 MAX_FILES = 12  # Python files of a folder, beside __init__.py
 MAX_LINES = 300
 SOURCES = [
-    file for room in ("diffussm", "ablations", "reports", "bench", "slurm") for file in (ROOT / room).rglob("*.py")
+    file
+    for room in ("diffussm", "ablations", "reports", "bench", "slurm", "tests")
+    for file in (ROOT / room).rglob("*.py")
 ]
 
 

@@ -10,16 +10,7 @@ from PIL import Image
 import tests.support.tiny as tiny
 from diffussm import cli
 from diffussm.config import Request
-from diffussm.run.claim import assume_owner_dead
-from diffussm.run.runner import TaskRunner
 from diffussm.store.rundir import RunDir
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    run = tiny.run_folder(tmp_path_factory.mktemp("runs"))
-    TaskRunner(run.path).run_pending(assume_owner_dead)
-    return run
 
 
 def diffussm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

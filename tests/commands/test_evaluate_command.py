@@ -25,9 +25,9 @@ from diffussm.metrics.suite import MetricSuite, metric_suite
 from diffussm.models.trained import load_network, requested_config
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
-from tests.metrics.test_shards import in_threads
 from tests.support.evaluating import DIGITS, ROOT, Run, assert_complete_evaluation, parsed, result
 from tests.support.processes import children
+from tests.support.threads import in_threads
 
 
 def test_as_the_pool_makes_it(run: RunDir, evaluated: RunDir, diffussm: Run) -> None:

@@ -7,24 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tests.support.tiny as tiny
 from diffussm.commands import sample
 from diffussm.distributed.group import ProcessGroup
 from diffussm.metrics.sampling import SampleMaker, generate
 from diffussm.models.trained import load_network, requested_config
-from diffussm.run.claim import assume_owner_dead
-from diffussm.run.runner import TaskRunner
 from diffussm.store.rundir import RunDir
 from tests.commands.test_cli import diffussm
 
 COUNT = 23  # in batches of 5
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    run = tiny.run_folder(tmp_path_factory.mktemp("runs"))
-    TaskRunner(run.path).run_pending(assume_owner_dead)
-    return run
 
 
 def write(run: RunDir, out: Path, processes: ProcessGroup | None = None, label: int | None = None) -> None:

@@ -2,10 +2,7 @@
 
 import io
 import shutil
-import threading
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from diffussm.metrics import shards as shards_module
 from diffussm.metrics.context import SINGLE_PROCESS_CONTEXT, EvaluationContext
 from diffussm.metrics.shards import MAX_EVALUATIONS, Batch, Shards, ShardsRemoved, retry_if_shards_removed
 from diffussm.stopping import Stopped
+from tests.support.threads import in_threads
 
 COUNT, SIZE = 12, 5
 ARRAYS = ("x", "y")
@@ -36,46 +34,6 @@ def fill(shards: Shards, context: EvaluationContext = SINGLE_PROCESS_CONTEXT) ->
             shards.write(batch, make(batch))
             written.append(batch)
     return written
-
-
-@dataclass(frozen=True)
-class InThread(ProcessGroup):
-    """One of `world_size` threads; rank zero writes what it broadcasts to the board."""
-
-    rendezvous: threading.Barrier = field(default_factory=lambda: threading.Barrier(1))
-    board: list[Any] = field(default_factory=list)
-    given: list[Any] = field(default_factory=list)
-
-    def broadcast(self, value: Any) -> Any:
-        if self.is_rank_zero:
-            self.board[:] = [value]
-        self.rendezvous.wait(20)
-        found = self.board[0]
-        self.rendezvous.wait(20)
-        return found
-
-    def first_nonempty(self, value: Any) -> Any:
-        if value:
-            self.given.append(value)
-        self.barrier()
-        return self.given[0] if self.given else value
-
-    def barrier(self) -> None:
-        self.rendezvous.wait(20)
-
-
-def in_threads(count: int, work: Callable[[ProcessGroup], Any]) -> list[Any]:
-    rendezvous, board, given, found = threading.Barrier(count), [], [], [None] * count  # type: ignore[var-annotated]
-
-    def one(rank: int) -> None:
-        found[rank] = work(InThread(rank, count, rendezvous, board, given))
-
-    threads = [threading.Thread(target=one, args=(rank,)) for rank in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return found
 
 
 @pytest.fixture
