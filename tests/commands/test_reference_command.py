@@ -14,9 +14,7 @@ from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.reference.file import ReferenceFile
 from diffussm.metrics.statistics.frechet import Moments
 from diffussm.store import records
-from tests.support.evaluating import Run, assert_error
-
-FITS = ("--reference", "digits", "--extractor", "digits-cnn")
+from tests.support.evaluating import DIGITS, Run, assert_error
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +58,7 @@ def photographs(folder: Path, count: int = 5) -> Path:
 
 def test_a_data_set_and_the_reference_built_of_it_measure_the_same(built: Path, samples: Path, diffussm: Run) -> None:
     metrics = ("--metrics", "fid,sfid,precision,recall")
-    of_images = record_of(diffussm, samples, *FITS, *metrics)
+    of_images = record_of(diffussm, samples, *DIGITS, *metrics)
     of_statistics = record_of(diffussm, samples, "--reference", built, *metrics)  # it states its extractor
     assert of_images.key.reference_kind == "images"
     assert of_statistics.key.reference_kind == "statistics"
@@ -115,7 +113,7 @@ def test_without_statistics_or_without_images(tmp_path: Path, samples: Path, dif
         assert set(file) == {"arr_0", "diffussm"}
     with np.load(statistics) as file:
         assert set(file) == {"mu", "sigma", "mu_s", "sigma_s", "diffussm"}
-    by_images = record_of(diffussm, samples, "--reference", images, *FITS[2:], "--metrics", "fid")
+    by_images = record_of(diffussm, samples, "--reference", images, *DIGITS[2:], "--metrics", "fid")
     assert by_images.key.reference_kind == "images"
     by_statistics = record_of(diffussm, samples, "--reference", statistics)
     assert by_statistics.key.reference_samples == 0
@@ -158,7 +156,7 @@ def test_an_npz(tmp_path: Path, samples: Path, digits: np.ndarray, diffussm: Run
     assert "transform" not in ReferenceFile(out).metadata  # it is not known
     found = record_of(diffussm, samples, "--reference", out, "--metrics", "fid")
     assert found.key.transform == "unknown"
-    expected = record_of(diffussm, samples, *FITS, "--metrics", "fid")
+    expected = record_of(diffussm, samples, *DIGITS, "--metrics", "fid")
     assert found.metrics["fid"] == pytest.approx(expected.metrics["fid"], rel=1e-9)
     again = tmp_path / "again.npz"
     assert diffussm("reference", "build", out, again)[0] == 0  # by the extractor that it states
@@ -181,7 +179,7 @@ def test_one_as_adm_writes_it(
     given = ("--reference", path, "--extractor", "digits-cnn")
     record = record_of(diffussm, samples, *given, *(["--metrics", "fid,sfid"] if "spatial" in layers else []))
     assert record.key.reference_kind == "statistics"
-    expected = record_of(diffussm, samples, *FITS, "--metrics", "fid,sfid")
+    expected = record_of(diffussm, samples, *DIGITS, "--metrics", "fid,sfid")
     assert record.metrics["fid"] == pytest.approx(expected.metrics["fid"], rel=1e-9)
     if "spatial" in layers:
         assert record.metrics["sfid"] == pytest.approx(expected.metrics["sfid"], rel=1e-9)

@@ -69,3 +69,6 @@ class Cluster:
             if self.slurm_conf.encode() in settings:
                 found.add(int(environment.parent.name))
         return found
+
+
+OwnCluster = Callable[..., Cluster]  # called with knobs, a cluster of the test's own

@@ -3,12 +3,12 @@
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster
+from tests.slurm.cluster import Cluster, OwnCluster
 
 PORTS_OF_A_CLUSTER = 50
 SHARED, WITHOUT_ACCOUNTING, OWN = 0, 1, 2  # which of these fifties
@@ -50,7 +50,7 @@ def cluster_without_accounting(clusters: Path) -> Cluster:
 
 
 @pytest.fixture
-def own_cluster(clusters: Path, worker_id: str) -> Iterator[Callable[..., Cluster]]:
+def own_cluster(clusters: Path, worker_id: str) -> Iterator[OwnCluster]:
     """Called with knobs, a cluster of the test's own that is yet to be brought up; without accounting unless asked."""
     worker = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
     made: list[Cluster] = []

@@ -3,14 +3,11 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import COMMANDS, Cluster
-
-OwnCluster = Callable[..., Cluster]
+from tests.slurm.cluster import COMMANDS, Cluster, OwnCluster
 
 
 def test_down_leaves_no_process(own_cluster: OwnCluster) -> None:

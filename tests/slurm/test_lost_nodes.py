@@ -3,15 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster
+from tests.slurm.cluster import Cluster, OwnCluster
 from tests.slurm.slow import Slow
 
-OwnCluster = Callable[..., Cluster]
 TWO_NODES = ["--set-slurm", "nodes=2"]
 
 
