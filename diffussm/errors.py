@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-REFUSALS = (
+USER_ERRNOS = (
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -65,7 +65,7 @@ def exit_code(main: Callable[[], int]) -> int:
     except UserError as error:
         message = one_line(error)
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if error.errno not in USER_ERRNOS:
             raise
         message = one_line(error)
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ _WORDS_PER_BLOCK = 4
 class Stream(IntEnum):
     """The purpose of a draw. The numbers are part of the trajectory: never reuse or renumber one."""
 
-    INIT = 0  # the step is `name_counter` of the parameter
+    INIT = 0  # the step is `name_hash` of the parameter
     ORDER = 1  # the step is the epoch
     CROP = 2
     FLIP = 3
@@ -35,7 +35,7 @@ class Stream(IntEnum):
     REFERENCE = 13  # images of a data set that represent it in a reference file
 
 
-def words(seed: int, stream: Stream, step: int, start: int, count: int, per_sample: int) -> NDArray[np.uint64]:
+def random_words(seed: int, stream: Stream, step: int, start: int, count: int, per_sample: int) -> NDArray[np.uint64]:
     """Return random 64-bit words (count, per_sample) of the samples start .. start + count - 1."""
     blocks = -(-per_sample // _WORDS_PER_BLOCK)
     philox = np.random.Philox(key=[seed, int(stream)], counter=[start * blocks, 0, step, 0])
@@ -47,7 +47,7 @@ def uniform(
     seed: int, stream: Stream, step: int, start: int, count: int, shape: tuple[int, ...] = ()
 ) -> NDArray[np.float64]:
     """Return numbers uniform on [0, 1), of 53 bits: (count, *shape)."""
-    drawn = words(seed, stream, step, start, count, math.prod(shape))
+    drawn = random_words(seed, stream, step, start, count, math.prod(shape))
     return ((drawn >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(count, *shape)
 
 
@@ -71,9 +71,9 @@ def normal(
 
 def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
     """Return the order in which an epoch visits `size` training images: (size,)."""
-    return np.argsort(words(seed, Stream.ORDER, epoch, 0, 1, size)[0], kind="stable")
+    return np.argsort(random_words(seed, Stream.ORDER, epoch, 0, 1, size)[0], kind="stable")
 
 
-def name_counter(name: str) -> int:
-    """Return a parameter's name as a counter, so that its initial value depends on no other parameter."""
+def name_hash(name: str) -> int:
+    """Return a hash of a parameter's name, a counter with which its initial value depends on no other parameter."""
     return zlib.crc32(name.encode())

@@ -1,7 +1,7 @@
-"""What ends work before its time: a request to stop, or another attempt that took the work over.
+"""What ends work early: a request to stop, or another attempt that took over the work.
 
-The outermost process makes one StopRequest. Whoever hears a signal or an order sets it, and training and sampling poll
-it, between steps.
+The outermost process creates one StopRequest. Signal handlers and monitors set it; training and sampling poll it
+between steps.
 """
 
 import signal
@@ -35,34 +35,34 @@ class Superseded(Stopped):
 
 
 class StopRequest:
-    """A request that the work end early; the first one that is made holds.
+    """A request to stop early; once it is set, later requests are ignored.
 
-    A request `within` another one is made by that one too: what stops a process stops the attempt that it makes, but
-    the order to cancel one run does not stop the process.
+    A request with a `parent` is also set when the parent is: a signal to the process stops its attempt, while
+    cancelling the run leaves the process running.
     """
 
-    def __init__(self, within: "StopRequest | None" = None):
-        self._within = within
+    def __init__(self, parent: "StopRequest | None" = None):
+        self._parent = parent
         self._stopped: Stopped | None = None
 
     @property
     def stopped(self) -> Stopped | None:
-        """What was requested; None before."""
-        return self._stopped or (self._within.stopped if self._within else None)
+        """The reason to stop; None before the request."""
+        return self._stopped or (self._parent.stopped if self._parent else None)
 
     def set(self, stopped: Stopped) -> None:
-        """Make the request, unless one was made before. Signal handlers and other threads may do so."""
+        """Set the request unless it is set. Signal handlers and other threads may call this."""
         if self.stopped is None:
             self._stopped = stopped
 
     def check(self) -> None:
-        """Raise what was requested, if anything was."""
+        """Raise the reason to stop if the request is set."""
         if stopped := self.stopped:
             raise stopped
 
     @contextmanager
     def set_on(self, *signals: signal.Signals) -> Iterator[None]:
-        """Let these signals make the request inside the context."""
+        """Let these signals set the request inside the context."""
         before = {number: signal.signal(number, lambda number, _: self.set(stopped_by(number))) for number in signals}
         try:
             yield

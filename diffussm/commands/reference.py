@@ -20,7 +20,7 @@ from diffussm.metrics.features.registry import check_shape, extractor_facts
 from diffussm.metrics.reference.file import METADATA, STATISTICS, ReferenceFile, is_npz_name
 from diffussm.metrics.statistics.frechet import Moments, Statistics, frechet_distance
 from diffussm.progress import Progress
-from diffussm.rng import Stream, words
+from diffussm.rng import Stream, random_words
 
 BATCH = 250
 
@@ -66,7 +66,7 @@ def build(
         metadata |= {"extractor": extractor, "extractor_sha256": network.facts.weights.sha256}
         for layer, moments in _moments(pixels, network).items():
             arrays |= dict(zip(STATISTICS[layer], moments.statistics, strict=True))
-    chosen = np.sort(np.argsort(words(0, Stream.REFERENCE, 0, 0, 1, pixels.count)[0], kind="stable")[:images])
+    chosen = np.sort(np.argsort(random_words(0, Stream.REFERENCE, 0, 0, 1, pixels.count)[0], kind="stable")[:images])
     arrays[METADATA] = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
     write_npz(out, pixels.shape, len(chosen), _selected(pixels, chosen), **arrays)
 

@@ -16,7 +16,7 @@ from diffussm.run.request import request_run
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
 
-DONE, FAILED, MISTAKE, STOPPED = range(4)  # exit codes
+DONE, FAILED, USER_ERROR, STOPPED = range(4)  # exit codes
 
 
 def train(
@@ -39,13 +39,15 @@ def train(
         with init_from_environment() as processes, stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             # Until the rendezvous is over, when nothing polls the request, signals end the process as usual.
             run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
-            return _work(run, stop, processes, checkpoint_seconds, to_logs)
+            return _run_tasks(run, stop, processes, checkpoint_seconds, to_logs)
     except Exception as error:
         print_failure(error)
-        return MISTAKE if isinstance(error, UserError) else FAILED
+        return USER_ERROR if isinstance(error, UserError) else FAILED
 
 
-def _work(run: RunDir, stop: StopRequest, processes: ProcessGroup, checkpoint_seconds: float, to_logs: bool) -> int:
+def _run_tasks(
+    run: RunDir, stop: StopRequest, processes: ProcessGroup, checkpoint_seconds: float, to_logs: bool
+) -> int:
     from diffussm.run.runner import TaskRunner  # imports torch
 
     progress = _Progress()

@@ -11,7 +11,7 @@ from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.layers import GroupedLinear
 from diffussm.models.mixers import ssm_parameters
-from diffussm.rng import Stream, name_counter, normal, uniform
+from diffussm.rng import Stream, name_hash, normal, uniform
 from diffussm.ssm.s4d import S4D
 
 
@@ -67,7 +67,7 @@ def _xavier_limit(weight: Tensor) -> float:
 
 
 def _draw(distribution: Callable[..., Any], seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
-    drawn = distribution(seed, Stream.INIT, name_counter(name), 0, 1, shape)[0]
+    drawn = distribution(seed, Stream.INIT, name_hash(name), 0, 1, shape)[0]
     return torch.from_numpy(drawn)
 
 

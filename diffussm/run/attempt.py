@@ -38,7 +38,7 @@ class Attempt:
         stop: StopRequest | None = None,
     ):
         self.folder, self.number, self.processes = folder, number, processes
-        self.stop = StopRequest(within=stop)
+        self.stop = StopRequest(parent=stop)
         self._is_cancelled = is_cancelled
         self._state = State(phase="start", attempt=number)
         self._last_write = -math.inf

@@ -66,7 +66,7 @@ class _Bookkeeping:
     ):
         self._run, self._state, self._processes = run, trainer.state, trainer.processes
         self._attempt, self._milestones, self._log_file = attempt, milestones, log
-        self._stop = StopRequest(within=stop)
+        self._stop = StopRequest(parent=stop)
         self._checkpoint_time = time.monotonic()
         self._start_timer()
 

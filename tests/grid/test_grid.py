@@ -17,7 +17,7 @@ from diffussm.config import Config, Request
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.models.build import build_model
-from diffussm.rng import Stream, name_counter, normal
+from diffussm.rng import Stream, name_hash, normal
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
@@ -77,7 +77,7 @@ def output(config: Config) -> torch.Tensor:
     model = build_model(config)
     with torch.no_grad():
         for name, p in model.named_parameters():
-            noise = normal(1, Stream.INIT, name_counter(name), 0, 1, tuple(p.shape))[0]
+            noise = normal(1, Stream.INIT, name_hash(name), 0, 1, tuple(p.shape))[0]
             p.add_(0.1 * torch.from_numpy(noise))
         m = config.model
         x = normal(0, Stream.NOISE, 0, 0, 2, (m.channels, m.image_size, m.image_size))

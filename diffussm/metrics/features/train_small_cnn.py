@@ -23,7 +23,7 @@ from diffussm.data import photos
 from diffussm.data.load import reference_images
 from diffussm.metrics.features.registry import extractor_facts
 from diffussm.metrics.features.small_cnn import SmallCNN
-from diffussm.rng import Stream, integers, name_counter, permutation, uniform
+from diffussm.rng import Stream, integers, name_hash, permutation, uniform
 
 EPOCHS = 32
 BATCH = 64
@@ -52,7 +52,7 @@ def train(name: str) -> SmallCNN:
         for parameter_name, p in model.named_parameters():
             fan_in = p[0].numel() if p.dim() > 1 else 0
             limit = (3 / fan_in) ** 0.5 if fan_in else 0.0
-            draw = uniform(SEED, Stream.INIT, name_counter(parameter_name), 0, 1, tuple(p.shape))[0]
+            draw = uniform(SEED, Stream.INIT, name_hash(parameter_name), 0, 1, tuple(p.shape))[0]
             p.copy_(torch.from_numpy(limit * (2 * draw - 1)))
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)

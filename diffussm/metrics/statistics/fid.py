@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from diffussm.metrics.statistics.frechet import BLOCK, FrechetDistance, Moments, Statistics
 from diffussm.metrics.statistics.jackknife import groups_of, interval, variance
 from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
-from diffussm.rng import Stream, integers, words
+from diffussm.rng import Stream, integers, random_words
 
 FLOOR_DRAWS = 20
 EXTRAPOLATION_SIZES = 15  # numbers of samples, from half of them to all
@@ -45,7 +45,7 @@ def extrapolated(features: NDArray[Any], distance: FrechetDistance) -> float:
     sizes = np.linspace(count / 2, count, EXTRAPOLATION_SIZES).astype(int)
     distances = []
     for draw, size in enumerate(sizes):
-        order = np.argsort(words(0, Stream.EXTRAPOLATION, draw, 0, 1, count)[0], kind="stable")
+        order = np.argsort(random_words(0, Stream.EXTRAPOLATION, draw, 0, 1, count)[0], kind="stable")
         distances.append(distance(Moments.of(features, np.sort(order[:size])).statistics))
     slope_and_intercept = np.polyfit(1 / sizes, distances, 1)
     return float(slope_and_intercept[1])

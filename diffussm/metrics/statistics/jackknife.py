@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from diffussm.rng import Stream, words
+from diffussm.rng import Stream, random_words
 
 GROUPS = 20
 LEVEL = 0.95
@@ -28,7 +28,7 @@ def groups_of(count: int) -> NDArray[np.int64]:
 
     G is 20, or less if groups would have fewer than two samples. The groups are a function of `count`.
     """
-    order = np.argsort(words(0, Stream.GROUPS, 0, 0, 1, count)[0], kind="stable")
+    order = np.argsort(random_words(0, Stream.GROUPS, 0, 0, 1, count)[0], kind="stable")
     groups = np.empty(count, dtype=np.int64)
     groups[order] = np.arange(count) % max(1, min(GROUPS, count // 2))
     return groups
