@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.option.benchmark_timer = "diffussm.timing.clock"
+    config.option.benchmark_timer = "diffussm.timing.synchronised_time"
     keep_freed_memory()  # as the workers of a launch do
     chosen = scale("tiny" if config.option.benchmark_disable else config.option.scale)
     torch.set_num_threads(1 if chosen.tiny else usable_cores())
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PEAKS] = peaks
     config.stash[STOPWATCH] = Stopwatch(chosen, peaks)
     config.stash[WITHOUT_TIME] = []
-    config.stash[CLOCKS] = timing.clocks()
+    config.stash[CLOCKS] = timing.clock_rates()
     if config.option.benchmark_only and not config.option.benchmark_json:
         STORE.mkdir(parents=True, exist_ok=True)
         config.option.benchmark_json = str(STORE / f"{time.strftime('%Y%m%d-%H%M%S')}.json")

@@ -60,8 +60,8 @@ def model_headline(config: Config, batch: int, pass_: str) -> int | None:
     return total and FORWARDS[pass_] * batch * total
 
 
-def moved(inputs: int, outputs: int, parameters: int, pass_: str) -> int:
-    """Return the bytes moved if nothing is read or written twice.
+def bytes_moved(inputs: int, outputs: int, parameters: int, pass_: str) -> int:
+    """Return the bytes transferred if nothing is read or written twice.
 
     The forward pass moves inputs, outputs and parameters. The backward pass reads inputs, parameters and the gradient
     of the outputs, and writes the gradients of inputs and parameters. AdamW reads and writes parameters and two

@@ -15,7 +15,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 SCALE = 0.02  # assumed for a parameter that is zero
 
 
-def ready(layer: Layer, device: str) -> Layer:
+def initialised(layer: Layer, device: str) -> Layer:
     """Return the layer with initial values, of which those of adaLN are not zero: in a block that is the identity, an
     error would not show."""
     initialise(layer, seed=0)
@@ -30,7 +30,7 @@ def noise(*shape: int, device: str, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
-def calling(
+def make_call(
     layer: Callable[..., Tensor],
     inputs: Sequence[Tensor],
     parameters: Sequence[Tensor],
@@ -66,54 +66,54 @@ def contender(
     parameters = [parameter for module in modules for parameter in module.parameters()]
     read, weights = (sum(tensor.numel() for tensor in tensors) for tensors in (inputs, parameters))
     gradient = noise(*outputs, device=str(inputs[0].device), seed=2)
-    call = calling(layer, inputs, parameters, gradient, pass_)
+    call = make_call(layer, inputs, parameters, gradient, pass_)
 
     def checked() -> None:
         if check:
             check()
         if plain is not None:
-            same(call(), calling(plain, inputs, list(plain.parameters()), gradient, pass_)())
+            assert_close(call(), make_call(plain, inputs, list(plain.parameters()), gradient, pass_)())
         elif pass_ == BOTH:
-            slope_holds(layer, [*inputs, *parameters], call(), inputs, gradient)
+            assert_gradients_match(layer, [*inputs, *parameters], call(), inputs, gradient)
 
-    return Contender(call, checked, macs, costs.moved(read, math.prod(outputs), weights, pass_))
+    return Contender(call, checked, macs, costs.bytes_moved(read, math.prod(outputs), weights, pass_))
 
 
-def same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+def assert_close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     """Assert that tensors are equal to a thousandth of their scale."""
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
 
 
 @torch.no_grad()
-def slope_holds(
+def assert_gradients_match(
     layer: Callable[..., Tensor],
-    moved: Sequence[Tensor],
+    leaves: Sequence[Tensor],
     gradients: Sequence[Tensor],
     inputs: Sequence[Tensor],
     gradient: Tensor,
 ) -> None:
     """Assert that the slope along the gradients is their squared norm, to a hundredth, by a central difference.
 
-    `moved` are the inputs and parameters that have those gradients; each number changes by at most a hundredth of the
+    `leaves` are the inputs and parameters that have those gradients; each number changes by at most a hundredth of the
     scale of its tensor.
     """
     largest = [float(one.abs().max()) for one in gradients]
     if not max(largest) > 0:
         raise AssertionError(f"the largest of all gradients is {max(largest)}")
-    before = [tensor.clone() for tensor in moved]
+    before = [tensor.clone() for tensor in leaves]
     scales = [float(tensor.square().mean().sqrt()) or SCALE for tensor in before]
     step = 0.01 * min(scale / most for scale, most in zip(scales, largest, strict=True) if most > 0)
 
     def at(distance: float) -> float:
-        for tensor, start, one in zip(moved, before, gradients, strict=True):
+        for tensor, start, one in zip(leaves, before, gradients, strict=True):
             tensor.copy_(start + distance * one)
         return float((layer(*inputs).double() * gradient).sum())
 
     try:
         slope = (at(step) - at(-step)) / (2 * step)
     finally:
-        for tensor, start in zip(moved, before, strict=True):
+        for tensor, start in zip(leaves, before, strict=True):
             tensor.copy_(start)
     expected = sum(float(one.double().square().sum()) for one in gradients)
     if not math.isclose(slope, expected, rel_tol=0.01):

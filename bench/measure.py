@@ -17,9 +17,9 @@ from diffussm import timing
 
 FORWARD, BOTH, TRAINING = "forward", "forward and backward", "training step"
 PASSES = (FORWARD, BOTH)
-MOST_ROUNDS = 25
-LONG = 0.3  # calls of at least so many seconds are warmed up once, shorter ones twice
-COLD = 2.0  # a first call may take this many times as long as later ones
+MAX_ROUNDS = 25
+LONG_CALL_SECONDS = 0.3  # calls of at least so many seconds are warmed up once, shorter ones twice
+COLD_CALL_FACTOR = 2.0  # a first call may take this many times as long as later ones
 MISSING, SKIPPED = "missing: ", "skipped: "
 
 
@@ -36,11 +36,11 @@ class Contender(NamedTuple):
     call: Callable[[], Any]
     check: Callable[[], None] | None = None
     macs: int | None = None  # multiply-adds of a call
-    moved: int | None = None  # least number of bytes that a call reads and writes
+    bytes_moved: int | None = None  # least number of bytes that a call reads and writes
     items: int | None = None  # images of a call
     headline: int | None = None  # multiply-adds of the function, whatever the backend
     trial: Trial | None = None
-    longest: float | None = None  # seconds that its rounds may take, if not the general limit
+    max_seconds: float | None = None  # seconds that its rounds may take, if not the general limit
 
 
 class Timed(NamedTuple):
@@ -53,7 +53,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-Outcome = Timed | Skipped | Exception
+TimingResult = Timed | Skipped | Exception
 
 
 def missing(what: str) -> NoReturn:
@@ -72,70 +72,72 @@ class Stopwatch:
     def __init__(self, scale: Scale, peaks: Callable[[], Peaks]):
         self.scale, self._peaks = scale, peaks
 
-    def in_turns(self, contenders: Mapping[str, Contender], longest: float | None = None) -> dict[str, Outcome]:
-        """Return the outcome of each contender, timed in turns; `longest` is the limit in seconds for the rounds of one
-        (default: that of the scale)."""
-        outcomes: dict[str, Outcome] = {
-            name: self._warm(contender, contender.longest or longest or self.scale.longest)
+    def in_turns(
+        self, contenders: Mapping[str, Contender], max_seconds: float | None = None
+    ) -> dict[str, TimingResult]:
+        """Return the outcome of each contender, timed in turns; `max_seconds` is the limit in seconds for the rounds of
+        one (default: that of the scale)."""
+        outcomes: dict[str, TimingResult] = {
+            name: self._warm(contender, contender.max_seconds or max_seconds or self.scale.max_seconds)
             for name, contender in contenders.items()
         }
         ready = {name: contenders[name].call for name, found in outcomes.items() if isinstance(found, Timed)}
         if ready and not self.scale.tiny:
             first = sum(found.seconds[0] for found in outcomes.values() if isinstance(found, Timed))
             rounds = int(self.scale.seconds * len(ready) / first)
-            seconds = timing.in_turns(ready, min(max(rounds, timing.MIN_ROUNDS), MOST_ROUNDS), warmup=0)
+            seconds = timing.time_interleaved(ready, min(max(rounds, timing.MIN_ROUNDS), MAX_ROUNDS), warmup=0)
             for name, found in outcomes.items():
                 if isinstance(found, Timed):
                     outcomes[name] = found._replace(seconds=seconds[name])
         return {name: _without_call(found) for name, found in outcomes.items()}
 
-    def _warm(self, contender: Contender, longest: float) -> Outcome:
+    def _warm(self, contender: Contender, max_seconds: float) -> TimingResult:
         """Warm up and check the contender; its memory is that of the last call, which includes no set-up."""
         try:
-            if not self.scale.tiny and (reason := self._predicted_too_long(contender, longest)):
+            if not self.scale.tiny and (reason := self._predicted_too_long(contender, max_seconds)):
                 return Skipped(reason)
             if self.scale.tiny:
                 _check(contender)
                 contender.call()
                 return Timed([], None, contender)
             seconds, memory = _measure_call(contender.call)
-            if reason := self._too_long(seconds / COLD, longest, "estimated from the first call"):
-                if seconds > longest:
+            if reason := self._too_long(seconds / COLD_CALL_FACTOR, max_seconds, "estimated from the first call"):
+                if seconds > max_seconds:
                     return Skipped(reason)
                 seconds, memory = _measure_call(contender.call)
-                if reason := self._too_long(seconds, longest, "measured by the second call"):
+                if reason := self._too_long(seconds, max_seconds, "measured by the second call"):
                     return Skipped(reason)
             _check(contender)
-            if seconds < LONG:
+            if seconds < LONG_CALL_SECONDS:
                 seconds, memory = _measure_call(contender.call)
             return Timed([seconds], memory, contender)
         except Exception as error:
             return _without_references(error)
 
-    def _predicted_too_long(self, contender: Contender, longest: float) -> str:
+    def _predicted_too_long(self, contender: Contender, max_seconds: float) -> str:
         """Return why the rounds would take too long, as predicted without a call; "" if they would not."""
-        bound = max(self._peaks().bounds(contender.macs, contender.moved).values(), default=0.0)
-        if (reason := self._too_long(bound, longest, "estimated from the roofline")) or contender.trial is None:
+        bound = max(self._peaks().bounds(contender.macs, contender.bytes_moved).values(), default=0.0)
+        if (reason := self._too_long(bound, max_seconds, "estimated from the roofline")) or contender.trial is None:
             return reason
         part, parts = contender.trial
         seconds = timing.seconds_of(part)
-        if seconds < longest < parts * seconds:  # the first call may have included set-up
+        if seconds < max_seconds < parts * seconds:  # the first call may have included set-up
             seconds = timing.seconds_of(part)
         total = parts * seconds
         return (
-            f"a call would take {total:.0f} s (estimated from a part of it); {self._limit(longest)}"
-            if total > longest
+            f"a call would take {total:.0f} s (estimated from a part of it); {self._limit(max_seconds)}"
+            if total > max_seconds
             else ""
         )
 
-    def _too_long(self, seconds: float, longest: float, how: str) -> str:
+    def _too_long(self, seconds: float, max_seconds: float, how: str) -> str:
         needed = timing.MIN_ROUNDS * seconds
-        if needed <= longest:
+        if needed <= max_seconds:
             return ""
-        return f"{timing.MIN_ROUNDS} calls would take {needed:.1f} s ({how}); {self._limit(longest)}"
+        return f"{timing.MIN_ROUNDS} calls would take {needed:.1f} s ({how}); {self._limit(max_seconds)}"
 
-    def _limit(self, longest: float) -> str:
-        return f"the limit at --scale {self.scale.name} is {longest:.0f} s"
+    def _limit(self, max_seconds: float) -> str:
+        return f"the limit at --scale {self.scale.name} is {max_seconds:.0f} s"
 
 
 class Bench:
@@ -174,11 +176,11 @@ class Bench:
             }
         )
 
-    def measure(self, contender: Contender, longest: float | None = None) -> None:
+    def measure(self, contender: Contender, max_seconds: float | None = None) -> None:
         """Time and record a contender by itself."""
-        self.keep(self.stopwatch.in_turns({"": contender}, longest), "")
+        self.record(self.stopwatch.in_turns({"": contender}, max_seconds), "")
 
-    def keep(self, outcomes: Mapping[str, Outcome], name: str, against: Iterable[str] = ()) -> None:
+    def record(self, outcomes: Mapping[str, TimingResult], name: str, against: Iterable[str] = ()) -> None:
         """Record the outcome of `name`, with its ratios to those of `against` that have a time."""
         found = outcomes[name]
         if isinstance(found, Exception):
@@ -189,14 +191,14 @@ class Bench:
             self.benchmark(lambda: None)
             return
         contender = found.contender
-        self._peaks().roofline(found.seconds, contender.macs, contender.moved)  # raises Impossible: not recorded
+        self._peaks().roofline(found.seconds, contender.macs, contender.bytes_moved)  # raises Impossible: not recorded
         self.benchmark.extra_info.update(
             {
                 "interval": list(timing.summarise(found.seconds)[1:3]),
                 "peak_memory": found.peak_memory,
                 "macs": contender.macs,
                 "headline_macs": contender.headline,
-                "bytes": contender.moved,
+                "bytes": contender.bytes_moved,
                 "roofline": None,  # set at the end, when all peaks are known
                 "items": contender.items,
                 "ratios": [
@@ -207,13 +209,13 @@ class Bench:
         self.benchmark.pedantic(lambda: None)  # replaced by the rounds that were timed in turns with the others
         self.benchmark.stats.stats.data[:] = found.seconds
 
-    def _ratio(self, outcomes: Mapping[str, Outcome], name: str, other: str) -> dict[str, Any]:
+    def _ratio(self, outcomes: Mapping[str, TimingResult], name: str, other: str) -> dict[str, Any]:
         seconds = {key: found.seconds for key, found in outcomes.items() if isinstance(found, Timed)}
         description = {"of": name, "to": other, "pass": self.benchmark.extra_info["pass"]}
         return {**description, **timing.ratio(seconds, name, other)._asdict()}
 
 
-def _without_call(found: Outcome) -> Outcome:
+def _without_call(found: TimingResult) -> TimingResult:
     """Return the outcome without its functions, which would keep models in memory."""
     return (
         found._replace(contender=found.contender._replace(call=_discarded, check=None, trial=None))

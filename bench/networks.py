@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.costs import FORWARDS, model_headline, model_macs, moved
+from bench.costs import FORWARDS, bytes_moved, model_headline, model_macs
 from bench.layers import noise
 from bench.measure import FORWARD, Contender
 from diffussm.config import Config
@@ -97,7 +97,7 @@ def _contender(config: Config, batch: int, pass_: str, device: str, model: nn.Mo
         assert found.isfinite().all(), "not finite"
 
     timed = torch.no_grad()(call) if pass_ == FORWARD else training_step(model, call)
-    traffic = moved(read, outputs, parameters(config), pass_)
+    traffic = bytes_moved(read, outputs, parameters(config), pass_)
     macs, headline = model_macs(config, batch, pass_, device), model_headline(config, batch, pass_)
     return Contender(timed, check, macs, traffic, items=batch, headline=headline)
 

@@ -36,7 +36,7 @@ class Peaks:
     def __init__(self, device: str):
         self.device = device
         self.macs_per_second = 0.0
-        self.copies = dict.fromkeys((2 * size for size in COPIES), 0.0)  # bytes moved -> bytes per second
+        self.copies = dict.fromkeys((2 * size for size in COPIES), 0.0)  # bytes transferred -> bytes per second
         self.measure()
 
     def measure(self) -> None:
@@ -44,26 +44,26 @@ class Peaks:
         for side in SIDES:
             a, b = (torch.randn(side, side, device=self.device) for _ in range(2))
             self.macs_per_second = max(self.macs_per_second, side**3 / _fastest(_product(a, b)))
-        for moved in self.copies:
-            source = torch.zeros(moved // 2, dtype=torch.uint8, device=self.device)
-            rate = moved / _fastest(_copy(source))
-            self.copies[moved] = max(self.copies[moved], rate)
+        for bytes_moved in self.copies:
+            source = torch.zeros(bytes_moved // 2, dtype=torch.uint8, device=self.device)
+            rate = bytes_moved / _fastest(_copy(source))
+            self.copies[bytes_moved] = max(self.copies[bytes_moved], rate)
 
-    def bytes_per_second(self, moved: float = math.inf) -> float:
-        """Return the rate of copies that move at least `moved` bytes, or of the largest copies if none does."""
+    def bytes_per_second(self, bytes_moved: float = math.inf) -> float:
+        """Return the rate of copies that move at least `bytes_moved` bytes, or of the largest copies if none does."""
         largest = max(self.copies)
-        return max(rate for size, rate in self.copies.items() if size >= min(moved, largest))
+        return max(rate for size, rate in self.copies.items() if size >= min(bytes_moved, largest))
 
-    def bounds(self, macs: int | None, moved: int | None) -> dict[str, float]:
+    def bounds(self, macs: int | None, bytes_moved: int | None) -> dict[str, float]:
         """Return lower bounds on the seconds of a call."""
         bounds = {} if macs is None else {"matmul": macs / self.macs_per_second}
-        return bounds if moved is None else {**bounds, "copy": moved / self.bytes_per_second(moved)}
+        return bounds if bytes_moved is None else {**bounds, "copy": bytes_moved / self.bytes_per_second(bytes_moved)}
 
-    def roofline(self, seconds: list[float], macs: int | None, moved: int | None) -> Roofline | None:
+    def roofline(self, seconds: list[float], macs: int | None, bytes_moved: int | None) -> Roofline | None:
         """Return the larger bound; None if neither cost is known. Raises Impossible above 1.1 times the peak."""
         median = statistics.median(seconds)
         for attempt in ("first", "with the peak measured again"):
-            bounds = self.bounds(macs, moved)
+            bounds = self.bounds(macs, bytes_moved)
             if not bounds:
                 return None
             bound = max(bounds, key=bounds.__getitem__)
@@ -85,7 +85,7 @@ class Peaks:
 
 
 def _fastest(call: Callable[[], Any]) -> float:
-    return min(timing.in_turns({"call": call}, ROUNDS)["call"])
+    return min(timing.time_interleaved({"call": call}, ROUNDS)["call"])
 
 
 def _product(a: torch.Tensor, b: torch.Tensor) -> Callable[[], Any]:

@@ -31,7 +31,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes and limits: the rounds of one benchmark take about `seconds`, and at most `longest`."""
+    """Sizes and limits: the rounds of one benchmark take about `seconds`, and at most `max_seconds`."""
 
     name: str
     device: str
@@ -40,7 +40,7 @@ class Scale:
     size: str  # of whole networks, as in DiT-XL/2
     images: int  # per call of whole networks
     seconds: float
-    longest: float
+    max_seconds: float
 
     @property
     def tiny(self) -> bool:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from bench.costs import block_headline, block_macs, config_of
-from bench.layers import contender, noise, ready
-from bench.measure import BOTH, PASSES, Bench, Contender, Outcome, Stopwatch
+from bench.layers import contender, initialised, noise
+from bench.measure import BOTH, PASSES, Bench, Contender, Stopwatch, TimingResult
 from bench.scale import Shape
-from bench.test_mixers import QUERIES, attention_truth
+from bench.test_mixers import QUERIES, attention_reference
 from diffussm.models.diffussm import Block
 from diffussm.models.dit import DiTBlock
 from diffussm.models.layers import SelfAttention
@@ -43,8 +43,8 @@ def diffussm_block(mixer: str, shape: Shape, pass_: str, device: str) -> Contend
     S4D is computed by plain torch; with attention, its output is compared with the formula."""
     config = config_of(shape, HOURGLASS, mixer=mixer)
     inputs = block_inputs(shape, shape.length // HOURGLASS, device)
-    layer = ready(Block(config.model, "auto"), device)
-    plain = ready(Block(config.model, "chunked"), device) if mixer == "s4d" else None
+    layer = initialised(Block(config.model, "auto"), device)
+    plain = initialised(Block(config.model, "chunked"), device) if mixer == "s4d" else None
     macs = block_macs(config, shape.batch, pass_, device)
     check = attention_check(layer.mixer, shape, device) if isinstance(layer.mixer, SelfAttention) else None
     timed = contender(layer, inputs, inputs[0].shape, pass_, macs, check, plain=plain)
@@ -54,7 +54,7 @@ def diffussm_block(mixer: str, shape: Shape, pass_: str, device: str) -> Contend
 def dit_block(shape: Shape, pass_: str, device: str) -> Contender:
     """Return a block of DiT as a contender."""
     config, inputs = config_of(shape, kind="dit"), block_inputs(shape, shape.length, device)
-    layer = ready(DiTBlock(shape.width, shape.heads), device)
+    layer = initialised(DiTBlock(shape.width, shape.heads), device)
     headline = block_headline(config, shape.batch, pass_)
     timed = contender(layer, inputs, inputs[0].shape, pass_, headline, attention_check(layer.attn, shape, device))
     return timed._replace(headline=headline)
@@ -67,7 +67,7 @@ def attention_check(attention: SelfAttention, shape: Shape, device: str) -> Call
         u = noise(1, shape.length, shape.width, device=device)
         with torch.no_grad():
             found = attention(u)[:, :QUERIES]
-        torch.testing.assert_close(found.double(), attention_truth(attention, u), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.double(), attention_reference(attention, u), atol=1e-4, rtol=1e-4)
 
     return check
 
@@ -77,7 +77,7 @@ def names_at(shape: Shape) -> list[str]:
 
 
 @cache
-def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcome]:
+def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, TimingResult]:
     mixers = {name: MIXERS[name] for name in names_at(shape)}
     timed, device = stopwatch.scale.shape(*shape), stopwatch.scale.device
     contenders = {name: diffussm_block(mixer, timed, pass_, device) for name, mixer in mixers.items()}
@@ -90,11 +90,11 @@ def test_block(bench: Bench, mixer: str, shape: Shape, pass_: str) -> None:
     """On two idle cores, S4D takes at most 1.35, 1.22, 1.22 and 1.14 times as long as the identity mixer."""
     bench.describe("blocks", f"block (M = {HOURGLASS})", mixer, pass_, bench.scale.shape(*shape))
     against = [other for other in names_at(shape) if mixer == "S4D" != other]
-    bench.keep(in_turns(bench.stopwatch, shape, pass_), mixer, against)
+    bench.record(in_turns(bench.stopwatch, shape, pass_), mixer, against)
 
 
 @cache
-def xl_in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
+def xl_in_turns(stopwatch: Stopwatch) -> dict[str, TimingResult]:
     device = stopwatch.scale.device
     timed, checked = (
         {"DiT-XL": dit_block(shape, BOTH, device), "DiffuSSM-XL": diffussm_block("s4d", shape, BOTH, device)}
@@ -108,4 +108,4 @@ def xl_in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
 def test_xl_block(bench: Bench, model: str) -> None:
     """Compare blocks without patching, where attention sees all 4,096 tokens."""
     bench.describe("blocks", "XL block", model, BOTH, bench.scale.shape(*XL))
-    bench.keep(xl_in_turns(bench.stopwatch), model, ["DiffuSSM-XL"] if model == "DiT-XL" else [])
+    bench.record(xl_in_turns(bench.stopwatch), model, ["DiffuSSM-XL"] if model == "DiT-XL" else [])

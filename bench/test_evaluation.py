@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
-from bench.measure import Bench, Contender, Outcome, Stopwatch
+from bench.measure import Bench, Contender, Stopwatch, TimingResult
 from diffussm.metrics.statistics.frechet import FrechetDistance, Statistics
 from diffussm.metrics.statistics.precision_recall import precision_recall
 
@@ -54,7 +54,7 @@ def by_sqrtm(a: Statistics, b: Statistics) -> float:
 
 
 @cache
-def in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
+def in_turns(stopwatch: Stopwatch) -> dict[str, TimingResult]:
     """Return the outcomes of both ways, including the factor of the reference, which an evaluation computes once."""
     count, size = sizes(stopwatch)
     a, b = (Statistics.of(features(max(count, 2 * size), size, seed)) for seed in (0, 1))
@@ -75,7 +75,7 @@ def test_frechet_distance(bench: Bench, way: str) -> None:
     bench.describe(
         "evaluation", f"Frechet distance of {sizes(bench.stopwatch)[1]} features", way, dtype="float64", device="cpu"
     )
-    bench.keep(in_turns(bench.stopwatch), way, ["by eigenvalues"] if way == "by sqrtm" else [])
+    bench.record(in_turns(bench.stopwatch), way, ["by eigenvalues"] if way == "by sqrtm" else [])
 
 
 def test_precision_and_recall(bench: Bench) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.costs import block_macs, config_of
-from bench.layers import contender, noise, ready
-from bench.measure import BOTH, PASSES, Bench, Contender, Outcome, Stopwatch, Trial, missing, skip
+from bench.layers import contender, initialised, noise
+from bench.measure import BOTH, PASSES, Bench, Contender, Stopwatch, TimingResult, Trial, missing, skip
 from bench.scale import Shape
 from diffussm.host.machine import memory_gb
 from diffussm.models.layers import SelfAttention
@@ -25,7 +25,7 @@ LENGTHS = (64, 256, 1024, 4096, 16384)
 STATE = 64
 PARTS = 64  # of a sequence; the time of the recurrence, which is slow, is predicted from the first
 LONGEST_BY_FFT = 1024
-OTHERS = ("attention", "identity")
+OTHER_MIXERS = ("attention", "identity")
 QUERIES = 8  # positions of attention that are checked by its formula
 
 passes = pytest.mark.parametrize("pass_", PASSES)
@@ -42,18 +42,18 @@ def test_s4d(bench: Bench, backend: str, length: int, pass_: str) -> None:
         missing(f"S4D's backend {backend}: {why}")
     if why := out_of_memory_reason(backend, shape, pass_, bench.scale.device):
         skip(why)
-    bench.keep(in_turns(bench.stopwatch, shape, pass_), s4d(backend))
+    bench.record(in_turns(bench.stopwatch, shape, pass_), s4d(backend))
 
 
 @passes
 @lengths
-@pytest.mark.parametrize("mixer", OTHERS)
+@pytest.mark.parametrize("mixer", OTHER_MIXERS)
 def test_others(bench: Bench, mixer: str, length: int, pass_: str) -> None:
     """Record the ratios of attention to each backend of S4D."""
     shape = bench.scale.mixer(length)
     bench.describe("mixers", "mixer", mixer, pass_, shape)
     outcomes = in_turns(bench.stopwatch, shape, pass_)
-    bench.keep(outcomes, mixer, [name for name in outcomes if name not in OTHERS and mixer == "attention"])
+    bench.record(outcomes, mixer, [name for name in outcomes if name not in OTHER_MIXERS and mixer == "attention"])
 
 
 def s4d(backend: str) -> str:
@@ -61,7 +61,7 @@ def s4d(backend: str) -> str:
 
 
 @cache
-def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcome]:
+def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, TimingResult]:
     """Return the outcomes of all mixers of a length, so that changes of the machine's speed affect all of them."""
     device = stopwatch.scale.device
     run = [
@@ -70,7 +70,7 @@ def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcom
         if not unavailable_reason(one, device) and not out_of_memory_reason(one, shape, pass_, device)
     ]
     contenders = {s4d(backend): s4d_contender(stopwatch, backend, shape, pass_) for backend in run}
-    contenders |= {mixer: other_contender(mixer, shape, pass_, device) for mixer in OTHERS}
+    contenders |= {mixer: other_contender(mixer, shape, pass_, device) for mixer in OTHER_MIXERS}
     return stopwatch.in_turns(contenders)
 
 
@@ -79,21 +79,21 @@ def s4d_contender(stopwatch: Stopwatch, backend: str, shape: Shape, pass_: str) 
     recurrence, and all results with those of another backend."""
     config, device = config_of(shape, mixer="s4d"), stopwatch.scale.device
     width, length, batch = shape
-    layer, u = ready(build_mixer(config.model, backend), device), noise(batch, length, width, device=device)
+    layer, u = initialised(build_mixer(config.model, backend), device), noise(batch, length, width, device=device)
 
     def check() -> None:
         with torch.no_grad():
             found = layer(u)[[0, -1]][..., _ends(2 * width)]
-        torch.testing.assert_close(found.double(), s4d_truth(shape, device), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.double(), s4d_reference(shape, device), atol=1e-4, rtol=1e-4)
 
     macs = block_macs(config, batch, pass_, device, backend, "block.mixer")
-    plain = ready(build_mixer(config.model, other_backend(backend, length, device)), device)
+    plain = initialised(build_mixer(config.model, other_backend(backend, length, device)), device)
     timed = contender(layer, [u], (batch, length, 2 * width), pass_, macs, check, plain=plain)
     if backend != "reference":
         return timed
     part = max(1, length // PARTS)
     start = contender(layer, [u.detach()[:, :part].clone()], (batch, part, 2 * width), pass_, None)
-    return timed._replace(trial=Trial(start.call, PARTS), longest=stopwatch.scale.longest / 4)
+    return timed._replace(trial=Trial(start.call, PARTS), max_seconds=stopwatch.scale.max_seconds / 4)
 
 
 def other_backend(backend: str, length: int, device: str) -> str:
@@ -109,13 +109,13 @@ def other_contender(mixer: str, shape: Shape, pass_: str, device: str) -> Conten
     of the first and the last sample."""
     config = config_of(shape, mixer=mixer)
     width, length, batch = shape
-    layer, u = ready(build_mixer(config.model, "auto"), device), noise(batch, length, width, device=device)
+    layer, u = initialised(build_mixer(config.model, "auto"), device), noise(batch, length, width, device=device)
 
     def check() -> None:
         with torch.no_grad():
             found, ends = layer(u), u[[0, -1]]
         if isinstance(layer, SelfAttention):
-            found, expected = found[[0, -1], :QUERIES], attention_truth(layer, ends)
+            found, expected = found[[0, -1], :QUERIES], attention_reference(layer, ends)
         else:
             expected = torch.cat([u, u], dim=-1)
         torch.testing.assert_close(found.double(), expected.double(), atol=1e-4, rtol=1e-4)
@@ -125,11 +125,11 @@ def other_contender(mixer: str, shape: Shape, pass_: str, device: str) -> Conten
 
 
 @cache
-def s4d_truth(shape: Shape, device: str) -> Tensor:
+def s4d_reference(shape: Shape, device: str) -> Tensor:
     """Return the first channels of the layer that runs left to right and the last channels of the other one, by the
     recurrence in float64."""
     layer = S4D(shape.width, STATE, bidirectional=True, backend="reference")
-    ready(layer, device)
+    initialised(layer, device)
     u = noise(shape.batch, shape.length, shape.width, device=device)[[0, -1]]
     ends = _ends(shape.width)
     p = (layer.log_dt, layer.log_decay, layer.frequency, layer.c, layer.skip)
@@ -139,7 +139,7 @@ def s4d_truth(shape: Shape, device: str) -> Tensor:
 
 
 @torch.no_grad()
-def attention_truth(layer: SelfAttention, u: Tensor) -> Tensor:
+def attention_reference(layer: SelfAttention, u: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(D/H)) v at the first positions, in float64."""
     heads, d = layer.heads, u.shape[-1]
     qkv = u.double() @ layer.qkv.weight.double().T + layer.qkv.bias.double()

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from bench.costs import model_macs
-from bench.measure import FORWARD, TRAINING, Bench, Contender, Outcome, Stopwatch, missing
+from bench.measure import FORWARD, TRAINING, Bench, Contender, Stopwatch, TimingResult, missing
 from bench.networks import diffusers, ours, products
 from bench.scale import Scale
 from diffussm.config import Config, resolve
-from diffussm.cost.named import named
+from diffussm.cost.named import named_config
 from diffussm.training.trainer import Trainer
 
 PASSES = (FORWARD, TRAINING)
@@ -36,7 +36,7 @@ def network(name: str, scale: Scale) -> Config:
     tiny = {"model.depth": 1, "model.image_size": 8, "model.width": 32, "model.heads": 2}
     if name.startswith("DiffuSSM"):
         del tiny["model.heads"]
-    return named(name, tiny if scale.tiny else None)
+    return named_config(name, tiny if scale.tiny else None)
 
 
 def title(what: str, images: int) -> str:
@@ -44,7 +44,7 @@ def title(what: str, images: int) -> str:
 
 
 @cache
-def peers_in_turns(stopwatch: Stopwatch, pass_: str) -> dict[str, Outcome]:
+def peers_in_turns(stopwatch: Stopwatch, pass_: str) -> dict[str, TimingResult]:
     scale = stopwatch.scale
     config = network(f"DiT-{scale.size}/2", scale)
     available = {name: make for name, make in PEERS.items() if name != "diffusers" or find_spec(name)}
@@ -61,7 +61,7 @@ def test_peers(bench: Bench, peer: str, pass_: str) -> None:
     if peer == "diffusers" and not find_spec("diffusers"):
         missing("diffusers")
     outcomes = peers_in_turns(bench.stopwatch, pass_)
-    bench.keep(outcomes, peer, [other for other in outcomes if peer == "ours" != other])
+    bench.record(outcomes, peer, [other for other in outcomes if peer == "ours" != other])
 
 
 def unpatched(scale: Scale) -> tuple[str, str]:
@@ -74,7 +74,7 @@ def unpatched_images(scale: Scale) -> int:
 
 
 @cache
-def unpatched_in_turns(stopwatch: Stopwatch) -> dict[str, Outcome]:
+def unpatched_in_turns(stopwatch: Stopwatch) -> dict[str, TimingResult]:
     scale, images = stopwatch.scale, unpatched_images(stopwatch.scale)
     contenders = {name: ours(network(name, scale), images, TRAINING, scale.device) for name in unpatched(scale)}
     return stopwatch.in_turns(contenders, SECONDS)
@@ -87,7 +87,7 @@ def test_unpatched(bench: Bench, kind: str) -> None:
     dit, diffussm = unpatched(scale)
     name = dit if kind == "DiT" else diffussm
     bench.describe("models", title("networks without patching", unpatched_images(scale)), name, TRAINING)
-    bench.keep(unpatched_in_turns(bench.stopwatch), name, [diffussm] if name == dit else [])
+    bench.record(unpatched_in_turns(bench.stopwatch), name, [diffussm] if name == dit else [])
 
 
 @pytest.mark.parametrize("arm", ARMS)

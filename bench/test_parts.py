@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.costs import block_macs, config_of
-from bench.layers import contender, noise, ready
-from bench.measure import BOTH, Bench, Contender, Outcome, Stopwatch
+from bench.layers import contender, initialised, noise
+from bench.measure import BOTH, Bench, Contender, Stopwatch, TimingResult
 from bench.scale import Shape
 from diffussm.models.diffussm import Block
 from diffussm.models.layers import gelu, modulate
@@ -69,7 +69,7 @@ def parts_of(block: Block, x: Tensor, condition: Tensor) -> tuple[dict[str, Part
 def contenders(shape: Shape, pass_: str, device: str) -> dict[str, Contender]:
     """Return the parts as contenders, and the whole block last."""
     config = config_of(shape, mixer="s4d")
-    block, other = (ready(Block(config.model, backend), device) for backend in ("auto", "chunked"))
+    block, other = (initialised(Block(config.model, backend), device) for backend in ("auto", "chunked"))
     x = noise(shape.batch, shape.length // config.model.hourglass, shape.width, device=device)
     condition = noise(shape.batch, shape.width, device=device, seed=1)
     parts, expected = parts_of(block, x, condition)
@@ -95,7 +95,7 @@ def contenders(shape: Shape, pass_: str, device: str) -> dict[str, Contender]:
 
 
 @cache
-def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcome]:
+def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, TimingResult]:
     return stopwatch.in_turns(contenders(stopwatch.scale.shape(*shape), pass_, stopwatch.scale.device), SECONDS)
 
 
@@ -103,4 +103,4 @@ def in_turns(stopwatch: Stopwatch, shape: Shape, pass_: str) -> dict[str, Outcom
 @pytest.mark.parametrize("part", [*PARTS, WHOLE])
 def test_part(bench: Bench, part: str, shape: Shape, pass_: str) -> None:
     bench.describe("parts", "parts of a block (M = 2)", part, pass_, bench.scale.shape(*shape))
-    bench.keep(in_turns(bench.stopwatch, shape, pass_), part)
+    bench.record(in_turns(bench.stopwatch, shape, pass_), part)

@@ -9,7 +9,7 @@ from bench.costs import model_macs
 from bench.measure import FORWARD, Bench, Contender, missing
 from bench.scale import Scale
 from diffussm.config import Config, resolve
-from diffussm.cost.named import named
+from diffussm.cost.named import named_config
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.models.build import build_model
 
@@ -28,7 +28,7 @@ def network(kind: str, sampler: str, scale: Scale) -> Config:
         "evaluation.sampler_steps": 5 if scale.tiny else SAMPLERS[sampler],
     }
     if scale.name == "paper":
-        return named("DiffuSSM-XL" if kind == "DiffuSSM" else "DiT-XL/2", settings)
+        return named_config("DiffuSSM-XL" if kind == "DiffuSSM" else "DiT-XL/2", settings)
     return resolve("digits", {**KINDS[kind], **settings})
 
 

@@ -38,7 +38,7 @@ def test_start(bench: Bench, what: str) -> None:
     found = bench.stopwatch.in_turns({what: Contender(lambda: python(*arguments), check)}, SECONDS)[what]
     if isinstance(found, Timed):
         found = found._replace(peak_memory=None)  # that of another process is unknown
-    bench.keep({what: found}, what)
+    bench.record({what: found}, what)
 
 
 @pytest.mark.parametrize("backend", [PORTABLE, "compiled"])
@@ -54,4 +54,4 @@ def test_first_forward(bench: Bench, backend: str) -> None:
     else:
         output = python("-m", "bench.first_forward", "--backend", backend, "--processes", str(ROUNDS + 1))
         _, *seconds = map(float, output.split())  # the first process may compile code that the later ones load
-    bench.keep({backend: Timed(seconds, None, Contender(lambda: None))}, backend)
+    bench.record({backend: Timed(seconds, None, Contender(lambda: None))}, backend)

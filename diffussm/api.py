@@ -17,7 +17,7 @@ from diffussm.models.build import build_model
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.pretrained import from_pretrained, save_pretrained
-from diffussm.models.trained import kept_step, load_network, requested_config
+from diffussm.models.trained import load_network, requested_config, select_milestone
 from diffussm.models.weights import load_weights, read_safetensors
 from diffussm.store.rundir import RunDir, is_run_folder
 
@@ -51,7 +51,7 @@ def load(
     path = Path(path).resolve()  # a run's folder must bear its id
     if is_run_folder(path):
         run = RunDir(path)
-        return load_network(run, run.config(), weights, kept_step(run, weights, step), backend)
+        return load_network(run, run.config(), weights, select_milestone(run, weights, step), backend)
     if step is not None:
         raise UserError(f"{path}: step = {step}: only a run folder has steps to select from")
     run_folder = next((folder for folder in path.parents[:3] if is_run_folder(folder)), None)

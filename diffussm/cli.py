@@ -199,14 +199,14 @@ def convert(
 ) -> None:
     """Convert a model to a folder that `from_pretrained` reads."""
     from diffussm.models.pretrained import from_pretrained, save_pretrained
-    from diffussm.models.trained import kept_step, load_network
+    from diffussm.models.trained import load_network, select_milestone
     from diffussm.store.rundir import RunDir, is_run_folder
 
     if weights not in ("ema", "raw"):
         raise unknown("--weights", weights, ["ema", "raw"])
     if is_run_folder(source):
         run = RunDir(source)
-        model = load_network(run, run.config(), weights, kept_step(run, weights, step), "auto")
+        model = load_network(run, run.config(), weights, select_milestone(run, weights, step), "auto")
     else:
         model = from_pretrained(source, heads=heads)
     save_pretrained(model, folder)

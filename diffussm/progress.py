@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TextIO
 
-from diffussm.tables import duration
+from diffussm.tables import format_duration
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 30.0  # between updates of a line on a terminal, and between lines of a log
 
@@ -35,7 +35,7 @@ class Progress:
         text = f"{self.what} {done:,} of {self.total:,}"
         if done > initial and now > self._started:
             rate = (done - initial) / (now - self._started)
-            remaining = f", {duration((self.total - done) / rate)} left" if done < self.total else ""
+            remaining = f", {format_duration((self.total - done) / rate)} left" if done < self.total else ""
             text += f", {rate:.3g} a second{remaining}"
         if note:
             text += f", {note}"

@@ -26,7 +26,7 @@ def markdown(headings: Sequence[str], rows: Iterable[Sequence[object]], right_al
     return "\n".join(lines) + "\n"
 
 
-def count(number: float | None) -> str:
+def format_count(number: float | None) -> str:
     """A number with its prefix: 118.64 G."""
     if number is None:
         return "unknown"
@@ -41,7 +41,7 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Seconds in the two units that matter: 3 d 4 h, 1 h 05 min, 2 min 07 s, 12 s."""
     if seconds is None:
         return "unknown"

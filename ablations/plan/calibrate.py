@@ -17,7 +17,7 @@ from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.suite import metric_suite
 from diffussm.models.build import build_model
 from diffussm.ssm.selection import select
-from diffussm.timing import clock, in_turns
+from diffussm.timing import synchronised_time, time_interleaved
 from diffussm.training.trainer import Trainer
 
 ROUNDS = 7
@@ -66,9 +66,9 @@ def measure(config: Config, threads: int) -> dict[str, float]:
 
     seconds = {}
     for name, function in (("step", trainer.step), ("call", call)):
-        once = in_turns({name: function}, 1)[name][0]
+        once = time_interleaved({name: function}, 1)[name][0]
         rounds = max(ROUNDS, min(200, round(LEAST_SECONDS / once)))
-        seconds[name] = statistics.median(in_turns({name: function}, rounds, warmup=0)[name])
+        seconds[name] = statistics.median(time_interleaved({name: function}, rounds, warmup=0)[name])
     return {
         "seconds_per_step": seconds["step"],
         "seconds_per_image_and_call": seconds["call"] / batch,
@@ -81,6 +81,6 @@ def _evaluation_seconds(config: Config, device: str) -> float:
     suite = metric_suite(config.evaluation, evaluation_key(config), device)
     m, n = config.model, config.evaluation.samples
     pixels = np.random.default_rng(0).integers(0, 256, (n, m.channels, m.image_size, m.image_size), dtype=np.uint8)
-    began = clock()
+    began = synchronised_time()
     suite.measure_images(pixels, np.zeros(n, dtype=np.int64))
-    return clock() - began
+    return synchronised_time() - began

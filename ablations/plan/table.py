@@ -49,11 +49,11 @@ def text(estimated: Mapping[PlannedRun, Estimate], several_bases: bool) -> str:
             "run": p.run.run_id,
             "parameters": f"{p.spec.parameters:,}",
             "MACs/image and call": "unknown" if p.spec.macs.total is None else f"{p.spec.macs.total:,}",
-            "MACs/step": tables.count(per_step),
+            "MACs/step": tables.format_count(per_step),
             "steps": f"{p.request.steps:,}",
-            "MACs": tables.count(None if per_step is None else per_step * p.request.steps),
+            "MACs": tables.format_count(None if per_step is None else per_step * p.request.steps),
             "evaluations": f"{p.state.evaluated}/{p.state.evaluations}" if p.state.evaluated else p.state.evaluations,
-            "time": "" if p.done else tables.duration(estimate.seconds),
+            "time": "" if p.done else tables.format_duration(estimate.seconds),
             "state": p.description,
         }
         rows.append({"base": p.base, **shown} if several_bases else shown)
@@ -90,7 +90,7 @@ def format_totals(totals: dict[str, Any]) -> str:
     """The totals as text."""
     workers = f"{totals['workers']} worker{'s' if totals['workers'] > 1 else ''}"
     return (
-        f"Remaining: {tables.count(totals['training_macs_left'])} MACs of training; "
-        f"{tables.duration(totals['seconds_left'])} on {workers} "
-        f"({tables.duration(totals['worker_seconds_left'])} of work). Estimate: {totals['estimate']}."
+        f"Remaining: {tables.format_count(totals['training_macs_left'])} MACs of training; "
+        f"{tables.format_duration(totals['seconds_left'])} on {workers} "
+        f"({tables.format_duration(totals['worker_seconds_left'])} of work). Estimate: {totals['estimate']}."
     )

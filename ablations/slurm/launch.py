@@ -179,7 +179,7 @@ class SubmissionPlan:
         if not t["jobs"] and not t["evaluator"]:
             return "Nothing to submit."
         each = ", ".join(map(str, t["arrays"])) or "none"
-        lines = [f"Trainings: {t['jobs']}, in arrays of {each}; {tables.count(t['training_macs_left'])} MACs."]
+        lines = [f"Trainings: {t['jobs']}, in arrays of {each}; {tables.format_count(t['training_macs_left'])} MACs."]
         default = "" if self.cluster.is_reachable else " (SLURM's default, because no cluster responds)"
         lines[0] += f" Array limit: {t['most_in_array']}{default}."
         if t["evaluator"]:
@@ -191,9 +191,11 @@ class SubmissionPlan:
             evaluation = f"{t['evaluation_gpu_hours']:,.1f} of evaluation"
             lines.append(f"GPU-hours, estimated: {t['training_gpu_hours']:,.1f} of training, {evaluation}.")
         limit = f"at most {t['throttle']} at a time" if t["throttle"] else "if all start at once"
-        lines.append(f"Time, estimated: {tables.duration(t['seconds_left'])} {limit}, without waiting in the queue.")
+        lines.append(
+            f"Time, estimated: {tables.format_duration(t['seconds_left'])} {limit}, without waiting in the queue."
+        )
         if t["chained"]:
-            lost = tables.duration(t["seconds_lost_by_chaining"])
+            lost = tables.format_duration(t["seconds_lost_by_chaining"])
             lines.append(
                 f"Of that, {lost} are lost because a throttle applies within one array only: "
                 "each array waits for the last run of the previous one."

@@ -102,7 +102,7 @@ def _cells(row: Row) -> dict[str, Any]:
         "loss": "" if s.loss is None else f"{s.loss:.4f}",
         "FID": "" if s.fid is None else f"{s.fid:.2f}",
         "steps/s": "" if s.steps_per_second is None else f"{s.steps_per_second:.3g}",
-        "ETA": "" if s.eta_seconds is None else tables.duration(s.eta_seconds),
+        "ETA": "" if s.eta_seconds is None else tables.format_duration(s.eta_seconds),
         "attempts": s.attempts,
         "reason": reason,
     }

@@ -15,7 +15,7 @@ from diffussm.metrics.external import evaluate_external, external_config, extern
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.milestones import evaluate_milestone, remove_leftovers
 from diffussm.metrics.requirements import check_requirements
-from diffussm.models.trained import kept_step, requested_config
+from diffussm.models.trained import requested_config, select_milestone
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
 from diffussm.store import records
@@ -76,7 +76,7 @@ def evaluate_run(
     """Return the record of a milestone (None: the last) under the latest request of the run, changed by `overrides`;
     the evaluation is run if there is no record yet. None on all ranks but zero."""
     config = requested_config(run, overrides)
-    step = kept_step(run, config.evaluation.weights, step)
+    step = select_milestone(run, config.evaluation.weights, step)
     path = run.record(step, evaluation_key(config).digest)
     if processes.broadcast(records.read(path) is not None):
         if processes.is_rank_zero:

@@ -12,7 +12,7 @@ from diffussm.errors import NotFinite, UserError
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.metrics.shards import Shards, retry_if_shards_removed
-from diffussm.models.trained import kept_step, load_network, requested_config
+from diffussm.models.trained import load_network, requested_config, select_milestone
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
 from diffussm.stopping import Stopped
@@ -38,7 +38,7 @@ def write_samples(
         raise UserError(f"{out}: already exists; remove it, or choose another name")
     config = requested_config(run, overrides)
     check_label(config, label)
-    step = kept_step(run, config.evaluation.weights, step)
+    step = select_milestone(run, config.evaluation.weights, step)
     device = select_device()
     execution = resolve_execution(run, config, device=device)
     network = load_network(run, config, config.evaluation.weights, step, execution.backend, device)

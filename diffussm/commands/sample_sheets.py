@@ -11,7 +11,7 @@ from diffussm.config import Config
 from diffussm.errors import UserError
 from diffussm.metrics.sampling import generate
 from diffussm.metrics.sheet import sheet
-from diffussm.models.trained import kept_step, load_network, requested_config
+from diffussm.models.trained import load_network, requested_config, select_milestone
 from diffussm.store.rundir import RunDir
 
 
@@ -32,7 +32,7 @@ def write_sheets(
     config = requested_config(run, overrides)
     for label in labels:
         check_label(config, label)
-    step = kept_step(run, config.evaluation.weights, step)
+    step = select_milestone(run, config.evaluation.weights, step)
     network = load_network(run, config, config.evaluation.weights, step, config.training.backend)
     folder = out or run.path / "sheets"
     folder.mkdir(parents=True, exist_ok=True)

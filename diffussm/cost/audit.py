@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from diffussm.config import Config
 from diffussm.cost.counted import Uncounted, fvcore_macs, torch_macs
 from diffussm.cost.executed import executed_macs
-from diffussm.cost.named import NAMED, named
+from diffussm.cost.named import NAMED, named_config
 
 RESIDUES = ("residue_fvcore", "residue_torch")
 
@@ -56,7 +56,7 @@ def audit(config: Config, backend: str | None = None) -> Audit:
 def rows() -> Iterator[dict[str, Any]]:
     """Yield a row for each named model, or, for models with S4D, one for each backend."""
     for name in NAMED:
-        config = named(name)
+        config = named_config(name)
         for backend in ("fft", "chunked") if config.model.kind == "diffussm" else ("",):
             yield {"model": name, "backend": backend, **audit(config, backend or "auto").as_row()}
 

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffussm.config import Config
 from diffussm.cost.handles import handles
-from diffussm.models.build import construct
+from diffussm.models.build import build_uninitialised
 from diffussm.ssm.backends import backend_for_cost
 from diffussm.ssm.chunked import ChunkedConvolution
 
@@ -119,7 +119,7 @@ def _numbers(value: Any) -> int:
 def _empty_model(config: Config, backend: str | None, device: str) -> nn.Module:
     """Return the model with all weights zero; counts depend on shapes alone."""
     with torch.device("meta"):
-        model = construct(config.model, config.outputs, backend_for_cost(backend or config.training.backend))
+        model = build_uninitialised(config.model, config.outputs, backend_for_cost(backend or config.training.backend))
     if device != "meta":
         model.to_empty(device=device)
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):

@@ -26,7 +26,7 @@ DIFFUSSM = [f"DiffuSSM-{size}" for size in ("S", "B", "L", "XL")]
 NAMED = [*DIT, *DIFFUSSM]
 
 
-def named(name: str, settings: Mapping[str, Any] | None = None) -> Config:
+def named_config(name: str, settings: Mapping[str, Any] | None = None) -> Config:
     """Return the config of a named model on the 32 x 32 latents of its base, changed by `settings` (dotted keys)."""
     if (overrides := _overrides(name)) is None:
         raise unknown("model", name, NAMED)
@@ -54,7 +54,7 @@ def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any
     if overrides is not None:
         if fixed := sorted(overrides.keys() & settings.keys()):
             raise UserError(f"--set {fixed[0]}: the name {model} determines it already")
-        return {r: named(model, {**_images(r), **settings}) for r in resolutions or RESOLUTIONS}
+        return {r: named_config(model, {**_images(r), **settings}) for r in resolutions or RESOLUTIONS}
     make = _config_maker(model)
     own = make(settings)
     latents = own.data.name.endswith("-latents")

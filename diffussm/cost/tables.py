@@ -7,7 +7,7 @@ from diffussm.config import Config
 from diffussm.cost.closed_form import forward_macs, parameters, parts
 from diffussm.cost.executed import executed_macs
 from diffussm.ssm.backends import backend_for_cost
-from diffussm.tables import aligned, count
+from diffussm.tables import aligned, format_count
 
 LEGEND = """\
 MACs: multiply-adds counted once (FLOPs are twice as many). Call: the network on one image, dense products and the mixer
@@ -100,4 +100,4 @@ def _heading(name: str) -> str:
 def _cell(name: str, value: Any) -> str:
     if isinstance(value, float):  # a residue
         return f"{100 * value:+.4f} %"
-    return str(value) if isinstance(value, str) or name in COUNTS else count(value)
+    return str(value) if isinstance(value, str) or name in COUNTS else format_count(value)

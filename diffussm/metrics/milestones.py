@@ -26,7 +26,7 @@ from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import write_atomically
 
 SHARDS = "shards"  # folder of an evaluation in progress
-KEPT = 64  # number of samples stored beside the record
+SAVED_SAMPLES = 64  # number of samples stored beside the record
 
 
 @retry_if_shards_removed
@@ -56,10 +56,10 @@ def evaluate_milestone(
             if records.read(path):
                 break  # another evaluation was faster
             pixels = make_samples(batch.start, batch.size).pixels
-            shards.write(batch, {**suite.extract(pixels), "pixels": pixels[: max(KEPT - batch.start, 0)]})
+            shards.write(batch, {**suite.extract(pixels), "pixels": pixels[: max(SAVED_SAMPLES - batch.start, 0)]})
 
     def write_record() -> None:
-        kept = min(KEPT, key.samples)
+        kept = min(SAVED_SAMPLES, key.samples)
         samples = Samples(shards.first("pixels", kept), make_samples.labels(0, kept))
         metrics = suite.measure(shards.whole, make_samples.labels(0, key.samples))
         timing = {**_seconds_per_step(run, step), "evaluation_seconds": time.monotonic() - began}

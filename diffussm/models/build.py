@@ -17,12 +17,12 @@ from diffussm.ssm.s4d import S4D
 
 def build_model(config: Config, backend: str | None = None) -> DiT | DiffuSSM:
     """Return the config's model with its initial values, on the CPU in float32."""
-    model = construct(config.model, config.outputs, backend or config.training.backend, config.seed)
+    model = build_uninitialised(config.model, config.outputs, backend or config.training.backend, config.seed)
     initialise(model, config.seed)
     return model
 
 
-def construct(model: ModelConfig, outputs: int, backend: str = "auto", seed: int = 0) -> DiT | DiffuSSM:
+def build_uninitialised(model: ModelConfig, outputs: int, backend: str = "auto", seed: int = 0) -> DiT | DiffuSSM:
     """Return the network without initial values, except those that an external mixer draws in its constructor."""
     if model.kind == "dit":
         return DiT(model, outputs)

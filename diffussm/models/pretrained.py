@@ -7,7 +7,7 @@ from safetensors.torch import save
 
 from diffussm.config import ModelConfig, validate
 from diffussm.errors import UserError
-from diffussm.models.build import construct
+from diffussm.models.build import build_uninitialised
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config
@@ -39,7 +39,7 @@ def from_pretrained(path: Path | str, backend: str = "auto", heads: int | None =
         return load_official_dit(path, heads)
     if not (path / CONFIG).exists() or "diffussm" not in (content := read_config(path)):
         return load_diffusers_dit(path)
-    model = construct(*_model_and_outputs(content, path), backend)
+    model = build_uninitialised(*_model_and_outputs(content, path), backend)
     load_weights(model, read_safetensors(path / WEIGHTS), str(path / WEIGHTS))
     return model.eval()
 

@@ -21,7 +21,7 @@ def requested_config(run: RunDir, overrides: Mapping[str, Any]) -> Config:
     return validate(run.config().model_dump(mode="json") | {"evaluation": evaluation}, run.run_id)
 
 
-def kept_step(run: RunDir, kind: str, step: int | None) -> int:
+def select_milestone(run: RunDir, kind: str, step: int | None) -> int:
     """Return `step`, or the last one where it is None; raise UserError where its weights (ema | raw) are not kept."""
     kept = run.kept_milestones(kind)
     if not kept:

@@ -11,7 +11,7 @@ from diffussm.host.machine import processor
 from diffussm.ssm.s4d import BACKENDS, S4D
 from diffussm.ssm.selection import BackendTiming, unavailable_reason
 from diffussm.store.writing import write_atomically
-from diffussm.timing import in_turns, summarise
+from diffussm.timing import summarise, time_interleaved
 
 WIDTHS, LENGTHS, TOKENS = (64, 384, 1152), (16, 64, 256, 1024, 4096), 4096
 ROUNDS = 9
@@ -31,7 +31,7 @@ def measure(device: str, on_progress: Callable[[str], None] = lambda _: None) ->
                 for backend in CANDIDATES
                 if not unavailable_reason(backend, device) and (backend != "fft" or width * length <= LARGEST_KERNEL)
             }
-            seconds = {name: summarise(found).median for name, found in in_turns(passes, ROUNDS).items()}
+            seconds = {name: summarise(found).median for name, found in time_interleaved(passes, ROUNDS).items()}
             on_progress(f"D = {width}, L = {length}: " + ", ".join(f"{k} {1e3 * s:.1f} ms" for k, s in seconds.items()))
             for backend, found in seconds.items():
                 threads = torch.get_num_threads()

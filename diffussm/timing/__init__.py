@@ -6,20 +6,20 @@ affects both, as does what one leaves in the caches.
 """
 
 from diffussm.timing.intervals import CONFIDENCE, MIN_ROUNDS, Timing, ratio, summarise
-from diffussm.timing.machine import clocks, machine_card
+from diffussm.timing.machine import clock_rates, machine_card
 from diffussm.timing.memory import peak_memory
-from diffussm.timing.rounds import clock, in_turns, seconds_of
+from diffussm.timing.rounds import seconds_of, synchronised_time, time_interleaved
 
 __all__ = [
     "CONFIDENCE",
     "MIN_ROUNDS",
     "Timing",
-    "clock",
-    "clocks",
-    "in_turns",
+    "clock_rates",
     "machine_card",
     "peak_memory",
     "ratio",
     "seconds_of",
     "summarise",
+    "synchronised_time",
+    "time_interleaved",
 ]

@@ -21,14 +21,14 @@ def machine_card() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if provenance["machine"]["gpu"] else None,
-        "clocks": clocks(),
+        "clocks": clock_rates(),
         "python": provenance["python"],
         "commit": provenance["commit"],
         "dirty": provenance["dirty"],
     }
 
 
-def clocks() -> dict[str, Any]:
+def clock_rates() -> dict[str, Any]:
     """Return the current and maximum MHz of the cores and of the GPU's multiprocessors, and the GPU's temperature and
     reasons for throttling; None for what is unknown."""
     gpu = _smi()

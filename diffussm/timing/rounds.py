@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 
-def clock() -> float:
+def synchronised_time() -> float:
     """Return the seconds of a monotonic clock, read after the GPU, if one is in use, has finished all queued work."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
@@ -18,12 +18,14 @@ def clock() -> float:
 
 def seconds_of(function: Callable[[], Any]) -> float:
     """Return the seconds that one call takes."""
-    started = clock()
+    started = synchronised_time()
     function()
-    return clock() - started
+    return synchronised_time() - started
 
 
-def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+def time_interleaved(
+    functions: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
     """Return the seconds of each function in each of `rounds` rounds; the order is reversed after every round."""
     for _ in range(warmup):
         for function in functions.values():

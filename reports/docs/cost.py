@@ -11,9 +11,9 @@ import pandas as pd
 
 from diffussm.config import Config, resolve
 from diffussm.cost.closed_form import forward_macs, parameters
-from diffussm.cost.named import BASE, LATENT_FACTOR, NAMED, configs, named
+from diffussm.cost.named import BASE, LATENT_FACTOR, NAMED, configs, named_config
 from diffussm.cost.tables import cost
-from diffussm.tables import count
+from diffussm.tables import format_count
 from reports import markdown as md
 from reports.paper.figure_3 import reported_macs
 from reports.paper.published import PUBLISHED
@@ -109,14 +109,14 @@ def xl_parameters() -> pd.DataFrame:
 
 def parameters_of_xl(matrices: int) -> float:
     """Millions, if a block at M = 2 had so many D x D matrices; it has 15."""
-    config = named("DiffuSSM-XL")
+    config = named_config("DiffuSSM-XL")
     return (parameters(config) - (15 - matrices) * config.model.depth * config.model.width**2) / 1e6
 
 
 def dit_table() -> pd.DataFrame:
     rows = []
     for row in pd.read_csv(PUBLISHED / "dit.csv").to_dict("records"):
-        config = named(row["model"])
+        config = named_config(row["model"])
         gmacs = _gmacs(config)
         rows.append(
             {
@@ -176,13 +176,13 @@ def named_table() -> pd.DataFrame:
                     "model": name,
                     "pixels": resolution,
                     "L": row["tokens"],
-                    "parameters": count(row["parameters"]),
-                    "MACs per call": count(row["macs_per_call"]),
-                    "mixer": count(row["mixer_macs"]),
-                    "executed": count(row["executed_macs_per_call"]),
-                    "fixed": count(row["macs_fixed_per_call"]),
-                    "MACs per image sampled": count(row["macs_per_image"]),
-                    "MACs per training step": count(row["macs_per_training_step"]),
+                    "parameters": format_count(row["parameters"]),
+                    "MACs per call": format_count(row["macs_per_call"]),
+                    "mixer": format_count(row["mixer_macs"]),
+                    "executed": format_count(row["executed_macs_per_call"]),
+                    "fixed": format_count(row["macs_fixed_per_call"]),
+                    "MACs per image sampled": format_count(row["macs_per_image"]),
+                    "MACs per training step": format_count(row["macs_per_training_step"]),
                 }
             )
     return pd.DataFrame(rows)
@@ -193,13 +193,13 @@ def audit_table(audit: pd.DataFrame) -> pd.DataFrame:
         {
             "model": audit.model,
             "backend": audit.backend.fillna(""),
-            "closed form": audit.per_image.map(count),
-            "fvcore": audit.per_image_fvcore.map(count),
+            "closed form": audit.per_image.map(format_count),
+            "fvcore": audit.per_image_fvcore.map(format_count),
             "residue": audit.residue_fvcore.map(_percent),
-            "fixed": audit.fixed.map(count),
-            "fixed, fvcore": audit.fixed_fvcore.map(count),
-            "products": audit.products.map(count),
-            "torch": audit.products_torch.map(count),
+            "fixed": audit.fixed.map(format_count),
+            "fixed, fvcore": audit.fixed_fvcore.map(format_count),
+            "products": audit.products.map(format_count),
+            "torch": audit.products_torch.map(format_count),
             "residue of torch": audit.residue_torch.map(_percent),
         }
     )
@@ -216,7 +216,7 @@ def _gmacs(config: Config) -> float:
 
 
 def _at(name: str, resolution: int) -> Config:
-    return named(name, {"model.image_size": resolution // LATENT_FACTOR})
+    return named_config(name, {"model.image_size": resolution // LATENT_FACTOR})
 
 
 def _implied_gmacs() -> dict[Any, float]:

@@ -41,14 +41,14 @@ def described(bench, name):
 
 def test_right(bench):
     described(bench, "right")
-    bench.measure(Contender(sleep, lambda: None, macs=1000, moved=1, items=3))
+    bench.measure(Contender(sleep, lambda: None, macs=1000, bytes_moved=1, items=3))
 
 
 def test_in_turns(bench):
     described(bench, "in turns")
     slow, fast = Contender(lambda: time.sleep(0.02)), Contender(sleep)
     outcomes = bench.stopwatch.in_turns({"slow": slow, "fast": fast, "wrong": Contender(sleep, wrong)})
-    bench.keep(outcomes, "slow", ["fast", "wrong"])
+    bench.record(outcomes, "slow", ["fast", "wrong"])
 
 
 def test_wrong(bench):
@@ -146,7 +146,7 @@ def test_what_is_kept_of_a_session(stored: dict[str, Any]) -> None:
 def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
     stop_time(monkeypatch)
     known = KnownPeaks("cpu")
-    return Stopwatch(Scale("small", "cpu", 64, 64, "S", 2, seconds=0.001, longest=0.3), lambda: known)
+    return Stopwatch(Scale("small", "cpu", 64, 64, "S", 2, seconds=0.001, max_seconds=0.3), lambda: known)
 
 
 def test_benchmarks_that_take_too_long_are_skipped(stopwatch: Stopwatch) -> None:
@@ -178,7 +178,7 @@ def test_what_only_starts_slowly_is_timed(stopwatch: Stopwatch) -> None:
         {
             "call": Contender(started_by(0.2)),
             "part": Contender(lambda: None, trial=Trial(started_by(0.2), 4)),
-            "allowed more": Contender(lambda: time.sleep(0.1), longest=2.0),
+            "allowed more": Contender(lambda: time.sleep(0.1), max_seconds=2.0),
         }
     )
     assert [type(found) for found in outcomes.values()] == [Timed] * 3

@@ -18,17 +18,17 @@ def test_peaks_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_larger_bound_counts() -> None:
     known = KnownPeaks("cpu")
-    assert known.roofline([4.0], macs=10**6, moved=2 * 10**6) == ("copy", 0.5)
-    assert known.roofline([4.0], macs=10**6, moved=None) == ("matmul", 0.25)
+    assert known.roofline([4.0], macs=10**6, bytes_moved=2 * 10**6) == ("copy", 0.5)
+    assert known.roofline([4.0], macs=10**6, bytes_moved=None) == ("matmul", 0.25)
     assert known.roofline([4.0], None, None) is None
 
 
 def test_a_rate_above_the_peak_fails_when_the_peak_is_measured_again() -> None:
     known = KnownPeaks("cpu")
-    assert known.roofline([1.0], macs=1_090_000, moved=None) == ("matmul", 1.09)
-    assert known.roofline([1.0], macs=2 * 10**6, moved=None) == ("matmul", 1)  # the machine had been slow before
+    assert known.roofline([1.0], macs=1_090_000, bytes_moved=None) == ("matmul", 1.09)
+    assert known.roofline([1.0], macs=2 * 10**6, bytes_moved=None) == ("matmul", 1)  # the machine had been slow before
     with pytest.raises(Impossible, match=r"1\.33 times the matmul peak"):
-        known.roofline([1.0], macs=4 * 10**6, moved=None)
+        known.roofline([1.0], macs=4 * 10**6, bytes_moved=None)
 
 
 def test_small_copies_bound_small_calls() -> None:
@@ -36,7 +36,7 @@ def test_small_copies_bound_small_calls() -> None:
     known = KnownPeaks("cpu")
     small, large = min(known.copies), max(known.copies)
     known.copies = {size: 5e6 if size == small else 1e6 for size in known.copies}
-    assert [known.bytes_per_second(moved) for moved in (1, small, small + 1, large, 10 * large)] == [
+    assert [known.bytes_per_second(size) for size in (1, small, small + 1, large, 10 * large)] == [
         5e6,
         5e6,
         *[1e6] * 3,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from diffussm.tables import aligned, count, duration, markdown, plural
+from diffussm.tables import aligned, format_count, format_duration, markdown, plural
 
 
 def test_aligned() -> None:
@@ -37,7 +37,7 @@ def test_markdown() -> None:
     ],
 )
 def test_count(number: float | None, text: str) -> None:
-    assert count(number) == text
+    assert format_count(number) == text
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_count(number: float | None, text: str) -> None:
     ],
 )
 def test_duration(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_plural() -> None:

@@ -19,7 +19,7 @@ from diffussm.cost.closed_form import attention_products, forward_macs, paramete
 from diffussm.cost.counted import fvcore_counts, torch_macs
 from diffussm.cost.executed import executed_macs, s4d
 from diffussm.cost.named import NAMED
-from diffussm.models.build import build_model, construct, initialise
+from diffussm.models.build import build_model, build_uninitialised, initialise
 from diffussm.models.layers import SelfAttention
 from diffussm.ssm.s4d import S4D
 from tests.support.named import named
@@ -163,7 +163,7 @@ def test_a_training_step_is_three_calls_but_for_the_gradients_of_inputs(name: st
     them the gradient of its input, which images and timesteps do not need."""
     c = named(name, depth=2, **({} if "DiT" in name else {"mixer": "identity"}))
     with torch.device("meta"):
-        model = construct(c.model, c.outputs)
+        model = build_uninitialised(c.model, c.outputs)
         x, index = torch.zeros(1, 4, 32, 32), torch.zeros(1, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
             model(x, index, index).sum().backward()

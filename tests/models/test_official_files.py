@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffussm.errors import UserError
-from diffussm.models.build import construct, initialise
+from diffussm.models.build import build_uninitialised, initialise
 from diffussm.models.published import _position_embedding, load_diffusers_dit, load_official_dit
 from tests.support.bomb import Bomb
 from tests.support.diffusers_dit import SMALL, theirs
@@ -55,7 +55,7 @@ def test_names_and_shapes_are_the_official_ones() -> None:
             expected[f"blocks.{i}.{name}.bias"] = shape[:1]
     c = named("DiT-XL/2")
     with torch.device("meta"):
-        model = construct(c.model, c.outputs)
+        model = build_uninitialised(c.model, c.outputs)
     assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == expected
 
 
@@ -76,7 +76,7 @@ def test_an_official_file_loads(form: str, official: dict[str, Tensor], tmp_path
 
 def test_heads_follow_from_a_published_width(tmp_path: Path) -> None:
     c = named("DiT-S/8", depth=1)
-    torch.save(construct(c.model, c.outputs).state_dict(), tmp_path / "s.pt")
+    torch.save(build_uninitialised(c.model, c.outputs).state_dict(), tmp_path / "s.pt")
     assert load_official_dit(tmp_path / "s.pt").config.heads == 6
 
 
@@ -154,6 +154,6 @@ def test_another_position_embedding_does_not_fit(official: dict[str, Tensor], tm
 def test_a_fresh_model_has_the_official_position_embedding(official: dict[str, Tensor]) -> None:
     """Made in single precision, theirs in double and then rounded."""
     c = named("DiT-XL/2", depth=1)
-    model = construct(c.model, c.outputs)
+    model = build_uninitialised(c.model, c.outputs)
     initialise(model, 0)
     torch.testing.assert_close(model.pos_embed, _position_embedding(16, 1152), rtol=0, atol=5e-6)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from diffussm.cost.executed import executed_macs
-from diffussm.cost.named import NAMED, named
+from diffussm.cost.named import NAMED, named_config
 from reports.docs import cost as cost_page
 
 AUDIT = pd.read_csv(cost_page.AUDIT)
@@ -18,7 +18,7 @@ def test_the_page_is_the_generated_one() -> None:
 def test_the_audit_matches_the_models(row: dict[str, object]) -> None:
     """The closed forms are current, and the counters agree with them within 0.1 %."""
     backend = "auto" if pd.isna(row["backend"]) else str(row["backend"])
-    executed = executed_macs(named(str(row["model"])), backend)
+    executed = executed_macs(named_config(str(row["model"])), backend)
     assert executed is not None
     assert (row["per_image"], row["products"], row["fixed"]) == (
         executed.per_image,

@@ -3,9 +3,9 @@
 from typing import Any
 
 from diffussm.config import Config
-from diffussm.cost.named import named as named_with
+from diffussm.cost.named import named_config
 
 
 def named(name: str, **model: Any) -> Config:
     """The named model with these changes of fields of the model."""
-    return named_with(name, {f"model.{key}": value for key, value in model.items()})
+    return named_config(name, {f"model.{key}": value for key, value in model.items()})

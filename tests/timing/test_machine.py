@@ -32,7 +32,7 @@ def smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], dict
         command = tmp_path / "nvidia-smi"
         command.write_text(f"#!/bin/sh\ncase \"$*\" in *'-i GPU-12ab') printf '{uuids}';; *) exit 1;; esac\n")
         command.chmod(0o755)
-        return timing.clocks()
+        return timing.clock_rates()
 
     return clocks
 
@@ -58,9 +58,9 @@ def test_without_a_uuid_the_first_listed_gpu_counts(
     monkeypatch.setattr(torch.cuda, "get_device_properties", {3: SimpleNamespace()}.__getitem__)
     assert smi("")["gpu_mhz"] is None
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 1410, 1980, 45, 0x0\necho 1, 2, 3, 0x0\n")
-    assert timing.clocks()["gpu_mhz"] == 1410
+    assert timing.clock_rates()["gpu_mhz"] == 1410
 
 
 def test_no_nvidia_smi(smi: Callable[[str], dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert timing.clocks()["gpu_mhz"] is None
+    assert timing.clock_rates()["gpu_mhz"] is None
