@@ -163,7 +163,7 @@ def _slots(options: argparse.Namespace, planned: "list[PlannedRun]") -> int:
 
 
 def _threads(slots: int) -> int:
-    """The number of threads of each slot."""
+    """Return the number of threads of each slot."""
     from diffussm.host.machine import usable_cores
 
     return max(1, usable_cores() // slots)

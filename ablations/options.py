@@ -12,7 +12,7 @@ RUNS = Path("runs")
 
 
 def no_match(only: Sequence[str]) -> UserError:
-    """The error for an `--only` that selects nothing."""
+    """Return the error for an `--only` that selects nothing."""
     return UserError(f"--only {' '.join(map(repr, only))}: no arm, level or run id matches")
 
 
@@ -35,10 +35,10 @@ def seeds(text: str) -> tuple[int, ...]:
 
 
 def to_json(content: Any) -> str:
-    """What `--json` prints."""
+    """Return what `--json` prints."""
     return json.dumps(content, indent=1, allow_nan=False)
 
 
 def to_json_line(content: Any) -> str:
-    """What `--json` prints again and again, a line each time."""
+    """Return what `--json` prints again and again, a line each time."""
     return json.dumps(content, allow_nan=False)

@@ -123,7 +123,7 @@ def evaluate(
 
 
 def _labels(classes: int | Sequence[int] | None, count: int, known: int) -> NDArray[np.int64] | None:
-    """Return a label for each image, or None where they are to be drawn."""
+    """Return a label for each image, or None if they are to be drawn."""
     if classes is None:
         return None
     try:

@@ -49,13 +49,14 @@ class Problem(NamedTuple):
         return self.type == "missing"
 
     def at(self, *above: str) -> str:
-        """The key, below `above`, and the message."""
+        """Return the key, below `above`, and the message."""
         where = dotted(*above, *self.key)
         return f"{where}{self.message}" if where else self.message.lstrip(" .:=")
 
 
 def first_problem(error: ValidationError, tree: Any = None) -> Problem:
-    """The first problem, a key that is unknown before all others; `tree` is what was validated, if it is at hand."""
+    """Return the first problem, a key that is unknown before all others; `tree` is what was validated, if it is at
+    hand."""
     errors = error.errors()
     chosen = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     if chosen["type"] == "extra_forbidden":
@@ -68,7 +69,7 @@ def first_problem(error: ValidationError, tree: Any = None) -> Problem:
 
 
 def describe(error: ValidationError, model: type[BaseModel], tree: Any, *above: str) -> str:
-    """The first problem of a user's file. `tree`, validated as `model`, lies in it below the keys `above`."""
+    """Return the first problem of a user's file. `tree`, validated as `model`, lies in it below the keys `above`."""
     problem = first_problem(error, tree)
     if problem.is_unknown:
         return str(unknown(": ".join([*above, "key"]), str(problem.key[-1]), model.model_fields))
@@ -76,7 +77,7 @@ def describe(error: ValidationError, model: type[BaseModel], tree: Any, *above: 
 
 
 def dotted(*parts: str | int) -> str:
-    """A key in one line, whatever characters its parts contain: axes.size.S, exclude[0].size."""
+    """Return a key in one line, whatever characters its parts contain: axes.size.S, exclude[0].size."""
     out = ""
     for part in parts:
         if isinstance(part, int):
@@ -88,18 +89,19 @@ def dotted(*parts: str | int) -> str:
 
 
 def quoted(name: str) -> str:
-    """The name for a message of one line, whatever characters it contains."""
+    """Return the name for a message of one line, whatever characters it contains."""
     return ascii(name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}...")
 
 
 def shown(value: Any) -> str:
-    """The value for a message of one line, shortened."""
+    """Return the value for a message of one line, shortened."""
     text = ascii(value)
     return text if len(text) <= MAX_NAME_LENGTH else f"{text[:MAX_NAME_LENGTH]}..."
 
 
 def _key(loc: Iterable[str | int], tree: Any) -> tuple[str | int, ...]:
-    """The key in the tree: `loc` without the names of union members, which pydantic adds and `tree` does not have."""
+    """Return the key in the tree: `loc` without the names of union members, which pydantic adds and `tree` does not
+    have."""
     key: list[str | int] = []
     for part in loc:
         if part in tree if isinstance(tree, dict) else isinstance(tree, list) and isinstance(part, int):

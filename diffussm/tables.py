@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 def aligned(rows: Sequence[Mapping[str, object]], left_aligned: Collection[str] = ()) -> str:
-    """The rows in columns under their keys and a rule; columns in `left_aligned` to the left, others to the right."""
+    """Return the rows in columns under their keys and a rule; columns in `left_aligned` to the left, others to the
+    right."""
     if not rows:
         return ""
     columns = []
@@ -17,7 +18,7 @@ def aligned(rows: Sequence[Mapping[str, object]], left_aligned: Collection[str] 
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[object]], right_aligned: Collection[int] = ()) -> str:
-    """A table as GitHub renders it; columns whose position is in `right_aligned` to the right."""
+    """Return a table as GitHub renders it; columns whose position is in `right_aligned` to the right."""
     rules = ("---:" if i in right_aligned else "---" for i in range(len(headings)))
     lines = [f"| {' | '.join(headings)} |", f"|{'|'.join(rules)}|"]
     for row in rows:
@@ -27,7 +28,7 @@ def markdown(headings: Sequence[str], rows: Iterable[Sequence[object]], right_al
 
 
 def format_count(number: float | None) -> str:
-    """A number with its prefix: 118.64 G."""
+    """Return a number with its prefix: 118.64 G."""
     if number is None:
         return "unknown"
     for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -37,7 +38,7 @@ def format_count(number: float | None) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """A number of things: 1 run, 2 runs."""
+    """Return a number of things: 1 run, 2 runs."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

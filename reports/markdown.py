@@ -8,7 +8,7 @@ from diffussm import tables
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A GitHub table; numbers to the right."""
+    """Return a GitHub table; numbers to the right."""
     numeric = [i for i, kind in enumerate(frame.dtypes) if pd.api.types.is_numeric_dtype(kind)]
     rows = (["" if pd.isna(value) else value for value in row] for row in frame.itertuples(index=False))
     return tables.markdown([str(name) for name in frame.columns], rows, numeric)

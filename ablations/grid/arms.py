@@ -23,8 +23,8 @@ class Arm:
 
 
 def arms(grid: GridFile, max_arms: int | None = None) -> list[Arm]:
-    """All arms in file order, explicit ones last; UserError where two levels of an arm set the same key, where two arms
-    have the same name, or where there are more than `max_arms`."""
+    """Return all arms in file order, explicit ones last; raise UserError if two levels of an arm set the same key,
+    if two arms have the same name, or if there are more than `max_arms`."""
     max_arms = max_arms or grid.max_runs
     out = []
     for levels in _combinations(grid, max_arms):
@@ -41,7 +41,7 @@ def arms(grid: GridFile, max_arms: int | None = None) -> list[Arm]:
 
 
 def find_control(grid: GridFile, all_arms: list[Arm]) -> Arm:
-    """The arm that `control` names; UserError if there is none."""
+    """Return the arm that `control` names; raise UserError if there is none."""
     wanted = _complete(grid, grid.control, "control") if isinstance(grid.control, dict) else grid.control
     for arm in all_arms:
         if wanted in (arm.name, arm.levels):
@@ -50,7 +50,7 @@ def find_control(grid: GridFile, all_arms: list[Arm]) -> Arm:
 
 
 def _arm(levels: LevelChoice, parsed: Mapping[str, Mapping[str, Setting]]) -> Arm:
-    """The arm of a combination of levels."""
+    """Return the arm of a combination of levels."""
     merged: Overrides = {}
     needs: dict[str, object] = {}
     for axis, level in levels.items():
@@ -65,7 +65,7 @@ def _arm(levels: LevelChoice, parsed: Mapping[str, Mapping[str, Setting]]) -> Ar
 
 
 def _combinations(grid: GridFile, max_arms: int) -> list[LevelChoice]:
-    """The combinations of levels that form arms."""
+    """Return the combinations of levels that form arms."""
     if not grid.axes:
         return []
     source = _one_at_a_time(grid) if grid.combine == "one-at-a-time" else _product(grid)
@@ -102,7 +102,7 @@ def _combinations(grid: GridFile, max_arms: int) -> list[LevelChoice]:
 
 
 def _min_combinations(grid: GridFile) -> int:
-    """A lower bound of the number of combinations: that of the axes without conditions."""
+    """Return a lower bound of the number of combinations: that of the axes without conditions."""
     if grid.combine == "one-at-a-time":
         return 1
     return math.prod(len(grid.axes[group[0]]) for group in _groups(grid) if group[0] not in grid.when)
@@ -123,7 +123,7 @@ def _check_size(grid: GridFile, combinations: int, kept: int, max_arms: int) -> 
 
 
 def _product(grid: GridFile) -> Iterator[LevelChoice]:
-    """Every combination in file order; an axis with a condition appears only where the condition holds."""
+    """Yield every combination in file order; an axis with a condition appears only where the condition holds."""
     groups = _groups(grid)
     positions = {axis: number for number, axis in enumerate(grid.axes)}
 
@@ -142,7 +142,7 @@ def _product(grid: GridFile) -> Iterator[LevelChoice]:
 
 
 def _one_at_a_time(grid: GridFile) -> Iterator[LevelChoice]:
-    """The control, and the control with one axis (or zipped group) moved to each of its other levels."""
+    """Yield the control, and the control with one axis (or zipped group) moved to each of its other levels."""
     assert isinstance(grid.control, dict)
     control = _complete(grid, grid.control, "control")
     yield control
@@ -156,7 +156,7 @@ def _one_at_a_time(grid: GridFile) -> Iterator[LevelChoice]:
 
 
 def _groups(grid: GridFile) -> list[tuple[str, ...]]:
-    """The groups of axes that move together; an axis comes after those that its condition refers to."""
+    """Return the groups of axes that move together; an axis comes after those that its condition refers to."""
     zipped = {axis: group for group in grid.zip for axis in group}
     out: dict[tuple[str, ...], None] = {}
 
@@ -174,7 +174,8 @@ def _groups(grid: GridFile) -> list[tuple[str, ...]]:
 
 
 def _complete(grid: GridFile, levels: Mapping[str, str], where: str) -> LevelChoice:
-    """The levels in file order, without those of axes whose condition does not hold; UserError where one is missing."""
+    """Return the levels in file order, without those of axes whose condition does not hold; raise UserError if one is
+    missing."""
     out: LevelChoice = {}
     for axis in (axis for group in _groups(grid) for axis in group):
         if not _applies(grid, axis, out):
@@ -186,7 +187,7 @@ def _complete(grid: GridFile, levels: Mapping[str, str], where: str) -> LevelCho
 
 
 def _applies(grid: GridFile, axis: str, chosen: Mapping[str, str]) -> bool:
-    """Whether the axis's condition holds; `chosen` has the levels of the axes that it refers to, as far as they
+    """Return whether the axis's condition holds; `chosen` has the levels of the axes that it refers to, as far as they
     apply."""
     return _matches(chosen, _as_sets(grid.when.get(axis, {})))
 

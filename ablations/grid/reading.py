@@ -26,12 +26,12 @@ WHOLE_NUMBERS_TEXT = "whole numbers from -2**63 to 2**63 - 1"
 
 
 def grids() -> list[str]:
-    """The names of the grids in ablations/grids."""
+    """Return the names of the grids in ablations/grids."""
     return sorted(path.stem for path in GRIDS.glob("*.toml"))
 
 
 def locate(name: str) -> Path:
-    """The path of the grid `grids/<name>.toml`, or `name` itself if it ends in .toml."""
+    """Return the path of the grid `grids/<name>.toml`, or `name` itself if it ends in .toml."""
     path = Path(name) if name.endswith(".toml") else GRIDS / f"{name}.toml"
     if not os.path.isfile(path):
         if not name.endswith(".toml"):
@@ -47,7 +47,7 @@ def locate(name: str) -> Path:
 
 
 def load(name: str) -> GridFile:
-    """The grid of that name or path; UserError with the file and the key of the first error."""
+    """Return the grid of that name or path; raise UserError with the file and the key of the first error."""
     path = locate(name)
     with naming_file(path):
         tree = _read(path)
@@ -64,7 +64,7 @@ def load(name: str) -> GridFile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The parsed file; UserError with the line where it is not valid TOML."""
+    """Return the parsed file; raise UserError with the line that is not valid TOML."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

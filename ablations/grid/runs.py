@@ -30,7 +30,7 @@ class Run:
 
 
 def expand(grid: GridFile, base: str, seeds: Sequence[int], settings: Mapping[str, Any]) -> list[Run]:
-    """Every arm with every seed on base `base`; `settings` (dotted keys) are set in all of them."""
+    """Return every arm with every seed on base `base`; `settings` (dotted keys) are set in all of them."""
     _check_not_set_twice(grid, settings)
     all_arms = arms(grid, max(1, grid.max_runs // len(seeds)))
     if grid.control is not None:
@@ -65,7 +65,7 @@ def _resolve_and_check(base: str, overrides: Mapping[str, Any]) -> Config:
 
 
 def _source_of_error(grid: GridFile, base: str, arm: Arm, settings: Mapping[str, Any], message: str) -> str:
-    """The key of an arm's error: --set, the level that causes the same error by itself, or else the arm."""
+    """Return the key of an arm's error: --set, the level that causes the same error by itself, or else the arm."""
     candidates: dict[str, Mapping[str, Any]] = {"--set": {}} if settings else {}
     for axis, levels in grid.parsed_axes.items():
         if axis in arm.levels:
@@ -144,8 +144,8 @@ def _identity(config: Config) -> tuple[str, str]:
 
 
 def _equal_macs(grid: GridFile, all_arms: list[Arm], configs: Mapping[str, Config]) -> dict[str, Config]:
-    """The configs with steps such that 3 x forward MACs x batch x steps equals that of the control; milestones scale
-    with the steps."""
+    """Return the configs with steps such that 3 x forward MACs x batch x steps equals that of the control; milestones
+    scale with the steps."""
     control = configs[find_control(grid, all_arms).name].training
     per_step = {name: _macs_per_step(name, config) for name, config in configs.items()}
     budget = per_step[find_control(grid, all_arms).name] * control.steps

@@ -32,8 +32,8 @@ class Resources(Section):
     hours: Annotated[float, Field(gt=0)] | None = None  # for schedulers; a local pool has no time limit
 
     def slots(self, threads: int) -> int:
-        """The number of slots of a local pool that a run takes; each has `threads` threads, and a GPU if there are
-        any."""
+        """Return the number of slots of a local pool that a run takes; each has `threads` threads, and a GPU if there
+        are any."""
         return max(self.gpus or 1, -(-(self.cpus or 1) // threads))
 
 

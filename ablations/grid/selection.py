@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 
 def is_selected(patterns: Sequence[str], arm: str, levels: Mapping[str, str], run_id: str) -> bool:
-    """Whether `--only` selects a run. Each pattern is matched with the arm and the run id, or is axis=level; without
-    patterns every run is selected."""
+    """Return whether `--only` selects a run. Each pattern is matched with the arm and the run id, or is axis=level;
+    without patterns every run is selected."""
     return not patterns or any(_matches(pattern, arm, levels, run_id) for pattern in patterns)
 
 

@@ -19,12 +19,12 @@ ROWS_FREE = 4  # of a terminal, for the lines that scroll above the bars
 
 
 def plain_console() -> Console:
-    """A console that prints text as it is: no markup, no colours of its own, no line breaks."""
+    """Return a console that prints text as it is: no markup, no colours of its own, no line breaks."""
     return Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def describe(state: State) -> tuple[str, float]:
-    """A description of a task's state, and the fraction of its phase that is done."""
+    """Return a description of a task's state, and the fraction of its phase that is done."""
     match state:
         case State(phase="train", step=int(step), steps=int(steps), loss=float(loss)):
             again = "again to " if state.mode == "replay" else ""
@@ -110,7 +110,7 @@ class Display:
 
 
 def last_lines(log: Path, count: int) -> list[str]:
-    """The last `count` lines of a log; none where it does not exist."""
+    """Return the last `count` lines of a log; none if it does not exist."""
     if not log.exists():
         return []
     return log.read_text(errors="replace").rstrip().splitlines()[-count:]

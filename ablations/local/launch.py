@@ -78,7 +78,7 @@ def _sum_up(request: GridRequest, outcomes: dict[Path, Outcome], runs: int, cons
 
 
 def _arms(planned: list[PlannedRun], request: GridRequest) -> str:
-    """The name to show for arms that share a run: the first of them, and how many more there are."""
+    """Return the name to show for arms that share a run: the first of them, and how many more there are."""
     more = f" and {len(planned) - 1} more" if len(planned) > 1 else ""
     on = f"{planned[0].base}: " if len(request.bases) > 1 else ""
     return on + planned[0].run.arm.name + more

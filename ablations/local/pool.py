@@ -109,7 +109,7 @@ class Pool:
             self._end(job, Outcome("failed", _describe_lost(job.run)))
 
     def _failure(self, task: Task) -> Outcome | None:
-        """Why the task is not tried again: it failed in this launch, or in an earlier one with the same code."""
+        """Return why the task is not tried again: it failed in this launch, or in an earlier one with the same code."""
         run = RunDir(task.run)
         if state := permanent_failure(run, task.folder, self.code.name):
             return Outcome("failed", f"{task}: {state.reason}", str(task.folder.log_path(state.attempt)))
@@ -144,7 +144,7 @@ class Pool:
             self._active.append(worker)
 
     def _slots_for(self, task: Task) -> tuple[int, ...] | None:
-        """Free slots for the task; None where there are too few, or too little memory."""
+        """Free slots for the task; None if there are too few, or too little memory."""
         job = self.jobs[task.run]
         taken = {slot for worker in self._active for slot in worker.slots}
         free = [slot for slot in range(self.layout.slots) if slot not in taken]
@@ -157,7 +157,7 @@ class Pool:
         return warm[0] if warm else tuple(sorted(self.layout.spread_over_gpus(free)[:count]))
 
     def _worker_on(self, slots: tuple[int, ...]) -> WorkerProcess:
-        """An idle worker on exactly these slots, or a new one; idle workers on any of them are closed."""
+        """Return an idle worker on exactly these slots, or a new one; idle workers on any of them are closed."""
         chosen = None
         for worker in list(self._idle):
             if worker.slots == slots:
@@ -227,6 +227,6 @@ class Pool:
 
 
 def _describe_lost(run: RunDir) -> str:
-    """Why a run with nothing left to do is not done: it passed milestones without keeping their weights."""
+    """Return why a run with nothing left to do is not done: it passed milestones without keeping their weights."""
     lost = sorted({step for request in run.requests() for step in run.lost_milestones(request)})
     return f"no weights for step {', '.join(map(str, lost))}; launch with --replay to retrain up to there"

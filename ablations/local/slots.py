@@ -15,13 +15,13 @@ class SlotLayout:
     memory_gb: float = field(default_factory=memory_gb)
 
     def spread_over_gpus(self, slots: list[int]) -> list[int]:
-        """The slots in an order in which those at the front have different GPUs."""
+        """Return the slots in an order in which those at the front have different GPUs."""
         count = max(1, len(self.gpus))
         one_per_gpu = {slot % count: slot for slot in reversed(slots)}.values()
         return [*sorted(one_per_gpu), *(slot for slot in slots if slot not in one_per_gpu)]
 
     def visible_devices(self, slots: tuple[int, ...]) -> str | None:
-        """CUDA_VISIBLE_DEVICES of a worker on these slots; None where there are no GPUs."""
+        """CUDA_VISIBLE_DEVICES of a worker on these slots; None if there are no GPUs."""
         if not self.gpus:
             return None
         return ",".join(dict.fromkeys(self.gpus[slot % len(self.gpus)] for slot in slots))

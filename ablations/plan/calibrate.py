@@ -50,7 +50,7 @@ def calibrate(planned: Iterable[PlannedRun], runs: Path, threads: int, on_measur
 
 
 def measure(config: Config, threads: int) -> dict[str, float]:
-    """The median times in seconds, with the threads and the device that a run would have."""
+    """Return the median times in seconds, with the threads and the device that a run would have."""
     torch.set_num_threads(config.training.threads or threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backend = select(config.training.backend, device, config.model.width, config.model.length)
@@ -77,7 +77,7 @@ def measure(config: Config, threads: int) -> dict[str, float]:
 
 
 def _evaluation_seconds(config: Config, device: str) -> float:
-    """The time of an evaluation beyond sampling: features and metrics, here of noise images."""
+    """Return the time of an evaluation beyond sampling: features and metrics, here of noise images."""
     suite = metric_suite(config.evaluation, evaluation_key(config), device)
     m, n = config.model, config.evaluation.samples
     pixels = np.random.default_rng(0).integers(0, 256, (n, m.channels, m.image_size, m.image_size), dtype=np.uint8)

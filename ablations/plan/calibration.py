@@ -36,7 +36,7 @@ class Calibration(StoredModel):
 
     @classmethod
     def load(cls, runs: Path) -> "Calibration":
-        """Return what was measured on this kind of machine; raise UserError where the file is damaged."""
+        """Return what was measured on this kind of machine; raise UserError if the file is damaged."""
         try:
             return read_model(path_of(runs), cls)
         except FileNotFoundError:

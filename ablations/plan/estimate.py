@@ -19,7 +19,7 @@ NOT_MEASURED = "; nothing was measured on this machine, run with --calibrate to 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of the remaining training of a run, and of its remaining evaluations; None where they are unknown."""
+    """Seconds of the remaining training of a run, and of its remaining evaluations; None if they are unknown."""
 
     training: float | None
     evaluation: float | None
@@ -73,7 +73,7 @@ class Estimates:
         return Estimate(p.remaining_steps * p.macs_per_step / training, images * macs / evaluation, "assumed")
 
     def basis_of(self, estimated: Mapping[PlannedRun, Estimate]) -> str:
-        """What the estimates of the runs are based on, in one sentence."""
+        """Return what the estimates of the runs are based on, in one sentence."""
         todo = [p for p in estimated if not p.done]
         bases = {estimated[p].basis for p in todo}
         if "assumed" in bases:
@@ -86,7 +86,7 @@ class Estimates:
         return "measured on this machine with no other worker running"
 
     def _rates(self, p: PlannedRun) -> tuple[float, float]:
-        """The assumed MACs per second of the run's training and of its evaluations."""
+        """Return the assumed MACs per second of the run's training and of its evaluations."""
         training = p.run.config.training
         on_gpu = self._has_gpu or training.precision == "bf16"
         rate = GPU_RATES[training.precision] if on_gpu else CORE_RATE * (training.threads or self.threads)

@@ -8,7 +8,7 @@ from diffussm.store.rundir import RunDir
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained and evaluated. `seconds` is the estimated duration, by which jobs are ordered; infinite where
+    """A run to be trained and evaluated. `seconds` is the estimated duration, by which jobs are ordered; infinite if
     it is unknown."""
 
     run: RunDir

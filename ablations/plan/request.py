@@ -50,7 +50,7 @@ class GridRequest:
     def from_arguments(
         cls, name: str, base: str | None, seeds: Sequence[int] | None, settings: Mapping[str, Any], runs: Path
     ) -> "GridRequest":
-        """The request for the grid `name`; what is None is as in the grid's file."""
+        """Return the request for the grid `name`; what is None is as in the grid's file."""
         if base and base not in bases():
             raise unknown("base", base, bases())
         grid = load(name)
@@ -83,7 +83,8 @@ class GridRequest:
             return [p for base, runs in expanded.items() for p in plan(base, runs, self.runs)]
 
     def training(self) -> TrainingConfig:
-        """The training config of the control, from which those of other arms are scaled, or else of the first arm."""
+        """Return the training config of the control, from which those of other arms are scaled, or else of the first
+        arm."""
         all_arms = arms(self.grid)
         arm = find_control(self.grid, all_arms) if self.grid.budget == "macs" else all_arms[0]
         return resolve(self.bases[0], {**self.settings, **arm.overrides}).training
@@ -157,8 +158,8 @@ class Extension:
 
 
 def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -> Extension | None:
-    """The extension of those runs of a manifest that `only` selects; None if it selects none. UserError where a level
-    sets the steps, where `steps` are not more than before, or where the grid's file is missing."""
+    """Return the extension of those runs of a manifest that `only` selects; None if it selects none. Raise UserError if
+    a level sets the steps, if `steps` are not more than before, or if the grid's file is missing."""
     if not Path(manifest.file).exists():
         raise UserError(f"{manifest.file}: the grid's file does not exist; restore it to extend its runs")
     seeds = sorted({entry.seed for entry in manifest.runs})

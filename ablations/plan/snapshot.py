@@ -123,7 +123,7 @@ def _external_files(module: str) -> dict[str, bytes]:
 
 
 def _is_own(file: Path) -> bool:
-    """Whether a module's file is the user's own: neither installed, nor part of Python or of this project."""
+    """Return whether a module's file is the user's own: neither installed, nor part of Python or of this project."""
     foreign = [Path(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib", "platstdlib")]
     foreign += [source.ROOT / folder for folder in (*source.PACKAGES, "reports", "bench", "tests")]
     exists = file.suffix == ".py" and file.is_absolute() and file.is_file()  # torch sets __file__ to files that do not

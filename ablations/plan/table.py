@@ -12,7 +12,7 @@ LEFT_ALIGNED = ("base", "arm", "run", "state")
 
 
 def row(p: PlannedRun, estimate: Estimate) -> dict[str, Any]:
-    """The row of a run for JSON and CSV; a value that is unknown is None."""
+    """Return the row of a run for JSON and CSV; a value that is unknown is None."""
     per_step, needs = p.macs_per_step, p.run.arm.resources.model_dump(exclude_none=True)
     return {
         "base": p.base,
@@ -39,7 +39,7 @@ def row(p: PlannedRun, estimate: Estimate) -> dict[str, Any]:
 
 
 def text(estimated: Mapping[PlannedRun, Estimate], several_bases: bool) -> str:
-    """The plan as a table."""
+    """Return the plan as a table."""
     rows = []
     for p, estimate in estimated.items():
         per_step = p.macs_per_step
@@ -87,7 +87,7 @@ def totals(estimated: Mapping[PlannedRun, Estimate], estimates: Estimates, slots
 
 
 def format_totals(totals: dict[str, Any]) -> str:
-    """The totals as text."""
+    """Return the totals as text."""
     workers = f"{totals['workers']} worker{'s' if totals['workers'] > 1 else ''}"
     return (
         f"Remaining: {tables.format_count(totals['training_macs_left'])} MACs of training; "

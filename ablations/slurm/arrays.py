@@ -36,8 +36,8 @@ def arrays(jobs: Sequence[Job], max_size: int, throttle: int) -> list[Array]:
 
 
 def chained_seconds(arrays: Sequence[Array], throttle: int) -> tuple[float, float]:
-    """The time at which the last run ends, and how much of it is lost because an array waits for the last run of the
-    previous one while slots are free."""
+    """Return the time at which the last run ends, and how much of it is lost because an array waits for the last run of
+    the previous one while slots are free."""
     lengths = [[(job.seconds, 1) for job in array.jobs] for array in arrays]
     slots = throttle or sum(map(len, lengths))
     if not slots:

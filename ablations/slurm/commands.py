@@ -13,13 +13,13 @@ MAX_ARRAY_SIZE = 1001  # SLURM's own default
 
 
 def has_sbatch() -> bool:
-    """Whether sbatch is installed, so that jobs can be submitted."""
+    """Return whether sbatch is installed, so that jobs can be submitted."""
     return shutil.which("sbatch") is not None
 
 
 def query(*command: str) -> str | None:
-    """The output of a program that reports something, without the user's SQUEUE_ and SACCT_ variables; None where it is
-    missing, fails, or times out."""
+    """Return the output of a program that reports something, without the user's SQUEUE_ and SACCT_ variables; None if
+    it is missing, fails, or times out."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment)
@@ -52,7 +52,7 @@ def parse_rows(text: str, names: Sequence[str]) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """The configuration of the cluster: `settings` are those of `scontrol show config`, empty where it does not
+    """The configuration of the cluster: `settings` are those of `scontrol show config`, empty if it does not
     answer."""
 
     settings: dict[str, str]

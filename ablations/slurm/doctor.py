@@ -117,7 +117,7 @@ def _probe(runs: Path, profile: Profile) -> Iterator[Check]:
 
 
 def _no_answer(job: str, status: JobStatus | None, logs: Path) -> Check:
-    """What to do about a probe job that wrote nothing."""
+    """Return what to do about a probe job that wrote nothing."""
     state = f"{status.state}: {status.reason}" if status and status.reason else status.state if status else "unknown"
     waited = f"within {WAIT_SECONDS:.0f} s"
     if status and status.phase == "queued":

@@ -20,12 +20,12 @@ GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORD
 
 
 def allocation(environment: Mapping[str, str] = os.environ) -> str:
-    """The id of the job that this process runs in; "" if there is none."""
+    """Return the id of the job that this process runs in; "" if there is none."""
     return environment.get("SLURM_JOB_ID", "")
 
 
 def inherited(environment: Mapping[str, str]) -> list[str]:
-    """The names of variables that would mislead a job that inherits them."""
+    """Return the names of variables that would mislead a job that inherits them."""
     return [
         name
         for name in environment

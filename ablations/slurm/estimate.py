@@ -14,7 +14,7 @@ class ClusterEstimates(Estimates):
         self.profile = profile
 
     def gpus(self, p: PlannedRun) -> int:
-        """The number of GPUs of the run's training."""
+        """Return the number of GPUs of the run's training."""
         return self.profile.gpus(p.run.arm.resources)
 
     def _rates(self, p: PlannedRun) -> tuple[float, float]:

@@ -46,8 +46,8 @@ class SlurmLauncher:
     profile: Profile
 
     def scripts(self, arrays: Sequence[Array], evaluated: Sequence[str]) -> list[str]:
-        """The exact scripts for sbatch, the evaluator's last. Where an array waits for another, a placeholder stands
-        for the id of that job, which is known only after submission."""
+        """Return the exact scripts for sbatch, the evaluator's last. Where an array waits for another, a placeholder
+        stands for the id of that job, which is known only after submission."""
         out, before = [], ""
         for array in arrays:
             executor = self._executor("train", array.needs, before if array.depends_on_previous else "")
@@ -58,7 +58,7 @@ class SlurmLauncher:
         return out
 
     def examples(self) -> dict[Kind, str]:
-        """A script of each kind, to check whether the cluster accepts it."""
+        """Return a script of each kind, to check whether the cluster accepts it."""
         return {"train": self._executor("train").script(1), "evaluate": self._executor("evaluate").script(1)}
 
     def probe(self) -> tuple[str, Path]:
@@ -164,7 +164,7 @@ class SubmititExecutor(submitit.SlurmExecutor):
         return 1
 
     def script(self, count: int) -> str:
-        """The script for an array of `count` jobs."""
+        """Return the script for an array of `count` jobs."""
         self._set_array_size(count)
         return self._make_submission_file_text(self._submitit_command_str, "")
 
@@ -173,7 +173,7 @@ class SubmititExecutor(submitit.SlurmExecutor):
             self.parameters |= {"map_count": count, "array_parallelism": self._throttle_runs or count}
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:
-        """The script of submitit without the options that it adds by itself."""
+        """Return the script of submitit without the options that it adds by itself."""
         kept = {name.replace("_", "-") for name, value in self._options.items() if value != ""}
         kept |= {"array", "output", "error", "open-mode"}
         lines = super()._make_submission_file_text(command, uid).splitlines()
@@ -201,5 +201,5 @@ class SubmititExecutor(submitit.SlurmExecutor):
 
 
 def _option(line: str) -> str:
-    """The name of the option that a line of a script sets; "" for other lines."""
+    """Return the name of the option that a line of a script sets; "" for other lines."""
     return line.removeprefix("#SBATCH --").partition("=")[0] if line.startswith("#SBATCH --") else ""

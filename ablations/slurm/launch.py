@@ -112,7 +112,7 @@ class SubmissionPlan:
         return "cancelled by manage.py cancel" if run.cancelled else reason_to_give_up(run, self.code.name)
 
     def run_ids_without_evaluator(self) -> list[str]:
-        """The ids of the runs for which an evaluator has to be submitted at this moment."""
+        """Return the ids of the runs for which an evaluator has to be submitted at this moment."""
         slurm = Slurm(self.request.runs)
         return [run_id for run_id in self.run_ids_to_evaluate if not slurm.has_evaluator(run_id)]
 
@@ -138,7 +138,7 @@ class SubmissionPlan:
         return self.launcher().scripts(self.arrays, self.run_ids_without_evaluator())
 
     def totals(self) -> dict[str, Any]:
-        """What is submitted and what it costs, for JSON; hours and seconds are None where the MACs of a run are
+        """Return what is submitted and what it costs, for JSON; hours and seconds are None if the MACs of a run are
         unknown."""
         estimated = {p: self.estimates.estimate(p) for p in self.planned}
         seconds, tail = chained_seconds(self.arrays, self.profile.throttle)
@@ -168,13 +168,13 @@ class SubmissionPlan:
         return sum(job.seconds * self.profile.gpus(job.needs) for job in self.trainings) / 3600
 
     def _evaluation_hours(self, estimated: Mapping[PlannedRun, Estimate]) -> float:
-        """The GPU-hours of evaluation; a run that is evaluated in several ways counts once for each."""
+        """Return the GPU-hours of evaluation; a run that is evaluated in several ways counts once for each."""
         measured = {(p.run.run_id, p.spec.key): e.evaluation or 0.0 for p, e in estimated.items() if not p.done}
         on_gpu = any(self.estimates.gpus(p) for p in self.planned)
         return sum(measured.values()) / 3600 * on_gpu
 
     def summary(self) -> str:
-        """The totals as text."""
+        """Return the totals as text."""
         t = self.totals()
         if not t["jobs"] and not t["evaluator"]:
             return "Nothing to submit."

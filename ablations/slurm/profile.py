@@ -52,7 +52,7 @@ class Profile(Section):
     throttle: Annotated[int, Field(ge=0)] = 0
 
     def options(self, kind: Kind, needs: Resources | None = None) -> dict[str, Value]:
-        """The options of sbatch for jobs of a kind, by names with underscores; "" where an option is unset."""
+        """Return the options of sbatch for jobs of a kind, by names with underscores; "" if an option is unset."""
         if kind == "train":
             return dict(self.sbatch) | (sbatch_options(needs, self.sbatch) if needs else {})
         own_gpus = any(name in self.evaluator for name in GPU_OPTIONS)  # one way to request GPUs replaces another
@@ -60,12 +60,12 @@ class Profile(Section):
         return kept | dict(self.evaluator)
 
     def tasks(self, needs: Resources | None = None) -> int:
-        """The number of processes of one training."""
+        """Return the number of processes of one training."""
         options = self.options("train", needs)
         return count(options, "ntasks") or (count(options, "nodes") or 1) * (count(options, "ntasks_per_node") or 1)
 
     def gpus(self, needs: Resources | None = None) -> int:
-        """The number of GPUs of one training; 0 where none is requested."""
+        """Return the number of GPUs of one training; 0 if none is requested."""
         options = self.options("train", needs)
         per_node = gpu_count("gpus_per_node", options) or gpu_count("gres", options)
         if per_node:
@@ -73,12 +73,12 @@ class Profile(Section):
         return gpu_count("gpus", options) or self.tasks(needs) * gpu_count("gpus_per_task", options)
 
     def cpus(self, needs: Resources | None = None) -> int:
-        """The number of cores of one task."""
+        """Return the number of cores of one task."""
         return count(self.options("train", needs), "cpus_per_task") or 1
 
 
 def load(name: str, changes: Sequence[str] = ()) -> Profile:
-    """The profile that `--profile` names (one of slurm/profiles, or the path of a file), with the changes of
+    """Return the profile that `--profile` names (one of slurm/profiles, or the path of a file), with the changes of
     `--set-slurm`."""
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
     if not path.is_file():
@@ -150,7 +150,8 @@ def _place(option: str, path: Path, changes: Sequence[str]) -> str:
 
 
 def _checked(options: Mapping[str, Value], section: str, place: Callable[[str], str]) -> dict[str, Value]:
-    """The options by names with underscores; UserError for one that sbatch cannot have, or that the executor sets."""
+    """Return the options by names with underscores; raise UserError for one that sbatch cannot have, or that the
+    executor sets."""
     out: dict[str, Value] = {}
     for key, value in options.items():
         name = _underscored(key)

@@ -13,7 +13,7 @@ MAX_SCONTROL_QUERIES = 50  # scontrol reports one job at a time
 
 
 def queued_jobs() -> dict[str, JobStatus] | None:
-    """The status of each pending or running job of the user, the elements of arrays separately; None where the
+    """Return the status of each pending or running job of the user, the elements of arrays separately; None if the
     scheduler does not answer."""
     text = query("squeue", "--noheader", "--all", "--array", "--user", user(), "--format", "%i|%T|%r")
     if text is None:
@@ -23,7 +23,7 @@ def queued_jobs() -> dict[str, JobStatus] | None:
 
 
 def job_statuses(jobs: Collection[str]) -> dict[str, JobStatus] | None:
-    """The status of each job, with state UNKNOWN where it is no longer known; None where the scheduler does not
+    """Return the status of each job, with state UNKNOWN where it is no longer known; None if the scheduler does not
     answer."""
     queued = queued_jobs()
     if queued is None:
@@ -36,7 +36,7 @@ def job_statuses(jobs: Collection[str]) -> dict[str, JobStatus] | None:
 
 
 def _from_sacct(jobs: Collection[str]) -> dict[str, JobStatus]:
-    """The status of jobs that accounting has."""
+    """Return the status of jobs that accounting has."""
     if not jobs:
         return {}
     masters = sorted({job.partition("_")[0] for job in jobs}, key=int)
@@ -47,7 +47,7 @@ def _from_sacct(jobs: Collection[str]) -> dict[str, JobStatus]:
 
 
 def _from_scontrol(jobs: Collection[str]) -> dict[str, JobStatus]:
-    """The status of recently ended jobs that slurmctld still has in memory, where there is no accounting."""
+    """Return the status of recently ended jobs that slurmctld still has in memory, where there is no accounting."""
     found = {}
     newest = sorted(jobs, key=lambda job: [int(part) for part in job.split("_")])[-MAX_SCONTROL_QUERIES:]
     for job in newest:

@@ -30,14 +30,15 @@ class Slurm:
         return self._statuses.get(job)
 
     def has_job(self, run_id: str, kind: str) -> bool:
-        """Whether a job of the kind is pending or running for the run, or may be, where SLURM does not answer."""
+        """Return whether a job of the kind is pending or running for the run, or may be, where SLURM does not
+        answer."""
         job = self.newest_job(run_id, kind)
         if not self.is_reachable:
             return self._newest_id(run_id, kind) is not None
         return job is not None and job.phase != "ended"
 
     def has_evaluator(self, run_id: str) -> bool:
-        """Whether an evaluator is pending or running that will evaluate further milestones of the run."""
+        """Return whether an evaluator is pending or running that will evaluate further milestones of the run."""
         job = self._newest_id(run_id, "evaluate")
         if job is None or not self.has_job(run_id, "evaluate"):
             return False

@@ -30,7 +30,7 @@ class Submission(StoredModel):
     code: str = Field(description="digest of the copy of the code that it runs")
 
     def elements(self) -> list[tuple[str, tuple[str, ...]]]:
-        """The id of each job, with the ids of its runs."""
+        """Return the id of each job, with the ids of its runs."""
         if self.kind == "evaluate" or len(self.runs) == 1:
             return [(self.job, self.runs)]
         return [(f"{self.job}_{index}", (run,)) for index, run in enumerate(self.runs)]
@@ -50,7 +50,7 @@ def closing_marker(runs: Path, job: str) -> Path:
 
 
 def folder(runs: Path) -> Path:
-    """The folder of the scripts, logs and submissions of jobs."""
+    """Return the folder of the scripts, logs and submissions of jobs."""
     return runs / FOLDER
 
 
@@ -75,7 +75,7 @@ def find(runs: Path) -> Submitted:
 
 
 def jobs_of(submissions: list[Submission]) -> dict[str, list[tuple[str, str]]]:
-    """The jobs (job, kind) of each run id, the oldest first."""
+    """Return the jobs (job, kind) of each run id, the oldest first."""
     out: dict[str, list[tuple[str, str]]] = {}
     for submission in submissions:
         for job, runs in submission.elements():
@@ -85,8 +85,8 @@ def jobs_of(submissions: list[Submission]) -> dict[str, list[tuple[str, str]]]:
 
 
 def code_in_use(runs: Path) -> set[str]:
-    """The digests of the code of pending and running jobs; of all jobs where no scheduler answers. UserError where a
-    submission is damaged: its code may be in use."""
+    """Return the digests of the code of pending and running jobs; of all jobs if no scheduler answers. Raise
+    UserError if a submission is damaged: its code may be in use."""
     submitted = find(runs)
     if submitted.damaged:
         raise submitted.damaged[0]
@@ -96,7 +96,7 @@ def code_in_use(runs: Path) -> set[str]:
 
 
 def logs(run: RunDir, kind: Literal["train", "evaluate"] = "train") -> list[Path]:
-    """The logs that SLURM wrote for the run's jobs: stdout and stderr of every task."""
+    """Return the logs that SLURM wrote for the run's jobs: stdout and stderr of every task."""
     runs = run.path.parent
     jobs = [job for job, what in jobs_of(find(runs).submissions).get(run.run_id, []) if what == kind]
     return [path for job in jobs for path in sorted(folder(runs).glob(f"{job}_*_log.*"), key=_task)]

@@ -52,7 +52,7 @@ def _disk(runs: Path) -> Check:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest folder above it that exists."""
+    """Return the folder, or the nearest folder above it that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 

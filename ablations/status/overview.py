@@ -61,7 +61,7 @@ def overview(
 
 
 def counts(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The number of runs in each state, for each grid on each base."""
+    """Return the number of runs in each state, for each grid on each base."""
     grids: dict[tuple[str, str], Counter[str]] = {}
     for row in rows:
         grids.setdefault((row.grid, row.base), Counter())[row.state.name] += 1
@@ -72,7 +72,7 @@ def counts(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """The counts as text, a line for each grid on each base."""
+    """Return the counts as text, a line for each grid on each base."""
     return "\n".join(
         f"{c['grid']} on {c['base']}: {tables.plural(c['runs'], 'run')}: "
         + ", ".join(f"{c[state]} {state}" for state in STATES if c[state])
@@ -81,7 +81,7 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def text(rows: Sequence[Row]) -> str:
-    """The rows as text, a table for each grid on each base."""
+    """Return the rows as text, a table for each grid on each base."""
     parts = []
     for c in counts(rows):
         own = [row for row in rows if (row.grid, row.base) == (c["grid"], c["base"])]
@@ -109,8 +109,8 @@ def _cells(row: Row) -> dict[str, Any]:
 
 
 def find(rows: Sequence[Row], name: str) -> RunDir:
-    """The one run that `name` selects: its id, the beginning of it, or a pattern on id or arm; UserError if there is
-    none, or more than one."""
+    """Return the one run that `name` selects: its id, the beginning of it, or a pattern on id or arm; raise UserError
+    if there is none, or more than one."""
     runs = {row.run.run_id: row for row in rows}
     found = [row for run_id, row in runs.items() if run_id == name]
     found = found or [row for run_id, row in runs.items() if run_id.startswith(name)]

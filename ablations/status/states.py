@@ -61,7 +61,7 @@ class RunState:
     needs_launch: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields for JSON. `left` is the former name of `needs_launch`, kept for this version."""
+        """Return the fields for JSON. `left` is the former name of `needs_launch`, kept for this version."""
         values = asdict(self)
         return {"state": values.pop("name"), **values, "left": self.needs_launch}
 

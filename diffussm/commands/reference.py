@@ -122,7 +122,8 @@ def _selected(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.
 
 
 def show(path: Path) -> str:
-    """Return a description of a reference file: its arrays and its origin; UserError if it is not a reference file."""
+    """Return a description of a reference file: its arrays and its origin; raise UserError if it is not a reference
+    file."""
     file = ReferenceFile(path)
     if missing := file.problem():
         raise UserError(f"{path}: {missing}")

@@ -30,7 +30,7 @@ def report(given: str) -> str:
 
 
 def verify(name: str, given: str) -> str:
-    """Return where the weights of extractor `name` are; UserError if they are missing or have another hash."""
+    """Return where the weights of extractor `name` are; raise UserError if they are missing or have another hash."""
     if name not in files():
         raise unknown("weights", name, files())
     file = files()[name]

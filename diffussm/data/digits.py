@@ -15,7 +15,7 @@ from diffussm.errors import UserError
 
 
 def scikit_learn_folder() -> Path:
-    """Return the folder of the package; UserError if it is not installed."""
+    """Return the folder of the package; raise UserError if it is not installed."""
     package = find_spec("sklearn")
     if package is None or not package.origin:
         raise UserError("data.name: the data sets digits, digits16 and photos are read from scikit-learn; install it")

@@ -20,13 +20,13 @@ _REFERENCES: dict[str, Callable[[], Images]] = {
 
 
 def training_data(name: str) -> TrainingData:
-    """Return the training data of data set `name`; UserError if it is unknown or must be provided first."""
+    """Return the training data of data set `name`; raise UserError if it is unknown or must be provided first."""
     _check_requirements(name, "data.name")
     return _TRAINING[name]()
 
 
 def reference_images(name: str) -> Images:
-    """Return the reference of data set `name`; UserError if it is unknown, must be provided first, or has another
+    """Return the reference of data set `name`; raise UserError if it is unknown, must be provided first, or has another
     content than the catalogue says."""
     field = "evaluation.reference"
     _check_requirements(name, field)

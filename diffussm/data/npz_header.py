@@ -45,7 +45,7 @@ def naming_damage(what: str) -> Iterator[None]:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[IO[bytes]]:
-    """Yield the file at `path`; UserError if it is missing, or turns out to be damaged while it is open."""
+    """Yield the file at `path`; raise UserError if it is missing, or turns out to be damaged while it is open."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: is not a regular file")
     with naming_damage(str(path)), path.open("rb") as file:

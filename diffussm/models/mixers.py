@@ -52,8 +52,8 @@ def ssm_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def external_class(name: str) -> Any:
-    """Return the class `package.module:Class`, imported from sys.path or the working directory; UserError if there is
-    none."""
+    """Return the class `package.module:Class`, imported from sys.path or the working directory; raise UserError if
+    there is none."""
     module, _, attribute = name.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))

@@ -114,7 +114,7 @@ def load_diffusers_dit(folder: Path | str) -> DiT:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the content of a folder's config.json; UserError if it is missing or not a JSON object."""
+    """Return the content of a folder's config.json; raise UserError if it is missing or not a JSON object."""
     path = folder / "config.json"
     try:
         content = json.loads(path.read_text())

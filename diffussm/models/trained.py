@@ -22,16 +22,14 @@ def requested_config(run: RunDir, overrides: Mapping[str, Any]) -> Config:
 
 
 def select_milestone(run: RunDir, kind: str, step: int | None) -> int:
-    """Return `step`, or the last one where it is None; raise UserError where its weights (ema | raw) are not kept."""
+    """Return `step`, or the last one if it is None; raise UserError if its weights (ema | raw) are not kept."""
     kept = run.kept_milestones(kind)
     if not kept:
         milestones = [first for request in run.requests() for first in request.milestones[:1]]
         first = f", the first at step {min(milestones)}" if milestones else ""
         raise UserError(f"{run.path}: no {kind} weights are kept yet; they are kept at milestones{first}")
     if step is not None and step not in kept:
-        raise UserError(
-            f"--step {step}: no {kind} weights are kept of this step; available: {', '.join(map(str, kept))}"
-        )
+        raise UserError(f"step {step}: no {kind} weights are kept of this step; available: {', '.join(map(str, kept))}")
     return kept[-1] if step is None else step
 
 

@@ -15,7 +15,7 @@ SHOWN = 6
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return a file's weights by name; UserError if it is missing, truncated or not a safetensors file."""
+    """Return a file's weights by name; raise UserError if it is missing, truncated or not a safetensors file."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -104,7 +104,7 @@ class RunDir(WorkDir):
         return [read_model(path, Request) for path in paths]
 
     def latest_request(self) -> Request:
-        """Return the newest request; UserError if there is none."""
+        """Return the newest request; raise UserError if there is none."""
         paths = sorted((self.path / "requests").glob("[!.]*.json"), key=lambda path: path.lstat().st_mtime)
         if not paths:
             if not (self.path / "config.json").exists():
@@ -131,7 +131,7 @@ class RunDir(WorkDir):
             pass
 
     def last_order(self) -> Order | None:
-        """Return the order in force; None where there never was one."""
+        """Return the order in force; None if there never was one."""
         number = self.order_number()
         return read_model(self._order(number), Order) if number else None
 
@@ -144,7 +144,7 @@ class RunDir(WorkDir):
         return self.path / "orders" / f"{number}.json"
 
     def order_number(self) -> int:
-        """Return the number of the order in force; 0 where there never was one."""
+        """Return the number of the order in force; 0 if there never was one."""
         try:
             names = os.listdir(self.path / "orders")
         except FileNotFoundError:

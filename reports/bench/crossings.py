@@ -13,9 +13,9 @@ COMPARATIVE = {TIME: "slower", MEMORY: "larger"}
 
 
 class Crossing(NamedTuple):
-    """A length from which attention takes more than S4D; None where there is no crossing within the measured lengths.
+    """A length from which attention takes more than S4D; None if there is no crossing within the measured lengths.
 
-    `low` and `high` are the crossings of the ends of the intervals; None where those lie beyond the measured lengths.
+    `low` and `high` are the crossings of the ends of the intervals; None if those lie beyond the measured lengths.
     `says` is a sentence.
     """
 
@@ -28,7 +28,7 @@ class Crossing(NamedTuple):
 
 
 def crossings(points: pd.DataFrame) -> pd.DataFrame:
-    """The crossings in time and in memory of each setting, where S4D is represented by its fastest backend.
+    """Return the crossings in time and in memory of each setting, where S4D is represented by its fastest backend.
 
     points: as returned by `lengths.per_token`.
     """

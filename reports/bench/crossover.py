@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 
 def crossover(lengths: ArrayLike, rising: ArrayLike, other: ArrayLike) -> float | None:
-    """The length from which `rising` stays above `other`, interpolated linearly in log-log coordinates; None where
+    """Return the length from which `rising` stays above `other`, interpolated linearly in log-log coordinates; None if
     there is none within the given lengths.
 
     lengths (n,) increasing, rising (n,) and other (n,): all positive.

@@ -62,7 +62,7 @@ def against_length(points: pd.DataFrame, crossings: pd.DataFrame, notes: list[st
 
 
 def shares_of_parts(table: pd.DataFrame, highlighted: str, notes: list[str]) -> Figure:
-    """A stacked bar for each block; parts whose names contain `highlighted` are coloured.
+    """Return a stacked bar for each block; parts whose names contain `highlighted` are coloured.
 
     table: as returned by `parts.shares`.
     """
@@ -116,7 +116,7 @@ def speedups(table: pd.DataFrame, notes: list[str]) -> Figure:
 
 
 def overheads(table: pd.DataFrame, notes: list[str]) -> Figure:
-    """A dot with its interval for each shape and pass; a line at 1.
+    """Return a dot with its interval for each shape and pass; a line at 1.
 
     table: as returned by `overhead.overheads`.
     """
@@ -136,8 +136,8 @@ def overheads(table: pd.DataFrame, notes: list[str]) -> Figure:
 
 
 def times(table: pd.DataFrame, title: str, notes: list[str]) -> Figure:
-    """A dot with its interval for each benchmark of a suite, grouped; log axis. A benchmark without a time shows the
-    reason.
+    """Return a dot with its interval for each benchmark of a suite, grouped; log axis. A benchmark without a time shows
+    the reason.
 
     table: group, name, status, reason, median_ms, low_ms, high_ms.
     """
@@ -167,7 +167,7 @@ def times(table: pd.DataFrame, title: str, notes: list[str]) -> Figure:
 
 
 def _legend(axis: Axes) -> dict[str, Any]:
-    """The handle of each label."""
+    """Return the handle of each label."""
     handles, labels = axis.get_legend_handles_labels()
     return dict(zip(labels, handles, strict=True))
 
@@ -197,12 +197,12 @@ def _footer(figure: Figure, lines: list[str]) -> None:
 
 
 def _wrapped(text: str, width: int = 36) -> str:
-    """The text in lines of at most `width`, without breaks around equals signs."""
+    """Return the text in lines of at most `width`, without breaks around equals signs."""
     return textwrap.fill(text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), width)
 
 
 def _colours(names: Iterable[str]) -> dict[str, Any]:
-    """A colour for each distinct name, in order of first occurrence."""
+    """Return a colour for each distinct name, in order of first occurrence."""
     distinct = list(dict.fromkeys(names))
     return dict(zip(distinct, sns.color_palette("colorblind", n_colors=len(distinct)), strict=True))
 

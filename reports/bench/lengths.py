@@ -14,7 +14,7 @@ SETTING = ["pass", "width", "dtype"]  # constant along a curve
 
 
 def page(run: Run) -> Page | None:
-    """The page lengths, with crossings.csv; None where no subject was timed at two lengths."""
+    """Return the page lengths, with crossings.csv; None if no subject was timed at two lengths."""
     timings = run.timings[run.timings.suite == SUITE]
     points = per_token(timings)
     if points.empty:
@@ -32,7 +32,7 @@ def page(run: Run) -> Page | None:
 
 
 def compares(run: Run) -> bool:
-    """Whether S4D, with any backend, and attention were both timed at two lengths in the same setting."""
+    """Return whether S4D, with any backend, and attention were both timed at two lengths in the same setting."""
     points = per_token(run.timings[run.timings.suite == SUITE])
     mixer = points.subject.mask(points.subject.str.startswith(S4D), S4D)
     counts = points.groupby(["setting", mixer]).length.nunique().unstack(fill_value=0)
@@ -40,8 +40,8 @@ def compares(run: Run) -> bool:
 
 
 def per_token(timings: pd.DataFrame) -> pd.DataFrame:
-    """A row for each subject, setting and length, of settings with at least two lengths: `setting` as text, nanoseconds
-    per token with low and high, bytes per token (NaN where memory was not measured)."""
+    """Return a row for each subject, setting and length, of settings with at least two lengths: `setting` as text,
+    nanoseconds per token with low and high, bytes per token (NaN if memory was not measured)."""
     timed = timings[(timings.status == TIMED) & timings.length.notna() & timings.batch.notna()]
     tokens = (timed.batch * timed.length).astype(float)
     table = pd.DataFrame(
@@ -63,12 +63,12 @@ def per_token(timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _positions(names: pd.Series) -> dict[str, int]:
-    """The position of each name, in order of first occurrence."""
+    """Return the position of each name, in order of first occurrence."""
     return {name: position for position, name in enumerate(names.unique())}
 
 
 def _tables(points: pd.DataFrame) -> str:
-    """A table of time and one of memory for each setting, with a row per length and a column per subject."""
+    """Return a table of time and one of memory for each setting, with a row per length and a column per subject."""
     text = ""
     for setting, group in points.groupby("setting", sort=False):
         microseconds = formatting.each(group.ns_per_token / 1e3, ".3g")

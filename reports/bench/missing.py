@@ -7,8 +7,8 @@ from reports.bench.rows import TIMED
 
 
 def bullets(timings: pd.DataFrame) -> str:
-    """A Markdown list with a line for each name, status and reason, with its group or the number of benchmarks; empty
-    where all were timed."""
+    """Return a Markdown list with a line for each name, status and reason, with its group or the number of benchmarks;
+    empty if all were timed."""
     lines = []
     for (name, status, reason), same in _untimed(timings).groupby(["name", "status", "reason"], sort=False):
         where = same.group.iloc[0] if len(same) == 1 else f"{len(same)} benchmarks"
@@ -17,14 +17,15 @@ def bullets(timings: pd.DataFrame) -> str:
 
 
 def summary(timings: pd.DataFrame) -> str:
-    """One line with the number of missing, failed or skipped benchmarks of each name; empty where all were timed."""
+    """Return one line with the number of missing, failed or skipped benchmarks of each name; empty if all were
+    timed."""
     counts = _untimed(timings).groupby(["name", "status"], sort=False).size().reset_index(name="count")
     parts = [f"{row['name']}: {row['count']} {row['status']}" for row in counts.to_dict("records")]
     return f"not timed (reasons in the text): {'; '.join(parts)}" if parts else ""
 
 
 def reasons(timings: pd.DataFrame) -> list[str]:
-    """The status and reason of each row; empty where it was timed."""
+    """Return the status and reason of each row; empty if it was timed."""
     rows = timings.to_dict("records")
     return ["" if row["status"] == TIMED else f"{row['status']}: {row['reason']}" for row in rows]
 

@@ -29,7 +29,7 @@ def page(run: Run) -> Page | None:
 
 
 def overheads(ratios: pd.DataFrame) -> pd.DataFrame:
-    """A table of COLUMNS with a row for each shape and pass."""
+    """Return a table of COLUMNS with a row for each shape and pass."""
     chosen = ratios[(ratios.suite == SUITE) & ratios.to.str.contains(IDENTITY)]
     shapes = pd.Series([shape(row) for row in chosen.to_dict("records")], index=chosen.index, dtype=object)
     return chosen.assign(shape=shapes)[COLUMNS].reset_index(drop=True)

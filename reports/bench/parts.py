@@ -12,7 +12,7 @@ SUITE, MIXER, WHOLE = "parts", "mixer", "whole block"
 
 
 def page(run: Run) -> Page | None:
-    """The page parts; None where no part was timed."""
+    """Return the page parts; None if no part was timed."""
     timings = run.timings[run.timings.suite == SUITE]
     table = shares(timings[timings.status == TIMED])
     if table.empty:
@@ -29,8 +29,8 @@ def page(run: Run) -> Page | None:
 
 
 def shares(timed: pd.DataFrame) -> pd.DataFrame:
-    """A row for each part of each block: `block` is its shape and pass as text, `share` is relative to the sum over its
-    parts, `sum_over_whole` is that sum over the median of the whole block, NaN where that was not timed."""
+    """Return a row for each part of each block: `block` is its shape and pass as text, `share` is relative to the sum
+    over its parts, `sum_over_whole` is that sum over the median of the whole block, NaN if that was not timed."""
     table = pd.DataFrame(
         {
             "block": [f"{shape(row)}, {row['pass']}" for row in timed.to_dict("records")],
@@ -47,7 +47,7 @@ def shares(timed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with a row for each block and a column for each part."""
+    """Return a table with a row for each block and a column for each part."""
     percent = table.assign(percent=formatting.each(100 * table.share, ".1f"))
     wide = percent.pivot(index="block", columns="part", values="percent")
     wide = wide.loc[table.block.unique(), table.part.unique()]

@@ -49,7 +49,7 @@ def _folder(run: Run) -> str:
 
 
 def _pages(newest_first: Iterable[Run]) -> Iterable[tuple[Page, Run]]:
-    """Every page that can be made, with the run that it shows."""
+    """Return every page that can be made, with the run that it shows."""
     for make in PAGES:
         preferred = PREFERRED.get(make)
         for run in sorted(newest_first, key=preferred, reverse=True) if preferred else newest_first:

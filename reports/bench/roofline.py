@@ -9,7 +9,7 @@ COLUMNS = ["suite", "group", "name", "bound", "share_of_bound", "median_ms", "ma
 
 
 def page(run: Run) -> Page | None:
-    """The page roofline; None where no benchmark has a bound."""
+    """Return the page roofline; None if no benchmark has a bound."""
     bounded = run.timings[run.timings.share_of_bound.notna()]
     if bounded.empty:
         return None

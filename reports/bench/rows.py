@@ -20,8 +20,8 @@ RATIOS = (*ID_COLUMNS, "of", "to", "ratio", "low", "high", "n")
 
 
 def timings(content: dict[str, Any]) -> pd.DataFrame:
-    """A table of the columns TIMINGS: the timed benchmarks in the order of the run, then those without a time, with
-    status and reason; their suite is that of timed benchmarks with the same title."""
+    """Return a table of the columns TIMINGS: the timed benchmarks in the order of the run, then those without a time,
+    with status and reason; their suite is that of timed benchmarks with the same title."""
     suites = {_title(benchmark): benchmark["extra_info"]["suite"] for benchmark in content["benchmarks"]}
     rows = [_timing(benchmark) for benchmark in content["benchmarks"]]
     rows += [{"suite": suites.get(_title(one)), **one} for one in content.get("without_time", [])]
@@ -29,7 +29,8 @@ def timings(content: dict[str, Any]) -> pd.DataFrame:
 
 
 def ratios(content: dict[str, Any]) -> pd.DataFrame:
-    """A table of the columns RATIOS; `pass` is that of the ratio, the rest describes the benchmark that has it."""
+    """Return a table of the columns RATIOS; `pass` is that of the ratio, the rest describes the benchmark that has
+    it."""
     rows = [
         {**_about(benchmark), **ratio, "ratio": ratio["median"]}
         for benchmark in content["benchmarks"]
@@ -39,12 +40,12 @@ def ratios(content: dict[str, Any]) -> pd.DataFrame:
 
 
 def _title(benchmark: dict[str, Any]) -> str:
-    """The part of a benchmark's group before pass and shape."""
+    """Return the part of a benchmark's group before pass and shape."""
     return str(benchmark["group"]).split(", ")[0]
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with nullable integers for whole numbers, and NaN for missing measurements."""
+    """Return the table with nullable integers for whole numbers, and NaN for missing measurements."""
     whole = {name: table[name].astype(float).round().astype("Int64") for name in WHOLE if name in table}
     return table.assign(**whole, **{name: table[name].astype(float) for name in MEASURED if name in table})
 

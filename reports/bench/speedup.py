@@ -33,9 +33,9 @@ def page(run: Run) -> Page | None:
 
 
 def speedups(timings: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
-    """A row for each ratio between a DiffuSSM and a DiT, whichever of them is the numerator.
+    """Return a row for each ratio between a DiffuSSM and a DiT, whichever of them is the numerator.
 
-    macs_lead: MACs of DiT over those of DiffuSSM, NaN where either is unknown; seconds_lead: the same for seconds, with
+    macs_lead: MACs of DiT over those of DiffuSSM, NaN if either is unknown; seconds_lead: the same for seconds, with
     seconds_low and seconds_high.
     """
     rows = []
@@ -64,7 +64,7 @@ def speedups(timings: pd.DataFrame, ratios: pd.DataFrame) -> pd.DataFrame:
 
 
 def _macs(timings: pd.DataFrame, ratio: Mapping[Hashable, Any], subject: str) -> float:
-    """The MACs of the subject in the group and pass of the ratio."""
+    """Return the MACs of the subject in the group and pass of the ratio."""
     same = timings[(timings.status == TIMED) & (timings.group == ratio["group"]) & (timings["pass"] == ratio["pass"])]
     found = same[same.subject == subject].headline_macs.dropna()
     return float(found.iloc[0]) if len(found) else float("nan")

@@ -40,7 +40,7 @@ class Run:
         return rows.ratios(self.content)
 
     def about(self, timings: pd.DataFrame) -> str:
-        """One line about the run: machine, threads, version of torch, dtypes of these timings, date."""
+        """Return one line about the run: machine, threads, version of torch, dtypes of these timings, date."""
         machine, date = self.content["machine_info"], str(self.content["datetime"])[:10]
         gpu = machine["gpu"] if self.device == "cuda" else None
         threads = ", ".join(f"{count}" for count in timings.threads.dropna().unique())
@@ -50,8 +50,8 @@ class Run:
 
 
 def read(folder: Path) -> tuple[list[Run], list[str]]:
-    """The runs in a folder, newest first, and a sentence about each file that is skipped: it is damaged, has no times,
-    or has an older format."""
+    """Return the runs in a folder, newest first, and a sentence about each file that is skipped: it is damaged, has no
+    times, or has an older format."""
     runs, skipped = [], []
     for path in sorted(folder.glob("*.json"), reverse=True):
         try:

@@ -13,7 +13,7 @@ COLUMNS = ["group", "name", "status", "reason", "median_ms", "low_ms", "high_ms"
 
 
 def page(run: Run, suite: str) -> Page | None:
-    """The page time_<suite>; None where no benchmark of the suite was timed."""
+    """Return the page time_<suite>; None if no benchmark of the suite was timed."""
     timings = run.timings[run.timings.suite == suite]
     timed = timings[timings.status == TIMED]
     if timed.empty:

@@ -11,7 +11,7 @@ MEDIANS = "Medians over rounds with their 95 % intervals."
 
 
 def page(run: Run) -> Page | None:
-    """The page timing, with ratios.csv; None where no benchmark was timed."""
+    """Return the page timing, with ratios.csv; None if no benchmark was timed."""
     if not run.content["benchmarks"]:
         return None
     text = f"# All timings\n\n{MEDIANS} {run.about(run.timings)}.\n\n{md.table(_timings(run.timings))}"

@@ -41,6 +41,6 @@ THREADS = Column("threads", "threads of torch on the CPU", "threads", "torch")
 
 
 def stands_for(name: str, column: str) -> bool:
-    """Whether a described name is that of the column, or a pattern that matches it."""
+    """Return whether a described name is that of the column, or a pattern that matches it."""
     pattern = re.escape(name).replace("<n>", r"\d+").replace("<metric>", f"({'|'.join(METRICS)})")
     return re.fullmatch(pattern, column) is not None

@@ -99,7 +99,7 @@ PROVENANCE = (
 
 
 def record_fields() -> list[Column]:
-    """Every field of a record; fields of a part are named part.field."""
+    """Return every field of a record; fields of a part are named part.field."""
     fields = [
         Column(name, field.description or "", *RECORD_FIELDS[name]) for name, field in Record.model_fields.items()
     ]
@@ -112,7 +112,7 @@ def record_fields() -> list[Column]:
 
 
 def metrics() -> list[Column]:
-    """Every metric, with the further values of it that a record may have."""
+    """Return every metric, with the further values of it that a record may have."""
     columns = []
     for name, m in METRICS.items():
         columns.append(Column(f"metrics.{name}", f"{m.title}, {m.better} is better: {m.meaning}", m.unit, m.source))

@@ -36,7 +36,7 @@ SAMPLES = (
 
 
 def _with_seeds(name: str, meaning: str, unit: str) -> tuple[Column, ...]:
-    """The columns of a mean over seeds with its interval."""
+    """Return the columns of a mean over seeds with its interval."""
     interval = (column._replace(name=f"{name}_{column.name}", unit=unit) for column in SEEDS)
     return (Column(name, f"{meaning}: mean over runs at the last step", unit, RECORD), *interval)
 

@@ -52,7 +52,7 @@ def fid_over_steps(
 
 
 def metrics_over_steps(curve: pd.DataFrame, arms: list[str], names: dict[str, str], title: str, steps: str) -> Figure:
-    """A small panel for each metric, one line per arm with its intervals.
+    """Return a small panel for each metric, one line per arm with its intervals.
 
     curve: as returned by `tables.all_curves`; names: the full name of the metric of each panel.
     """
@@ -81,8 +81,8 @@ def metrics_over_steps(curve: pd.DataFrame, arms: list[str], names: dict[str, st
 
 
 def sample_rows(samples: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64] | None, title: str) -> Figure:
-    """A named row of images (N, H, W, C) each; images in a column share their noise, and their label if there are
-    labels (N,)."""
+    """Return a named row of images (N, H, W, C) each; images in a column share their noise, and their label if there
+    are labels (N,)."""
     count = len(next(iter(samples.values())))
     size = (0.48 * count + 1.1, 0.52 * len(samples) + 0.45)
     figure, axes = style.subplots(len(samples), count, figsize=size, squeeze=False)
@@ -115,14 +115,14 @@ def _lines(curve: pd.DataFrame, colours: dict[str, Any], axis: Axes, bottom: flo
 
 
 def _legend_of_intervals(curve: pd.DataFrame) -> str:
-    """The meaning of the bands and bars that are drawn."""
+    """Return the meaning of the bands and bars that are drawn."""
     bands = "bands: 95 % over seeds" if curve.seeds_low.notna().any() else "one seed"
     bars = "; bars: 95 % over the samples of one run" if curve.samples_low.notna().any() else ""
     return bands + bars
 
 
 def _spans_a_decade(curve: pd.DataFrame) -> bool:
-    """Whether the curves span a factor of ten, and everything drawn is positive."""
+    """Return whether the curves span a factor of ten, and everything drawn is positive."""
     lowest = curve[["mean", "seeds_low", "samples_low"]].min().min()
     return bool(lowest > 0 and curve["mean"].max() > 10 * curve["mean"].min())
 

@@ -54,7 +54,7 @@ def results_page(results: GridResults, stem: Path) -> Path:
 
 
 def _metrics(results: GridResults) -> str:
-    """The tables of every metric, with intervals over seeds, then over samples."""
+    """Return the tables of every metric, with intervals over seeds, then over samples."""
     assert results.key is not None
     page = ""
     if metrics := text.metrics_markdown(results):
@@ -80,7 +80,7 @@ def _differences(results: GridResults, stem: Path) -> str:
 
 
 def _matched(results: GridResults) -> str:
-    """Which quantities are equal across arms, and which are not, in one sentence."""
+    """Return which quantities are equal across arms, and which are not, in one sentence."""
     costs = tables.costs(results)
     parts = []
     for name, values in (("steps", costs.steps), ("parameters", costs.parameters), ("MACs", costs.macs_per_call)):
@@ -97,7 +97,7 @@ def _matched(results: GridResults) -> str:
 
 
 def _evaluation_settings(results: GridResults) -> str:
-    """The settings of the evaluation and the noise floor, in one sentence."""
+    """Return the settings of the evaluation and the noise floor, in one sentence."""
     key = results.key
     assert key is not None
     named = f"{key.metric_label('fid')}:" if results.has_fid else f"Evaluated with {key.extractor_and_n}:"

@@ -20,8 +20,8 @@ RECORD_ID = ("run_id", "step", "key")  # they identify a record
 
 
 def frame(found: Iterable[records.Record], varied: Collection[str] = (), what: str = "records") -> pd.DataFrame:
-    """A table with a row per record: run_id, step, key (its digest), the fields of the key that are `varied`, metrics,
-    timing.
+    """Return a table with a row per record: run_id, step, key (its digest), the fields of the key that are `varied`,
+    metrics, timing.
 
     UserError naming the fields of the key in which records differ although they are not varied.
     """
@@ -79,7 +79,7 @@ class GridResults:
         return [name for name in METRICS if self.holds(name)]
 
     def holds(self, column: str) -> bool:
-        """Whether any record has a value in the column."""
+        """Return whether any record has a value in the column."""
         return column in self.table and bool(self.table[column].notna().any())
 
     @property
@@ -95,13 +95,13 @@ class GridResults:
         return self.table[self.table.state == "done"]
 
     def floor(self, metric: str) -> float | None:
-        """The metric of real images at this n; None where it was not measured."""
+        """Return the metric of real images at this n; None if it was not measured."""
         floors = self.done.get(f"{metric}_floor", pd.Series(dtype=float)).dropna()
         return None if floors.empty else float(floors.iloc[0])
 
 
 def load(manifest: Path, runs: Path) -> GridResults:
-    """Return all rows of the manifest at that path; raise UserError where it is damaged, or its records do not share
+    """Return all rows of the manifest at that path; raise UserError if it is damaged, or its records do not share
     one evaluation key."""
     launched = read_model(manifest, Manifest)
     rows: list[dict[str, Any]] = []

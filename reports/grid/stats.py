@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """The Student-t interval of the mean of independent values (seeds)."""
+    """Return the Student-t interval of the mean of independent values (seeds)."""
     x = np.asarray(values, dtype=float)
     n, mean = len(x), float(np.mean(x)) if len(x) else math.nan
     if n < 2:
@@ -32,6 +32,6 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
-    """The interval of the mean of a - b over seeds. Arms with the same seed share data order and noise, so they are
-    paired."""
+    """Return the interval of the mean of a - b over seeds. Arms with the same seed share data order and noise, so they
+    are paired."""
     return t_interval(np.asarray(a, dtype=float) - np.asarray(b, dtype=float), level)

@@ -19,8 +19,9 @@ CURVE = ["arm", "step", "mean", "seeds_low", "seeds_high", "n", "samples_low", "
 
 
 def curves(results: GridResults, metric: str) -> pd.DataFrame:
-    """A row per (arm, step), where step is `compared_step` of the results: the mean over seeds with its interval and n.
-    The ends of the interval over samples are the mean plus the offsets of the ends in the runs, averaged over runs."""
+    """Return a row per (arm, step), where step is `compared_step` of the results: the mean over seeds with its interval
+    and n. The ends of the interval over samples are the mean plus the offsets of the ends in the runs, averaged over
+    runs."""
     rows = []
     for (arm, step), group in results.done.dropna(subset=[metric]).groupby(["arm", "compared_step"], sort=False):
         mean, low, high, n = t_interval(group[metric])
@@ -30,13 +31,14 @@ def curves(results: GridResults, metric: str) -> pd.DataFrame:
 
 
 def all_curves(results: GridResults, metrics: Iterable[str]) -> pd.DataFrame:
-    """The curves of several metrics in one table, with the column `metric`."""
+    """Return the curves of several metrics in one table, with the column `metric`."""
     named = [curves(results, name).assign(metric=name) for name in metrics]
     return pd.concat(named, ignore_index=True)[["metric", *CURVE]]
 
 
 def results_table(results: GridResults) -> pd.DataFrame:
-    """A row per arm at its last step: the number of runs, its cost, metrics and seconds per step with intervals."""
+    """Return a row per arm at its last step: the number of runs, its cost, metrics and seconds per step with
+    intervals."""
     rows = []
     for arm, group in results.table.groupby("arm", sort=False):
         last = group[group.step == group.steps]
@@ -58,7 +60,8 @@ def results_table(results: GridResults) -> pd.DataFrame:
 
 
 def values(results: GridResults) -> dict[str, str]:
-    """The columns with values in the records, and the metric of each: every metric, followed by its extrapolation."""
+    """Return the columns with values in the records, and the metric of each: every metric, followed by its
+    extrapolation."""
     both = {name + suffix: name for name in results.measures for suffix in ("", "_infinity")}
     return {column: name for column, name in both.items() if results.holds(column)}
 
@@ -72,19 +75,21 @@ def over_seeds(runs: pd.DataFrame, column: str) -> Interval:
 
 
 def half_width_over_samples(runs: pd.DataFrame, metric: str) -> float:
-    """The half-width of the interval over samples, averaged over runs; NaN where no run has one."""
+    """Return the half-width of the interval over samples, averaged over runs; NaN if no run has one."""
     low, high = _sample_offsets(runs, metric)
     return float(((high - low) / 2).mean())
 
 
 def _sample_offsets(runs: pd.DataFrame, metric: str) -> list["pd.Series[float]"]:
-    """The offsets of the low and high ends of the interval over samples from each value; NaN where there is none."""
+    """Return the offsets of the low and high ends of the interval over samples from each value; NaN if there is
+    none."""
     none = pd.Series(np.nan, index=runs.index)
     return [runs.get(f"{metric}_samples_{end}", none) - runs[metric] for end in ("low", "high")]
 
 
 def run_table(results: GridResults) -> pd.DataFrame:
-    """A row per run, whether done or not: its state, its cost, and its metrics at the last evaluated milestone."""
+    """Return a row per run, whether done or not: its state, its cost, and its metrics at the last evaluated
+    milestone."""
     names = [name for metric in results.measures for name in (metric, *(f"{metric}_{end}" for end in SUFFIXES))]
     rows = []
     for (arm, seed), group in results.table.groupby(["arm", "seed"], sort=False):
@@ -108,8 +113,8 @@ def run_table(results: GridResults) -> pd.DataFrame:
 
 
 def differences(results: GridResults, metric: str) -> pd.DataFrame:
-    """A row per step and pair of arms that differ in one axis: the mean of their difference over shared seeds, its 95 %
-    interval, and whether that excludes 0."""
+    """Return a row per step and pair of arms that differ in one axis: the mean of their difference over shared seeds,
+    its 95 % interval, and whether that excludes 0."""
     rows = []
     for step, at_step in results.done.groupby("compared_step"):
         by_seed = at_step.pivot_table(index="seed", columns="arm", values=metric)
@@ -127,14 +132,15 @@ def differences(results: GridResults, metric: str) -> pd.DataFrame:
 
 
 def _differ_in_one_axis(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
-    """Whether two arms differ in the level of exactly one shared axis. An explicit arm is compared with every other
-    arm."""
+    """Return whether two arms differ in the level of exactly one shared axis. An explicit arm is compared with every
+    other arm."""
     shared = a.keys() & b.keys()
     return not shared or sum(a[axis] != b[axis] for axis in shared) == 1
 
 
 def costs(results: GridResults) -> pd.DataFrame:
-    """A row per arm: arm, steps, parameters, macs_per_call (missing where an external mixer does not define it)."""
+    """Return a row per arm: arm, steps, parameters, macs_per_call (missing where an external mixer does not define
+    it)."""
     columns = ["arm", "steps", "parameters", "macs_per_call"]
     return results.table[columns].drop_duplicates("arm").reset_index(drop=True)
 

@@ -17,7 +17,7 @@ EXTRAPOLATED = "n = ∞: extrapolated (Chong and Forsyth 2020)."
 
 
 def over_samples(metrics: Collection[str]) -> str:
-    """A description of the interval over samples, with the method for each of the metrics."""
+    """Return a description of the interval over samples, with the method for each of the metrics."""
     titles: dict[str, list[str]] = {}
     for metric in (METRICS[name] for name in metrics):
         if metric.interval:
@@ -30,19 +30,19 @@ def over_samples(metrics: Collection[str]) -> str:
 
 
 def step_name(results: GridResults) -> str:
-    """The label of the x axis of a curve."""
+    """Return the label of the x axis of a curve."""
     return f"steps of {results.control} (equal training MACs)" if results.control else "step"
 
 
 def title(column: str, metric: str) -> str:
-    """The heading of a column: the metric, whether it is extrapolated, and the direction that is better."""
+    """Return the heading of a column: the metric, whether it is extrapolated, and the direction that is better."""
     m = METRICS[metric]
     extrapolated = "" if column == metric else " at n = ∞"
     return f"{m.title}{extrapolated} {'↓' if m.better == 'lower' else '↑'}"
 
 
 def costs_markdown(results: GridResults) -> str:
-    """A table with a row per arm: runs, costs, FID, seconds per step."""
+    """Return a table with a row per arm: runs, costs, FID, seconds per step."""
     rows = []
     table = tables.results_table(results)
     for row, last in zip(table.to_dict("records"), _last_of_arms(results), strict=True):
@@ -62,7 +62,7 @@ def costs_markdown(results: GridResults) -> str:
 
 
 def metrics_markdown(results: GridResults) -> str:
-    """A table with a row per arm and a column per metric, with intervals over seeds; empty where FID is the only
+    """Return a table with a row per arm and a column per metric, with intervals over seeds; empty if FID is the only
     metric."""
     columns = tables.values(results)
     if list(columns) in ([], ["fid"]):
@@ -75,8 +75,8 @@ def metrics_markdown(results: GridResults) -> str:
 
 
 def samples_markdown(results: GridResults) -> str:
-    """A table with a row per arm and a column per metric: the half-width over samples, averaged over runs; empty where
-    there is none."""
+    """Return a table with a row per arm and a column per metric: the half-width over samples, averaged over runs; empty
+    if there is none."""
     columns = [name for name in results.measures if results.holds(f"{name}_samples_low")]
     rows = [
         {title(name, name): _half_width(tables.half_width_over_samples(last, name), name) for name in columns}
@@ -86,13 +86,13 @@ def samples_markdown(results: GridResults) -> str:
 
 
 def runs_markdown(runs: pd.DataFrame) -> str:
-    """A table with a row per run: its state and its cost."""
+    """Return a table with a row per run: its state and its cost."""
     return md.table(runs.loc[:, :"macs_per_call"])
 
 
 def run_metrics_markdown(results: GridResults, runs: pd.DataFrame) -> str:
-    """A table with a row per run: its metrics at the last evaluated milestone, with intervals over samples; empty where
-    there are none."""
+    """Return a table with a row per run: its metrics at the last evaluated milestone, with intervals over samples;
+    empty if there are none."""
     columns = tables.values(results)
     rows = [
         {
@@ -107,8 +107,8 @@ def run_metrics_markdown(results: GridResults, runs: pd.DataFrame) -> str:
 
 
 def curve_markdown(results: GridResults, curve: pd.DataFrame) -> str:
-    """A table with a row per step and a column per arm: mean and half-width of the interval over seeds, below the costs
-    of each arm."""
+    """Return a table with a row per step and a column per arm: mean and half-width of the interval over seeds, below
+    the costs of each arm."""
     columns = zip(curve["mean"], curve.seeds_low, curve.seeds_high, curve.n, strict=True)
     shown = curve.assign(shown=[_interval(Interval(*values), 2) for values in columns])
     arms = [arm for arm in results.arms if arm in set(curve.arm)]
@@ -120,7 +120,7 @@ def curve_markdown(results: GridResults, curve: pd.DataFrame) -> str:
 
 
 def findings(table: pd.DataFrame, name: str) -> list[str]:
-    """A sentence about the interval of the difference of each pair of arms."""
+    """Return a sentence about the interval of the difference of each pair of arms."""
     sentences = []
     for (arm, other), pair in table.groupby(["arm", "other"], sort=False):
         *earlier, last = pair.sort_values("step").to_dict("records")
@@ -145,7 +145,7 @@ def findings(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def _last_of_arms(results: GridResults) -> list[pd.DataFrame]:
-    """The rows of each arm at its last step, in the order of the arms in the table."""
+    """Return the rows of each arm at its last step, in the order of the arms in the table."""
     return [group[group.step == group.steps] for _, group in results.table.groupby("arm", sort=False)]
 
 
@@ -170,7 +170,7 @@ def _half_width(half: float, metric: str) -> str:
 
 
 def _value(run: Mapping[Any, Any], column: str, digits: int) -> str:
-    """The value of a run, with its interval over samples in brackets."""
+    """Return the value of a run, with its interval over samples in brackets."""
     value, low, high = (run.get(f"{column}{end}", math.nan) for end in ("", "_samples_low", "_samples_high"))
     if math.isnan(value):
         return "missing"

@@ -46,7 +46,8 @@ def report(out: Path) -> list[Path]:
 
 
 def _draw(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
-    """The paper's Figure 3: G MACs of a call on one image over pixels per side, with tokens above; both axes log.
+    """Return the paper's Figure 3: G MACs of a call on one image over pixels per side, with tokens above; both axes
+    log.
 
     costs: model, resolution, tokens, macs_per_call; reported: name, resolution, macs_per_call.
     """
@@ -69,7 +70,7 @@ def _draw(costs: pd.DataFrame, reported: pd.DataFrame) -> Figure:
 
 
 def _disagreements(costs: pd.DataFrame) -> str:
-    """Sentences about numbers of the paper that disagree with one another or with its shapes."""
+    """Return sentences about numbers of the paper that disagree with one another or with its shapes."""
     table = pd.read_csv(PUBLISHED / "imagenet.csv").drop_duplicates(["model", "resolution"])
     totals = table[table.model.isin(["DiT-XL/2-G", "DiffuSSM-XL-G"])].set_index(["model", "resolution"]).total_gmacs
     fewer = (1 - totals["DiffuSSM-XL-G"] / totals["DiT-XL/2-G"]) * 100
@@ -83,8 +84,8 @@ def _disagreements(costs: pd.DataFrame) -> str:
 
 
 def figure_3() -> pd.DataFrame:
-    """A row per (model, resolution): tokens L at patch 1, parameters, total MACs, and those of dense layers, mixers and
-    attention products."""
+    """Return a row per (model, resolution): tokens L at patch 1, parameters, total MACs, and those of dense layers,
+    mixers and attention products."""
     rows = []
     for name, overrides in MODELS.items():
         for resolution in RESOLUTIONS:
@@ -108,8 +109,8 @@ def figure_3() -> pd.DataFrame:
 
 
 def reported_macs() -> pd.DataFrame:
-    """A table of name, resolution and macs_per_call: the paper's training totals divided by its numbers of training
-    images."""
+    """Return a table of name, resolution and macs_per_call: the paper's training totals divided by its numbers of
+    training images."""
     table = pd.read_csv(PUBLISHED / "imagenet.csv")
     table = table[table.model.str.fullmatch("(DiT-XL/2|DiffuSSM-XL)(-G)?") & table.total_gmacs.notna()]
     table = table.assign(

@@ -16,7 +16,8 @@ CURVES = {  # grid -> panel of the paper's Figure 6, and its curves as arms of t
 
 
 def curves(grid: str) -> pd.DataFrame | None:
-    """A table of curve, step, fid and the corresponding arm of the grid; None where the paper has no such figure."""
+    """Return a table of curve, step, fid and the corresponding arm of the grid; None if the paper has no such
+    figure."""
     if grid not in CURVES:
         return None
     panel, arms = CURVES[grid]
@@ -25,7 +26,7 @@ def curves(grid: str) -> pd.DataFrame | None:
 
 
 def markdown(grid: str) -> str:
-    """The curves as a table with a row per step and a column per curve."""
+    """Return the curves as a table with a row per step and a column per curve."""
     table = curves(grid)
     assert table is not None
     wide = table.pivot(index="step", columns="curve", values="fid")[list(dict.fromkeys(table.curve))]
@@ -33,7 +34,7 @@ def markdown(grid: str) -> str:
 
 
 def notes(grid: str) -> list[str]:
-    """Sentences about contradictions in the figure that the grid reproduces, computed from the numbers."""
+    """Return sentences about contradictions in the figure that the grid reproduces, computed from the numbers."""
     reported = _figure_6().set_index(["figure", "curve", "step"]).fid.sort_index()
     first = int(reported.loc["6-right"].index.get_level_values("step").min())
     left, right = reported["6-left", "DiffuSSM-XL", first], reported["6-right", "DiffuSSM-XL M=2", first]

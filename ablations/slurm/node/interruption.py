@@ -33,7 +33,7 @@ class Interruption:
             self._ends = time.monotonic() + query_remaining_seconds()
 
     def remaining_seconds(self) -> float:
-        """The time until the time limit of the job; infinite where it is unknown."""
+        """Return the time until the time limit of the job; infinite if it is unknown."""
         return self._ends - time.monotonic()
 
     def set_remaining_seconds(self, seconds: float) -> None:
@@ -65,25 +65,25 @@ class Interruption:
         self.stop.set(Stopped(REASONS[phase], phase))
 
     def _phase_of_notice(self) -> str:
-        """Which of the two reasons for SIGUSR2 applies: near the time limit it is that, otherwise preemption."""
+        """Return which of the two reasons for SIGUSR2 applies: near the time limit it is that, otherwise preemption."""
         notice = float(os.environ.get(NOTICE, "0")) + TOLERANCE_SECONDS
         return "timed out" if self.remaining_seconds() <= notice else "preempted"
 
 
 def current_job_id() -> str:
-    """The id of the job that this process belongs to, as squeue shows it; "" outside of jobs."""
+    """Return the id of the job that this process belongs to, as squeue shows it; "" outside of jobs."""
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID", "")
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the first task of the job."""
+    """Return whether this is the first task of the job."""
     return os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def query_remaining_seconds() -> float:
-    """The time until the time limit of this job, from squeue; infinite where there is none, or it is unknown."""
+    """Return the time until the time limit of this job, from squeue; infinite if there is none, or it is unknown."""
     text = (query("squeue", "--noheader", "--job", current_job_id(), "--format", "%L") or "").strip()
     found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", text)
     if not found:

@@ -15,5 +15,5 @@ __all__ = ["ArrayPixels", "FolderPixels", "NpzPixels", "Pixels", "Shape", "open_
 
 
 def open_pixels(path: Path) -> Pixels:
-    """Return the images of a folder of PNG files or of an .npz; UserError if it is neither."""
+    """Return the images of a folder of PNG files or of an .npz; raise UserError if it is neither."""
     return FolderPixels(path) if path.is_dir() else NpzPixels(path)

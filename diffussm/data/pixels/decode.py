@@ -27,7 +27,8 @@ def decoded(
 
 
 def read_image(file: Path, formats: list[str]) -> Image.Image:
-    """Return the image in a file of one of PIL's `formats`; UserError if it is unreadable, damaged or 16 bits deep."""
+    """Return the image in a file of one of PIL's `formats`; raise UserError if it is unreadable, damaged or 16 bits
+    deep."""
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -58,7 +58,7 @@ EXTRACTORS: dict[str, ExtractorFacts] = {}
 
 
 def register(extractor: ExtractorFacts) -> None:
-    """Register an extractor under its name; UserError if another one has that name."""
+    """Register an extractor under its name; raise UserError if another one has that name."""
     if EXTRACTORS.setdefault(extractor.name, extractor) != extractor:
         raise UserError(f"extractor {extractor.name}: another extractor has this name; choose a different one")
 

@@ -58,7 +58,7 @@ class WeightsFile:
         return f" (not in {places})" if places else ""
 
     def read(self, given: str = "") -> bytes:
-        """Return the file's bytes after checking their hash; UserError if it is missing or the hash differs."""
+        """Return the file's bytes after checking their hash; raise UserError if it is missing or the hash differs."""
         path = self.path(given)
         if path is None:
             raise UserError(self.missing_requirement(given))

@@ -48,7 +48,7 @@ class ReferenceFile:
 
     @cached_property
     def headers(self) -> dict[str, ArrayInfo]:
-        """Return type and shape of every array; UserError if the file is missing, damaged or no .npz."""
+        """Return type and shape of every array; raise UserError if the file is missing, damaged or no .npz."""
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such file")
         status = self.path.stat()

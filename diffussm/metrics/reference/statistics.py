@@ -42,7 +42,7 @@ class Reference:
 
     @cached_property
     def pixels(self) -> Pixels:
-        """Return its images; UserError if it has none."""
+        """Return its images; raise UserError if it has none."""
         if not is_npz_name(self.reference):
             return ArrayPixels(reference_images(self.reference).pixels)
         return NpzPixels(Path(self.reference))

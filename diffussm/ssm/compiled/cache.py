@@ -32,7 +32,7 @@ class Locator:
 
     @classmethod
     def from_function(cls, *_: Any) -> "Locator | None":
-        """Return a locator, or None where the folder cannot be written."""
+        """Return a locator, or None if the folder cannot be written."""
         try:
             locator = cls()
             locator.ensure_cache_path()

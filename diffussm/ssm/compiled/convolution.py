@@ -73,7 +73,7 @@ def _run(name: str, bidirectional: bool, arrays: dict[str, Tensor]) -> None:
 
 
 def forked() -> bool:
-    """Whether this process was forked after this module was imported.
+    """Return whether this process was forked after this module was imported.
 
     The threads of its parent are gone then, and waiting for them would never end. The module is imported early, before
     torch computes: in a process forked from one whose torch threads have run, torch itself would hang."""
@@ -81,7 +81,7 @@ def forked() -> bool:
 
 
 def computable(tensor: Tensor) -> bool:
-    """Whether this backend can compute with the tensor: float32 data on a CPU, not a placeholder in a trace."""
+    """Return whether this backend can compute with the tensor: float32 data on a CPU, not a placeholder in a trace."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter)
     return plain and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
