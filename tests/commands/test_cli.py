@@ -80,7 +80,7 @@ def test_the_former_name_of_layout_is_hidden(
         (["--classes", "three"], "--classes 'three': a class is an integer >= 0"),
         (["--layout", "8"], "--layout 8: expected rows x columns"),
         (["--grid", "8"], "--grid 8: expected rows x columns"),
-        (["--step", "7"], "--step 7: no ema weights are kept of this step; available: 8, 16, 24"),
+        (["--step", "7"], "step 7: no ema weights are kept of this step; available: 8, 16, 24"),
         (["--sampler-steps", "7"], "evaluation.sampler_steps: 7 does not divide"),
         (["--guidance", "much"], "Invalid value for '--guidance'"),
         (["--guidnce", "2"], "No such option: --guidnce"),

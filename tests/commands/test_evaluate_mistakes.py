@@ -186,7 +186,7 @@ def test_another_transform_and_numbers_that_are_not_finite(run: RunDir, tmp_path
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["--step", "7"], "--step 7: no ema weights are kept of this step; available: 8, 16, 24"),
+        (["--step", "7"], "step 7: no ema weights are kept of this step; available: 8, 16, 24"),
         (["--set", "model.width=3"], "--set model.width: only fields of the evaluation"),
         (["--set", "evaluation.sample=3"], "did you mean 'evaluation.samples'?"),
         (["--set", "evaluation.samples=1"], "evaluation.samples"),

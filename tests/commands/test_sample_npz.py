@@ -107,7 +107,7 @@ def test_one_class(trained: RunDir, tmp_path: Path) -> None:
         (["--npz", "OUT", "--samples", "4", "--classes", "10"], "--classes 10: must be between 0 and 9"),
         (
             ["--npz", "OUT", "--samples", "4", "--step", "9"],
-            "--step 9: no ema weights are kept of this step; available: 8, 16, 24",
+            "step 9: no ema weights are kept of this step; available: 8, 16, 24",
         ),
         (["--npz", "THERE", "--samples", "4"], "already exists"),
     ],
