@@ -75,7 +75,7 @@ def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
     """Return the images and their transform, "" if it is unknown."""
     if Path(source).is_dir():
         if image_size is None:
-            raise UserError(f"{source}: a folder needs --image-size: the pixels a side to which images are cropped")
+            raise UserError(f"{source}: a folder needs --image-size: the pixels per side to which images are cropped")
         cropped = CentreCropped(Path(source), image_size)
         return cropped, cropped.transform
     if image_size is not None:

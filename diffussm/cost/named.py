@@ -119,7 +119,9 @@ def _images(resolution: str, latents: bool = True) -> dict[str, Any]:
     """Return the overrides for images of a resolution."""
     match = re.fullmatch(r"([1-9]\d*)(px)?", resolution)
     if not match:
-        raise UserError(f"--resolution {resolution}: expected pixels a side, as in 256 for latents or 128px for pixels")
+        raise UserError(
+            f"--resolution {resolution}: expected pixels per side, as in 256 for latents or 128px for pixels"
+        )
     side = int(match[1])
     if not latents:
         return {"model.image_size": side}

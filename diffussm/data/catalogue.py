@@ -16,7 +16,7 @@ class DataFacts:
     channels: int
     classes: int  # 0: unconditional
     sha256: str = ""
-    decoded: tuple[int, int] | None = None  # (channels, pixels a side) of the images that latents decode to
+    decoded: tuple[int, int] | None = None  # (channels, pixels per side) of the images that latents decode to
     transform: str = "none"  # applied to its images, for training and in a reference
     missing_requirement: str = ""  # what the user must provide first; "" for embedded data
 

@@ -64,7 +64,7 @@ def external_key(evaluation: EvaluationConfig, shape: tuple[int, int]) -> Evalua
 def measurement_fields(evaluation: EvaluationConfig, shape: tuple[int, int], transform: str | None) -> dict[str, Any]:
     """Return the fields of a key for extractor, reference and metrics, after checking that they fit the samples.
 
-    `shape` is (channels, pixels a side); `transform` is that of the training data, None if it is unknown.
+    `shape` is (channels, pixels per side); `transform` is that of the training data, None if it is unknown.
     """
     name, reference, metrics = evaluation.extractor, evaluation.reference, evaluation.metrics
     extractor, known = extractor_facts(name), reference_facts(reference)

@@ -14,7 +14,7 @@ DOCUMENT_TABLES = (
             Column(
                 "resolution",
                 "resolution of the images; latents have an eighth of it",
-                "pixels a side",
+                "pixels per side",
                 FIGURE_3,
             ),
             Column("tokens", "L: latent tokens at patch 1", "tokens", CLOSED_FORM),

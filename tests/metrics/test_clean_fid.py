@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("no_network")
 
 
 class _Whole(nn.Module):
-    """As clean-fid's file: `layers` of images 299 pixels a side in -1 .. 1, before them TensorFlow 1's resize."""
+    """As clean-fid's file: `layers` of images 299 pixels per side in -1 .. 1, before them TensorFlow 1's resize."""
 
     def __init__(self, layers: nn.Module, resize: nn.Module):
         super().__init__()
@@ -50,7 +50,7 @@ class _Resize(nn.Module):
 @pytest.fixture
 def scripted(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a file in the form of clean-fid's, of the same random weights, whose hash is taken for the known
-    one: the real file cannot be here. Its resize is traced for 32 pixels a side."""
+    one: the real file cannot be here. Its resize is traced for 32 pixels per side."""
     plain = FeatureExtractorInceptionV3("plain", ["2048"], feature_extractor_weights_path=str(weights))
     layers = nn.Sequential(*list(plain.children())[:-1], nn.Flatten()).eval()  # all but the classifier, in order
     path = tmp_path / "scripted" / CLEAN_FID.name

@@ -101,7 +101,7 @@ def extractor_facts(name: str) -> ExtractorFacts:
 
 
 def check_shape(field: str, extractor: ExtractorFacts, shape: tuple[int, int]) -> None:
-    """Raise UserError if the extractor does not accept images of `shape` (channels, pixels a side).
+    """Raise UserError if the extractor does not accept images of `shape` (channels, pixels per side).
 
     One channel is always accepted: grey images are repeated.
     """
@@ -111,6 +111,6 @@ def check_shape(field: str, extractor: ExtractorFacts, shape: tuple[int, int]) -
 
 
 def shape_mismatch(field: str, expected: tuple[int, int], shape: tuple[int, int]) -> str:
-    """Return the message for images of `shape` (channels, pixels a side) where others are expected."""
+    """Return the message for images of `shape` (channels, pixels per side) where others are expected."""
     accepted, given = (f"{channels} x {side} x {side}" for channels, side in (expected, shape))
     return f"{field}: is for {accepted} images, but these are {given}"

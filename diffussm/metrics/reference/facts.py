@@ -15,7 +15,7 @@ class ReferenceFacts(NamedTuple):
     images: int
     kind: str
     layers: tuple[str, ...]  # those whose statistics are in its file
-    shape: tuple[int, int] | None  # (channels, pixels a side), None: unknown
+    shape: tuple[int, int] | None  # (channels, pixels per side), None: unknown
     transform: str | None  # None: unknown
     extractor_sha256: str | None  # of the network of its statistics; None: it has none, or the network is unknown
 

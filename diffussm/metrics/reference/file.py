@@ -80,7 +80,7 @@ class ReferenceFile:
 
     @property
     def image_shape(self) -> tuple[int, int] | None:
-        """Return (channels, pixels a side); None if the file does not tell."""
+        """Return (channels, pixels per side); None if the file does not tell."""
         if "arr_0" in self.headers:
             _, height, _, channels = self.headers["arr_0"].shape
             return channels, height
