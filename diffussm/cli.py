@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from diffussm.errors import UserError, exit_code, unknown
+from diffussm.metric_table import BY_DEFAULT
 
 UsageError: Any = typer.BadParameter.__base__  # raised for wrong arguments; typer exports only this subclass of it
 
@@ -102,8 +103,8 @@ def evaluate(
     metrics: Annotated[
         str,
         typer.Option(
-            help="metrics, as in fid,sfid,kid (default: those of the run; for other samples, all that extractor and "
-            "reference support except density and coverage)"
+            help="metrics, as in fid,sfid,kid (default: those of the run; for other samples, those of "
+            f"{', '.join(BY_DEFAULT)} that extractor and reference support)"
         ),
     ] = "",
     extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",

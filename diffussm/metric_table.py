@@ -36,14 +36,14 @@ class Metric:
     layer: str  # the layer that it is computed from: one of LAYERS, or the metric's name if it has its own network
     function: str
     interval: str  # the method of its 95 % interval over samples; "": it has none
-    reference: Literal["nothing", "gaussian", "images"] = "nothing"  # what the samples are compared with
+    reference: Literal["nothing", "gaussian", "images"] = "nothing"  # "gaussian": it is a Frechet distance
     extractor: Literal["any", "scores", "classifies", "natural images"] = "any"  # the kind of extractor that it needs
     least_samples: int = 1
     least_images: int = 0  # of a reference that is given as images
     needs_labels: bool = False  # whether it needs the requested classes of the samples
     by_default: bool = False  # whether it is measured for external samples if no metrics are named; part of their keys
     details: str = ""  # how it is computed with ADM's Inception, or where it differs from other code
-    interval_coverage: str = ""  # how often its interval holds the true value, by tests/metrics/test_intervals.py
+    interval_coverage: str = ""  # how often its interval holds the true value, by a simulation in tests/metrics/
 
     @property
     def has_own_network(self) -> bool:
@@ -249,9 +249,11 @@ METRICS = {
     )
 }
 
-# Those that have a noise floor and an extrapolation, and those of clean-fid's own network.
+# Those that have a noise floor and an extrapolation, those of clean-fid's own network, and those that external samples
+# are measured by if no metrics are named.
 FRECHET = tuple(name for name, metric in METRICS.items() if metric.reference == "gaussian")
 CLEAN_FID = tuple(name for name, metric in METRICS.items() if metric.has_own_network)
+BY_DEFAULT = tuple(name for name, metric in METRICS.items() if metric.by_default)
 
 SUFFIXES = {
     "samples_low": "lower end of the 95 % interval over samples",

@@ -15,7 +15,7 @@ from diffussm.config import EvaluationConfig, digest
 from diffussm.data.pixels import Pixels
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
-from diffussm.metric_table import METRICS
+from diffussm.metric_table import BY_DEFAULT
 from diffussm.metrics.context import SINGLE_PROCESS_CONTEXT, EvaluationContext
 from diffussm.metrics.features.registry import EXTRACTORS, extractor_facts
 from diffussm.metrics.key import external_key
@@ -39,7 +39,7 @@ def default_extractor(reference: str) -> str:
 def default_metrics(extractor: str, reference: str) -> tuple[str, ...]:
     """Return the default metrics of the table that the extractor and the reference support."""
     unsupported = unsupported_metrics(extractor_facts(extractor), reference_facts(reference), sys.maxsize)
-    return tuple(name for name, metric in METRICS.items() if metric.by_default and name not in unsupported)
+    return tuple(name for name in BY_DEFAULT if name not in unsupported)
 
 
 def external_config(

@@ -18,7 +18,7 @@ The digits and photographs have the same metrics, on the layers of their small C
 INTERVALS = """## Intervals
 
 The 95 % interval of each metric over samples, and how often such intervals held the true value in 300 to 500
-simulations each (`tests/metrics/test_intervals.py`). The reference is held fixed unless the method says otherwise.
+simulations each (slow tests in `tests/metrics/`). The reference is held fixed unless the method says otherwise.
 Where a metric depends on several samples jointly, the jackknife overstates its spread: the interval may be too wide,
 but never too narrow.
 """

@@ -1,4 +1,4 @@
-"""Metrics of nearest neighbours (precision, recall, density, coverage) against independent computations and by hand."""
+"""Density and coverage against independent computations and by hand, and simulations of their intervals."""
 
 import numpy as np
 import pytest
@@ -7,76 +7,12 @@ from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
 from diffussm.metrics.statistics import density_coverage
-from diffussm.metrics.statistics.density_coverage import coverage, coverage_interval, density
+from diffussm.metrics.statistics.density_coverage import Occupancy, coverage, coverage_interval, density, occupancy
 from diffussm.metrics.statistics.jackknife import wilson_interval
-from diffussm.metrics.statistics.precision_recall import precision_recall
 from diffussm.metrics.statistics.protocol import MetricInputs
-from tests.support import adm_formulas as adm
-from tests.support.pooled_features import pooled
+from tests.support.pooled_features import column, pooled
 from tests.support.reference_layer import FeaturesOnly
-
-
-@pytest.mark.parametrize(("d", "scale"), [(128, 1.0), (256, 1.0), (128, 100.0)])
-def test_precision_and_recall_as_adm(d: int, scale: float) -> None:
-    """As ADM's in float32, to which it turns by itself where float16 overflows."""
-    generator = np.random.default_rng(d)
-    samples, reference = scale * pooled(generator, 1500, d, 0.6), scale * pooled(generator, 1000, d)
-    overflows = scale > 1
-    assert (np.square(samples).sum(1).max() > adm.LARGEST_HALF) == overflows
-    found, expected = precision_recall(samples, reference), adm.precision_recall(samples, reference, half=overflows)
-    assert 0.1 < found[0] < 0.9
-    assert 0.1 < found[1] < 0.9
-    assert abs(found[0] - found[1]) > 0.02  # so that one cannot stand for the other
-    assert found == pytest.approx(expected, abs=1e-6)
-
-
-def test_what_adm_s_float16_does_to_precision_and_recall() -> None:
-    """Its rounded distances tie, and ties lie inside: both come out higher, by 0.003 at most on average over draws.
-
-    As in ADM's own figures: 0.8265 and 0.5309, a port in float32 has 0.8255 and 0.5285.
-    """
-    more = []
-    for seed in range(4):
-        generator = np.random.default_rng(seed)
-        samples, reference = pooled(generator, 1500, 192, 0.6), pooled(generator, 1000, 192)
-        more.append(np.subtract(adm.precision_recall(samples, reference), precision_recall(samples, reference)))
-    assert (np.mean(more, 0) > 0).all()
-    assert (np.mean(more, 0) < 0.003).all()
-
-
-# Precision and recall
-
-
-def column(*values: float) -> NDArray[np.float32]:
-    return np.array(values, dtype=np.float32)[:, None]
-
-
-def test_precision_and_recall_of_points_on_a_line() -> None:
-    """Reference 0 1 2 3 4: third neighbours at 3 2 2 2 3, so its manifold is [-3, 7].
-
-    Samples -3.5 -3 6.5 7 30: third neighbours at 10.5 10 9.5 10 23.5, so theirs is [-14, 17] and [6.5, 53.5].
-    """
-    reference, samples = column(0, 1, 2, 3, 4), column(-3.5, -3, 6.5, 7, 30)
-    assert precision_recall(samples, reference) == pytest.approx((3 / 5, 1))
-    assert precision_recall(reference, samples) == pytest.approx((1, 3 / 5))
-
-
-def test_precision_and_recall_of_points_in_the_plane() -> None:
-    """Reference: the corners of the unit square, third neighbours sqrt(2) away, and (10, 0), whose is at 10."""
-    reference = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [10, 0]], dtype=np.float32)
-    samples = np.array([[19.9, 0], [20.1, 0], [20.2, 0], [20.3, 0]], dtype=np.float32)
-    assert precision_recall(samples, reference) == pytest.approx((1 / 4, 0))
-    inside = np.array([[-1, -1], [2, 2], [-1, 2], [2, -1]], dtype=np.float32)  # corners at 3 and 3 sqrt(2)
-    assert precision_recall(inside, reference) == pytest.approx((1, 4 / 5))
-
-
-def test_precision_and_recall_of_a_set_with_itself_and_with_one_far_away() -> None:
-    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
-    assert precision_recall(x, x.copy()) == (1, 1)
-    assert precision_recall(x, x + 1000) == (0, 0)
-
-
-# Density and coverage
+from tests.support.simulations import clipped
 
 
 def density_and_coverage(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, float]:
@@ -169,3 +105,42 @@ def test_coverage_s_interval_is_wilson_s_of_balls_that_share_no_sample() -> None
     wider = coverage_interval(alone)
     assert wider.low < wilson_interval(0.75, 40).low
     assert wider.high > wilson_interval(0.75, 40).high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "m", "d", "shift"),
+    [(200, 200, 4, 0.4), (400, 400, 16, 0.0), (400, 400, 32, 0.0), (400, 1000, 16, 0.4), (1000, 400, 16, 0.4),
+     (400, 400, 16, 1.0), (50, 1000, 8, 0.0)],
+)  # fmt: skip
+def test_density_and_coverage_s_intervals_cover(n: int, m: int, d: int, shift: float) -> None:
+    """Over samples, the reference being what it is: the truth is the mean at this n against this reference.
+
+    Coverage's interval is never too narrow, and hardly wider than it need be. Where a handful of balls is empty at most
+    it may hold the truth a little too seldom, as Wilson's of a single share may.
+    """
+    reference = clipped(np.random.default_rng(2), m, d)
+
+    def filled(seed: list[int]) -> Occupancy:
+        return occupancy(clipped(np.random.default_rng(seed), n, d, shift), reference)
+
+    drawn = [filled([8, draw]) for draw in range(1000)]
+    densities = [found.balls_per_sample.mean() / 5 for found in drawn]
+    coverages = [(found.samples_per_ball > 0).mean() for found in drawn]
+    held, widths = np.zeros(2), np.zeros(2)
+    for simulation in range(300):
+        inputs = MetricInputs(clipped(np.random.default_rng([7, simulation]), n, d, shift), FeaturesOnly(reference))
+        for i, (metric, truth) in enumerate(((density, np.mean(densities)), (coverage, np.mean(coverages)))):
+            found = metric(inputs).interval
+            assert found is not None
+            held[i] += (found.low <= truth <= found.high) / 300
+            widths[i] += (found.high - found.low) / 300
+    ideal = 2 * 1.96 * np.array([np.std(densities), np.std(coverages)])
+    print(
+        f"n {n}, m {m}, d {d}, shift {shift}: density {np.mean(densities):.3f} covered {held[0]:.3f}, coverage "
+        f"{np.mean(coverages):.3f} covered {held[1]:.3f}, widths over the ideal ones {widths / ideal}"
+    )
+    assert 0.92 <= held[0] <= 0.98
+    assert held[1] >= 0.92
+    assert 0.9 < widths[0] / ideal[0] < 1.1
+    assert 0.9 < widths[1] / ideal[1] < 1.4
