@@ -1,7 +1,7 @@
 """A read-only copy of the code for one launch, so that editing the source during it changes nothing.
 
 `runs/code/<digest>/` holds the packages that a worker runs, external mixers, `origin.json` (digest, commit, dirty
-flag) and `changes.diff` (what the checkout had on top of its commit). Equal code is copied once. A usage
+flag) and `changes.diff` (how its files differ from those of the commit). Equal code is copied once. A usage
 marker, `<digest>.<pid>.<random>.json`, means that a launch uses the copy.
 """
 
@@ -34,8 +34,9 @@ def code_snapshot(runs: Path, mixers: Iterable[str]) -> Iterator[Path]:
     write_atomically(usage_marker, to_json(this_process().model_dump(by_alias=True)))
     try:
         if not copy.exists():
-            origin = {"code": digest, **source.commit()}
-            extra = {source.ORIGIN: to_json(origin), "changes.diff": (source.git("diff", "HEAD") or "").encode()}
+            checkout = source.checkout(source.ROOT)
+            origin = {"code": digest, **source.commit_of(checkout)}
+            extra = {source.ORIGIN: to_json(origin), source.CHANGES: checkout.changes}
             _write(copy, content | extra)
         yield copy
     finally:
@@ -117,7 +118,9 @@ def _external_files(module: str) -> dict[str, bytes]:
             if Path(file).stem != "__init__":
                 out[f"{path}.py"] = Path(file).read_bytes()
                 continue
-            inside = (part for part in Path(file).parent.rglob("*") if part.is_file() and part.suffix != ".pyc")
+            inside = (
+                part for part in Path(file).parent.rglob("*") if part.is_file() and "__pycache__" not in part.parts
+            )
             out |= {(path / part.relative_to(Path(file).parent)).as_posix(): part.read_bytes() for part in inside}
     return out
 

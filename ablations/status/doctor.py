@@ -13,6 +13,7 @@ from ablations.status.check import Check
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.errors import UserError
 from diffussm.host import source
+from diffussm.host.checkout import ignored_variables
 from diffussm.host.machine import gpus, memory_gb, processor, usable_cores
 from diffussm.metrics.features.registry import EXTRACTORS
 from diffussm.store import manifests
@@ -81,11 +82,14 @@ def _versions() -> Iterator[Check]:
 
 
 def _code() -> Check:
-    origin = source.origin()
+    origin, checkout = source.origin(), source.checkout(source.ROOT)
     if origin["commit"] is None:
-        return Check("warning", "code", f"{origin['code']}, commit unknown: git or the checkout is missing")
+        why = checkout.absence or "it was changed after it was copied"
+        return Check("warning", "code", f"{origin['code']}; no commit is recorded with results: {why}")
     changed = ", with uncommitted changes" if origin["dirty"] else ""
-    return Check("ok", "code", f"{origin['code']}, commit {origin['commit'][:12]}{changed}")
+    ignored = ", ".join(ignored_variables())
+    hint = f"; {ignored} of the environment: ignored" if ignored else ""
+    return Check("ok", "code", f"{origin['code']}, commit {origin['commit'][:12]}{changed}{hint}")
 
 
 def _weights() -> Iterator[Check]:

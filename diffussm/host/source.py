@@ -1,25 +1,34 @@
 """The identity of the running code: a digest of its files and its commit. No torch."""
 
+import contextlib
 import hashlib
 import json
-import subprocess
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from diffussm.host.checkout import Checkout, read_checkout
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("diffussm", "ablations")  # what a worker runs
 NOT_CODE = ("ablations/grids/", "ablations/grid.schema.json")  # a run does not depend on grids
 SUFFIXES = (".py", ".toml", ".json", ".csv", ".safetensors")
 ORIGIN = "origin.json"  # in a snapshot of the code: the identity of what was copied
+CHANGES = "changes.diff"  # in a snapshot of the code: what it had on top of its commit
 
 
 def files(root: Path) -> dict[str, bytes]:
     """Return relative path -> content of all files of the code below `root`."""
-    paths = sorted(path for package in PACKAGES for path in (root / package).rglob("*") if path.suffix in SUFFIXES)
+    paths = sorted(path for package in PACKAGES for path in (root / package).rglob("*"))
     named = {path.relative_to(root).as_posix(): path for path in paths}
-    return {name: path.read_bytes() for name, path in named.items() if not name.startswith(NOT_CODE)}
+    return {name: path.read_bytes() for name, path in named.items() if is_code(name) and path.is_file()}
+
+
+def is_code(path: str) -> bool:
+    """Return whether a file belongs to the code, by its path relative to the root."""
+    in_package = path.startswith(tuple(f"{package}/" for package in PACKAGES)) and not path.startswith(NOT_CODE)
+    return in_package and PurePosixPath(path).suffix.lower() in SUFFIXES
 
 
 def digest(content: Mapping[str, bytes]) -> str:
@@ -34,25 +43,32 @@ def digest(content: Mapping[str, bytes]) -> str:
 @cache
 def origin() -> dict[str, Any]:
     """Return the identity of the running code: its digest (`code`), `commit` and `dirty` (None outside a checkout)."""
-    stored = ROOT / ORIGIN
-    if stored.exists():
-        return json.loads(stored.read_text())
-    return {"code": digest(files(ROOT)), **commit()}
+    return identify(ROOT)
 
 
-def commit() -> dict[str, Any]:
-    """Return the commit of this checkout and whether tracked files are modified; both None outside a checkout."""
-    status = git("status", "--porcelain", "--untracked-files=no")
-    head = git("rev-parse", "HEAD")
-    return {"commit": head and head.strip(), "dirty": None if status is None else bool(status.strip())}
+def identify(root: Path) -> dict[str, Any]:
+    """Return the identity of the code at `root`. That of a snapshot is stored with it, and holds if its files have the
+    stored digest."""
+    if (root / ORIGIN).is_file():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            stored: dict[str, Any] = json.loads((root / ORIGIN).read_text())
+            if digest(snapshot_content(root)) == stored["code"]:
+                return stored
+    return {"code": digest(files(root)), **commit_of(checkout(root))}
 
 
-def git(*arguments: str) -> str | None:
-    """Return the output of a git command in this checkout; None without git or outside a checkout."""
-    try:
-        completed = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10, errors="replace"
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return completed.stdout
+def snapshot_content(copy: Path) -> dict[str, bytes]:
+    """Return relative path -> content of all files that were copied to a snapshot."""
+    paths = (path for path in copy.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    named = {path.relative_to(copy).as_posix(): path for path in paths}
+    return {name: path.read_bytes() for name, path in named.items() if name not in (ORIGIN, CHANGES)}
+
+
+def checkout(root: Path) -> Checkout:
+    """Return the git checkout that the code at `root` lies in."""
+    return read_checkout(root, files(root), is_code)
+
+
+def commit_of(found: Checkout) -> dict[str, Any]:
+    """Return the fields `commit` and `dirty` of an identity."""
+    return {"commit": found.commit, "dirty": found.dirty}

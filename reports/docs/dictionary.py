@@ -65,12 +65,15 @@ TIMING = (
 )
 
 MACHINE, SOURCE = "diffussm/host/machine.py", "diffussm/host/source.py"
+CHECKOUT = "diffussm/host/checkout.py"
 MACHINE_FILE = "the run's machine.json"
 PROVENANCE = (
     Column("command", "command line of the evaluation", "text", "sys.argv"),
     Column("code", "digest of the package's files", "12 hexadecimal digits", SOURCE),
-    Column("commit", "commit of the checkout; null outside one", "hexadecimal", SOURCE),
-    Column("dirty", "whether tracked files had uncommitted changes; null outside a checkout", "true or false", SOURCE),
+    Column("commit", "commit of the checkout; null outside one", "hexadecimal", CHECKOUT),
+    Column(
+        "dirty", "whether files of the code differed from the commit's; null without one", "true or false", CHECKOUT
+    ),
     Column("python", "version", "-", "platform"),
     Column("packages.*", "versions of the packages that compute", "-", "its metadata"),
     Column("machine.host", "the machine's name", "-", "platform"),
