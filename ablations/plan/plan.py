@@ -143,13 +143,17 @@ def select(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRu
     return [p for p in planned if is_selected(only, p.run.arm.name, p.run.arm.levels, p.run.run_id)]
 
 
-def unfinished(planned: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
-    """Return the arms of each run that is not done, by run id: arms may share a run."""
+def by_run(planned: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
+    """Return the arms of each run, by run id: arms may share a run."""
     out: dict[str, list[PlannedRun]] = {}
     for p in planned:
-        if not p.done:
-            out.setdefault(p.run.run_id, []).append(p)
+        out.setdefault(p.run.run_id, []).append(p)
     return out
+
+
+def unfinished(planned: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
+    """Return the arms of each run that is not done, by run id."""
+    return by_run([p for p in planned if not p.done])
 
 
 def summary(planned: list[PlannedRun]) -> str:

@@ -14,7 +14,7 @@ from ablations.grid.runs import expand
 from ablations.grid.schema import GridFile
 from ablations.options import RUNS
 from ablations.plan import manifest as manifests
-from ablations.plan.plan import PlannedRun, broken_matches, plan, select
+from ablations.plan.plan import PlannedRun, broken_matches, by_run, plan, select
 from diffussm.config import TrainingConfig, bases, resolve
 from diffussm.errors import UserError, unknown
 from diffussm.run.request import lost_milestone
@@ -120,11 +120,12 @@ class GridRequest:
         check_requirements(all_planned)  # the manifest lists all arms
         if not replay:
             _check_milestones(planned)
-        for p in planned:
-            run = RunDir.create(self.runs, p.run.config)
-            run.add_request(p.request)
-            if p.lost:
-                run.allow_replay(p.request)
+        for runs in by_run(planned).values():
+            run = RunDir.create(self.runs, runs[0].run.config)
+            run.add_requests([p.request for p in runs])
+            for p in runs:
+                if p.lost:
+                    run.allow_replay(p.request)
         replaced = [
             manifests.write(
                 self.runs,

@@ -23,7 +23,7 @@ def request_run(runs: Path, config: Config, replay: bool = False) -> RunDir:
     lost = [step for step in run.lost_milestones(request) if step in without_record]
     if lost and not replay:
         raise lost_milestone(run.run_id, run.trained_steps(), lost[0])
-    run.add_request(request)
+    run.add_requests([request])
     if lost:
         run.allow_replay(request)
     return run

@@ -1,10 +1,18 @@
-"""What a user orders of a run: `orders/<n>.json`. The highest number is in force; none is ever changed."""
+"""What a user orders of a run, in the order of ordering: `orders/<n>.json` to cancel or retry it, `asked/<n>.json` for
+what is requested last. The highest number is in force; none is ever changed."""
 
-from typing import ClassVar, Literal
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Generic, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from diffussm.store.reading import StoredModel
+from diffussm.store.reading import StoredModel, read_model
+from diffussm.store.writing import to_json, write_once
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Order(StoredModel):
@@ -18,3 +26,42 @@ class Order(StoredModel):
     retried_attempts: dict[str, int] = Field(
         {}, alias="forgiven", description="folder, relative to the run's, to its last attempt whose failure is void"
     )
+
+
+class Asked(StoredModel):
+    """The request that was asked for at that time."""
+
+    repair: ClassVar[str] = "delete it to have the request before it in force, or request anew what is to be the latest"
+
+    request: str = Field(pattern=r"^[0-9a-f]{12}$", description="digest")
+
+
+class NumberedFiles(Generic[Model]):
+    """The files `<n>.json` of a folder, from 1, with contents of one model. Their order is that of their numbers, never
+    of their times, which a copy of the folder changes."""
+
+    def __init__(self, folder: Path, model: type[Model]):
+        self.folder, self.model = folder, model
+
+    def number(self) -> int:
+        """Return the highest number; 0 if there is no file."""
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return 0
+        return max((int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))), default=0)
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"{number}.json"
+
+    def last(self) -> Model | None:
+        """Return the content of the file with the highest number; None if there is no file."""
+        number = self.number()
+        return read_model(self.path(number), self.model) if number else None
+
+    def append(self, content: Model, is_in_force: Callable[[], bool] = lambda: False) -> None:
+        """Write the content under the next number, unless it `is_in_force`, which is asked again whenever another
+        process has taken the number."""
+        stored = to_json(content.model_dump(mode="json", by_alias=True))
+        while not is_in_force() and not write_once(self.path(self.number() + 1), stored):
+            pass

@@ -2,6 +2,7 @@
 
 config.json                       what the run id digests, plus paths and machine settings; written once
 requests/<digest>.json            what is requested of the run; immutable
+asked/<n>.json                    which request was asked for; the last one is the latest request
 replays/<digest>.json             that request may get its lost milestones by a replay of the training
 orders/<n>.json                   cancel or retry; the last one is in force
 machine.json                      the execution settings, chosen at the first start and reused by later ones
@@ -14,9 +15,8 @@ milestones/<step>/<key>/          an evaluation: record.json, samples, and owner
 """
 
 import json
-import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -26,7 +26,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from diffussm.config import SCHEMA_VERSION, Config, Request, run_id
 from diffussm.errors import UserError
 from diffussm.store.execution import Execution
-from diffussm.store.orders import Order
+from diffussm.store.orders import Asked, NumberedFiles, Order
 from diffussm.store.reading import StoredModel, damaged, describe_damage, read_model
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import to_json, write_atomically, write_once
@@ -96,21 +96,52 @@ class RunDir(WorkDir):
         known = self.path.exists()
         return UserError(f"{self.path}: {'not a run folder (no config.json)' if known else 'no such run folder'}")
 
-    def add_request(self, request: Request) -> None:
-        write_once(self.path / "requests" / f"{request.digest}.json", request.model_dump_json(indent=1).encode())
+    def add_requests(self, requests: Sequence[Request]) -> None:
+        """Add the requests; the last one becomes the latest. Adds no file for what was requested before, except the
+        number by which the latest is known."""
+        for request in requests:
+            write_once(self._request(request.digest), request.model_dump_json(indent=1).encode())
+        latest = Asked(request=requests[-1].digest)
+        self._asked.append(latest, is_in_force=lambda: self._last_asked() == latest)
 
     def requests(self) -> list[Request]:
-        paths = sorted((self.path / "requests").glob("[!.]*.json"))
-        return [read_model(path, Request) for path in paths]
+        return [read_model(path, Request) for path in self._request_paths()]
 
     def latest_request(self) -> Request:
-        """Return the newest request; raise UserError if there is none."""
-        paths = sorted((self.path / "requests").glob("[!.]*.json"), key=lambda path: path.lstat().st_mtime)
+        """Return the request that was asked for last; raise UserError if there is none.
+
+        Requests without a number in `asked`, as versions of before made them, are older than all others. Among
+        themselves they are in the order of their files' times, for lack of anything better.
+        """
+        if asked := self._asked.last():
+            try:
+                return read_model(self._request(asked.request), Request)
+            except FileNotFoundError:
+                path = self._asked.path(self._asked.number())
+                raise UserError(
+                    f"{path}: request {asked.request} does not exist; restore it, or {Asked.repair}"
+                ) from None
+        paths = sorted(self._request_paths(), key=lambda path: path.lstat().st_mtime)
         if not paths:
             if not (self.path / "config.json").exists():
                 raise self._is_no_run()
             raise UserError(f"{self.path}: has no request; make one with `diffussm train BASE` or ablations/launch.py")
         return read_model(paths[-1], Request)
+
+    def _request(self, digest: str) -> Path:
+        return self.path / "requests" / f"{digest}.json"
+
+    def _request_paths(self) -> list[Path]:
+        return sorted((self.path / "requests").glob("[!.]*.json"))
+
+    @property
+    def _asked(self) -> NumberedFiles[Asked]:
+        return NumberedFiles(self.path / "asked", Asked)
+
+    def _last_asked(self) -> Asked | None:
+        with suppress(UserError):  # a damaged one is replaced by asking anew
+            return self._asked.last()
+        return None
 
     def allow_replay(self, request: Request) -> None:
         """Let the request have milestones whose weights were not kept, by training to them again."""
@@ -126,30 +157,24 @@ class RunDir(WorkDir):
     def add_order(self, order: Literal["cancel", "retry"], failed: Collection[WorkDir] = ()) -> None:
         """Cancel the run, or let it be tried again: then the failures of the last attempts at `failed` are void."""
         attempts = {str(work.path.relative_to(self.path)): work.owner() for work in failed}
-        content = to_json(Order(order=order, retried_attempts=attempts).model_dump(mode="json", by_alias=True))
-        while not write_once(self._order(self.order_number() + 1), content):
-            pass
+        self._orders.append(Order(order=order, retried_attempts=attempts))
 
     def last_order(self) -> Order | None:
         """Return the order in force; None if there never was one."""
-        number = self.order_number()
-        return read_model(self._order(number), Order) if number else None
+        return self._orders.last()
 
     @property
     def cancelled(self) -> bool:
         order = self.last_order()
         return order is not None and order.order == "cancel"
 
-    def _order(self, number: int) -> Path:
-        return self.path / "orders" / f"{number}.json"
-
     def order_number(self) -> int:
         """Return the number of the order in force; 0 if there never was one."""
-        try:
-            names = os.listdir(self.path / "orders")
-        except FileNotFoundError:
-            return 0
-        return max((int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))), default=0)
+        return self._orders.number()
+
+    @property
+    def _orders(self) -> NumberedFiles[Order]:
+        return NumberedFiles(self.path / "orders", Order)
 
     def execution(self) -> Execution | None:
         """Return the execution settings chosen at the run's first start; None before it."""

@@ -56,7 +56,7 @@ def test_guidance_is_that_of_the_run_unless_given(
     trained: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunDir(Path(shutil.copytree(trained.path, tmp_path / trained.run_id)))
-    run.add_request(Request.from_config(tiny.config(evaluation__guidance=1.5)))
+    run.add_requests([Request.from_config(tiny.config(evaluation__guidance=1.5))])
     made = []
     for given in ([], ["--guidance", "1"], ["--guidance", "3"]):
         out = tmp_path / f"sheets-{len(made)}"

@@ -245,7 +245,7 @@ def test_a_grid_without_its_weights_writes_nothing(tmp_path: Path) -> None:
 def test_a_run_whose_weights_are_gone_is_refused_before_it_trains(tmp_path: Path, diffussm: Run) -> None:
     config = tiny.config(evaluation__extractor="inception-v3-compat", evaluation__metrics=["fid"])
     run = RunDir.create(tmp_path, config)
-    run.add_request(Request.from_config(config))
+    run.add_requests([Request.from_config(config)])
     code, _, err = diffussm("train", run.path)
     assert code == 2
     assert err.startswith("error: evaluation.extractor = inception-v3-compat: needs weights file")

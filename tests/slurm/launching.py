@@ -106,8 +106,7 @@ def results_of(run: RunDir) -> tuple[Any, Any]:
 def undisturbed(run: RunDir, folder: Path) -> tuple[Any, Any]:
     """What the same run gives in this process, alone."""
     copy = RunDir.create(folder, run.config())
-    for request in run.requests():
-        copy.add_request(request)
+    copy.add_requests(run.requests())
     TaskRunner(copy.path).run_pending(assume_owner_dead)
     return results_of(copy)
 

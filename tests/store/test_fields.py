@@ -13,7 +13,7 @@ from diffussm.config import Request
 from diffussm.errors import UserError
 from diffussm.store.execution import Execution
 from diffussm.store.manifests import Manifest
-from diffussm.store.orders import Order
+from diffussm.store.orders import Asked, Order
 from diffussm.store.owner import Owner, Process
 from diffussm.store.reading import read_model
 from diffussm.store.records import Record
@@ -35,6 +35,7 @@ DECIDE: list[tuple[type[BaseModel], Any]] = [  # what is done: an unknown field 
     (StoredConfig, json.loads((RUN / "config.json").read_text())),
     (Request, Request.from_config(tiny.config()).model_dump(mode="json")),
     (Order, {"order": "retry", "forgiven": {".": 1}}),
+    (Asked, {"request": "0123456789ab"}),
     (Execution, {"backend": "fft", "threads": 1, "device": "cpu", "shares": 1}),
     (Submission, {"job": "12", "kind": "train", "runs": ["a"], "code": "c"}),
     (Record, {"run_id": "r", "step": 8, "key": KEY, "metrics": {"fid": 1.0}, "timing": {}, "provenance": {}}),

@@ -95,8 +95,8 @@ def test_config_survives_the_folder(tmp_path: Path) -> None:
     assert stored.model == config.model
     assert stored.training.threads == config.training.threads
     assert run.run_id == run.path.name
-    run.add_request(Request.from_config(config))
-    run.add_request(Request.from_config(config))
+    run.add_requests([Request.from_config(config)])
+    run.add_requests([Request.from_config(config)])
     assert run.requests() == [Request.from_config(config)]
 
 
@@ -104,17 +104,6 @@ def test_a_run_of_other_timesteps_can_be_read_again(tmp_path: Path) -> None:
     """The file holds no evaluation, and the default one need not fit."""
     config = tiny.config(diffusion__timesteps=512, evaluation__sampler_steps=16)
     assert RunDir.create(tmp_path, config).config().diffusion.timesteps == 512
-
-
-def test_the_latest_request(tmp_path: Path) -> None:
-    run = RunDir.create(tmp_path, tiny.config())
-    with pytest.raises(UserError, match="has no request; make one with"):
-        run.latest_request()
-    for i, guidance in enumerate((1.0, 2.0, 3.0, 1.5)):
-        request = Request.from_config(tiny.config(evaluation__guidance=guidance))
-        run.add_request(request)
-        os.utime(run.path / "requests" / f"{request.digest}.json", (i, i))
-    assert run.latest_request().evaluation.guidance == 1.5
 
 
 def test_a_folder_that_is_another_runs_is_refused(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def write(folder: Path, metrics: Metrics, arms: Mapping[str, Any] = ARMS, seeds:
         arm, seed = run.arm.name, run.config.seed
         place = RunDir.create(folder, run.config)
         request, key = Request.from_config(run.config), evaluation_key(run.config)
-        place.add_request(request)
+        place.add_requests([request])
         if (arm, seed) == ("C", 2):
             place.write_state(State(phase="diverged", attempt=1, reason="loss is nan at step 8"))
         if arm == "C" and seed > 0:

@@ -28,5 +28,5 @@ def config(**changes: Any) -> Config:
 def run_folder(runs: Path, **changes: Any) -> RunDir:
     made = config(**changes)
     run = RunDir.create(runs, made)
-    run.add_request(Request.from_config(made))
+    run.add_requests([Request.from_config(made)])
     return run
