@@ -198,6 +198,13 @@ class Pool:
         """Note how the task ended; a failure that may pass is tried once more."""
         if outcome.kind == "stopped":
             self._tries[task] -= 1
+        elif outcome.kind in ("done", "superseded"):
+            if not self._could_start(task):
+                del self._tries[task]
+            elif self._tries[task] >= MAX_TRIES:
+                outcome = Outcome(
+                    "failed", f"ended without an error {MAX_TRIES} times, but is still pending", outcome.log
+                )
         if outcome.kind == "failed":
             if outcome.is_transient and self._tries[task] < MAX_TRIES:
                 self.callbacks.on_retry(task, outcome.reason)
@@ -207,6 +214,12 @@ class Pool:
                 if outcome.is_transient:
                     self._record_worker_death(task, outcome)
         self._refresh(task.run)
+
+    def _could_start(self, task: Task) -> bool:
+        """Return whether the task is pending and no process works on it."""
+        with contextlib.suppress(UserError):  # a damaged file, which ends the run anyway
+            return task in pending_tasks(RunDir(task.run)) and not self._liveness.is_alive(task.folder)
+        return False
 
     def _record_worker_death(self, task: Task, outcome: Outcome) -> None:
         """Write the failure to the task's folder on behalf of a worker that died, so that others see the reason."""

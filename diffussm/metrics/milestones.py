@@ -100,6 +100,6 @@ def _write_samples(samples: Samples, folder: Path) -> None:
 
 def _seconds_per_step(run: RunDir, step: int) -> dict[str, float]:
     """Return the median over the loss log up to `step`, by its name; nothing if no row of the log is readable."""
-    rows = run.loss_rows()
+    rows = [row for row in run.loss_rows() if "seconds_per_step" in row]
     until = [row for row in rows if row["step"] <= step] or rows  # all, for a replayed step before the first row
     return {"seconds_per_step": float(np.median([row["seconds_per_step"] for row in until]))} if until else {}

@@ -19,6 +19,7 @@ from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.metrics.requirements import check_requirements
 from diffussm.run.attempt import Attempt
 from diffussm.run.claim import IsAlive, claim_task
+from diffussm.run.completion import check_evaluation, check_training
 from diffussm.run.execution import resolve_execution
 from diffussm.run.output import redirect_output
 from diffussm.run.tasks import Task, TaskKind, pending_tasks, replayable_milestones
@@ -69,7 +70,8 @@ class TaskRunner:
     def execute(self, task: Task, number: int) -> None:
         """Execute a task as attempt `number`, which owns its folder; raise what ends it early.
 
-        The state in the folder records how it ended.
+        Raises Unfinished if it ends without what it was to make: no task is pending after it ended well. The state in
+        the folder records how it ended.
         """
         if self.to_logs:
             redirect_output(task.folder.log_path(number, self.processes.rank))
@@ -80,6 +82,7 @@ class TaskRunner:
                 self._train(attempt)
             else:
                 self._evaluate(attempt, task)
+                self.processes.on_rank_zero(lambda: check_evaluation(task))
 
     @property
     def has_progress(self) -> bool:
@@ -165,6 +168,7 @@ class TaskRunner:
             self._on_progress(f"{what}: step", step, steps, f"loss {loss:.4g}")
 
         train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop)
+        self.processes.on_rank_zero(lambda: check_training(run, milestones))
 
     def _evaluate(self, attempt: Attempt, task: Task) -> None:
         request = self.processes.on_rank_zero(lambda: self._request_to_evaluate(task))

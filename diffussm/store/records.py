@@ -72,9 +72,9 @@ class Record(BaseModel):
 
     @model_validator(mode="after")
     def _finite(self) -> "Record":
-        bad = [name for name, value in self.metrics.items() if not math.isfinite(value)]
-        if bad:
-            raise ValueError(f"metrics: not finite: {', '.join(bad)}")
+        for field, values in (("metrics", self.metrics), ("timing", self.timing)):
+            if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+                raise ValueError(f"{field}: not finite: {', '.join(bad)}")
         return self
 
 

@@ -15,6 +15,7 @@ milestones/<step>/<key>/          an evaluation: record.json, samples, and owner
 """
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -263,8 +264,12 @@ def _complete_rows(path: Path) -> Iterator[dict[str, float]]:
     for line in path.read_text(errors="replace").splitlines(keepends=True):
         with suppress(ValueError):
             row = json.loads(line)
-            if line.endswith("\n") and isinstance(row, dict) and isinstance(row.get("step"), int):
+            if line.endswith("\n") and isinstance(row, dict) and type(row.get("step")) is int and _are_finite(row):
                 yield row
+
+
+def _are_finite(row: dict[str, Any]) -> bool:
+    return all(type(value) in (int, float) and abs(value) < math.inf for value in row.values())
 
 
 def is_run_folder(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """The training loop: steps, the loss log, checkpoints, and stopping on all processes at the same step."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
@@ -106,10 +107,11 @@ class _Bookkeeping:
         return stopped
 
     def write_checkpoint(self) -> None:
-        """Write the state and, at a milestone, the weights to keep."""
+        """Write the state and, at a milestone, the weights to keep, after the loss log is on disk."""
         if not self._log_file:
             return
         self._log_file.flush()
+        os.fsync(self._log_file.fileno())
         for kind in self._milestones.get(self._state.step, ()):
             self._state.save_weights(self._run, kind)
         self._state.save(self._run, self._attempt)

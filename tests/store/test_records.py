@@ -139,6 +139,8 @@ def test_loss_rows_merge_by_step_and_torn_lines_are_skipped(tmp_path: Path) -> N
 def test_damaged_loss_rows_are_skipped(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, tiny.config())
     run.loss_log(1).write_bytes(b'\0\0\n{"step": 10}\n\xff\n[]\n{"total": 1}\n')
+    values = ("NaN", "1e999", "-Infinity", "null", "true", '"1"', "[]", "9" * 5000)
+    run.loss_log(3).write_text("".join(f'{{"step": 30, "total": {value}}}\n' for value in values) + '{"step": true}\n')
     (run.path / "train-x.jsonl").write_text('{"step": 20}\n')
     run.loss_log(2).mkdir()
     assert run.loss_rows() == [{"step": 10}]

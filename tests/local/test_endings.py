@@ -1,0 +1,73 @@
+"""What the local pool makes of workers that answer that all is well while their task is still pending."""
+
+import os
+import selectors
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import tests.support.tiny as tiny
+from ablations.local.pool import MAX_TRIES, Pool
+from ablations.local.slots import SlotLayout
+from ablations.plan.job import Job
+from diffussm.run.outcome import Outcome
+from diffussm.run.tasks import Task
+from diffussm.store.rundir import RunDir
+
+
+class Callbacks:
+    def __init__(self) -> None:
+        self.ends: list[Outcome] = []
+
+    def on_progress(self, active: Sequence[tuple[int, Task]]) -> None:
+        pass
+
+    def on_retry(self, task: Task, reason: str) -> None:
+        raise AssertionError((task, reason))
+
+    def on_end(self, job: Job, outcome: Outcome) -> None:  # noqa: ARG002
+        self.ends.append(outcome)
+
+
+class IdleWorker:
+    """Answers every task at once with the same outcome, and does nothing."""
+
+    def __init__(self, slots: tuple[int, ...], outcome: Outcome):
+        self.slots, self.outcome = slots, outcome
+        self.task: Task | None = None
+        self.alive = True
+        self.starts = 0
+        readable, writable = os.pipe()
+        self.answers = os.fdopen(readable, "rb")
+        os.write(writable, b"\n")  # always readable
+        os.close(writable)
+
+    def start(self, task: Task, _: int) -> None:
+        self.task = task
+        self.starts += 1
+        assert self.starts <= MAX_TRIES
+
+    def read_outcome(self) -> Outcome:
+        return self.outcome
+
+    def terminate(self) -> None:
+        pass
+
+    def close(self, _: float = 0.0) -> None:
+        self.answers.close()
+
+
+@pytest.mark.parametrize("phase", ["done", "superseded"])
+def test_a_task_that_stays_pending_ends_the_run(phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: RunDir = tiny.run_folder(tmp_path)
+    worker = IdleWorker((0,), Outcome(phase))
+    callbacks = Callbacks()
+    pool = Pool([Job(run, 1.0)], SlotLayout(1, 1, gpus=(), memory_gb=1.0), tmp_path, callbacks)
+    pool._selector.register(worker.answers, selectors.EVENT_READ, worker)
+    monkeypatch.setattr(pool, "_worker_on", lambda _: worker)
+    outcomes = pool.work()
+    reason = f"training: ended without an error {MAX_TRIES} times, but is still pending"
+    assert outcomes == {run.path: Outcome("failed", reason)}
+    assert callbacks.ends == [Outcome("failed", reason)]
+    assert worker.starts == MAX_TRIES
