@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.plan import snapshot
+from ablations.plan.named_code import code_of_results
 from ablations.status.overview import Row
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
+from diffussm.run.tasks import replayable_milestones
 from diffussm.store import manifests
-from diffussm.store.rundir import RunDir
+from diffussm.store.rundir import RunDir, is_run_folder
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Garbage:
     is_code: bool = False  # a copy of the code, which is read-only
 
     def delete(self) -> None:
-        if self.path.is_file():
+        if self.path.is_file() or self.path.is_symlink():
             self.path.unlink(missing_ok=True)
         elif self.is_code:
             snapshot.remove(self.path)
@@ -38,39 +40,50 @@ def find(
     code_in_use: Collection[str] | None,
     on_damage: Callable[[str], None],
 ) -> list[Garbage]:
-    """Find half-written files, checkpoints before the newest and checkpoints of replays in the runs of `rows` that
-    nobody works on.
+    """Find half-written files, checkpoints before the newest and checkpoints of finished replays in the runs of `rows`
+    that nobody works on.
 
     With `unlisted`, also run folders that no manifest names. With `code_in_use`, the digests of the code that submitted
-    jobs run, also copies of the code that neither these jobs nor any launch uses.
+    jobs run, also copies of the code that neither these jobs nor any launch uses, nor any result names.
 
     Where a damaged file leaves open whether something is in use, it is kept, and `on_damage` is called with the error.
     """
     liveness = Liveness(by_mtime=True)
     selected = {row.run.path: row.run for row in rows}
     idle = [run for run in selected.values() if not _is_worked_on(run, liveness, on_damage)]
-    found = [Garbage(path, what, path.stat().st_size) for run in idle for path, what in _in_run(run)]
+    found = [Garbage(path, what, path.lstat().st_size) for run in idle for path, what in _in_run(run, on_damage)]
     if unlisted:
         listed = {
             runs / entry.run_id for manifest in manifests.read_undamaged(runs, None, None) for entry in manifest.runs
         }
         for config in sorted(runs.glob("*/config.json")):
             run = RunDir(config.parent)
-            if run.path not in listed and not _is_worked_on(run, liveness, on_damage):
+            if is_run_folder(run.path) and run.path not in listed and not _is_worked_on(run, liveness, on_damage):
                 found.append(Garbage(run.path, "run of no launched grid", _size(run.path)))
-    if code_in_use is not None:
-        unused = snapshot.unused(runs, code_in_use, on_damage)
-        found += [Garbage(path, "code that no launch uses", _size(path), is_code=True) for path in unused]
+    if code_in_use is not None and (named := code_of_results(runs, on_damage)) is not None:
+        unused = snapshot.unused(runs, {*code_in_use, *named}, on_damage)
+        what = "code that no launch uses and no result names"
+        found += [Garbage(path, what, _size(path), is_code=True) for path in unused]
     return found
 
 
-def _in_run(run: RunDir) -> Iterator[tuple[Path, str]]:
+def _in_run(run: RunDir, on_damage: Callable[[str], None]) -> Iterator[tuple[Path, str]]:
     for path in sorted(run.path.rglob(".*.tmp")):
         yield path, "half-written file"
     for path in run.checkpoints()[1:]:
         yield path, "checkpoint before the newest"
-    for path in run.replay.checkpoints():
-        yield path, "checkpoint of a replay"
+    if not _may_replay(run, on_damage):
+        for path in run.replay.checkpoints():
+            yield path, "checkpoint of a replay"
+
+
+def _may_replay(run: RunDir, on_damage: Callable[[str], None]) -> bool:
+    """Return whether a replay is to be begun or resumed, or a damaged file leaves that open."""
+    try:
+        return bool(replayable_milestones(run, run.requests()))
+    except UserError as damage:
+        on_damage(str(damage))
+        return True
 
 
 def _is_worked_on(run: RunDir, liveness: Liveness, on_damage: Callable[[str], None]) -> bool:

@@ -8,6 +8,7 @@ marker, `<digest>.<pid>.<random>.json`, means that a launch uses the copy.
 import contextlib
 import importlib
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -49,19 +50,21 @@ def snapshot_path(runs: Path, mixers: Iterable[str]) -> Path:
 
 
 def unused(runs: Path, in_use: Collection[str], on_damage: Callable[[str], None]) -> list[Path]:
-    """Return the copies that no launch uses, except those with the digests `in_use`. A launch on another machine counts
-    as alive as long as its marker exists, and so does one whose marker is damaged: `on_damage` is called with the
-    error."""
-    copies = [path for path in sorted((runs / FOLDER).glob("*")) if _is_copy(path) and path.name not in in_use]
+    """Return the copies that no launch uses, complete or half-made, except those with the digests `in_use`. A launch on
+    another machine counts as alive as long as its marker exists, and so does one whose marker is damaged: `on_damage`
+    is called with the error."""
+    copies = [path for path in sorted((runs / FOLDER).glob("*")) if _digest_of(path) not in (None, *in_use)]
     return [copy for copy in copies if not any(_is_in_use(marker, on_damage) for marker in _usage_markers(copy))]
 
 
-def _is_copy(path: Path) -> bool:
-    return path.is_dir() and path.suffix != ".json"  # which a damaged marker may be
+def _digest_of(path: Path) -> str | None:
+    """Return the digest that the name of a copy, complete or half-made, states; None if it is no copy."""
+    match = re.fullmatch(r"([0-9a-f]{12})|\.([0-9a-f]{12})\.[0-9a-f]{8}\.tmp", path.name)
+    return (match[1] or match[2]) if match and path.is_dir() and not path.is_symlink() else None
 
 
 def _usage_markers(copy: Path) -> Iterator[Path]:
-    return copy.parent.glob(f"{copy.name}.*.json")
+    return copy.parent.glob(f"{_digest_of(copy)}.*.json")
 
 
 def _content(mixers: Iterable[str]) -> dict[str, bytes]:
