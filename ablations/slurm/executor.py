@@ -29,6 +29,7 @@ from ablations.slurm.options import Value
 from ablations.slurm.profile import Kind, Profile
 from ablations.slurm.submissions import Submission
 from diffussm.errors import UserError
+from diffussm.host.clock import utc
 
 SUBMITIT_OPTIONS = ("nodes", "ntasks_per_node")  # submitit must know them, to count tasks
 NO_OPTIONS: Mapping[str, Value] = {}
@@ -93,7 +94,9 @@ class SlurmLauncher:
         self, executor: "SubmititExecutor", kind: Kind, work: Sequence[Callable[[], None]], runs: tuple[str, ...]
     ) -> Submission:
         jobs = self._submit(executor, work)
-        submission = Submission(job=jobs[0].job_id.partition("_")[0], kind=kind, runs=runs, code=self.code.name)
+        submission = Submission(
+            job=jobs[0].job_id.partition("_")[0], kind=kind, runs=runs, code=self.code.name, submitted=utc()
+        )
         try:
             submission.write(self.runs)
         except UserError:

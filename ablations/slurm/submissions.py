@@ -28,6 +28,7 @@ class Submission(StoredModel):
     kind: Literal["train", "evaluate"]
     runs: tuple[str, ...] = Field(description="ids")
     code: str = Field(description="digest of the copy of the code that it runs")
+    submitted: str = Field("", description="when, UTC in ISO 8601; empty: not stated, as versions of before did not")
 
     def elements(self) -> list[tuple[str, tuple[str, ...]]]:
         """Return the id of each job, with the ids of its runs."""
@@ -95,11 +96,17 @@ def code_in_use(runs: Path) -> set[str]:
     return {s.code for s in found if queued is None or any(job in queued for job, _ in s.elements())}
 
 
-def logs(run: RunDir, kind: Literal["train", "evaluate"] = "train") -> list[Path]:
-    """Return the logs that SLURM wrote for the run's jobs: stdout and stderr of every task."""
-    runs = run.path.parent
-    jobs = [job for job, what in jobs_of(find(runs).submissions).get(run.run_id, []) if what == kind]
-    return [path for job in jobs for path in sorted(folder(runs).glob(f"{job}_*_log.*"), key=_task)]
+def logs(run: RunDir, kind: Literal["train", "evaluate"] = "train") -> list[tuple[str, Path]]:
+    """Return the logs that SLURM wrote for the run's jobs, stdout and stderr of every task, each with the time when its
+    job was submitted ("": not stated)."""
+    runs, found = run.path.parent, find(run.path.parent).submissions
+    jobs = [job for job, what in jobs_of(found).get(run.run_id, []) if what == kind]
+    times = {submission.job: submission.submitted for submission in found}
+    return [
+        (times[job.partition("_")[0]], path)
+        for job in jobs
+        for path in sorted(folder(runs).glob(f"{job}_*_log.*"), key=_task)
+    ]
 
 
 def _task(log: Path) -> tuple[int, str]:

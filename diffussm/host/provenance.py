@@ -1,4 +1,4 @@
-"""Provenance of a result: code, packages and hardware."""
+"""Provenance of a result: code, packages, hardware and time."""
 
 import platform
 import sys
@@ -7,20 +7,24 @@ from typing import Any
 
 import torch
 
+from diffussm.host.clock import utc
 from diffussm.host.machine import processor, usable_cores
 from diffussm.host.source import origin
 
+CREATED = "created"  # in provenance: when what it describes was made
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "einops", "numba", "llvmlite")
 
 
 def describe() -> dict[str, Any]:
-    """Return the code's digest, its commit and dirty flag (None outside a checkout), versions, and the machine."""
+    """Return the code's digest, its commit and dirty flag (None outside a checkout), versions, the machine, and
+    the time."""
     return {
         "command": sys.argv,
         **origin(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": hardware(),
+        CREATED: utc(),
     }
 
 

@@ -15,6 +15,8 @@ from diffussm.config import EvaluationConfig, digest
 from diffussm.data.pixels import Pixels
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
+from diffussm.host.clock import utc
+from diffussm.host.provenance import CREATED
 from diffussm.metric_table import BY_DEFAULT
 from diffussm.metrics.context import SINGLE_PROCESS_CONTEXT, EvaluationContext
 from diffussm.metrics.features.registry import EXTRACTORS, extractor_facts
@@ -99,7 +101,7 @@ def evaluate_external(
         key=key,
         metrics=found,
         timing={},
-        provenance={"samples_sha256": content},
+        provenance={"samples_sha256": content, CREATED: utc()},
     )
 
 

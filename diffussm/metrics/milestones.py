@@ -12,6 +12,8 @@ import torch
 from einops import rearrange
 
 from diffussm.config import Config
+from diffussm.host.clock import utc
+from diffussm.host.provenance import CREATED
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.sampling import SampleMaker, Samples
@@ -65,7 +67,12 @@ def evaluate_milestone(
         timing = {**_seconds_per_step(run, step), "evaluation_seconds": time.monotonic() - began}
         _write_samples(samples, path.parent)
         record = records.Record(
-            run_id=run.run_id, step=step, key=key, metrics=metrics, timing=timing, provenance=dict(provenance)
+            run_id=run.run_id,
+            step=step,
+            key=key,
+            metrics=metrics,
+            timing=timing,
+            provenance={**provenance, CREATED: utc()},
         )
         records.write(record, path)
 

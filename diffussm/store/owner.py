@@ -30,6 +30,7 @@ class Owner(Process):
     """The process that owns a folder."""
 
     job: str = Field("", description="the scheduler's id of the job that the process belongs to")
+    claimed: str = Field("", description="when, UTC in ISO 8601; empty: not stated, as versions of before did not")
 
 
 def this_process() -> Process:

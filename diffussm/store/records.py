@@ -68,7 +68,7 @@ class Record(BaseModel):
     key: EvaluationKey = Field(description="how it was measured")
     metrics: dict[str, float] = Field(description="name (and suffix) to value, see below")
     timing: dict[str, float] = Field(description="seconds_per_step of training, evaluation_seconds")
-    provenance: dict[str, Any] = Field(description="code, packages, hardware, time")
+    provenance: dict[str, Any] = Field(description="code, packages, hardware, and when it was made")
 
     @model_validator(mode="after")
     def _finite(self) -> "Record":

@@ -9,6 +9,7 @@ log-<attempt>.txt      what rank zero printed; log-<attempt>-<rank>.txt what the
 import os
 from pathlib import Path
 
+from diffussm.host.clock import utc
 from diffussm.store.owner import Owner, this_process
 from diffussm.store.reading import read_model
 from diffussm.store.state import UNSTARTED, State
@@ -36,7 +37,7 @@ class WorkDir:
         Return None if `expected_owner`, an attempt or 0, no longer owns it. `job` is stored: the scheduler's id of the
         job that this process belongs to.
         """
-        owner = this_process().model_dump(by_alias=True) | ({"job": job} if job else {})
+        owner = this_process().model_dump(by_alias=True) | ({"job": job} if job else {}) | {"claimed": utc()}
         while True:
             attempt = (self.owner() if expected_owner is None else expected_owner) + 1
             if write_once(self.path / f"owner-{attempt}.json", to_json(owner)):

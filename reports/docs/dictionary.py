@@ -81,6 +81,12 @@ PROVENANCE = (
     Column("machine.processor", "its model", "-", MACHINE),
     Column("machine.cores", "cores that the process may use", "cores", MACHINE),
     Column("machine.gpu", "name of the GPU; null without one", "-", "torch"),
+    Column(
+        "created",
+        "when the record was made; missing in records of versions before this field",
+        "UTC, ISO 8601",
+        "diffussm/host/clock.py",
+    ),
     Column("attempt", "number of the attempt at this evaluation", "-", "diffussm/run/runner.py"),
     Column("backend", "backend of S4D", "-", MACHINE_FILE),
     THREADS._replace(source=MACHINE_FILE),
@@ -94,7 +100,7 @@ PROVENANCE = (
     Column("processes", "processes that evaluated together", "processes", "diffussm/distributed/group.py"),
     Column(
         "samples_sha256",
-        "digest of external samples, instead of the other fields",
+        "digest of external samples, with `created` instead of the other fields",
         "hexadecimal",
         "their pixels",
     ),

@@ -97,6 +97,8 @@ def test_records_have_the_fields_that_are_described(tmp_path: Path, monkeypatch:
     pixels = ArrayPixels(reference_images("digits").pixels[:12])
     outside = evaluate_external(pixels, external_config(pixels, "digits"))
     assert outside is not None
+    for provenance in (json.loads(record.read_text())["provenance"], outside.provenance):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", provenance["created"])
     held = {
         re.sub(r"^provenance\.packages\..*", "provenance.packages.*", name)
         for content in (json.loads(record.read_text()), outside.model_dump())

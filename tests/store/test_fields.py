@@ -37,16 +37,26 @@ DECIDE: list[tuple[type[BaseModel], Any]] = [  # what is done: an unknown field 
     (Order, {"order": "retry", "forgiven": {".": 1}}),
     (Asked, {"request": "0123456789ab"}),
     (Execution, {"backend": "fft", "threads": 1, "device": "cpu", "shares": 1}),
-    (Submission, {"job": "12", "kind": "train", "runs": ["a"], "code": "c"}),
+    (Submission, {"job": "12", "kind": "train", "runs": ["a"], "code": "c", "submitted": "t"}),
     (Record, {"run_id": "r", "step": 8, "key": KEY, "metrics": {"fid": 1.0}, "timing": {}, "provenance": {}}),
 ]
 DESCRIBE: list[tuple[type[BaseModel], Any]] = [  # how far work is: more may be reported
     (State, {"phase": "train", "attempt": 1, "heartbeat": 3, "step": 8}),
-    (Owner, {**PROCESS, "job": "12_0"}),
+    (Owner, {**PROCESS, "job": "12_0", "claimed": "t"}),
     (Process, PROCESS),
     (Calibration, {"machine": {}, "entries": {"s": {"macs_per_step": 1, "macs_per_call": None, **TIMES}}}),
 ]
-OPTIONAL = {"control", "shares", "forgiven", "heartbeat", "step", "job", "provenance"}  # files exist without them
+OPTIONAL = {
+    "claimed",
+    "submitted",
+    "control",
+    "shares",
+    "forgiven",
+    "heartbeat",
+    "step",
+    "job",
+    "provenance",
+}  # files exist without them
 REQUIRED = [
     (model, name)
     for model, content in (*DECIDE, *DESCRIBE)
