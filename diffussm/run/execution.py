@@ -5,11 +5,11 @@ import sys
 
 import torch
 
-from diffussm.config import Config
+from diffussm.config import Config, ModelConfig
 from diffussm.distributed.launch_environment import local_world_size
 from diffussm.host.machine import keep_freed_memory, usable_cores
 from diffussm.ssm.backends import PORTABLE
-from diffussm.ssm.selection import select, unavailable_reason
+from diffussm.ssm.selection import fallback_reason, select, unavailable_reason
 from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir
 
@@ -18,7 +18,7 @@ def resolve_execution(run: RunDir, config: Config, threads: int = 0, processes: 
     """Return the run's execution settings and apply them to this process, which is one of `processes`.
 
     `threads` applies if the config sets none; `device` replaces the run's. If the requested or stored backend does not
-    run on this machine, the portable one is used.
+    run on this machine, the portable one is used. What is used instead of a backend, and why, is printed.
     """
     training, model = config.training, config.model
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
@@ -32,11 +32,18 @@ def resolve_execution(run: RunDir, config: Config, threads: int = 0, processes: 
     )
     if device:
         execution = execution.model_copy(update={"device": device.partition(":")[0]})
+    reason = fallback_reason(training.backend, execution.backend, execution.device, model.width, model.length)
     for backend in (training.backend, execution.backend):
-        if reason := unavailable_reason(backend, execution.device):
+        if unavailable := unavailable_reason(backend, execution.device):
             execution = execution.model_copy(update={"backend": PORTABLE})
-            print(f"{run.run_id}: S4D uses {PORTABLE}, because {backend} does not run here: {reason}", file=sys.stderr)
+            reason = f"{backend} does not run here: {unavailable}"
             break
+    if reason and _may_use_s4d(model):
+        print(f"{run.run_id}: S4D uses {execution.backend}, because {reason}", file=sys.stderr)
     keep_freed_memory()
     torch.set_num_threads(execution.threads)
     return execution
+
+
+def _may_use_s4d(model: ModelConfig) -> bool:
+    return model.kind == "diffussm" and model.mixer not in ("attention", "identity")  # an external mixer may

@@ -40,6 +40,16 @@ def select(requested: str, device: str, width: int, length: int) -> str:
     return next((backend for backend in wanted if not unavailable_reason(backend, device)), PORTABLE)
 
 
+def fallback_reason(requested: str, selected: str, device: str, width: int, length: int) -> str:
+    """Return why `selected` computes instead of the backend requested or, for `auto`, of a faster one; "" if it is what
+    was asked for."""
+    wanted = ranked(device, width, length) if requested == "auto" else [requested]
+    if selected != select(requested, device, width, length):
+        return ""  # it was chosen otherwise, at the first start of a run
+    preferred = wanted[: wanted.index(selected)] if selected in wanted else wanted
+    return "; ".join(f"{backend} does not run here: {unavailable_reason(backend, device)}" for backend in preferred)
+
+
 def unavailable_reason(backend: str, device: str) -> str:
     """Return why the backend cannot run on the device, or "" if it can."""
     if backend != "compiled":

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from diffussm import cli
+from diffussm.config import resolve
 from diffussm.run.execution import resolve_execution
 from diffussm.ssm import selection, tune
 from diffussm.ssm.compiled import convolution
+from diffussm.store.rundir import RunDir
 from tests.support import tiny
 
 
@@ -27,6 +29,30 @@ def test_a_run_records_its_backend(
         assert resolve_execution(run, run.config()).backend == "chunked"
         assert "S4D uses chunked, because compiled does not run here: no numba here" in capsys.readouterr().err
         assert run.execution().backend == "compiled"
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("mixer", ["s4d", "attention"])
+def test_what_is_used_instead_of_the_fastest_is_said(
+    mixer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At every start of a run that `auto` gave another backend, because the fastest does not run."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(selection, "ranked", lambda *_: ["compiled", "fft"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(convolution, "unavailable_reason", lambda: "no numba here")
+    run = RunDir.create(tmp_path, resolve("digits", {"model.mixer": mixer}))
+    said = f"{run.run_id}: S4D uses fft, because compiled does not run here: no numba here\n"
+    try:
+        for _ in range(2):
+            assert resolve_execution(run, run.config()).backend == "fft"
+            assert capsys.readouterr().err == (said if mixer == "s4d" else "")
+        monkeypatch.setattr(convolution, "unavailable_reason", lambda: "")
+        assert resolve_execution(run, run.config()).backend == "fft"  # settled, and no fallback any more
+        assert capsys.readouterr().err == ""
+        assert resolve_execution(tiny.run_folder(tmp_path / "new"), run.config()).backend == "compiled"
+        assert capsys.readouterr().err == ""
     finally:
         torch.set_num_threads(before)
 
@@ -58,6 +84,20 @@ def test_auto_is_the_fastest_at_the_nearest_measured_shape(monkeypatch: pytest.M
     assert selection.select("auto", "cpu", 100, 2000) == "fft"
     assert selection.select("compiled", "cpu", 100, 2000) == "chunked"
     assert selection.select("reference", "cpu", 100, 2000) == "reference"
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_fallback_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not selection.fallback_reason("auto", "compiled", "cpu", 100, 2000)
+    assert not selection.fallback_reason("fft", "fft", "cpu", 100, 2000)
+    assert not selection.fallback_reason("auto", "chunked", "cuda", 100, 2000)  # nothing was measured there
+    monkeypatch.setattr(convolution, "unavailable_reason", lambda: "no numba here")
+    assert selection.fallback_reason("auto", "fft", "cpu", 100, 2000) == "compiled does not run here: no numba here"
+    assert (
+        selection.fallback_reason("compiled", "chunked", "cpu", 64, 64) == "compiled does not run here: no numba here"
+    )
+    assert not selection.fallback_reason("auto", "fft", "cpu", 64, 64)  # the fastest there
+    assert not selection.fallback_reason("auto", "reference", "cpu", 100, 2000)  # chosen by an earlier version
 
 
 def test_the_table_that_ships_is_whole() -> None:
