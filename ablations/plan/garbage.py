@@ -12,6 +12,7 @@ from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import replayable_milestones
 from diffussm.store import manifests
+from diffussm.store.names import check_inside
 from diffussm.store.rundir import RunDir, is_run_folder
 
 
@@ -64,7 +65,17 @@ def find(
         unused = snapshot.unused(runs, {*code_in_use, *named}, on_damage)
         what = "code that no launch uses and no result names"
         found += [Garbage(path, what, _size(path), is_code=True) for path in unused]
-    return found
+    return [garbage for garbage in found if _is_inside(runs, garbage.path, on_damage)]
+
+
+def _is_inside(runs: Path, path: Path, on_damage: Callable[[str], None]) -> bool:
+    """Return whether the path lies in the folder of the runs; one that a link leads out of it is not deleted."""
+    try:
+        check_inside(runs, path)
+    except UserError as problem:
+        on_damage(str(problem))
+        return False
+    return True
 
 
 def _in_run(run: RunDir, on_damage: Callable[[str], None]) -> Iterator[tuple[Path, str]]:

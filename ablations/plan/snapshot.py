@@ -103,7 +103,8 @@ def _write(copy: Path, content: dict[str, bytes]) -> None:
 def remove(copy: Path) -> None:
     """Delete a copy, although it is read-only."""
     for path in (copy, *copy.rglob("*")):
-        path.chmod(path.stat().st_mode | 0o200)
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o200)
     shutil.rmtree(copy)
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ablations.slurm.queue import queued_jobs
 from diffussm.errors import UserError
+from diffussm.store.names import Name, child
 from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.rundir import RunDir
 from diffussm.store.writing import to_json, write_once
@@ -26,8 +27,8 @@ class Submission(StoredModel):
 
     job: str = Field(pattern=r"^[0-9]+$")
     kind: Literal["train", "evaluate"]
-    runs: tuple[str, ...] = Field(description="ids")
-    code: str = Field(description="digest of the copy of the code that it runs")
+    runs: tuple[Name, ...] = Field(description="ids")
+    code: Name = Field(description="digest of the copy of the code that it runs")
     submitted: str = Field("", description="when, UTC in ISO 8601; empty: not stated, as versions of before did not")
 
     def elements(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -47,7 +48,7 @@ def closing_marker(runs: Path, job: str) -> Path:
     """Return the path of the file by which an evaluator announces that it is closing. The evaluator creates it and then
     looks once more for submissions; a launch that finds it submits another evaluator. So at least one of the two
     notices the other."""
-    return folder(runs) / f"{job}.closing"
+    return child(folder(runs), f"{job}.closing")
 
 
 def folder(runs: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from diffussm.errors import UserError, unknown
+from diffussm.store.names import Name, child
 from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.writing import to_json, write_once
 
@@ -25,11 +26,11 @@ class Entry(StoredModel):
     levels: dict[str, str] = Field(description="axis to level")
     overrides: dict[str, Any] = Field(description="config key to value")
     seed: int
-    run_id: str = Field(pattern=r"^[^/]+$")
-    request: str = Field(description="digest")
+    run_id: Name
+    request: Name = Field(description="digest")
     steps: int
     milestones: tuple[int, ...]
-    key: str = Field(description="digest of the evaluation key")
+    key: Name = Field(description="digest of the evaluation key")
     parameters: int
     macs_per_call: int | None
     macs_per_step: int | None
@@ -41,9 +42,9 @@ class Manifest(StoredModel):
 
     repair: ClassVar[str] = "restore it, or delete it and launch the grid again"
 
-    grid: str
+    grid: Name
     file: str
-    base: str
+    base: Name
     claim: str
     source: str
     command: str
@@ -119,7 +120,7 @@ def add(runs: Path, grid: str, base: str, merged: Callable[[Manifest | None], Ma
         number = 1 if path is None else int(path.name.split(".")[-2]) + 1
         if old is not None and new == old.model_dump(mode="json"):
             return
-        if write_once(runs / "grids" / f"{stem}.{number}.json", to_json(new)):
+        if write_once(child(runs / "grids", f"{stem}.{number}.json"), to_json(new)):
             return
 
 

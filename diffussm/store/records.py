@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from diffussm.config import digest, without_later_defaults
 from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
+from diffussm.store.names import Name
 from diffussm.store.reading import read_model
 from diffussm.store.writing import write_atomically, write_once
 
@@ -63,7 +64,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    run_id: str = Field(description="the run, or `outside-` and the digest of external samples")
+    run_id: Name = Field(description="the run, or `outside-` and the digest of external samples")
     step: int = Field(description="training steps of the weights; 0 for external samples")
     key: EvaluationKey = Field(description="how it was measured")
     metrics: dict[str, float] = Field(description="name (and suffix) to value, see below")

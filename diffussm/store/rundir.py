@@ -27,6 +27,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from diffussm.config import SCHEMA_VERSION, Config, Request, run_id
 from diffussm.errors import UserError
 from diffussm.store.execution import Execution
+from diffussm.store.names import child
 from diffussm.store.orders import Asked, NumberedFiles, Order
 from diffussm.store.reading import StoredModel, damaged, describe_damage, read_model
 from diffussm.store.workdir import WorkDir
@@ -61,7 +62,7 @@ class RunDir(WorkDir):
     @classmethod
     def create(cls, runs: Path, config: Config) -> "RunDir":
         """Return the folder of the config's run below `runs`, created if it does not exist."""
-        run = cls(runs / run_id(config))
+        run = cls(child(runs, run_id(config)))
         stored = StoredConfig(version=SCHEMA_VERSION, config=config.model_dump(mode="json", exclude=_NOT_STORED))
         write_once(run.path / "config.json", to_json(stored.model_dump(by_alias=True)))
         return run
@@ -130,7 +131,7 @@ class RunDir(WorkDir):
         return read_model(paths[-1], Request)
 
     def _request(self, digest: str) -> Path:
-        return self.path / "requests" / f"{digest}.json"
+        return child(self.path / "requests", f"{digest}.json")
 
     def _request_paths(self) -> list[Path]:
         return sorted((self.path / "requests").glob("[!.]*.json"))
@@ -217,7 +218,7 @@ class RunDir(WorkDir):
 
     def weights(self, step: int, kind: str) -> Path:
         """Return the path of the kept weights (ema | raw) of a milestone."""
-        return self.milestone(step) / f"{kind}.safetensors"
+        return child(self.milestone(step), f"{kind}.safetensors")
 
     def kept_milestones(self, kind: str) -> list[int]:
         """Return the steps whose weights (ema | raw) are kept, in order."""
@@ -230,14 +231,14 @@ class RunDir(WorkDir):
         return [step for step in request.milestones if step <= trained and not self.weights(step, kind).exists()]
 
     def evaluation(self, step: int, key_digest: str) -> WorkDir:
-        return WorkDir(self.milestone(step) / key_digest)
+        return WorkDir(child(self.milestone(step), key_digest))
 
     def evaluations(self) -> list[WorkDir]:
         """Return the folders of all evaluations that were ever started."""
         return [WorkDir(path) for path in sorted(self.path.glob("milestones/*/*/"))]
 
     def record(self, step: int, key_digest: str) -> Path:
-        return self.milestone(step) / key_digest / "record.json"
+        return child(self.milestone(step), key_digest, "record.json")
 
     def loss_log(self, attempt: int) -> Path:
         return self.path / f"{self.mode}-{attempt}.jsonl"

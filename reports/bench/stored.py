@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from diffussm.store.names import is_name
 from reports.bench import rows
 
 
@@ -68,6 +69,8 @@ def read(folder: Path) -> tuple[list[Run], list[str]]:
         if not benchmarks and content.get("without_time"):
             count = Counter(one["status"] for one in content["without_time"])
             skipped.append(f"{path.name} has no times: {', '.join(f'{n} {status}' for status, n in count.items())}.")
+        elif "scale" in content and not is_name(str(content["scale"])):
+            skipped.append(f"{path.name} has a scale after which no folder can be named.")
         elif "scale" in content and all("suite" in one.get("extra_info", {}) for one in benchmarks):
             runs.append(Run(path, content))
         else:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from diffussm.metric_table import FRECHET, METRICS
+from diffussm.store.names import child
 from reports import markdown as md
 from reports import style
 from reports.grid import figures, tables, text
@@ -20,7 +21,7 @@ SHOWN_SAMPLES = 12
 
 def report(results: GridResults, out: Path) -> list[Path]:
     """Write all tables and figures to `out`/<grid>/<base>; returns the files to look at."""
-    folder = out / results.grid / results.base
+    folder = child(out, results.grid, results.base)
     folder.mkdir(parents=True, exist_ok=True)
     shown = [runs_page(results, folder / "runs"), results_page(results, folder / "results")]
     if results.has_fid:

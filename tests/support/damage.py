@@ -34,3 +34,6 @@ def corrupt(path: Path, how: str) -> None:
             path.symlink_to(path)
         case _:
             path.write_bytes(CONTENTS[how])
+
+
+NO_NAMES = ("", ".", "..", "../out", "/tmp/out", "a/b", "a/", ".hidden", "a\nb", "a\0b", "x" * 201)  # of files

@@ -15,6 +15,7 @@ from diffussm.host.source import origin
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import Task, is_done, pending_tasks, permanent_failure
+from diffussm.store.names import child
 from diffussm.store.rundir import RunDir
 from diffussm.store.writing import write_atomically
 
@@ -37,7 +38,7 @@ class Evaluator:
 
     def __init__(self, runs: Path, ids: Sequence[str], interruption: Interruption):
         self.folder, self.interruption = runs, interruption
-        self.runs = [RunDir(runs / run_id) for run_id in ids]
+        self.runs = [RunDir(child(runs, run_id)) for run_id in ids]
         self._liveness = Liveness()
         self._failed: set[tuple[Task, int]] = set()  # with the number of the newest order at that time
         self._idle_since = time.monotonic()
