@@ -108,7 +108,7 @@ class Attempt:
 
     def _superseded(self) -> Superseded | None:
         owner = self.folder.owner()
-        return None if owner == self.number else Superseded(f"attempt {owner} owns the folder")
+        return None if owner == self.number else Superseded(f"{self.folder.describe_attempt(owner)} owns the folder")
 
     def _write(self) -> None:
         with self._writing:

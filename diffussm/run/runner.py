@@ -6,6 +6,7 @@ of the batch and makes its part of the samples; rank zero chooses the tasks and 
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from diffussm.stopping import StopRequest, Superseded
 from diffussm.store import records
 from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir, step_of
+from diffussm.store.workdir import WorkDir
 from diffussm.training.loop import train
 from diffussm.training.trainer import Trainer
 
@@ -76,13 +78,20 @@ class TaskRunner:
         if self.to_logs:
             redirect_output(task.folder.log_path(number, self.processes.rank))
             print(f"{task}: {self.run.run_id}, process {os.getpid()}", flush=True)
+        if self.processes.is_rank_zero:
+            _print_takeover(task.folder, number)
         self._attempt = Attempt(task.folder, number, self._is_cancelled, self.processes, self.stop)
-        with self._attempt as attempt:
-            if task.kind == "train":
-                self._train(attempt)
-            else:
-                self._evaluate(attempt, task)
-                self.processes.on_rank_zero(lambda: check_evaluation(task))
+        try:
+            with self._attempt as attempt:
+                if task.kind == "train":
+                    self._train(attempt)
+                else:
+                    self._evaluate(attempt, task)
+                    self.processes.on_rank_zero(lambda: check_evaluation(task))
+        except Superseded as superseded:
+            if self.to_logs:
+                print(f"attempt {number} gives way: {superseded}", file=sys.stderr, flush=True)
+            raise
 
     @property
     def has_progress(self) -> bool:
@@ -194,6 +203,16 @@ class TaskRunner:
         if records.read(self.run.record(task.step, task.key)):
             return None
         return next(request for request in self.run.requests() if request.digest == task.request)
+
+
+def _print_takeover(folder: WorkDir, number: int) -> None:
+    """Print from whom the attempt takes over, if the one before did not come to an end."""
+    with contextlib.suppress(OSError, UserError):
+        state = folder.state()
+        if number > 1 and state.attempt == number - 1 and state.is_active:
+            where = "" if state.step is None else f", last heard of at step {state.step}"
+            before = folder.describe_attempt(state.attempt)
+            print(f"attempt {number} takes over from {before}{where}", file=sys.stderr, flush=True)
 
 
 def _ignore(task: str, done: int, total: int, note: str) -> None:

@@ -21,6 +21,10 @@ class Process(StoredModel):
     started: str | None = Field(description='its start time in clock ticks of the kernel; "" on systems without /proc')
 
     @property
+    def host(self) -> str:
+        return self.pid_scope.partition("/")[0]
+
+    @property
     def is_gone(self) -> bool:
         """Whether it ran on this host and has ended; a process of another host may still run."""
         return self.pid_scope == pid_scope() and process_start(self.pid) != self.started
@@ -31,6 +35,9 @@ class Owner(Process):
 
     job: str = Field("", description="the scheduler's id of the job that the process belongs to")
     claimed: str = Field("", description="when, UTC in ISO 8601; empty: not stated, as versions of before did not")
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}{f', job {self.job}' if self.job else ''}"
 
 
 def this_process() -> Process:

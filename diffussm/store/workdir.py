@@ -6,9 +6,11 @@ failure-<attempt>.json of an attempt by many processes: what the first one that 
 log-<attempt>.txt      what rank zero printed; log-<attempt>-<rank>.txt what the other ranks did
 """
 
+import contextlib
 import os
 from pathlib import Path
 
+from diffussm.errors import UserError
 from diffussm.host.clock import utc
 from diffussm.store.owner import Owner, this_process
 from diffussm.store.reading import read_model
@@ -48,6 +50,12 @@ class WorkDir:
     def owner_process(self, attempt: int) -> Owner:
         """Return the process of an attempt."""
         return read_model(self.path / f"owner-{attempt}.json", Owner)
+
+    def describe_attempt(self, attempt: int) -> str:
+        """Return the attempt and its process, if that is known: `attempt 2 (process 7 on node3, job 12)`."""
+        with contextlib.suppress(FileNotFoundError, UserError):
+            return f"attempt {attempt} ({self.owner_process(attempt)})"
+        return f"attempt {attempt}"
 
     def write_state(self, state: State) -> None:
         write_atomically(self._state, to_json(state.reported()))

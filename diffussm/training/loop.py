@@ -16,6 +16,7 @@ from diffussm.store.rundir import RunDir
 from diffussm.training.trainer import Trainer
 
 LOG_EVERY = 10
+OWNER_SECONDS = 1.0  # between two looks at who owns the run
 
 Milestones = Mapping[int, Collection[str]]  # step -> kinds of weights to keep (ema, raw)
 OnProgress = Callable[[int, float, float], object]  # called with step, loss and seconds per step
@@ -68,7 +69,7 @@ class _Bookkeeping:
         self._run, self._state, self._processes = run, trainer.state, trainer.processes
         self._attempt, self._milestones, self._log_file = attempt, milestones, log
         self._stop = StopRequest(parent=stop)
-        self._checkpoint_time = time.monotonic()
+        self._checkpoint_time = self._owner_checked = time.monotonic()
         self._start_timer()
 
     @property
@@ -94,10 +95,11 @@ class _Bookkeeping:
     def agree_on_stop(self, check_owner: bool) -> Stopped | None:
         """Return on every rank the stop that was requested on one of them; None to continue.
 
-        Raises Superseded on every rank if another attempt owns the run, which rank zero checks before every stop, and
-        if `check_owner`.
+        Raises Superseded on every rank if another attempt owns the run, which rank zero checks before every stop, if
+        `check_owner`, and at the first step after a second without: the process may have been paused for long.
         """
         stopped = self._stop.stopped
+        check_owner = check_owner or time.monotonic() - self._owner_checked > OWNER_SECONDS
         if check_owner and self._processes.is_rank_zero:
             stopped = self._superseded() or stopped
         if stopped := self._processes.first_nonempty(stopped):
@@ -122,5 +124,6 @@ class _Bookkeeping:
         self._timer, self._timed_from = time.monotonic(), self._state.step
 
     def _superseded(self) -> Superseded | None:
+        self._owner_checked = time.monotonic()
         owner = self._run.owner()
-        return None if owner == self._attempt else Superseded(f"attempt {owner} owns the run")
+        return None if owner == self._attempt else Superseded(f"{self._run.describe_attempt(owner)} owns the folder")

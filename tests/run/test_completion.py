@@ -73,6 +73,7 @@ def test_the_evaluator_of_a_cluster_gives_up_too(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(records, "write", nothing)
     (task,) = pending_tasks(run)
     monkeypatch.setattr("diffussm.run.runner.redirect_output", nothing)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
     Evaluator(tmp_path, [run.run_id], Interruption()).work()
     assert task.folder.owner() == 1
     assert "is missing" in task.folder.state().reason

@@ -35,7 +35,7 @@ def run_task(
             case "failed":
                 print_failure(error)
             case "superseded":
-                print(f"stopped, because another attempt has taken over: {error}", flush=True)
+                pass  # its log says to whom it gave way
             case _:
                 print(f"stopped: {error}", flush=True)
                 processes.on_rank_zero(partial(interruption.requeue, outcome.phase))
