@@ -13,6 +13,7 @@ from diffussm.cost.closed_form import forward_macs
 from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.requested_files import as_requested
 
 SCALED = ("training.steps", "training.milestones")  # what budget = "macs" sets
 
@@ -58,7 +59,7 @@ def _config(grid: GridFile, base: str, arm: Arm, settings: Mapping[str, Any]) ->
 def _resolve_and_check(base: str, overrides: Mapping[str, Any]) -> Config:
     """Return the config. Raise UserError if its model, data and evaluation do not fit together, as far as is known
     without loading them."""
-    config = resolve(base, overrides)
+    config = as_requested(resolve(base, overrides))
     check_fit(config)
     evaluation_key(config)
     return config
@@ -115,7 +116,7 @@ def _check_levels_differ(grid: GridFile, base: str, all_arms: list[Arm], setting
         seen: dict[Any, str] = {}
         for level, overrides in own.items():
             try:
-                identity = _identity(resolve(base, {**settings, **others, **overrides}))
+                identity = _identity(as_requested(resolve(base, {**settings, **others, **overrides})))
             except UserError:
                 continue  # does not fit together with the other levels
             if identity in seen:

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from diffussm.config import Config, digest
 from diffussm.host.machine import gpus, processor, usable_cores
+from diffussm.metrics.reference.file import is_npz_name
 from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.writing import to_json, write_atomically
 
@@ -68,4 +69,6 @@ def shape_digest(config: Config, threads: int) -> str:
             "evaluation": {"batch", "extractor", "reference", "samples", "metrics"},
         },
     )
+    reference = config.evaluation.reference  # a file counts by its name, wherever it is
+    shape["evaluation"]["reference"] = Path(reference).name if is_npz_name(reference) else reference
     return digest({**shape, "threads": config.training.threads or threads})

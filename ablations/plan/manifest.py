@@ -59,7 +59,7 @@ def write(
 
 
 def _entry(p: PlannedRun) -> Entry:
-    assert p.spec.key is not None  # a run with a missing requirement is not launched
+    digests = p.spec.digests
     return Entry(
         arm=p.run.arm.name,
         levels=dict(p.run.arm.levels),
@@ -69,7 +69,8 @@ def _entry(p: PlannedRun) -> Entry:
         request=p.request.digest,
         steps=p.request.steps,
         milestones=p.request.milestones,
-        key=p.spec.key.digest,
+        key=digests.key,
+        key_content=digests.content,
         parameters=p.spec.parameters,
         macs_per_call=p.spec.macs.total,
         macs_per_step=p.macs_per_step,

@@ -12,7 +12,7 @@ from ablations.status.states import RunState, state_of
 from diffussm.config import Request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
 from diffussm.errors import UserError
-from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.key import digests_of, evaluation_key
 from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.heartbeat import Liveness
 from diffussm.store import records
@@ -31,6 +31,12 @@ class ArmSpec:
     parameters: int
     macs: Macs  # of one call on one image
     missing_requirement: str  # the data or weights without which it cannot run; "" if it can
+
+    @property
+    def digests(self) -> records.KeyDigests:
+        """The digests by which its records are found."""
+        assert self.key is not None  # no requirement is missing
+        return digests_of(self.key, self.request.evaluation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +125,7 @@ def plan(base: str, grid_runs: list[Run], runs: Path) -> list[PlannedRun]:
             state = RunState(steps=requested.steps, evaluations=len(requested.milestones))
             out.append(PlannedRun(base, run, spec, run_dir, state, requested.steps))
             continue
-        state = state_of(run_dir, requested.steps, requested.milestones, spec.key.digest, liveness)
+        state = state_of(run_dir, requested.steps, requested.milestones, spec.digests, liveness)
         try:
             steps = max([requested.steps, *(before.steps for before in run_dir.requests())])  # it trains to the longest
             lost = () if state.name == "done" else tuple(run_dir.lost_milestones(requested))

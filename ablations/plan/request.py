@@ -17,6 +17,7 @@ from ablations.plan import manifest as manifests
 from ablations.plan.plan import PlannedRun, broken_matches, by_run, plan, select
 from diffussm.config import TrainingConfig, bases, resolve
 from diffussm.errors import UserError, unknown
+from diffussm.metrics.requested_files import absolute
 from diffussm.run.request import lost_milestone
 from diffussm.store.manifests import Manifest
 from diffussm.store.rundir import RunDir
@@ -59,7 +60,7 @@ class GridRequest:
             grid=grid,
             bases=(base,) if base else grid.bases,
             seeds=tuple(seeds) if seeds else grid.seed_list,
-            settings=settings,
+            settings={key: absolute(key, value) for key, value in settings.items()},
             runs=runs,
         )
 

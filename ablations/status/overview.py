@@ -55,7 +55,7 @@ def overview(
         for entry in manifest.runs:
             if is_selected(only, entry.arm, entry.levels, entry.run_id):
                 run = RunDir(runs / entry.run_id)
-                state = state_of(run, entry.steps, entry.milestones, entry.key, liveness, scheduler)
+                state = state_of(run, entry.steps, entry.milestones, entry.digests, liveness, scheduler)
                 rows.append(Row(manifest.grid, manifest.base, entry.arm, entry.seed, run, state))
     return rows
 

@@ -13,6 +13,7 @@ from diffussm.errors import UserError, one_line
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import failure
 from diffussm.store import records
+from diffussm.store.records import KeyDigests
 from diffussm.store.rundir import RunDir
 
 STATES = (
@@ -70,11 +71,11 @@ def state_of(
     run: RunDir,
     steps: int,
     milestones: Sequence[int],
-    key: str,
+    key: KeyDigests,
     liveness: Liveness,
     scheduler: Scheduler = NO_SCHEDULER,
 ) -> RunState:
-    """Return the state of a run with respect to a request for `steps` and `milestones`; `key` is the digest of its
+    """Return the state of a run with respect to a request for `steps` and `milestones`; `key` are those of its
     evaluation key. The folder decides, then heartbeats, and only then what the scheduler reports of jobs.
 
     A run with a damaged file has failed; the reason names the file.
@@ -86,9 +87,9 @@ def state_of(
 
 
 def _state_of(
-    run: RunDir, steps: int, milestones: Sequence[int], key: str, liveness: Liveness, scheduler: Scheduler
+    run: RunDir, steps: int, milestones: Sequence[int], key: KeyDigests, liveness: Liveness, scheduler: Scheduler
 ) -> RunState:
-    found = [records.read(run.record(step, key)) for step in milestones]
+    found = [records.find(run.milestone(step), key) for step in milestones]
     measured = [record for record in found if record is not None]
     state, step = run.state(), run.trained_steps()
     if state.phase == state.mode == "train":
@@ -122,9 +123,9 @@ class _Status(NamedTuple):
     needs_launch: bool = False
 
 
-def _status_in_folder(run: RunDir, milestones: Sequence[int], key: str, liveness: Liveness) -> _Status:
+def _status_in_folder(run: RunDir, milestones: Sequence[int], key: KeyDigests, liveness: Liveness) -> _Status:
     """Return the status of a run with missing records, as its folder has it."""
-    folders = [run, *(run.evaluation(step, key) for step in milestones)]
+    folders = [run, *(run.evaluation(step, key.key) for step in milestones)]
     owned = [folder for folder in folders if folder.owner()]
     if any(liveness.is_alive(folder) for folder in owned):
         return _Status("running")

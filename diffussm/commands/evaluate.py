@@ -12,9 +12,8 @@ from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.external import evaluate_external, external_config, external_evaluation_key
-from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.key import evaluation_key, key_digests
 from diffussm.metrics.milestones import evaluate_milestone, remove_leftovers
-from diffussm.metrics.requirements import check_requirements
 from diffussm.models.trained import requested_config, select_milestone
 from diffussm.progress import Progress
 from diffussm.run.execution import resolve_execution
@@ -77,12 +76,11 @@ def evaluate_run(
     the evaluation is run if there is no record yet. None on all ranks but zero."""
     config = requested_config(run, overrides)
     step = select_milestone(run, config.evaluation.weights, step)
-    path = run.record(step, evaluation_key(config).digest)
-    if processes.broadcast(records.read(path) is not None):
+    wanted = key_digests(config)
+    if processes.broadcast(records.find(run.milestone(step), wanted) is not None):
         if processes.is_rank_zero:
-            remove_leftovers(path.parent)
+            remove_leftovers(run.evaluation(step, wanted.key).path)
     else:
-        check_requirements(config)
         device = select_device()
         execution = resolve_execution(run, config, device=device)
         samples = config.evaluation.samples if processes.is_rank_zero else 0
@@ -92,7 +90,7 @@ def evaluate_run(
             evaluate_milestone(run, config, step, execution.backend, device, origin, context)
         except NotFinite as error:
             raise UserError(f"{run.path}, step {step}: {error}") from None
-    return records.read(path) if processes.is_rank_zero else None
+    return records.find(run.milestone(step), wanted) if processes.is_rank_zero else None
 
 
 def evaluate_files(path: Path, options: Mapping[str, Any], processes: ProcessGroup) -> records.Record | None:

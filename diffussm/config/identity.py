@@ -76,9 +76,10 @@ class Request(Section):
 
     @property
     def results_digest(self) -> str:
-        """Digest of what the results depend on: equal for requests that differ only in batch size or in where weights
-        are looked for."""
-        return _request_digest(self, frozenset({"batch", "extractor_weights"}))
+        """Digest of what the results depend on: equal for requests that differ only in batch size, in where weights
+        are looked for, or in the path of a reference file of the same hash."""
+        path = {"reference"} if self.evaluation.reference_file_sha256 else set()
+        return _request_digest(self, frozenset({"batch", "extractor_weights", *path}))
 
 
 @lru_cache(maxsize=1 << 12)  # most runs of a grid share a request
@@ -91,6 +92,7 @@ def _request_digest(request: Request, without: frozenset[str]) -> str:
 FIELDS_ADDED_LATER = {  # since the first digests, with their defaults
     "guidance_channels": 0,
     "extractor_weights": "",
+    "reference_file_sha256": "",
     "reference_kind": "images",
     "extractor_layers": "",
     "clean_fid_sha256": "",

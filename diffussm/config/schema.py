@@ -199,6 +199,11 @@ class EvaluationConfig(Section):
         "digits",
         description="what samples are measured against: a data set, or an .npz file in the format of ADM's evaluator",
     )
+    reference_file_sha256: str = Field(
+        "",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="SHA-256 that the reference file must have; empty: that of the file as it is when it is requested",
+    )
     sampler: Literal["ddim", "ddpm", "dpm-solver++", "unipc"] = Field(
         "ddim", description="DDIM without noise, DDPM, or a solver of Diffusers'"
     )

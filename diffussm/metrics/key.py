@@ -13,7 +13,7 @@ from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.reference.file import is_npz_name
 from diffussm.metrics.requirements import unsupported_metrics
-from diffussm.store.records import EvaluationKey
+from diffussm.store.records import EvaluationKey, KeyDigests
 
 
 def evaluation_key(config: Config) -> EvaluationKey:
@@ -39,6 +39,18 @@ def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> Evaluat
 @lru_cache(maxsize=1 << 12)  # most runs of a grid share their key
 def _cached_key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> EvaluationKey:
     return _key(e, shape, transform)
+
+
+def key_digests(config: Config) -> KeyDigests:
+    """Return the digests by which the records of the config's evaluation are found."""
+    return digests_of(evaluation_key(config), config.evaluation)
+
+
+@lru_cache(maxsize=1 << 12)
+def digests_of(key: EvaluationKey, evaluation: EvaluationConfig) -> KeyDigests:
+    """Return the digests by which records of the evaluation's key are found."""
+    is_known_file = is_npz_name(evaluation.reference) and key.reference_sha256
+    return KeyDigests(key.digest, key.content_digest if is_known_file else "")
 
 
 def external_key(evaluation: EvaluationConfig, shape: tuple[int, int]) -> EvaluationKey:
@@ -67,7 +79,7 @@ def measurement_fields(evaluation: EvaluationConfig, shape: tuple[int, int], tra
     `shape` is (channels, pixels per side); `transform` is that of the training data, None if it is unknown.
     """
     name, reference, metrics = evaluation.extractor, evaluation.reference, evaluation.metrics
-    extractor, known = extractor_facts(name), reference_facts(reference)
+    extractor, known = extractor_facts(name), reference_facts(reference, evaluation.reference_file_sha256)
     check_shape(f"evaluation.extractor = {name}", extractor, shape)
     if known.shape and known.shape != shape:
         raise UserError(shape_mismatch(f"evaluation.reference = {reference}", known.shape, shape))

@@ -16,6 +16,7 @@ from diffussm.host.clock import utc
 from diffussm.host.provenance import CREATED
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.requirements import check_requirements
 from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.metrics.sheet import sheet
@@ -46,6 +47,7 @@ def evaluate_milestone(
     Rank zero measures and writes. Samples that an earlier attempt left are not made again. Where another evaluation has
     made the record meanwhile, it stays. Raises Stopped between steps of the sampler once the context's `stop` is set.
     """
+    check_requirements(config)  # the reference too: the key must be that of the file that was requested
     key, evaluation, processes = evaluation_key(config), config.evaluation, context.processes
     suite = metric_suite(evaluation, key, str(device))
     network = load_network(run, config, evaluation.weights, step, backend, device)

@@ -36,6 +36,8 @@ def missing_evaluation_requirement(evaluation: EvaluationConfig) -> str:
     if is_npz_name(reference):
         if missing := ReferenceFile(Path(reference)).problem():
             return f"evaluation.reference = {reference}: {missing}"
+        if missing := _changed_since(reference, evaluation.reference_file_sha256):
+            return f"evaluation.reference = {reference}: {missing}"
     elif missing := missing_data(reference, "evaluation.reference"):
         return missing
     if missing := extractor_facts(evaluation.extractor).weights.missing_requirement(weights):
@@ -43,6 +45,16 @@ def missing_evaluation_requirement(evaluation: EvaluationConfig) -> str:
     if set(CLEAN_FID_METRICS) & set(evaluation.metrics) and (missing := CLEAN_FID.missing_requirement(weights)):
         return f"evaluation.metrics: clean-fid {missing}"
     return ""
+
+
+def _changed_since(reference: str, stated: str) -> str:
+    """Return how the reference file differs from the one whose hash is stated; "" if it does not."""
+    if stated in ("", found := ReferenceFile(Path(reference)).sha256):
+        return ""
+    return (
+        f"has sha256 {found}, but the file that was requested had {stated}; put that file back, or request the "
+        "evaluation again to measure against this one"
+    )
 
 
 def unsupported_metrics(extractor: ExtractorFacts, reference: ReferenceFacts, samples: int) -> dict[str, str]:
@@ -86,7 +98,7 @@ def _reference_obstacle(metric: Metric, reference: ReferenceFacts) -> str:
         arrays = " and ".join(STATISTICS[metric.layer])
         return f"needs {arrays} besides mu and sigma, which {reference.name} does not have"
     least = metric.least_images
-    if not reference.sha256 or reference.images >= least:
+    if not reference.is_known or reference.images >= least:
         return ""
     number = "images" if least == 1 else f"at least {least} images"
     return f"needs {number} of the reference, but {reference.name} has {reference.images or 'none'}"

@@ -2,8 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from diffussm.run.tasks import Task
-from diffussm.store import records
+from diffussm.run.tasks import Task, record_of
 from diffussm.store.rundir import RunDir
 
 
@@ -26,7 +25,7 @@ def check_training(run: RunDir, milestones: Mapping[int, Collection[str]]) -> No
 def check_evaluation(task: Task) -> None:
     """Raise Unfinished unless the task's record is there and valid."""
     path = RunDir(task.run).record(task.step, task.key)
-    if records.read(path) is None:
+    if record_of(task) is None:
         what = "is not valid" if path.exists() else "is missing"
         cause = "if its reference or extractor was changed meanwhile, launch again"
         raise Unfinished(f"measured step {task.step}, but the record {path} {what}; {cause}")

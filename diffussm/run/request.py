@@ -5,8 +5,9 @@ from pathlib import Path
 from diffussm.config import Config, Request
 from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
+from diffussm.metrics.requested_files import as_requested
 from diffussm.metrics.requirements import check_requirements
-from diffussm.run.tasks import evaluation_key_digest, milestones_without_record
+from diffussm.run.tasks import milestones_without_record, request_key
 from diffussm.store.rundir import RunDir
 
 
@@ -16,10 +17,11 @@ def request_run(runs: Path, config: Config, replay: bool = False) -> RunDir:
     Raises UserError, and writes no request, if the model does not fit its data, if data or weights are missing, or
     if the run kept no weights of a milestone, unless a `replay` may train to it again.
     """
+    config = as_requested(config)
     check_fit(config)
     check_requirements(config)
     run, request = RunDir.create(runs, config), Request.from_config(config)
-    without_record = set(milestones_without_record(run, request, evaluation_key_digest(run.path, request)))
+    without_record = set(milestones_without_record(run, request, request_key(run.path, request)))
     lost = [step for step in run.lost_milestones(request) if step in without_record]
     if lost and not replay:
         raise lost_milestone(run.run_id, run.trained_steps(), lost[0])

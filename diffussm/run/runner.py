@@ -23,9 +23,16 @@ from diffussm.run.claim import IsAlive, claim_task
 from diffussm.run.completion import check_evaluation, check_training
 from diffussm.run.execution import resolve_execution
 from diffussm.run.output import redirect_output
-from diffussm.run.tasks import Task, TaskKind, pending_tasks, replayable_milestones
+from diffussm.run.tasks import (
+    Task,
+    TaskKind,
+    missing_records,
+    pending_tasks,
+    record_of,
+    replayable_milestones,
+    requested,
+)
 from diffussm.stopping import StopRequest, Superseded
-from diffussm.store import records
 from diffussm.store.execution import Execution
 from diffussm.store.rundir import RunDir, step_of
 from diffussm.store.workdir import WorkDir
@@ -127,8 +134,8 @@ class TaskRunner:
             self._train_to(self.run, milestones, attempt, execution)
 
     def _prepare_training(self) -> None:
-        for request in self.run.requests():  # a missing file must fail the run before training starts
-            check_requirements(self.config.model_copy(update={"evaluation": request.evaluation}))
+        for missing in missing_records(self.run, self.run.requests()):  # fail before training for want of a file
+            check_requirements(self.config.model_copy(update={"evaluation": missing.request.evaluation}))
         self.run.remove_temporaries()
 
     def _execution(self) -> Execution:
@@ -186,7 +193,6 @@ class TaskRunner:
         if self.processes.is_rank_zero:
             task.folder.remove_temporaries()
         config = self.config.model_copy(update={"evaluation": request.evaluation})
-        check_requirements(config)
         execution = self._execution()
         device, origin = select_device_of_kind(execution.device), self._provenance(attempt, execution)
         samples = request.evaluation.samples
@@ -200,9 +206,7 @@ class TaskRunner:
 
     def _request_to_evaluate(self, task: Task) -> Request | None:
         """Return the request that the task evaluates; None if its record exists already."""
-        if records.read(self.run.record(task.step, task.key)):
-            return None
-        return next(request for request in self.run.requests() if request.digest == task.request)
+        return None if record_of(task) else requested(task)
 
 
 def _print_takeover(folder: WorkDir, number: int) -> None:

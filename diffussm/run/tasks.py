@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from diffussm.config import Request
-from diffussm.metrics.key import evaluation_key
+from diffussm.config import Config, Request
+from diffussm.metrics.key import key_digests
+from diffussm.metrics.requirements import missing_evaluation_requirement
 from diffussm.store import records
+from diffussm.store.records import KeyDigests
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
@@ -40,28 +42,55 @@ def pending_tasks(run: RunDir) -> list[Task]:
     exist."""
     requests = run.requests()
     out = [Task(run.path, "train")] if steps_to_train(run, requests) or replayable_milestones(run, requests) else []
-    seen: set[tuple[int, str]] = set()
+    for missing in missing_records(run, requests):
+        kept = (step for step in missing.steps if run.weights(step, missing.request.evaluation.weights).exists())
+        out += [Task(run.path, "evaluate", step, missing.request.digest, missing.key.key) for step in kept]
+    return out
+
+
+class MissingRecords(NamedTuple):
+    """The milestones that have no record of one way to measure; it is that of `request`, and perhaps of others."""
+
+    request: Request
+    key: KeyDigests
+    steps: tuple[int, ...]
+
+
+def missing_records(run: RunDir, requests: list[Request]) -> list[MissingRecords]:
+    """Return what is not measured yet, for each way to measure. Of requests that measure in the same way, by files at
+    different places, one whose files are there stands for all."""
+    same: dict[str, list[tuple[Request, KeyDigests]]] = {}
     for request in requests:
-        key = evaluation_key_digest(run.path, request)
-        for step in milestones_without_record(run, request, key):
-            if (step, key) not in seen and run.weights(step, request.evaluation.weights).exists():
-                seen.add((step, key))
-                out.append(Task(run.path, "evaluate", step, request.digest, key))
+        key = request_key(run.path, request)
+        same.setdefault(key.content or key.key, []).append((request, key))
+    out = []
+    for equal in same.values():
+        steps = sorted({step for one in equal for step in milestones_without_record(run, *one)})
+        complete = (one for one in equal if not missing_evaluation_requirement(one[0].evaluation))
+        if steps:
+            out.append(MissingRecords(*(equal[0] if len(equal) == 1 else next(complete, equal[0])), tuple(steps)))
     return out
 
 
 def is_done(run: RunDir) -> bool:
     """Return whether every requested record exists."""
-    requests = run.requests()
-    return all(
-        next(milestones_without_record(run, request, evaluation_key_digest(run.path, request)), None) is None
-        for request in requests
-    )
+    return not missing_records(run, run.requests())
 
 
-def milestones_without_record(run: RunDir, request: Request, key: str) -> Iterator[int]:
+def milestones_without_record(run: RunDir, request: Request, key: KeyDigests) -> Iterator[int]:
     """Yield the milestones of the request that have no valid record."""
-    return (step for step in request.milestones if records.read(run.record(step, key)) is None)
+    return (step for step in request.milestones if records.find(run.milestone(step), key) is None)
+
+
+def record_of(task: Task) -> records.Record | None:
+    """Return the valid record of an evaluation; None if there is none."""
+    run = RunDir(task.run)
+    return records.find(run.milestone(task.step), request_key(task.run, requested(task)))
+
+
+def requested(task: Task) -> Request:
+    """Return the request that an evaluation is for."""
+    return next(request for request in RunDir(task.run).requests() if request.digest == task.request)
 
 
 def steps_to_train(run: RunDir, requests: list[Request]) -> int:
@@ -117,7 +146,11 @@ def _last_failure(folder: WorkDir) -> State | None:
     return state if state.has_failed and state.attempt == folder.owner() else None
 
 
+def request_key(run: Path, request: Request) -> KeyDigests:
+    """Return the digests by which the run's records for this request are found."""
+    return key_digests(_config(run).model_copy(update={"evaluation": request.evaluation}))
+
+
 @cache
-def evaluation_key_digest(run: Path, request: Request) -> str:
-    """Return the digest of the evaluation key of the run's records for this request."""
-    return evaluation_key(RunDir(run).config().model_copy(update={"evaluation": request.evaluation})).digest
+def _config(run: Path) -> Config:
+    return RunDir(run).config()

@@ -16,6 +16,7 @@ from pydantic import Field
 from diffussm.errors import UserError, unknown
 from diffussm.store.names import Name, child
 from diffussm.store.reading import StoredModel, read_model
+from diffussm.store.records import KeyDigests
 from diffussm.store.writing import to_json, write_once
 
 
@@ -31,10 +32,16 @@ class Entry(StoredModel):
     steps: int
     milestones: tuple[int, ...]
     key: Name = Field(description="digest of the evaluation key")
+    key_content: str = Field("", description="of a key whose reference is a file: digest of the key without its name")
     parameters: int
     macs_per_call: int | None
     macs_per_step: int | None
     resources: dict[str, Any]
+
+    @property
+    def digests(self) -> KeyDigests:
+        """The digests by which its records are found."""
+        return KeyDigests(self.key, self.key_content)
 
 
 class Manifest(StoredModel):

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diffussm.config import digest, without_later_defaults
 from diffussm.errors import UserError
 from diffussm.metric_table import METRICS
-from diffussm.store.names import Name
+from diffussm.store.names import Name, child
 from diffussm.store.reading import read_model
 from diffussm.store.writing import write_atomically, write_once
 
@@ -49,6 +49,12 @@ class EvaluationKey(BaseModel):
         return digest({"version": version, **without_later_defaults(self.model_dump(mode="json"))})
 
     @property
+    def content_digest(self) -> str:
+        """Digest of what determines the numbers: equal for keys that differ only in the name of one reference file."""
+        follow_from_hash = {"reference", "reference_samples", "reference_kind"}
+        return digest(without_later_defaults(self.model_dump(mode="json", exclude=follow_from_hash)))
+
+    @property
     def extractor_and_n(self) -> str:
         """The extractor and n, which every reported number must name."""
         of = {"inception-v3-compat": "Inception"}.get(self.extractor, self.extractor.replace("-cnn", " CNN"))
@@ -79,6 +85,17 @@ class Record(BaseModel):
         return self
 
 
+class KeyDigests(NamedTuple):
+    """The digests by which the records of an evaluation key are found.
+
+    `content` is the key's `content_digest` if its reference is a file, which may have been measured against under
+    another name; "" for data sets, and in manifests of before.
+    """
+
+    key: str
+    content: str = ""
+
+
 WITH_REFERENCE = ("reference_sha256", "reference_samples", "reference_kind", "transform")  # follow from it
 ALWAYS_SHARED = frozenset({"samples", "extractor"})  # even where a grid varies them: such numbers are not comparable
 
@@ -87,10 +104,13 @@ def common_key(keys: Iterable[EvaluationKey], what: str, varied: Collection[str]
     """Return the key of records that share a column or an axis; None if there are no records.
 
     Raises UserError, which names the fields, if they differ in fields other than those `varied` by what is compared.
-    Records with different n or extractors never share one.
+    Records with different n or extractors never share one. References of one hash are one, whatever their names.
     """
     implied_by_reference = WITH_REFERENCE if "reference" in varied else ()
     dumped = [key.model_dump() for key in dict.fromkeys(keys)]
+    names: dict[str, str] = {}
+    for one in dumped:
+        one["reference"] = names.setdefault(one["reference_sha256"] or one["reference"], one["reference"])
     fields = dumped[0].keys() - ({*varied, *implied_by_reference} - ALWAYS_SHARED) if dumped else set()
     if differ := sorted(name for name in fields if any(d[name] != dumped[0][name] for d in dumped)):
         raise UserError(f"{what}: records differ in how they were measured ({', '.join(differ)}): not comparable")
@@ -110,3 +130,15 @@ def read(path: Path) -> Record | None:
         return read_model(path, Record)
     except (FileNotFoundError, UserError):
         return None
+
+
+def find(milestone: Path, wanted: KeyDigests) -> Record | None:
+    """Return the valid record of that key in a milestone's folder; failing that, one with the same content under a key
+    whose reference had another name; else None."""
+    if (record := read(child(milestone, wanted.key, "record.json"))) or not wanted.content:
+        return record
+    for path in sorted(milestone.glob("*/record.json")):
+        other = read(path)
+        if other and (other.key.digest, other.key.content_digest) == (path.parent.name, wanted.content):
+            return other
+    return None

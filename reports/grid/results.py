@@ -115,7 +115,7 @@ def load(manifest: Path, runs: Path) -> GridResults:
                 f"has {len(of_control or ())}; launch or extend all arms with the same milestones"
             )
         for compared_step, step in zip(of_control or entry.milestones, entry.milestones, strict=True):
-            record = records.read(folder.record(step, entry.key))
+            record = records.find(folder.milestone(step), entry.digests)
             row = {name: getattr(entry, name) for name in COPIED}
             row |= {
                 "step": step,
@@ -123,6 +123,7 @@ def load(manifest: Path, runs: Path) -> GridResults:
                 **_state(folder, folder.evaluation(step, entry.key), record),
             }
             if record is not None:
+                row["key"] = record.key.digest  # the reference may have had another name
                 found[len(rows)] = record
             rows.append(row)
     varied = frozenset(

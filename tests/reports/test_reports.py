@@ -262,6 +262,10 @@ def test_a_frame_of_records_has_one_key() -> None:
     assert list(frame([record(), record(guidance=2.0)], varied={"guidance"}).guidance) == [1.0, 2.0]
     with pytest.raises(UserError, match=r"\(samples\)"):
         frame([record(), record(samples=50)], varied={"samples"})
+    assert len(frame([record(), record(reference="the same file under another name")])) == 2
+    for unknown in ({}, {"reference_sha256": ""}):
+        with pytest.raises(UserError, match=r"\(reference"):
+            frame([record(**unknown), record(reference="another", reference_sha256="f" * 64 if not unknown else "")])
     assert list(frame([])) == ["run_id", "step", "key"]
 
 

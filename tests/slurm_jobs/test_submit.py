@@ -15,7 +15,7 @@ from ablations.status.scheduler import JobStatus
 from ablations.status.states import state_of
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
-from diffussm.run.tasks import evaluation_key_digest
+from diffussm.run.tasks import request_key
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from tests.support import tiny
@@ -154,7 +154,7 @@ class OneJob:
 
 def state_with(run: RunDir, scheduler: OneJob) -> tuple[str, bool]:
     (request,) = run.requests()
-    key = evaluation_key_digest(run.path, request)
+    key = request_key(run.path, request)
     state = state_of(run, request.steps, request.milestones, key, Liveness(by_mtime=True, clock=lambda: 0.0), scheduler)
     return state.name, state.needs_launch
 

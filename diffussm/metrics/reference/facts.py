@@ -18,17 +18,19 @@ class ReferenceFacts(NamedTuple):
     shape: tuple[int, int] | None  # (channels, pixels per side), None: unknown
     transform: str | None  # None: unknown
     extractor_sha256: str | None  # of the network of its statistics; None: it has none, or the network is unknown
+    is_known: bool = True  # False: there is no such file, and what follows from its content is unknown
 
 
-def reference_facts(reference: str) -> ReferenceFacts:
-    """Return the facts of a data set or of an .npz file; the hash is "" for a file that does not exist yet."""
+def reference_facts(reference: str, stated_sha256: str = "") -> ReferenceFacts:
+    """Return the facts of a data set or of an .npz file. If there is no such file, or none of the hash that is stated,
+    nothing but that hash is known."""
     if not is_npz_name(reference):
         known = facts(reference, "evaluation.reference")
         shape = known.channels, known.image_size
         return ReferenceFacts(reference, known.sha256, known.images, "images", (), shape, "none", None)
     file = ReferenceFile(Path(reference))
-    if file.problem():
-        return ReferenceFacts(file.name, "", 0, "images", (), None, None, None)
+    if file.problem() or stated_sha256 not in ("", file.sha256):
+        return ReferenceFacts(file.name, stated_sha256, 0, "images", (), None, None, None, is_known=False)
     metadata = file.metadata
     return ReferenceFacts(
         file.name,

@@ -1,0 +1,33 @@
+"""The files that an evaluation names, as they are requested: by absolute paths, the reference by its hash. No torch."""
+
+from pathlib import Path
+from typing import Any
+
+from diffussm.config import Config
+from diffussm.metrics.reference.file import ReferenceFile, is_npz_name
+
+
+def as_requested(config: Config) -> Config:
+    """Return the config with absolute paths, and with the hash of its reference file unless it states one.
+
+    So what is requested in one folder and evaluated in another, or later, is measured against the file that was meant,
+    or against none. A file that is missing or damaged has no hash; the extractor says which weights it needs.
+    """
+    evaluation = config.evaluation
+    paths = ("reference", "extractor_weights")
+    changes = {field: absolute(f"evaluation.{field}", getattr(evaluation, field)) for field in paths}
+    if is_npz_name(evaluation.reference) and not evaluation.reference_file_sha256:
+        file = ReferenceFile(Path(changes["reference"]))
+        changes["reference_file_sha256"] = "" if file.problem() else file.sha256
+    if all(getattr(evaluation, field) == value for field, value in changes.items()):
+        return config
+    return config.model_copy(update={"evaluation": evaluation.model_copy(update=changes)})
+
+
+def absolute(key: str, value: Any) -> Any:
+    """Return the value of a config key with its path made absolute, if it is one."""
+    if not isinstance(value, str) or not value:
+        return value
+    if key == "evaluation.reference":
+        return str(Path(value).absolute()) if is_npz_name(value) else value
+    return str(Path(value).expanduser().absolute()) if key == "evaluation.extractor_weights" else value
