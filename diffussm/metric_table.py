@@ -4,11 +4,10 @@ A record's metrics have these names. Each comes with its interval over samples, 
 `<name>_samples_high`, and a Frechet distance also with `<name>_floor` and `<name>_infinity`.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Mapping
 
-LAYERS = ("features", "spatial", "logits")  # of an extractor, in the order in which they are extracted
+from diffussm.errors import UserError
+from diffussm.metric import LAYERS, Metric
 
 ADM = "Dhariwal and Nichol 2021, their evaluator"
 NAEEM = "Naeem et al. 2020"
@@ -16,39 +15,7 @@ PROPORTION = "share of 1"
 FEATURES_SQUARED = "squared units of the features"
 JACKKNIFE = "delete-a-group jackknife"
 WILSON = "Wilson's score interval"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric: its name, its meaning, its requirements and the function that computes it.
-
-    `function` is a `module:function` that takes a diffussm.metrics.statistics.protocol.MetricInputs and returns an
-    Estimate. It is imported when the metric is measured, so that this table imports nothing.
-    """
-
-    name: str  # in configs, keys, records and tables: must never change
-    title: str
-    unit: str
-    better: Literal["lower", "higher"]
-    digits: int  # shown after the point
-    meaning: str
-    source: str
-    layer: str  # the layer that it is computed from: one of LAYERS, or the metric's name if it has its own network
-    function: str
-    interval: str  # the method of its 95 % interval over samples; "": it has none
-    reference: Literal["nothing", "gaussian", "images"] = "nothing"  # "gaussian": it is a Frechet distance
-    extractor: Literal["any", "scores", "classifies", "natural images"] = "any"  # the kind of extractor that it needs
-    least_samples: int = 1
-    least_images: int = 0  # of a reference that is given as images
-    needs_labels: bool = False  # whether it needs the requested classes of the samples
-    by_default: bool = False  # whether it is measured for external samples if no metrics are named; part of their keys
-    details: str = ""  # how it is computed with ADM's Inception, or where it differs from other code
-    interval_coverage: str = ""  # how often its interval holds the true value, by a simulation in tests/metrics/
-
-    @property
-    def has_own_network(self) -> bool:
-        """Return whether it is computed from its own network instead of the extractor."""
-        return self.layer not in LAYERS
+FRECHET_ROUNDING = 0.01  # by which records of earlier versions may be below zero; measurements state their own
 
 
 _FRECHET = "Frechet distance of Gaussians fitted to features of samples and of the reference"
@@ -64,6 +31,8 @@ METRICS = {
             digits=2,
             meaning=_FRECHET,
             source=f"Heusel et al. 2017; {ADM}",
+            least=0.0,
+            rounding=FRECHET_ROUNDING,
             layer="features",
             function="diffussm.metrics.statistics.fid:frechet",
             interval=JACKKNIFE,
@@ -83,6 +52,8 @@ METRICS = {
             digits=2,
             meaning=f"{_FRECHET}: the first 7 channels of a spatial layer, flattened H, W, C",
             source=f"Nash et al. 2021; {ADM}",
+            least=0.0,
+            rounding=FRECHET_ROUNDING,
             layer="spatial",
             function="diffussm.metrics.statistics.fid:frechet",
             interval=JACKKNIFE,
@@ -102,6 +73,8 @@ METRICS = {
             meaning="exp of the mean KL divergence of class probabilities from their mean, over splits of 5,000 in "
             "order",
             source=f"Salimans et al. 2016; {ADM}",
+            least=1.0,
+            rounding=1e-4,
             layer="logits",
             function="diffussm.metrics.statistics.inception_score:measure",
             interval=JACKKNIFE,
@@ -137,6 +110,8 @@ METRICS = {
             digits=4,
             meaning="share of samples within the reference's manifold: a ball round each image to its third neighbour",
             source=f"Kynkaanniemi et al. 2019; {ADM}",
+            least=0.0,
+            greatest=1.0,
             layer="features",
             function="diffussm.metrics.statistics.precision_recall:precision",
             interval=WILSON,
@@ -155,6 +130,8 @@ METRICS = {
             digits=4,
             meaning="share of the reference's images within the samples' manifold",
             source=f"Kynkaanniemi et al. 2019; {ADM}",
+            least=0.0,
+            greatest=1.0,
             layer="features",
             function="diffussm.metrics.statistics.precision_recall:recall",
             interval=JACKKNIFE,
@@ -174,6 +151,7 @@ METRICS = {
             meaning="mean over samples of the number of balls that a sample lies in, over 5: a ball round each image "
             "of the reference to its fifth neighbour; above 1 where samples crowd together",
             source=NAEEM,
+            least=0.0,
             layer="features",
             function="diffussm.metrics.statistics.density_coverage:density",
             interval="delete-one jackknife of a mean",
@@ -191,6 +169,8 @@ METRICS = {
             digits=4,
             meaning="share of the reference's images whose ball, to the fifth neighbour, holds a sample",
             source=NAEEM,
+            least=0.0,
+            greatest=1.0,
             layer="features",
             function="diffussm.metrics.statistics.density_coverage:coverage",
             interval=f"{WILSON} with a design effect",
@@ -208,6 +188,8 @@ METRICS = {
             digits=3,
             meaning="share of samples that the extractor's classifier assigns to the requested class",
             source="ours",
+            least=0.0,
+            greatest=1.0,
             layer="logits",
             function="diffussm.metrics.statistics.label_accuracy:measure",
             interval=WILSON,
@@ -223,6 +205,8 @@ METRICS = {
             digits=2,
             meaning="FID by clean-fid with its own resize (mode clean): another number than FID",
             source="Parmar et al. 2022",
+            least=0.0,
+            rounding=FRECHET_ROUNDING,
             layer="clean_fid",
             function="diffussm.metrics.features.clean_fid:measure",
             interval="",
@@ -239,6 +223,8 @@ METRICS = {
             digits=2,
             meaning="FID by clean-fid in mode legacy_tensorflow: comparable with FID",
             source="Parmar et al. 2022",
+            least=0.0,
+            rounding=FRECHET_ROUNDING,
             layer="clean_fid_legacy",
             function="diffussm.metrics.features.clean_fid:measure",
             interval="",
@@ -267,3 +253,14 @@ def layers_of(metrics: Collection[str]) -> list[str]:
     """Return the layers of the extractor from which the metrics are computed."""
     needed = {METRICS[metric].layer for metric in metrics}
     return [layer for layer in LAYERS if layer in needed]
+
+
+def impossible_value(metrics: Mapping[str, float]) -> str:
+    """Return what is wrong with a record's metrics, of which the first that cannot be is named; "" if nothing."""
+    for name in (f"{metric}{suffix}" for metric in METRICS for suffix in ("", "_floor")):
+        if name in metrics:
+            try:
+                METRICS[name.removesuffix("_floor")].possible(metrics[name])
+            except UserError as error:
+                return f"{name}: {error}"
+    return ""

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.folder import CentreCropped
 from diffussm.data.load import reference_images
-from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays, write_npz
+from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, write_npz
 from diffussm.distributed.group import select_device
 from diffussm.errors import UserError
+from diffussm.metric_table import METRICS
 from diffussm.metrics.external import default_extractor
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.registry import check_shape, extractor_facts
 from diffussm.metrics.reference.file import METADATA, STATISTICS, ReferenceFile, is_npz_name
-from diffussm.metrics.statistics.frechet import Moments, Statistics, frechet_distance
+from diffussm.metrics.reference.gaussian import stated_gaussian
+from diffussm.metrics.statistics.frechet import FrechetDistance, Moments
 from diffussm.progress import Progress
 from diffussm.rng import Stream, random_words
 
@@ -131,6 +133,8 @@ def show(path: Path) -> str:
     lines += [
         f"  {name:10s} {header.dtype} {header.shape}" for name, header in file.headers.items() if name != METADATA
     ]
+    for layer in file.layers:
+        stated_gaussian(path, layer)
     lines += [f"Frechet distances use its {file.kind}; precision, recall and KID use its {file.images:,} images."]
     metadata = file.metadata
     lines += [f"  {name}: {value}" for name, value in metadata.items()] if metadata else ["Its origin is not recorded."]
@@ -146,13 +150,14 @@ def compare(a: Path, b: Path) -> str:
     lines = []
     for layer, names in STATISTICS.items():
         if all(names[0] in file.headers for file in files):
-            first, second = (_statistics(file, names) for file in files)
+            first, second = (stated_gaussian(file.path, layer) for file in files)
             if first.mean.shape != second.mean.shape:
                 sizes = f"{first.mean.shape[0]} and {second.mean.shape[0]}"
                 raise UserError(f"{a}, {b}: {names[0]} has {sizes} features, so they cannot be compared")
             mean = np.abs(first.mean - second.mean).max() / np.abs(first.mean).max()
             covariance = np.abs(first.covariance - second.covariance).max() / np.abs(first.covariance).max()
-            distance = frechet_distance(first, second)
+            to_second = FrechetDistance(second)
+            distance = METRICS["fid"].possible(to_second(first), to_second.rounding(first))
             lines += [
                 f"{layer}: Frechet distance {distance:.6g}; relative to the largest value, the means differ by at most "
                 f"{mean:.3g} and the covariances by at most {covariance:.3g}"
@@ -170,8 +175,3 @@ def compare(a: Path, b: Path) -> str:
         else "the files differ: records measured against one and the other never share a column"
     )
     return "\n".join([*lines, conclusion])
-
-
-def _statistics(file: ReferenceFile, names: tuple[str, str]) -> Statistics:
-    arrays = read_arrays(file.path, names)
-    return Statistics(*(np.asarray(arrays[name], dtype=np.float64) for name in names))

@@ -6,8 +6,9 @@ from pathlib import Path
 from diffussm.config import SOLVERS, Config, EvaluationConfig
 from diffussm.data.catalogue import missing_data
 from diffussm.errors import UserError
+from diffussm.metric import Metric
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
-from diffussm.metric_table import METRICS, Metric
+from diffussm.metric_table import METRICS
 from diffussm.metrics.features.registry import ExtractorFacts, extractor_facts
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import ReferenceFacts

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from diffussm.config import EvaluationConfig
-from diffussm.errors import NotFinite, UserError
-from diffussm.metric_table import CLEAN_FID, METRICS, Metric, layers_of
+from diffussm.errors import UserError
+from diffussm.metric import Metric
+from diffussm.metric_table import CLEAN_FID, METRICS, layers_of
 from diffussm.metrics.features.extractor import Extractor, Layers
 from diffussm.metrics.reference.statistics import Reference
-from diffussm.metrics.statistics.frechet import BLOCK
+from diffussm.metrics.statistics.finite import finite
 from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 from diffussm.store.records import EvaluationKey
 
@@ -61,14 +62,14 @@ class MetricSuite:
         """Return the metrics with their intervals. `layer` returns a layer of all samples by name; it is called for one
         layer after the other, so that only one is in memory. `labels` (n,) are the requested classes of the samples.
 
-        NotFinite names the first sample with a feature that is not finite.
+        NotFinite names the first sample with a feature that is not finite; UserError a value that cannot be.
         """
         out: dict[str, float] = {}
         for name in self.layers:
-            inputs = MetricInputs(_finite(name, layer(name)), self.reference.layer(name), labels)
+            inputs = MetricInputs(finite(layer(name), f"its {name}", "sample"), self.reference.layer(name), labels)
             for metric in self.metrics:
                 if metric.layer == name:
-                    out |= _function(metric)(inputs).entries(metric.name)
+                    out |= _function(metric)(inputs).entries(metric)
         return out
 
     def measure_images(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> dict[str, float]:
@@ -91,14 +92,6 @@ def _clean_fid(  # type: ignore[no-untyped-def]
     from diffussm.metrics.features.clean_fid import CleanFid
 
     return CleanFid(key.metrics, extractor_weights, device)
-
-
-def _finite(name: str, features: NDArray[Any]) -> NDArray[Any]:
-    for start in range(0, len(features), BLOCK):
-        finite = np.isfinite(features[start : start + BLOCK]).all(1)
-        if not finite.all():
-            raise NotFinite(f"sample {start + int(finite.argmin())}: its {name} are not finite")
-    return features
 
 
 @cache

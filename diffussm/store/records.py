@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diffussm.config import digest, without_later_defaults
 from diffussm.errors import UserError
-from diffussm.metric_table import METRICS
+from diffussm.metric_table import METRICS, impossible_value
 from diffussm.store.names import Name, child
 from diffussm.store.reading import read_model
 from diffussm.store.writing import write_atomically, write_once
@@ -78,10 +78,12 @@ class Record(BaseModel):
     provenance: dict[str, Any] = Field(description="code, packages, hardware, and when it was made")
 
     @model_validator(mode="after")
-    def _finite(self) -> "Record":
+    def _possible(self) -> "Record":
         for field, values in (("metrics", self.metrics), ("timing", self.timing)):
             if bad := [name for name, value in values.items() if not math.isfinite(value)]:
                 raise ValueError(f"{field}: not finite: {', '.join(bad)}")
+        if impossible := impossible_value(self.metrics):
+            raise ValueError(f"metrics: {impossible}")
         return self
 
 

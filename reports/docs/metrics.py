@@ -1,10 +1,12 @@
 """The page on the metrics and their intervals: docs/metrics.md, written by `make dictionary`."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
-from diffussm.metric_table import METRICS, Metric
+from diffussm.metric import Metric
+from diffussm.metric_table import METRICS
 from reports import markdown as md
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -13,6 +15,8 @@ HEAD = """# Metrics
 
 Written by `make dictionary` from `diffussm/metric_table.py`. These are the names that `evaluation.metrics` may have.
 The digits and photographs have the same metrics, on the layers of their small CNNs instead of Inception's.
+A value outside those that a metric can have is an error and becomes no record. Only where rounding alone may have taken
+it there (a Frechet distance below zero by up to a millionth of the variances), the nearest possible value is recorded.
 """
 
 INTERVALS = """## Intervals
@@ -34,10 +38,17 @@ def _meaning(metric: Metric) -> dict[str, str]:
         "metric": metric.title,
         "name": f"`{metric.name}`",
         "better": metric.better,
+        "values": _range(metric),
         "what it is": metric.meaning,
         "how it is computed": metric.details or "-",
         "source": metric.source,
     }
+
+
+def _range(metric: Metric) -> str:
+    if math.isinf(metric.least):
+        return "any"
+    return f"from {metric.least:g}" if math.isinf(metric.greatest) else f"{metric.least:g} to {metric.greatest:g}"
 
 
 def _interval(metric: Metric) -> dict[str, str]:

@@ -9,7 +9,8 @@ import pytest
 
 from diffussm.config import EvaluationConfig
 from diffussm.data.load import reference_images
-from diffussm.metric_table import FRECHET, LAYERS, METRICS, Metric, layers_of
+from diffussm.metric import LAYERS, Metric
+from diffussm.metric_table import FRECHET, METRICS, layers_of
 from diffussm.metrics.external import default_metrics
 from diffussm.metrics.features.registry import extractor_facts
 from diffussm.metrics.key import external_key
@@ -90,13 +91,13 @@ def test_layers_are_in_the_extractor_s_order() -> None:
 
 
 def test_an_estimate_s_entries_in_a_record() -> None:
-    assert Estimate(1.0).entries("x") == {"x": 1.0}
-    assert list(Estimate(1.0, Interval(0.5, 2.0), 0.1, 0.9).entries("x").items()) == [
-        ("x", 1.0),
-        ("x_floor", 0.1),
-        ("x_samples_low", 0.5),
-        ("x_samples_high", 2.0),
-        ("x_infinity", 0.9),
+    assert Estimate(1.0).entries(METRICS["fid"]) == {"fid": 1.0}
+    assert list(Estimate(1.0, Interval(0.5, 2.0), 0.1, 0.9).entries(METRICS["fid"]).items()) == [
+        ("fid", 1.0),
+        ("fid_floor", 0.1),
+        ("fid_samples_low", 0.5),
+        ("fid_samples_high", 2.0),
+        ("fid_infinity", 0.9),
     ]
 
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from torchvision.transforms.functional import to_tensor
 
 from diffussm.metrics.features.weights_file import CLEAN_FID
+from diffussm.metrics.statistics.frechet import ROUNDING
 from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
 
 MODES = {"clean_fid": "clean", "clean_fid_legacy": "legacy_tensorflow"}
 BATCH = 50
+EPS = 1e-6  # clean-fid adds it to both diagonals where the root of their product is not finite
 
 
 class _Verified(InceptionV3W):
@@ -58,15 +60,17 @@ class CleanFid:
         return out
 
     @staticmethod
-    def distance(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-        """Return the distance of features (n, 2048) and (m, 2048)."""
+    def distance(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, float]:
+        """Return the distance of features (n, 2048) and (m, 2048), and how far below zero rounding may take it."""
         a, b = ((features.mean(0), np.cov(features, rowvar=False)) for features in (samples, reference))
-        return float(frechet_distance(*a, *b))
+        rounding = ROUNDING * float(np.trace(a[1]) + np.trace(b[1])) + 2 * EPS * a[0].size
+        return float(frechet_distance(*a, *b)), rounding
 
 
 def measure(inputs: MetricInputs) -> Estimate:
     """Return clean-fid's distance, in either mode, without an interval."""
-    return Estimate(CleanFid.distance(inputs.samples, inputs.reference.features))
+    value, rounding = CleanFid.distance(inputs.samples, inputs.reference.features)
+    return Estimate(value, rounding=rounding)
 
 
 def _resized(image: NDArray[np.uint8], resize) -> torch.Tensor:  # type: ignore[no-untyped-def]

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from diffussm.data.load import reference_images
-from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays
-from diffussm.errors import UserError
+from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels
 from diffussm.metric_table import CLEAN_FID
 from diffussm.metrics.features.extractor import Extractor, Layers
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_npz_name
+from diffussm.metrics.reference.gaussian import stated_gaussian
 from diffussm.metrics.statistics.fid import noise_floor
+from diffussm.metrics.statistics.finite import finite
 from diffussm.metrics.statistics.frechet import FrechetDistance, Statistics
 from diffussm.store.records import EvaluationKey
 
@@ -59,24 +60,18 @@ class Reference:
     def _extract(self) -> Layers:
         second = self.second_extractor
         parts = [self.extractor(batch) | (second(batch) if second else {}) for batch in self.pixels.batches(BATCH)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "logits"}
+        layers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "logits"}
+        return {name: finite(layer, f"its {name}", "reference image") for name, layer in layers.items()}
 
     def layer(self, name: str) -> "CachedLayer":
         """Return the layer that the metrics compare the samples with; the same object at every call."""
         return self._by_layer.setdefault(name, CachedLayer(self, name))
 
     def statistics(self, layer: str) -> Statistics:
-        """Return the Gaussian of a layer, from its file or of its images."""
+        """Return the Gaussian of a layer, from its file or of its images; raise UserError if that of a file is none."""
         if self.key.reference_kind == "images":
             return Statistics.of(self.layers[layer])
-        names = STATISTICS[layer]
-        arrays = read_arrays(Path(self.reference), names)
-        if missing := [name for name in names if name not in arrays]:
-            lacked = " and ".join(missing)
-            raise UserError(
-                f"evaluation.reference = {self.reference}: lacks {lacked}; `diffussm reference build` adds them"
-            )
-        return Statistics(*(np.asarray(arrays[name], dtype=np.float64) for name in names))
+        return stated_gaussian(Path(self.reference), layer)
 
     def stated_size(self, layer: str) -> int | None:
         """Return the number of features in its file's statistics of the layer; None if it has none."""

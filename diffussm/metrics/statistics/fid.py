@@ -23,7 +23,8 @@ def frechet_estimate(features: NDArray[Any], distance: FrechetDistance, floor: f
     """Return the distance of features (n, d), its interval, its extrapolation if n >= 2 d, and `floor`."""
     group = groups_of(len(features))
     groups, moments = int(group.max()) + 1, Moments.of(features)
-    value = distance(moments.statistics)
+    statistics = moments.statistics
+    value = distance(statistics)
     found = None
     if groups > 1:  # one group at a time: its moments are as large as a covariance
         without = [
@@ -31,7 +32,7 @@ def frechet_estimate(features: NDArray[Any], distance: FrechetDistance, floor: f
         ]
         found = interval(value, variance(without), groups)
     infinity = extrapolated(features, distance) if len(features) >= 2 * features.shape[1] else None
-    return Estimate(value, found, floor, infinity)
+    return Estimate(value, found, floor, infinity, distance.rounding(statistics))
 
 
 def extrapolated(features: NDArray[Any], distance: FrechetDistance) -> float:

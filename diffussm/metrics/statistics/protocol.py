@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from diffussm.metric import Metric
 from diffussm.metrics.statistics.frechet import FrechetDistance
 from diffussm.metrics.statistics.jackknife import Interval
 
@@ -19,13 +20,16 @@ class Estimate(NamedTuple):
     interval: Interval | None = None  # 95 % over samples
     floor: float | None = None  # the value of real images at this n
     infinity: float | None = None  # extrapolated to infinitely many samples
+    rounding: float | None = None  # how far it may lie beyond what is possible; None: as in the table of metrics
 
-    def entries(self, name: str) -> dict[str, float]:
-        """Return its entries in a record, whose names begin with `name`."""
+    def entries(self, metric: Metric) -> dict[str, float]:
+        """Return its entries in a record, whose names begin with the metric's; raise UserError for a value or a floor
+        that the metric cannot have. One beyond the metric's range by rounding alone becomes the end of the range."""
         low, high = self.interval or (None, None)
-        companions = {"floor": self.floor, "samples_low": low, "samples_high": high, "infinity": self.infinity}
-        known = {f"{name}_{suffix}": value for suffix, value in companions.items() if value is not None}
-        return {name: self.value, **known}
+        floor = None if self.floor is None else metric.possible(self.floor, self.rounding)
+        companions = {"floor": floor, "samples_low": low, "samples_high": high, "infinity": self.infinity}
+        known = {f"{metric.name}_{suffix}": value for suffix, value in companions.items() if value is not None}
+        return {metric.name: metric.possible(self.value, self.rounding), **known}
 
 
 class ReferenceLayer(Protocol):
