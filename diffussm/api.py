@@ -57,7 +57,7 @@ def load(
     run_folder = next((folder for folder in path.parents[:3] if is_run_folder(folder)), None)
     if not path.is_file() or run_folder is None:
         return from_pretrained(path, backend, heads)
-    state = read_safetensors(path) if path.suffix == ".safetensors" else _checkpoint_weights(path, weights)
+    state = read_safetensors(path) if path.suffix.lower() == ".safetensors" else _checkpoint_weights(path, weights)
     model = build_model(RunDir(run_folder).config(), backend)
     load_weights(model, state, str(path))
     return model.eval()

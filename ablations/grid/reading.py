@@ -32,9 +32,9 @@ def grids() -> list[str]:
 
 def locate(name: str) -> Path:
     """Return the path of the grid `grids/<name>.toml`, or `name` itself if it ends in .toml."""
-    path = Path(name) if name.endswith(".toml") else GRIDS / f"{name}.toml"
+    path = Path(name) if name.lower().endswith(".toml") else GRIDS / f"{name}.toml"
     if not os.path.isfile(path):
-        if not name.endswith(".toml"):
+        if not name.lower().endswith(".toml"):
             raise unknown("grid", name, grids(), "the path of a .toml file")
         what = "it is a folder" if os.path.isdir(path) else "there is no such file"
         raise UserError(f"--grid {name!r}: {what}; allowed: the path of a .toml file, or a grid's name")

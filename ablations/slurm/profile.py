@@ -80,7 +80,7 @@ class Profile(Section):
 def load(name: str, changes: Sequence[str] = ()) -> Profile:
     """Return the profile that `--profile` names (one of slurm/profiles, or the path of a file), with the changes of
     `--set-slurm`."""
-    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
+    path = Path(name) if name.lower().endswith(".toml") else PROFILES / f"{name}.toml"
     if not path.is_file():
         if path.parent == PROFILES:
             raise unknown("--profile", name, (known.stem for known in PROFILES.glob("*.toml")))

@@ -1,12 +1,13 @@
 """`diffussm evaluate`: records of runs' milestones and of external samples."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from diffussm.commands.record_table import SAMPLING_FIELDS, format_records
-from diffussm.data.pixels import open_pixels
+from diffussm.data.pixels import FolderPixels, open_pixels
 from diffussm.distributed.group import ProcessGroup, init_from_environment, select_device
 from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
@@ -103,4 +104,6 @@ def evaluate_files(path: Path, options: Mapping[str, Any], processes: ProcessGro
         record = evaluate_external(pixels, evaluation, select_device(), context)
     except NotFinite as error:
         raise UserError(f"{path}: {error}") from None
+    if isinstance(pixels, FolderPixels) and pixels.listing.left_out and processes.is_rank_zero:
+        print(f"{path}: {pixels.listing}", file=sys.stderr)
     return record if processes.is_rank_zero else None

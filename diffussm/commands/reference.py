@@ -1,6 +1,7 @@
 """`diffussm reference`: build, show and compare reference files in the format of ADM's evaluator."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from diffussm.data.folder import CentreCropped
 from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, write_npz
 from diffussm.distributed.group import select_device
-from diffussm.errors import UserError
+from diffussm.errors import NotFinite, UserError
 from diffussm.metric_table import METRICS
 from diffussm.metrics.external import default_extractor
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.registry import check_shape, extractor_facts
 from diffussm.metrics.reference.file import METADATA, STATISTICS, ReferenceFile, is_npz_name
 from diffussm.metrics.reference.gaussian import stated_gaussian
+from diffussm.metrics.statistics.finite import finite
 from diffussm.metrics.statistics.frechet import FrechetDistance, Moments
 from diffussm.progress import Progress
 from diffussm.rng import Stream, random_words
@@ -39,7 +41,7 @@ def build(
     """Write `out`: `images` random images of the source, and statistics of all of them.
 
     `source` is an embedded data set, a folder of photographs, which are cropped to `image_size` as for training, or an
-    .npz of images.
+    .npz of images. What is taken of a folder and what is left out of it is printed, and stored with the statistics.
     """
     if not is_npz_name(out.name):
         raise UserError(f"{out}: a reference is an .npz file; give a name that ends in .npz")
@@ -61,16 +63,24 @@ def build(
     }
     if transform:
         metadata["transform"] = transform
+    if isinstance(pixels, CentreCropped) and pixels.listing.left_out:
+        metadata["left_out"] = pixels.listing.left_out
     arrays: dict[str, NDArray[Any]] = {}
     if statistics:
         extractor = extractor or default_extractor(source)
         network = _network(extractor, extractor_weights, (channels, height))
         metadata |= {"extractor": extractor, "extractor_sha256": network.facts.weights.sha256}
-        for layer, moments in _moments(pixels, network).items():
+        try:
+            found = _moments(pixels, network)
+        except NotFinite as error:
+            raise UserError(f"{source}: {error}") from None
+        for layer, moments in found.items():
             arrays |= dict(zip(STATISTICS[layer], moments.statistics, strict=True))
     chosen = np.sort(np.argsort(random_words(0, Stream.REFERENCE, 0, 0, 1, pixels.count)[0], kind="stable")[:images])
     arrays[METADATA] = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
     write_npz(out, pixels.shape, len(chosen), _selected(pixels, chosen), **arrays)
+    taken = pixels.listing if isinstance(pixels, CentreCropped) else f"{pixels.count:,} images taken"
+    print(f"{source}: {taken}; stored: {len(chosen):,}", file=sys.stderr)
 
 
 def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
@@ -103,7 +113,7 @@ def _moments(pixels: Pixels, extractor: Extractor) -> dict[str, Moments]:
     moments: dict[str, Moments] = {}
     for batch in pixels.batches(BATCH):
         for layer, features in extractor(batch).items():
-            part = Moments.of(features)
+            part = Moments.of(finite(features, f"its {layer}", "image", done))
             moments[layer] = moments[layer] + part if layer in moments else part
         done += len(batch)
         progress(done)

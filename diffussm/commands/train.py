@@ -74,7 +74,7 @@ def _run_tasks(
 def _run_folder(target: str, settings: Mapping[str, Any], runs: Path, replay: bool, retry: bool) -> RunDir:
     """Return the run folder that `target` is, or that it requests below `runs`."""
     path = Path(target)
-    if target in bases() or path.suffix == ".toml":
+    if target in bases() or path.suffix.lower() == ".toml":
         run = request_run(runs, resolve(target, settings), replay)
     elif not path.exists():
         raise unknown("base", target, bases(), "the path of a TOML file or of a run folder")

@@ -26,7 +26,7 @@ def load_base(name: str) -> Mapping[str, Any]:
     """Return the recipe of a base, or in a `.toml` file: the sections of a config, and `size` and `sizes`."""
     if name in bases():
         return _shipped_base(name)
-    if name.endswith(".toml") and Path(name).exists():
+    if name.lower().endswith(".toml") and Path(name).exists():
         return _read_recipe(Path(name))
     raise unknown("base", name, bases())
 

@@ -103,11 +103,12 @@ def _from_pretrained(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    is_toml = path.suffix.lower() == ".toml"
     try:
         text = path.read_text()
-        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        content = tomllib.loads(text) if is_toml else json.loads(text)
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not valid {'TOML' if path.suffix == '.toml' else 'JSON'} ({error})") from None
+        raise UserError(f"{path}: not valid {'TOML' if is_toml else 'JSON'} ({error})") from None
     if isinstance(content, dict):
         content = content.get("config", content)
     if not isinstance(content, dict):

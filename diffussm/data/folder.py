@@ -16,6 +16,7 @@ from PIL import Image
 
 from diffussm.data.pixels.base import Shape, pixels_sha256, spans
 from diffussm.data.pixels.decode import decoded, read_image
+from diffussm.data.pixels.listing import Listing
 from diffussm.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -33,7 +34,8 @@ class CentreCropped:
         if size < 1:
             raise ValueError(f"size {size}: at least 1")
         self.root = root
-        self.files = photographs(root)  # relative
+        self.listing = photographs(root)
+        self.files = self.listing.files  # relative
         self.count = len(self.files)
         self.shape: Shape = (3, size, size)
         self.transform = f"centre-crop {size}"
@@ -62,22 +64,25 @@ class CentreCropped:
         return centre_cropped(read_image(self.root / file, _FORMATS), self.shape[1])
 
 
-def photographs(root: Path) -> list[str]:
-    """Return relative paths, sorted as text with "/" between names; links are followed unless they form a cycle, and
-    hidden files are skipped."""
+def photographs(root: Path) -> Listing:
+    """Return the photographs by relative paths, sorted as text with "/" between names, and what was left out.
+
+    Links are followed unless they form a cycle. Hidden files and the content of hidden folders are left out."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    found = []
+    found = Listing(SUFFIXES)
     for walked, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
         folder = Path(walked)
         ancestors = {ancestor.resolve() for ancestor in (folder, *folder.parents)}
         subfolders[:] = [name for name in subfolders if (folder / name).resolve() not in ancestors]
-        wanted = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
         relative = folder.relative_to(root)
-        found += [(relative / name).as_posix() for name in wanted]
-    if not found:
-        raise UserError(f"{root}: holds no photographs ({' '.join(SUFFIXES)}), nor do its subfolders")
-    return sorted(found)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        for name in files:
+            found.add(folder, name, (relative / name).as_posix(), hidden)
+    if not found.files:
+        raise UserError(f"{root}: holds no photographs ({' '.join(SUFFIXES)}), nor do its subfolders; {found}")
+    found.files.sort()
+    return found
 
 
 def centre_cropped(image: Image.Image, size: int) -> NDArray[np.uint8]:

@@ -24,8 +24,13 @@ def test_an_npz_and_a_folder_measure_the_same(npz: Path, pixels: np.ndarray, tmp
     assert {"fid", "sfid", "inception_score", "kid", "precision", "recall"} <= found[str(npz)].metrics.keys()
     assert found[str(npz)].key == found[str(folder)].key
     assert found[str(npz)].key.extractor == "digits-cnn"
-    code, out, _ = diffussm("evaluate", npz, folder, *DIGITS, "--metrics", "fid")
+    (folder / "a.webp").touch()
+    upper = tmp_path / "UPPER.NPZ"
+    upper.write_bytes(npz.read_bytes())
+    assert diffussm("evaluate", upper, *DIGITS, "--metrics", "fid")[0] == 0
+    code, out, err = diffussm("evaluate", npz, folder, *DIGITS, "--metrics", "fid")
     assert code == 0
+    assert err.splitlines()[-1] == f"{folder}: 12 images taken; left out: 1 with other suffixes (.webp)"
     assert out.count("FID") == 2
     assert out.count("n = 12") == 1
     assert not list((cache.folder() / "shards").iterdir())
@@ -56,6 +61,7 @@ def test_other_numbers_of_samples_share_no_table(npz: Path, pixels: np.ndarray, 
 
 
 def test_a_cache_that_cannot_be_written_to(npz: Path, tmp_path: Path, diffussm: Run, monkeypatch: Any) -> None:
+    monkeypatch.setattr("diffussm.metrics.external.utc", lambda: "2026-01-01T00:00:00Z")
     given = ("evaluate", npz, *DIGITS, "--metrics", "fid", "--json")
     expected = diffussm(*given)[1]
     temporary = tmp_path / "temporary"

@@ -136,7 +136,9 @@ def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
     given = ("reference", "build", folder, out, "--extractor", "photos-cnn")
     assert_error(diffussm(*given), "--image-size")
     assert_error(diffussm(*given, "--image-size", "8"), "is for 3 x 32 x 32 images, but")
-    assert diffussm(*given, "--image-size", "32", "--images", "3")[0] == 0
+    code, _, err = diffussm(*given, "--image-size", "32", "--images", "3")
+    assert code == 0
+    assert err.splitlines()[-1] == f"{folder}: 5 images taken; left out: nothing; stored: 3"
     with np.load(out) as file:
         assert file["arr_0"].shape == (3, 32, 32, 3)
     assert ReferenceFile(out).metadata["transform"] == "centre-crop 32"
@@ -144,6 +146,19 @@ def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
     none = tmp_path / "none.npz"
     assert diffussm("reference", "build", folder, none, *given[4:], "--image-size", "32", "--images", "0")[0] == 0
     assert ReferenceFile(none).images == 0
+    assert "left_out" not in ReferenceFile(none).metadata
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "9.JPG").write_bytes(b"no photograph")
+    (folder / "sub" / "a.gif").touch()
+    given = (*given[:3], few := tmp_path / "few.NPZ", *given[4:])
+    code, _, err = diffussm(*given, "--image-size", "32", "--images", "0")
+    assert code == 0
+    left_out = "1 in hidden folders, 1 with other suffixes (.gif)"
+    assert err.splitlines()[-1] == f"{folder}: 5 images taken; left out: {left_out}; stored: 0"
+    assert ReferenceFile(few).metadata["left_out"] == left_out
+    with np.load(few) as file, np.load(none) as other:
+        np.testing.assert_array_equal(file["mu"], other["mu"])
+    few.unlink()
     (folder / "sub" / "x.jpg").write_bytes(b"no photograph")
     assert_error(diffussm("reference", "build", folder, tmp_path / "x.npz", *given[4:], "--image-size", "32"), "x.jpg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none.npz", "photographs", "photographs.npz"]

@@ -172,6 +172,32 @@ def test_folder(tmp_path: Path) -> None:
             found.subset(indices)
 
 
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    """Hidden folders at any depth, hidden files, other suffixes and what is no file; the case of suffixes is alike."""
+    made = photo_folder(tmp_path)
+    picture = (tmp_path / "a.png").read_bytes()
+    for name in (".cache/a.png", "a/.thumbnails/x/b.JPG", "a/.thumbnails/x/index.db", ".c.Png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(picture)
+    for name in ("x.GIF", "y.gif", "b/z.tiff", "LICENSE", ".directory"):
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe.png")
+    found = photographs(tmp_path)
+    assert found.files == sorted(made)
+    assert str(found) == (
+        "7 images taken; left out: 2 hidden, 2 in hidden folders, 1 no regular files, "
+        "5 with other suffixes (.gif, .tiff, .txt, none)"
+    )
+    (tmp_path / "one").mkdir()
+    Image.fromarray(noise(8, 8)).save(tmp_path / "one" / "a.PNG")
+    assert str(CentreCropped(tmp_path / "one", 8).listing) == "1 image taken; left out: nothing"
+
+
+def test_a_hidden_root_is_read(tmp_path: Path) -> None:
+    made = photo_folder(tmp_path / ".hidden")
+    assert photographs(tmp_path / ".hidden").files == sorted(made)
+
+
 def test_jpeg_of_any_name(tmp_path: Path) -> None:
     pixels = np.rint(waves(20, 30)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.JPEG", quality=100, subsampling=0)
@@ -191,14 +217,16 @@ def test_links_are_followed_once_around(tmp_path: Path) -> None:
     (root / "class").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "loop").symlink_to(root)
     (root / "self").symlink_to(root)
-    assert photographs(root) == ["class/a.png"]
+    assert photographs(root).files == ["class/a.png"]
 
 
 def test_no_photographs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent: no such folder"):
         CentreCropped(tmp_path / "absent", 8)
     (tmp_path / "a.txt").touch()
-    with pytest.raises(UserError, match="holds no photographs"):
+    with pytest.raises(
+        UserError, match=r"holds no photographs .*; 0 images taken; left out: 1 with other suffixes \(.txt\)"
+    ):
         CentreCropped(tmp_path, 8)
     with pytest.raises(ValueError, match="at least 1"):
         CentreCropped(tmp_path, 0)

@@ -112,6 +112,18 @@ def test_folders_without(tmp_path: Path) -> None:
     refused(tmp_path, "never pass through JPEG")
 
 
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.PNG", images(1)[0])
+    for name in (".b.png", "c.WEBP", "d.webp", "notes"):
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe.png")
+    found = FolderPixels(tmp_path)
+    assert [file.name for file in found.files] == ["a.PNG"]
+    assert str(found.listing) == (
+        "1 image taken; left out: 1 hidden, 1 no regular files, 3 with other suffixes (.webp, none)"
+    )
+
+
 def test_sizes_differ(tmp_path: Path) -> None:
     for other in (images(1, (3, 4, 5))[0], images(1, (1, 5, 4))[0]):
         for name, image in (("1.png", images(1)[0]), ("2.png", images(1)[0]), ("10.png", other)):

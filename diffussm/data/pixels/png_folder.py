@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diffussm.data.pixels.base import Shape, pixels_sha256, spans
 from diffussm.data.pixels.decode import decoded, read_image
+from diffussm.data.pixels.listing import Listing
 from diffussm.errors import UserError
 
 
@@ -25,12 +26,15 @@ class FolderPixels:
     def __init__(self, path: Path):
         if not path.is_dir():
             raise UserError(f"{path}: no such folder")
-        names = sorted((name for name in os.listdir(path) if not name.startswith(".")), key=_natural)
-        if any(name.lower().endswith((".jpg", ".jpeg")) for name in names):
+        names = sorted(os.listdir(path), key=_natural)
+        if any(name.lower().endswith((".jpg", ".jpeg")) for name in names if not name.startswith(".")):
             raise UserError(f"{path}: holds JPEG files; samples never pass through JPEG, save them as PNG or .npz")
-        self.files = [path / name for name in names if name.lower().endswith(".png")]
+        self.listing = Listing((".png",))
+        for name in names:
+            self.listing.add(path, name, name)
+        self.files = [path / name for name in self.listing.files]
         if not self.files:
-            raise UserError(f"{path}: holds no PNG files (subfolders are not searched)")
+            raise UserError(f"{path}: holds no PNG files (subfolders are not searched); {self.listing}")
         self.count = len(self.files)
         self.shape: Shape = _png(self.files[0]).shape
 

@@ -24,9 +24,9 @@ STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
 def is_npz_name(reference: str) -> bool:
-    """Return whether a reference is named as a file, by the suffix .npz, and not as a data set. The file need not
-    exist."""
-    return reference.endswith(".npz")
+    """Return whether a reference is named as a file, by the suffix .npz in any case, and not as a data set. The file
+    need not exist."""
+    return reference.lower().endswith(".npz")
 
 
 class ArrayInfo(NamedTuple):
