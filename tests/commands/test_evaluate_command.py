@@ -160,7 +160,9 @@ def test_shared_among_threads(
     assert others == [[None, None]] * (count - 1)
     assert capsys.readouterr().err.count("12 of 12") == 2
     assert first[0].provenance["processes"] == count
-    assert first[1] == alone
+    assert alone is not None
+    assert first[1].metrics == alone.metrics
+    assert (first[1].run_id, first[1].key) == (alone.run_id, alone.key)
     assert result(run) == result(evaluated)
     assert_complete_evaluation(run)
 
