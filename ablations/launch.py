@@ -107,10 +107,10 @@ def main(arguments: list[str] | None = None) -> int:
         _submission_plan(options, request, planned).check_cluster()
     for warning in request.warnings(all_planned):
         print(f"warning: {warning}", file=sys.stderr)
-    if request.write(planned, all_planned, options.replay):
+    for difference in request.write(planned, all_planned, options.replay):
         print(
-            "The settings differ from those of the last launch: from now on, reports on this grid show these runs "
-            "only. Earlier runs are kept; launch with the earlier settings to report on them."
+            f"{difference.reason}: from now on, reports on this grid show these runs only. Earlier runs are kept; "
+            f"launch with the earlier {difference.what} to report on them."
         )
     if on_cluster:
         from ablations.slurm.launch import submit

@@ -1,18 +1,33 @@
 """Writes the manifest of a grid at launch (see `diffussm.store.manifests`).
 
 It lists all arms of the grid, whichever were launched, so that in reports an arm that never ran has a row too. Launches
-with the same settings are merged, and their seeds add up; a launch with other settings starts a new manifest.
+with the same settings are merged, and their seeds add up.
+
+A report takes the runs of one arm for repetitions of one recipe. So a launch with other settings, or on a base or data
+that have changed meanwhile, starts a new manifest, which says nothing of the runs before: they are kept, and are
+reported again after a launch with the recipe of before. The user is told. A launch is not refused, because the user may
+well mean the new recipe; extending runs is, because runs of another recipe are no longer runs of the old one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablations.grid.arms import arms, find_control
+from ablations.grid.recipe import recipe
 from ablations.grid.schema import GridFile
 from ablations.plan.plan import PlannedRun
+from diffussm.config import run_id
+from diffussm.metrics.requested_files import absolute
 from diffussm.store import manifests
 from diffussm.store.manifests import Entry, Manifest
+
+
+class Difference(NamedTuple):
+    """Why runs that were launched before do not belong to the same rows as those of a launch."""
+
+    what: str  # settings, base, data, or base or data
+    reason: str
 
 
 def write(
@@ -23,18 +38,19 @@ def write(
     settings: Mapping[str, Any],
     planned: list[PlannedRun],
     keep_others: bool = False,
-) -> bool:
-    """Write the manifest, merged with the newest one; returns whether it replaces one with other settings.
+) -> Difference | None:
+    """Write the manifest, merged with the newest one; return why it replaces that one, None if it does not.
 
     With `keep_others`, arms and seeds that are not among `planned` keep their entries, and the settings stay.
     """
     control = find_control(grid, arms(grid)).name if grid.budget == "macs" else None  # whose MACs all match
-    replaces = False
+    now = recipe(base)
+    difference: Difference | None = None
 
     def merged(old: Manifest | None) -> Manifest:
-        nonlocal replaces
-        replaces = old is not None and old.settings != dict(settings) and not keep_others
-        kept = () if old is None or replaces else old.runs
+        nonlocal difference
+        difference = None if old is None or keep_others else _difference(old, settings, planned)
+        kept = () if old is None or difference else old.runs
         overrides = {p.run.arm.name: p.run.arm.overrides for p in planned}
         same = [e for e in kept if keep_others or overrides.get(e.arm) == e.overrides]
         entries = {(e.arm, e.seed): e for e in same}
@@ -51,11 +67,59 @@ def write(
             budget=grid.budget,
             control=control,
             settings=old.settings if old and keep_others else dict(settings),
+            base_digest=now.base,
+            data_digest=now.data,
             runs=tuple(entries.values()),
         )
 
     manifests.add(runs, file.stem, base, merged)
-    return replaces
+    return difference
+
+
+def _difference(old: Manifest, settings: Mapping[str, Any], planned: Iterable[PlannedRun]) -> Difference | None:
+    if {key: absolute(key, value) for key, value in old.settings.items()} != dict(settings):
+        return Difference("settings", "The settings differ from those of the last launch")
+    return recipe_difference(old, planned) or (None if old.states_recipe else _other_steps(old, planned))
+
+
+def recipe_difference(old: Manifest, planned: Iterable[PlannedRun]) -> Difference | None:
+    """Return how the base or the data differ from those of the manifest's runs; None if they do not.
+
+    Digests say so; and each run of an arm that is as before must have the same id and the same evaluation key, from
+    today's base, as it has in the manifest. For manifests of before, which state no digests, that has to do.
+    """
+    now = recipe(old.base)
+    if old.base_digest not in ("", now.base):
+        change = f"it had digest {old.base_digest} and has {now.base}"
+        return Difference("base", f"The base {old.base} has changed since the last launch ({change})")
+    if old.data_digest not in ("", now.data):
+        change = f"they had digest {old.data_digest} and have {now.data}"
+        return Difference("data", f"The data of the base {old.base} have changed since the last launch ({change})")
+    for entry, p in _same_arms(old, planned):
+        today = run_id(p.run.config.model_copy(update={"seed": entry.seed}))
+        if today != entry.run_id:
+            change = f"arm {entry.arm!r} with seed {entry.seed} was run {entry.run_id} and is {today}"
+            return Difference("base", f"The base {old.base} has changed since the last launch ({change})")
+        if p.spec.key and not entry.digests.measure_as(p.spec.digests):
+            change = f"arm {entry.arm!r} had evaluation key {entry.key} and has {p.spec.digests.key}"
+            return Difference("base or data", f"Runs are not measured as at the last launch ({change})")
+    return None
+
+
+def _other_steps(old: Manifest, planned: Iterable[PlannedRun]) -> Difference | None:
+    for entry, p in _same_arms(old, planned):
+        if (entry.steps, entry.milestones) != (p.request.steps, p.request.milestones):
+            change = f"arm {entry.arm!r} had {entry.steps} steps and has {p.request.steps}"
+            return Difference("base", f"Steps or milestones differ from those of the last launch ({change})")
+    return None
+
+
+def _same_arms(old: Manifest, planned: Iterable[PlannedRun]) -> Iterator[tuple[Entry, PlannedRun]]:
+    """Yield each entry of the manifest with a planned run of its arm, if the arm is as before."""
+    of_arm = {p.run.arm.name: p for p in planned}
+    for entry in old.runs:
+        if entry.arm in of_arm and of_arm[entry.arm].run.arm.overrides == entry.overrides:
+            yield entry, of_arm[entry.arm]
 
 
 def _entry(p: PlannedRun) -> Entry:

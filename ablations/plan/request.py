@@ -111,9 +111,9 @@ class GridRequest:
 
     def write(
         self, planned: list[PlannedRun], all_planned: list[PlannedRun], replay: bool, keep_others: bool = False
-    ) -> bool:
-        """Write the requests of the runs `planned` and the manifests of the whole plan `all_planned`; return whether a
-        manifest replaces one with other settings.
+    ) -> list[manifests.Difference]:
+        """Write the requests of the runs `planned` and the manifests of the whole plan `all_planned`; return why
+        manifests replace earlier ones.
 
         With `keep_others`, the entries of runs outside `all_planned` stay. Raise UserError, with nothing written, if
         a run misses a requirement or a milestone cannot be reached without a replay.
@@ -139,7 +139,7 @@ class GridRequest:
             )
             for base in self.bases
         ]
-        return any(replaced)
+        return [difference for difference in replaced if difference]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,8 @@ class Extension:
 
 def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -> Extension | None:
     """Return the extension of those runs of a manifest that `only` selects; None if it selects none. Raise UserError if
-    a level sets the steps, if `steps` are not more than before, or if the grid's file is missing."""
+    a level sets the steps, if `steps` are not more than before, if the grid's file is missing, or if the base or data
+    have changed: its runs would be others."""
     if not Path(manifest.file).exists():
         raise UserError(f"{manifest.file}: the grid's file does not exist; restore it to extend its runs")
     seeds = sorted({entry.seed for entry in manifest.runs})
@@ -173,6 +174,11 @@ def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -
     milestones = sorted({*(step for step in training.milestones if step < training.steps), training.steps})
     request = replace(before, settings={**before.settings, "training.steps": steps, "training.milestones": milestones})
     all_planned = request.plan()
+    if difference := manifests.recipe_difference(manifest, all_planned):
+        raise UserError(
+            f"{manifest.grid} on {manifest.base}: {difference.reason}: its runs cannot be extended; restore the "
+            f"{difference.what} of before, or launch the grid anew for runs of the present one"
+        )
     planned = select(all_planned, only)
     return Extension(request, planned, all_planned, only) if planned else None
 

@@ -45,7 +45,8 @@ class Entry(StoredModel):
 
 
 class Manifest(StoredModel):
-    """All runs that were launched of a grid on a base with the same settings."""
+    """All runs that were launched of a grid on a base with the same settings. The base's name is that of a file, whose
+    content may change: all runs are of the content that is stated."""
 
     repair: ClassVar[str] = "restore it, or delete it and launch the grid again"
 
@@ -59,7 +60,14 @@ class Manifest(StoredModel):
     budget: Literal["steps", "macs"]
     control: str | None = Field(None, description="arm whose training MACs all others have, where the budget is MACs")
     settings: dict[str, Any] = Field(description="config key to value, in every arm")
+    base_digest: str = Field("", description="of the base as resolved; empty: not stated, by versions of before")
+    data_digest: str = Field("", description="of the base's data and reference; empty: not stated")
     runs: tuple[Entry, ...]
+
+    @property
+    def states_recipe(self) -> bool:
+        """Whether it says which base and data its runs were launched with; manifests of before do not."""
+        return bool(self.base_digest and self.data_digest)
 
 
 @dataclass(frozen=True)

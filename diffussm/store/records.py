@@ -97,6 +97,10 @@ class KeyDigests(NamedTuple):
     key: str
     content: str = ""
 
+    def measure_as(self, other: "KeyDigests") -> bool:
+        """Return whether both are of one way to measure, under one or two names of the reference."""
+        return self.key == other.key or (bool(self.content) and self.content == other.content)
+
 
 WITH_REFERENCE = ("reference_sha256", "reference_samples", "reference_kind", "transform")  # follow from it
 ALWAYS_SHARED = frozenset({"samples", "extractor"})  # even where a grid varies them: such numbers are not comparable

@@ -17,6 +17,10 @@ from reports.grid.results import GridResults
 from reports.paper import published
 
 SHOWN_SAMPLES = 12
+RECIPE_NOT_STATED = (
+    "The launch, by a version of before, did not record the digests of its base and data: that the runs are of one "
+    "recipe is known only as far as their configs and evaluation keys tell."
+)
 
 
 def report(results: GridResults, out: Path) -> list[Path]:
@@ -46,6 +50,7 @@ def runs_page(results: GridResults, stem: Path) -> Path:
 def results_page(results: GridResults, stem: Path) -> Path:
     """Write results.md and .csv: a row for each arm."""
     page = f"# {results.grid} on {results.base}\n\nClaim: {results.claim} ({results.source})\n\n"
+    page += "" if results.states_recipe else f"{RECIPE_NOT_STATED}\n\n"
     page += f"{text.costs_markdown(results)}\n{_matched(results)}\n"
     if results.measures:
         page += f"\n{text.OVER_SEEDS} {_evaluation_settings(results)}\n{_metrics(results)}"

@@ -14,6 +14,7 @@ from diffussm.store.manifests import Manifest
 from diffussm.store.reading import read_model
 from diffussm.store.rundir import RunDir
 from diffussm.store.workdir import WorkDir
+from reports.grid.recipes import check_recipes
 
 COPIED = ("arm", "seed", "run_id", "key", "steps", "parameters", "macs_per_call")  # from the manifest's entries
 RECORD_ID = ("run_id", "step", "key")  # they identify a record
@@ -56,6 +57,7 @@ class GridResults:
     matched: tuple[str, ...]  # the quantities that the grid declares equal across arms
     control: str | None  # the arm whose training MACs all others have; None where steps are equal
     varied: frozenset[str]  # fields of the key that the grid varies
+    states_recipe: bool  # whether the manifest says which base and data the runs were launched with
     folders: dict[str, RunDir]  # run id -> folder
     manifest: Path
     requested: pd.DataFrame  # the table without the columns from records
@@ -101,9 +103,10 @@ class GridResults:
 
 
 def load(manifest: Path, runs: Path) -> GridResults:
-    """Return all rows of the manifest at that path; raise UserError if it is damaged, or its records do not share
-    one evaluation key."""
+    """Return all rows of the manifest at that path; raise UserError if it is damaged, if an arm has runs of two
+    recipes, as in manifests of before, or if its records do not share one evaluation key."""
     launched = read_model(manifest, Manifest)
+    check_recipes(launched, runs, str(manifest))
     rows: list[dict[str, Any]] = []
     found: dict[int, records.Record] = {}
     of_control = next((entry.milestones for entry in launched.runs if entry.arm == launched.control), None)
@@ -138,6 +141,7 @@ def load(manifest: Path, runs: Path) -> GridResults:
         control=launched.control,
         levels={entry.arm: entry.levels for entry in launched.runs},
         varied=varied,
+        states_recipe=launched.states_recipe,
         folders={entry.run_id: RunDir(runs / entry.run_id) for entry in launched.runs},
         manifest=manifest,
         requested=pd.DataFrame(rows),

@@ -1,0 +1,43 @@
+"""The digests of a base as it is resolved, and of its data: equal names need not mean equal recipes."""
+
+from typing import Any, NamedTuple
+
+from diffussm.config import Config, digest, resolve
+from diffussm.data.catalogue import facts
+from diffussm.metrics.reference.facts import reference_facts
+from diffussm.metrics.requested_files import as_requested
+
+_NOT_DIGESTED = {  # what changes no result, and the reference, which counts as data
+    "training": {"threads", "backend"},
+    "evaluation": {"batch", "extractor_weights", "reference", "reference_file_sha256"},
+}
+
+
+class Recipe(NamedTuple):
+    """What all arms of a grid begin with, before their own overrides and the settings of a launch."""
+
+    base: str  # digest of the base's config
+    data: str  # digest of the names and hashes of its data and of its reference
+
+
+def recipe(base: str) -> Recipe:
+    """Return the digests of a base as it is now.
+
+    Only fields that differ from the schema's defaults are digested, so that a new field changes no digest.
+    """
+    config = as_requested(resolve(base))
+    evaluation, known = config.evaluation, facts(config.data.name, "data.name")
+    reference = reference_facts(evaluation.reference, evaluation.reference_file_sha256)
+    data = {"data": [config.data.name, known.sha256, known.images, known.transform]}
+    named = {} if evaluation.reference_file_sha256 else {"name": reference.name}  # a file is what it contains
+    return Recipe(digest(_changed(config)), digest({**data, "reference": [named, reference.sha256, reference.images]}))
+
+
+def _changed(config: Config) -> dict[str, Any]:
+    """Return the fields, nested, that differ from their defaults and can change a result."""
+    content, defaults = (one.model_dump(mode="json", exclude=_NOT_DIGESTED) for one in (config, Config()))
+    return {
+        section: {field: value for field, value in values.items() if value != defaults[section][field]}
+        for section, values in content.items()
+        if isinstance(values, dict)
+    }
