@@ -152,10 +152,6 @@ def _check_evaluation(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: evaluation.sampler_steps: {e.sampler_steps} {wrong} diffusion.timesteps = {timesteps}"
         )
-    if e.reference_file_sha256 and not e.reference.endswith(".npz"):
-        raise UserError(
-            f"{source}: evaluation.reference_file_sha256: {e.reference} is a data set, not a file; leave it out"
-        )
     for name in e.metrics:
         if not config.model.classes and METRICS[name].needs_labels:
             raise UserError(f"{source}: evaluation.metrics: {name} needs model.classes > 0")

@@ -39,6 +39,8 @@ def missing_evaluation_requirement(evaluation: EvaluationConfig) -> str:
             return f"evaluation.reference = {reference}: {missing}"
         if missing := _changed_since(reference, evaluation.reference_file_sha256):
             return f"evaluation.reference = {reference}: {missing}"
+    elif evaluation.reference_file_sha256:
+        return f"evaluation.reference_file_sha256: {reference} is a data set, not a file; leave it out"
     elif missing := missing_data(reference, "evaluation.reference"):
         return missing
     if missing := extractor_facts(evaluation.extractor).weights.missing_requirement(weights):

@@ -75,7 +75,8 @@ def test_paths_are_absolute_and_the_reference_has_a_hash(tmp_path: Path, monkeyp
     missing = as_requested(tiny.config(evaluation__reference="none.npz")).evaluation
     assert (missing.reference, missing.reference_file_sha256) == (str(tmp_path / "none.npz"), "")
     with pytest.raises(UserError, match="reference_file_sha256: digits is a data set, not a file; leave it out"):
-        tiny.config(evaluation__reference_file_sha256=stated)
+        request_run(tmp_path / "runs", tiny.config(evaluation__reference_file_sha256=stated))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_equal_files_are_one_for_what_results_depend_on(tmp_path: Path) -> None:
