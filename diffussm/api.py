@@ -17,9 +17,11 @@ from diffussm.models.build import build_model
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
 from diffussm.models.pretrained import from_pretrained, save_pretrained
-from diffussm.models.trained import load_network, requested_config, select_milestone
-from diffussm.models.weights import load_weights, read_safetensors
+from diffussm.models.stored import read_weights
+from diffussm.models.trained import load_network, read_kept_weights, requested_config, select_milestone
+from diffussm.models.weights import load_weights
 from diffussm.store.rundir import RunDir, is_run_folder
+from diffussm.training import checkpoints
 
 Model = DiT | DiffuSSM
 
@@ -57,9 +59,9 @@ def load(
     run_folder = next((folder for folder in path.parents[:3] if is_run_folder(folder)), None)
     if not path.is_file() or run_folder is None:
         return from_pretrained(path, backend, heads)
-    state = read_safetensors(path) if path.suffix.lower() == ".safetensors" else _checkpoint_weights(path, weights)
-    model = build_model(RunDir(run_folder).config(), backend)
-    load_weights(model, state, str(path))
+    run = RunDir(run_folder)
+    model = build_model(run.config(), backend)
+    load_weights(model, _weights_in(run, path, weights), str(path))
     return model.eval()
 
 
@@ -139,11 +141,11 @@ def _labels(classes: int | Sequence[int] | None, count: int, known: int) -> NDAr
     return labels.astype(np.int64)
 
 
-def _checkpoint_weights(path: Path, weights: str) -> dict[str, Tensor]:
-    """Return the weights (ema | raw) in a training checkpoint; raise UserError for any other file."""
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        return content["model"] | (content["ema"] if weights == "ema" else {})
-    except Exception as error:  # what an unpickler raises on damage is anything
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path}: not a training checkpoint: {type(error).__name__}: {reason}") from None
+def _weights_in(run: RunDir, path: Path, kind: str) -> dict[str, Tensor]:
+    """Return the weights in a file inside a run's folder: a milestone's, or those (ema | raw) of a checkpoint."""
+    if path.suffix.lower() != ".safetensors":
+        return checkpoints.weights_in(checkpoints.read(path, run.run_id), kind)
+    step = path.parent.name
+    if step.isdecimal() and path == run.weights(int(step), path.stem):
+        return read_kept_weights(run, int(step), path.stem).tensors
+    return read_weights(path).tensors

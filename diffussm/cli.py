@@ -207,10 +207,11 @@ def convert(
         raise unknown("--weights", weights, ["ema", "raw"])
     if is_run_folder(source):
         run = RunDir(source)
-        model = load_network(run, run.config(), weights, select_milestone(run, weights, step), "auto")
+        step = select_milestone(run, weights, step)
+        model = load_network(run, run.config(), weights, step, "auto")
+        save_pretrained(model, folder, run_id=run.run_id, step=step, kind=weights)
     else:
-        model = from_pretrained(source, heads=heads)
-    save_pretrained(model, folder)
+        save_pretrained(from_pretrained(source, heads=heads), folder)
     print(folder)
 
 

@@ -50,6 +50,7 @@ class PlannedRun:
     state: RunState
     steps: int  # of the longest request of the run, this one included
     lost: tuple[int, ...] = ()  # milestones before the newest checkpoint whose weights were not kept
+    damaged: tuple[int, ...] = ()  # those whose weights were damaged and set aside: a replay makes them again
 
     @property
     def request(self) -> Request:
@@ -69,8 +70,8 @@ class PlannedRun:
 
     @property
     def replay_steps(self) -> int:
-        """Return the steps of a replay: training from the start to the last of the lost milestones again."""
-        return max(self.lost, default=0)
+        """Return the steps of a replay: training from the start to the last missing milestone again."""
+        return max((*self.lost, *self.damaged), default=0)
 
     @property
     def remaining_evaluations(self) -> int:
@@ -102,6 +103,9 @@ class PlannedRun:
                 more = f"step {s.step} of {self.steps}"
             case "failed" | "diverged":
                 more = s.reason
+        if self.damaged:
+            made_again = ", ".join(map(str, self.damaged))
+            more += f"{', ' if more else ''}damaged weights of step {made_again} are made again"
         if self.steps > self.request.steps and not self.done:
             more += f"{', ' if more else ''}{self.steps} steps were requested before"
         return f"{self.status} ({more})" if more else self.status
@@ -128,8 +132,11 @@ def plan(base: str, grid_runs: list[Run], runs: Path) -> list[PlannedRun]:
         state = state_of(run_dir, requested.steps, requested.milestones, spec.digests, liveness)
         try:
             steps = max([requested.steps, *(before.steps for before in run_dir.requests())])  # it trains to the longest
-            lost = () if state.name == "done" else tuple(run_dir.lost_milestones(requested))
-            out.append(PlannedRun(base, run, spec, run_dir, state, steps, lost))
+            lost, damaged = (
+                () if state.name == "done" else tuple(run_dir.lost_milestones(requested, was_damaged))
+                for was_damaged in (False, True)
+            )
+            out.append(PlannedRun(base, run, spec, run_dir, state, steps, lost, damaged))
         except UserError as damage:
             out.append(
                 PlannedRun(base, run, spec, run_dir, replace(state, name="failed", reason=str(damage)), requested.steps)

@@ -90,7 +90,7 @@ class SubmissionPlan:
 
     def _assign(self, run_id: str, arms: Sequence[PlannedRun], slurm: Slurm, liveness: Liveness) -> None:
         run = arms[0].run_dir
-        trains = any(run.trained_steps() < p.steps or p.lost for p in arms)
+        trains = any(run.trained_steps() < p.steps or p.lost or p.damaged for p in arms)
         if reason := self._reason_to_refuse(run):
             self.refused[run_id] = reason
             return

@@ -25,6 +25,7 @@ from diffussm.models.layers import (
 )
 from diffussm.models.mixers import build_mixer
 from diffussm.models.scan import scan_order
+from diffussm.models.stored import Source
 
 
 class Block(nn.Module):
@@ -84,6 +85,7 @@ class DiffuSSM(nn.Module):
     y is the class, or `classes` for no class; unconditional models (classes = 0) ignore it.
     """
 
+    source: Source | None = None  # set where the weights come from another program
     order: Tensor  # (L,)
     restore: Tensor  # (L,)
     position: Tensor  # (J, D), or (L, D) with residual `full`

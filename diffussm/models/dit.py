@@ -18,6 +18,7 @@ from diffussm.models.layers import (
     modulate,
     position_embedding,
 )
+from diffussm.models.stored import Source
 
 MLP_RATIO = 4
 
@@ -65,6 +66,8 @@ class DiT(nn.Module):
 
     y is the class, or `classes` for no class; unconditional models (classes = 0) ignore it.
     """
+
+    source: Source | None = None  # set where the weights come from another program
 
     def __init__(self, config: ModelConfig, outputs: int):
         super().__init__()

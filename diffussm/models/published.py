@@ -9,7 +9,6 @@ uses an epsilon of 1e-5, unless `norm_eps` is 1e-6.
 import argparse
 import json
 import math
-import pickle
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -23,7 +22,9 @@ from torch import Tensor
 from diffussm.config import load_base, validate
 from diffussm.errors import UserError
 from diffussm.models.dit import DiT
-from diffussm.models.weights import listed, load_weights, read_safetensors
+from diffussm.models.stored import Source, announced_source, read_state, read_weights
+from diffussm.models.weights import listed, load_weights
+from diffussm.store.integrity.stamp import DamagedFile
 
 Weights = dict[str, Tensor]
 
@@ -69,7 +70,7 @@ def load_official_dit(path: Path | str, heads: int | None = None) -> DiT:
     same width. Raises UserError for a file that holds anything but weights, and for weights that do not fit.
     """
     path = Path(path)
-    weights = _official_weights(path)
+    weights, source = _official_weights(path)
     width, channels, patch, _ = _shape(weights, "x_embedder.proj.weight", 4, path)
     _, tokens, _ = _shape(weights, "pos_embed", 3, path)
     rows, _ = _shape(weights, "final_layer.linear.weight", 2, path)
@@ -83,7 +84,7 @@ def load_official_dit(path: Path | str, heads: int | None = None) -> DiT:
         "channels": channels,
         "classes": _shape(weights, table, 2, path)[0] - 1 if table in weights else 0,
     }
-    return _build(fields, rows // max(patch, 1) ** 2, weights, path)
+    return _build(fields, rows // max(patch, 1) ** 2, weights, path, source)
 
 
 def load_diffusers_dit(folder: Path | str) -> DiT:
@@ -110,7 +111,8 @@ def load_diffusers_dit(folder: Path | str) -> DiT:
         "classes": count("num_embeds_ada_norm"),
     }
     outputs = channels if config.get("out_channels") is None else count("out_channels")
-    return _build(fields, outputs, _from_diffusers(_diffusers_weights(folder), fields["depth"], folder), folder)
+    theirs, source = _diffusers_weights(folder)
+    return _build(fields, outputs, _from_diffusers(theirs, fields["depth"], folder), folder, source)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -127,14 +129,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _build(fields: Mapping[str, Any], outputs: int, weights: Weights, source: Path) -> DiT:
-    m = validate({"model": {"kind": "dit", **fields}}, str(source)).model
+def _build(fields: Mapping[str, Any], outputs: int, weights: Weights, path: Path, source: Source) -> DiT:
+    m = validate({"model": {"kind": "dit", **fields}}, str(path)).model
     if outputs not in (m.channels, 2 * m.channels):
         raise UserError(
-            f"{source}: {outputs} output channels; allowed: {m.channels}, or {2 * m.channels} with a learned variance"
+            f"{path}: {outputs} output channels; allowed: {m.channels}, or {2 * m.channels} with a learned variance"
         )
     model = DiT(m, outputs)
-    load_weights(model, {"pos_embed": _position_embedding(m.image_size // m.patch, m.width), **weights}, str(source))
+    load_weights(model, {"pos_embed": _position_embedding(m.image_size // m.patch, m.width), **weights}, str(path))
+    model.source = source
     return model.eval()
 
 
@@ -155,12 +158,12 @@ def _count(config: Mapping[str, Any], source: Path, field: str) -> int:
     return value
 
 
-def _official_weights(path: Path) -> Weights:
-    content = _load_pickle(path)
+def _official_weights(path: Path) -> tuple[Weights, Source]:
+    content, source = _load_pickle(path)
     for part in ("ema", "model"):  # the parts of a training state
         if isinstance(content, dict) and isinstance(content.get(part), dict):
             content = content[part]
-    return {name.removeprefix("module."): value for name, value in _check_weights(content, path).items()}
+    return {name.removeprefix("module."): value for name, value in _check_weights(content, path).items()}, source
 
 
 def _check_weights(content: Any, source: Path) -> Weights:
@@ -175,16 +178,16 @@ def _check_weights(content: Any, source: Path) -> Weights:
     return content
 
 
-def _load_pickle(path: Path) -> Any:
+def _load_pickle(path: Path) -> tuple[Any, Source]:
     """Return tensors and plain values, and the arguments of a training state, which are a bare namespace."""
-    unreadable = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        content, origin = read_state(path, lambda: torch.serialization.safe_globals([argparse.Namespace]))
+        return content, announced_source(path, origin)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except unreadable as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
+    except DamagedFile as damage:
+        lines = str(damage.__cause__).splitlines() if damage.__cause__ else [damage.what]
+        reason = next((line for line in lines if "GLOBAL" in line or "global" in line), "")
         details = f" ({reason.strip()})" if reason else ""
         raise UserError(
             f"{path}: not loaded: it is damaged or holds Python objects other than tensors{details}"
@@ -198,16 +201,18 @@ def _published_heads(width: int, source: Path) -> int:
     return by_width[width]
 
 
-def _diffusers_weights(folder: Path) -> Weights:
+def _diffusers_weights(folder: Path) -> tuple[Weights, Source]:
     path = folder / "diffusion_pytorch_model.safetensors"
     if path.exists():
-        return _check_weights(read_safetensors(path), path)
+        weights = read_weights(path)
+        return _check_weights(weights.tensors, path), announced_source(path, weights.origin)
     path = path.with_suffix(".bin")
     if not path.exists():
         raise UserError(
             f"{folder}: has no diffusion_pytorch_model.safetensors and no .bin; sharded weights are not supported"
         )
-    return _check_weights(_load_pickle(path), path)
+    content, source = _load_pickle(path)
+    return _check_weights(content, path), source
 
 
 def _from_diffusers(theirs: Weights, depth: int, source: Path) -> Weights:

@@ -1,17 +1,21 @@
 """From a run's folder to a network to sample from: the config it was asked for, the step, the kept weights."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load
 
 from diffussm.config import Config, validate
 from diffussm.errors import UserError
 from diffussm.models.build import build_model
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
+from diffussm.models.stored import StoredWeights, read_weights_of
 from diffussm.models.weights import load_weights
+from diffussm.store.integrity.set_aside import set_aside
+from diffussm.store.integrity.stamp import DamagedFile
 from diffussm.store.rundir import RunDir
 
 
@@ -39,8 +43,43 @@ def select_milestone(run: RunDir, kind: str, step: int | None) -> int:
 def load_network(
     run: RunDir, config: Config, kind: str, step: int, backend: str, device: torch.device | str = "cpu"
 ) -> DiT | DiffuSSM:
-    """Return the run's model with the weights (`kind`: ema | raw) kept at `step`, ready to sample from."""
+    """Return the run's model with the weights (`kind`: ema | raw) kept at `step`, ready to sample from.
+
+    Raises as `read_kept_weights`.
+    """
+    return network_with(read_kept_weights(run, step, kind), run.weights(step, kind), config, backend, device)
+
+
+def network_with(
+    weights: StoredWeights, path: Path, config: Config, backend: str, device: torch.device | str
+) -> DiT | DiffuSSM:
+    """Return the config's model with the weights, which are those of the file at `path`."""
     network = build_model(config, backend).to(device).eval()
-    path = run.weights(step, kind)
-    load_weights(network, load(path.read_bytes()), str(path))
+    load_weights(network, weights.tensors, str(path))
     return network
+
+
+def read_kept_weights(run: RunDir, step: int, kind: str) -> StoredWeights:
+    """Return the weights (ema | raw) that the run kept at `step`.
+
+    Raises FileNotFoundError if there are none. A file that is damaged, or of another run or step, is set aside, and
+    DamagedFile raised. One of an earlier version cannot be verified.
+    """
+    path = run.weights(step, kind)
+    try:
+        return read_weights_of(path, run.run_id, step, kind)
+    except DamagedFile as damage:
+        raise DamagedFile(path, f"{damage.what}; {_set_aside(path)}") from None
+
+
+def _set_aside(path: Path) -> str:
+    """Set the file aside, unless that is not allowed or it is not readable for this user; return what was done."""
+    remedy = "the next launch of the run makes these weights again"
+    if path.is_file() and not os.access(path, os.R_OK):
+        return "make it readable"
+    try:
+        return f"set aside as {set_aside(path).name}; {remedy}"
+    except FileNotFoundError:  # by another process
+        return f"set aside; {remedy}"
+    except OSError as error:
+        return f"it cannot be set aside ({error.strerror}); rename it, and {remedy}"

@@ -1,25 +1,14 @@
 """Loading weights into a model: either all of them fit, or an error names those that do not."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffussm.errors import UserError
 
 FIXED = ("pos_embed",)  # functions of the config: may be missing, but must be correct if present
 SHOWN = 6
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return a file's weights by name; raise UserError if it is missing, truncated or not a safetensors file."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from diffussm.errors import Diverged, UserError
 from diffussm.stopping import Stopped
+from diffussm.store.integrity.stamp import DamagedFile
 
 Kind = Literal["done", "failed", "stopped", "cancelled", "superseded"]
 
@@ -74,9 +75,11 @@ def print_failure(error: Exception) -> None:
 
 
 def _is_transient(error: BaseException, has_progress: bool) -> bool:
-    """Return whether a retry may succeed: the disk was full or absent, a peer was killed, or memory ran out at the
-    start, when something else may have held it."""
+    """Return whether a retry may succeed: the disk was full or absent, a damaged file was set aside, a peer was killed,
+    or memory ran out at the start, when something else may have held it."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return True
+    if isinstance(error, DamagedFile):
         return True
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_PEER):
         return True

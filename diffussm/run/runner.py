@@ -22,6 +22,7 @@ from diffussm.run.attempt import Attempt
 from diffussm.run.claim import IsAlive, claim_task
 from diffussm.run.completion import check_evaluation, check_training
 from diffussm.run.execution import resolve_execution
+from diffussm.run.outcome import print_failure
 from diffussm.run.output import redirect_output
 from diffussm.run.tasks import (
     Task,
@@ -34,8 +35,10 @@ from diffussm.run.tasks import (
 )
 from diffussm.stopping import StopRequest, Superseded
 from diffussm.store.execution import Execution
+from diffussm.store.integrity.stamp import DamagedFile
 from diffussm.store.rundir import RunDir, step_of
 from diffussm.store.workdir import WorkDir
+from diffussm.training.checkpoints import restore_milestones
 from diffussm.training.loop import train
 from diffussm.training.trainer import Trainer
 
@@ -73,8 +76,15 @@ class TaskRunner:
 
         Raises what ends a task early, and Superseded if a task has an owner that `is_alive`.
         """
+        damaged: set[Path] = set()
         while claimed := self.processes.on_rank_zero(lambda: self._claim_next(kinds, is_alive)):
-            self.execute(*claimed)
+            try:
+                self.execute(*claimed)
+            except DamagedFile as damage:
+                if damage.path in damaged or damage.path.exists():
+                    raise
+                damaged.add(damage.path)  # set aside, and made again by the next task
+                print_failure(damage)
 
     def execute(self, task: Task, number: int) -> None:
         """Execute a task as attempt `number`, which owns its folder; raise what ends it early.
@@ -126,6 +136,7 @@ class TaskRunner:
 
         def begin() -> dict[int, set[str]]:
             self.run.write_provenance(attempt.number, self._provenance(attempt, execution))
+            restore_milestones(self.run, replayable_milestones(self.run, self.run.requests()))
             return replayable_milestones(self.run, self.run.requests())
 
         if lost := self.processes.on_rank_zero(begin):
@@ -166,13 +177,18 @@ class TaskRunner:
                 checkpoint.unlink()
 
     def _next_milestones(self) -> dict[int, set[str]]:
-        """Return the milestones beyond the newest checkpoint, with the kinds of weights to keep at each."""
+        """Return the milestones to keep weights at, with their kinds; none if the newest checkpoint is at the last one.
+
+        Those before that checkpoint whose weights are missing are among them: it may turn out to be damaged.
+        """
         out: dict[int, set[str]] = {}
+        trained = self.run.trained_steps()
         for request in self.run.requests():
+            kind = request.evaluation.weights
             for step in request.milestones:
-                if step > self.run.trained_steps():
-                    out.setdefault(step, set()).add(request.evaluation.weights)
-        return out
+                if step > trained or not self.run.weights(step, kind).exists():
+                    out.setdefault(step, set()).add(kind)
+        return out if max(out, default=0) > trained else {}
 
     def _train_to(self, run: RunDir, milestones: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
         device, steps = select_device_of_kind(execution.device), max(milestones)

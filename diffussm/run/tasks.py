@@ -99,12 +99,13 @@ def steps_to_train(run: RunDir, requests: list[Request]) -> int:
 
 
 def replayable_milestones(run: RunDir, requests: list[Request]) -> dict[int, set[str]]:
-    """Return the lost milestones that a replay may train to again, with the kinds of weights (ema | raw)."""
+    """Return the milestones that a replay may train to again, with the kinds of weights (ema | raw): lost ones if that
+    was allowed, and damaged ones."""
     out: dict[int, set[str]] = {}
     for request in requests:
-        if run.may_replay(request):
-            for step in run.lost_milestones(request):
-                out.setdefault(step, set()).add(request.evaluation.weights)
+        lost = run.lost_milestones(request) if run.may_replay(request) else []
+        for step in (*lost, *run.lost_milestones(request, damaged=True)):
+            out.setdefault(step, set()).add(request.evaluation.weights)
     return out
 
 

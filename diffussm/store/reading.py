@@ -3,6 +3,9 @@
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -64,19 +67,27 @@ def describe_damage(error: ValidationError) -> str:
 
 
 def _read_bytes(path: Path, model: type[BaseModel]) -> bytes:
+    with open_regular(path, lambda what: damaged(path, model, what)) as file:
+        return file.read()
+
+
+@contextmanager
+def open_regular(path: Path, error: Callable[[str], UserError]) -> Iterator[FileIO]:
+    """Yield the file, opened for reading; raise FileNotFoundError if there is none, and the `error` of a description
+    if it is not a regular file or not readable."""
     try:
         with open(path, "rb", buffering=0, opener=_open_nonblocking) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise damaged(path, model, "not a regular file")
-            return file.read()
+                raise error("not a regular file")
+            yield file
     except FileNotFoundError:
         if path.is_symlink():
-            raise damaged(path, model, "a link to a file that does not exist") from None
+            raise error("a link to a file that does not exist") from None
         raise
-    except OSError as error:
-        if error.errno not in FILE_ERRNOS:
+    except OSError as problem:
+        if problem.errno not in FILE_ERRNOS:
             raise
-        raise damaged(path, model, f"cannot be read: {error.strerror}") from None
+        raise error(f"cannot be read: {problem.strerror}") from None
 
 
 def _open_nonblocking(path: str, flags: int) -> int:

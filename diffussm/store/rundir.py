@@ -12,6 +12,7 @@ train-<attempt>.jsonl             the loss log of that attempt
 checkpoints/<step>-<attempt>.pt   training state
 milestones/<step>/                ema.safetensors, raw.safetensors
 milestones/<step>/<key>/          an evaluation: record.json, samples, and owner, state and log of its own
+<name>.damaged                    what was in the place of a checkpoint, of weights or of a record, and set aside
 """
 
 import json
@@ -27,6 +28,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from diffussm.config import SCHEMA_VERSION, Config, Request, run_id
 from diffussm.errors import UserError
 from diffussm.store.execution import Execution
+from diffussm.store.integrity.set_aside import was_set_aside
 from diffussm.store.names import child
 from diffussm.store.orders import Asked, NumberedFiles, Order
 from diffussm.store.reading import StoredModel, damaged, describe_damage, read_model
@@ -225,17 +227,19 @@ class RunDir(WorkDir):
         steps = (path.parent.name for path in (self.path / "milestones").glob(f"*/{kind}.safetensors"))
         return sorted(int(step) for step in steps if step.isdecimal())
 
-    def lost_milestones(self, request: Request) -> list[int]:
-        """Return the milestones that training has passed without keeping the weights that the request evaluates."""
+    def lost_milestones(self, request: Request, damaged: bool = False) -> list[int]:
+        """Return the milestones that training has passed and whose weights, which the request evaluates, are missing:
+        those that were not kept or, with `damaged`, those that were set aside."""
         trained, kind = self.trained_steps(), request.evaluation.weights
-        return [step for step in request.milestones if step <= trained and not self.weights(step, kind).exists()]
+        missing = [step for step in request.milestones if step <= trained and not self.weights(step, kind).exists()]
+        return [step for step in missing if was_set_aside(self.weights(step, kind)) == damaged]
 
     def evaluation(self, step: int, key_digest: str) -> WorkDir:
         return WorkDir(child(self.milestone(step), key_digest))
 
     def evaluations(self) -> list[WorkDir]:
         """Return the folders of all evaluations that were ever started."""
-        return [WorkDir(path) for path in sorted(self.path.glob("milestones/*/*/"))]
+        return [WorkDir(path) for path in sorted(self.path.glob("milestones/*/*/")) if "." not in path.name]
 
     def record(self, step: int, key_digest: str) -> Path:
         return child(self.milestone(step), key_digest, "record.json")

@@ -1,18 +1,20 @@
-"""The state of a training and its checkpoints, which are written atomically and loaded with weights_only."""
+"""The state of a training and its checkpoints."""
 
-import io
+import sys
+from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from diffussm.config import TrainingConfig
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.models.build import parameter_groups
+from diffussm.models.stored import write_weights
+from diffussm.models.trained import read_kept_weights
 from diffussm.models.weights import load_weights, same_weights
+from diffussm.store.integrity.stamp import DamagedFile, Stamp
 from diffussm.store.rundir import RunDir
-from diffussm.store.writing import write_atomically
+from diffussm.training import checkpoints
 from diffussm.training.adamw import AdamW
 from diffussm.training.ema import EMA
 
@@ -35,28 +37,37 @@ class TrainingState:
 
     def save(self, run: RunDir, attempt: int) -> None:
         """Write a checkpoint and delete those older than the last two."""
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "step": self.step,
-                "model": self.model.state_dict(),
-                "ema": self.ema.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-            },
-            buffer,
-        )
-        write_atomically(run.checkpoint(self.step, attempt), buffer.getvalue())
+        content = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        checkpoints.write(run, self.step, attempt, content)
         for old in run.checkpoints()[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
 
     def load_newest(self, run: RunDir, processes: ProcessGroup = SINGLE_PROCESS) -> None:
-        """Load the newest checkpoint that rank zero sees; without one, stay at step 0."""
-        for path in processes.on_rank_zero(lambda: run.checkpoints()[:1]):
-            content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-            self.step = content["step"]
-            load_weights(self.model, content["model"], str(path))
-            self.ema.load_state_dict(content["ema"])
-            self.optimiser.load_state_dict(content["optimiser"])
+        """Load the newest checkpoint that rank zero finds intact; without one, stay at step 0.
+
+        Damaged ones are set aside.
+        """
+        content: dict[str, Any] | None = None
+
+        def choose() -> Path | None:
+            nonlocal content
+            path, content = checkpoints.newest_intact(run) or (None, None)
+            return path
+
+        path = processes.on_rank_zero(choose)
+        if path is None:
+            return
+        if content is None:  # on the other ranks
+            content = checkpoints.read(path, run.run_id)
+        self.step = content["step"]
+        load_weights(self.model, content["model"], str(path))
+        self.ema.load_state_dict(content["ema"])
+        self.optimiser.load_state_dict(content["optimiser"])
 
     def save_weights(self, run: RunDir, kind: str) -> None:
         """Keep the weights (ema | raw) of this step as a milestone; a replay compares them with those kept already.
@@ -66,8 +77,19 @@ class TrainingState:
         weights = self.model.state_dict()  # buffers too
         if kind == "ema":
             weights = weights | self.ema.state_dict()
-        path = run.weights(self.step, kind)
-        if run.mode == "train" or not path.exists():
-            write_atomically(path, save({name: value.clone() for name, value in weights.items()}))
-        elif not same_weights(load(path.read_bytes()), weights):
+        kept = None if run.mode == "train" else _kept_weights(run, self.step, kind)
+        if kept is None:
+            write_weights(run.weights(self.step, kind), weights, Stamp(run_id=run.run_id, step=self.step, kind=kind))
+        elif not same_weights(kept, weights):
             raise ReplayMismatch(f"{kind} weights of step {self.step} are not those kept: another machine or code")
+
+
+def _kept_weights(run: RunDir, step: int, kind: str) -> dict[str, Tensor] | None:
+    """Return the weights kept at `step`; None if there are none, or damaged ones, which are set aside."""
+    try:
+        return read_kept_weights(run, step, kind).tensors
+    except FileNotFoundError:
+        return None
+    except DamagedFile as damage:
+        print(damage, file=sys.stderr, flush=True)
+        return None

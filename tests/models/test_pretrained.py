@@ -17,6 +17,7 @@ from diffussm.models.pretrained import from_pretrained, save_pretrained
 from diffussm.store.rundir import RunDir
 from diffussm.training.state import ReplayMismatch
 from diffussm.training.trainer import Trainer
+from tests.support import former_files
 
 MODELS: dict[str, dict[str, Any]] = {
     "S4D": {"model.scan": "hilbert", "model.hourglass": 4},
@@ -76,6 +77,7 @@ def test_the_backend_is_the_readers_choice(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     save_pretrained(made(), tmp_path)
+    former_files.model_folder(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     table = weights.pop("y_embedder.embedding_table.weight")
     weights["label_emb.weight"], weights["x_embedder.bias"] = table, torch.zeros(3)
@@ -100,6 +102,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 )
 def test_a_wrong_config_is_named(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     save_pretrained(made(), tmp_path)
+    former_files.model_folder(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(content | change))
     with pytest.raises(UserError, match=words):

@@ -1,13 +1,13 @@
 """The launcher as a user runs it: real worker processes, real folders, exit codes, and what is printed."""
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import tests.support.tiny as tiny
 from ablations import launch
@@ -18,7 +18,6 @@ from ablations.plan.plan import plan
 from diffussm.errors import UserError, exit_code
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
-from diffussm.store.writing import write_atomically
 from tests.support import forked
 from tests.support.processor import processor_seconds
 from tests.support.tiny_grid import SETTINGS, arguments
@@ -120,13 +119,20 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
+def run_that_cannot_continue(runs: Path) -> RunDir:
+    """The folder of a run whose checkpoint, written by an earlier version, is of another model."""
     settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
-    broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", [0], settings)[0].config)
-    write_atomically(broken.checkpoint(5, 1), b"not a checkpoint")
+    run = RunDir.create(runs, expand(load("hourglass_vs_patch"), "digits", [0], settings)[0].config)
+    run.checkpoint(5, 1).parent.mkdir()
+    torch.save({"step": 5, "model": {}, "ema": {}, "optimiser": {}}, run.checkpoint(5, 1))
+    return run
+
+
+def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    broken = run_that_cannot_continue(tmp_path)
     done = forked.run([sys.executable, "ablations/launch.py", *arguments(tmp_path)], cwd=ROOT)
     assert done.returncode == 1
-    assert f"{broken.run_id}: failed: training: UnpicklingError" in done.stderr
+    assert f"{broken.run_id}: failed: training: {broken.checkpoint(5, 1)}: does not fit the model" in done.stderr
     assert f"log: {broken.path / 'log-1.txt'}" in done.stdout
     assert "]     " in done.stdout  # its last lines
     assert sorted(run.state().phase for run in folders(tmp_path)) == ["done", "done", "failed"]
@@ -164,10 +170,8 @@ def test_debug_executor_and_only(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_debug_executor_lets_the_failure_through(tmp_path: Path) -> None:
-    settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
-    broken = RunDir.create(tmp_path, expand(load("hourglass_vs_patch"), "digits", [0], settings)[0].config)
-    write_atomically(broken.checkpoint(5, 1), b"not a checkpoint")
-    with pytest.raises(pickle.UnpicklingError):
+    broken = run_that_cannot_continue(tmp_path)
+    with pytest.raises(UserError, match="does not fit the model"):
         launch.main(arguments(tmp_path, "--executor", "debug"))
     assert broken.state().phase == "failed"
 

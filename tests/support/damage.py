@@ -37,3 +37,22 @@ def corrupt(path: Path, how: str) -> None:
 
 
 NO_NAMES = ("", ".", "..", "../out", "/tmp/out", "a/b", "a/", ".hidden", "a\nb", "a\0b", "x" * 201)  # of files
+
+
+def flip(path: Path, bit: int) -> None:
+    """Flip one bit of the file; a negative number counts from its end."""
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def zero(path: Path, start: int, count: int = 4096) -> None:
+    """Overwrite bytes of the file with zeros."""
+    content = bytearray(path.read_bytes())
+    content[start : start + count] = b"\0" * len(content[start : start + count])
+    path.write_bytes(content)
+
+
+def cut(path: Path, count: int) -> None:
+    """Remove the last bytes of the file."""
+    path.write_bytes(path.read_bytes()[:-count])
