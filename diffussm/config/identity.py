@@ -93,6 +93,7 @@ FIELDS_ADDED_LATER = {  # since the first digests, with their defaults
     "guidance_channels": 0,
     "extractor_weights": "",
     "reference_file_sha256": "",
+    "extractor_weights_sha256": "",
     "reference_kind": "images",
     "extractor_layers": "",
     "clean_fid_sha256": "",

@@ -17,6 +17,7 @@ MIXERS = ("s4d", "attention", "identity")
 Backend = Literal["reference", "fft", "chunked", "compiled"]  # of S4D
 BACKEND_NAMES: tuple[str, ...] = get_args(Backend)
 
+SHA256_OR_EMPTY = r"^([0-9a-f]{64})?$"
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a key of the random generators, which NumPy takes exactly up to there
@@ -193,6 +194,11 @@ class EvaluationConfig(Section):
         description="weights file of the extractor, or a folder of files under their published names; "
         "empty: $DIFFUSSM_WEIGHTS",
     )
+    extractor_weights_sha256: str = Field(
+        "",
+        pattern=SHA256_OR_EMPTY,
+        description="SHA-256 of the weights of an extractor package.module:NAME; empty: as when it is requested",
+    )
     samples: int = Field(1000, ge=2, description="number of samples to generate and measure")
     batch: Positive = Field(250, description="samples generated and measured at a time")
     reference: str = Field(
@@ -201,7 +207,7 @@ class EvaluationConfig(Section):
     )
     reference_file_sha256: str = Field(
         "",
-        pattern=r"^([0-9a-f]{64})?$",
+        pattern=SHA256_OR_EMPTY,
         description="SHA-256 that the reference file must have; empty: that of the file as it is when it is requested",
     )
     sampler: Literal["ddim", "ddpm", "dpm-solver++", "unipc"] = Field(

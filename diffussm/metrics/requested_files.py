@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from diffussm.config import Config
+from diffussm.metrics.features.registry import extractor_facts
 from diffussm.metrics.reference.file import ReferenceFile, is_npz_name
 
 
 def as_requested(config: Config) -> Config:
-    """Return the config with absolute paths, and with the hash of its reference file unless it states one.
+    """Return the config with absolute paths, and with the hashes of its reference file, and of the weights of an
+    extractor from outside this package, unless it states them.
 
     So what is requested in one folder and evaluated in another, or later, is measured against the file that was meant,
-    or against none. A file that is missing or damaged has no hash; the extractor says which weights it needs.
+    or against none. A file that is missing or damaged has no hash. The weights of the package's own extractors are
+    known to it.
     """
     evaluation = config.evaluation
     paths = ("reference", "extractor_weights")
@@ -19,6 +22,8 @@ def as_requested(config: Config) -> Config:
     if is_npz_name(evaluation.reference) and not evaluation.reference_file_sha256:
         file = ReferenceFile(Path(changes["reference"]))
         changes["reference_file_sha256"] = "" if file.problem() else file.sha256
+    if ":" in evaluation.extractor and not evaluation.extractor_weights_sha256:
+        changes["extractor_weights_sha256"] = extractor_facts(evaluation.extractor).weights.sha256
     if all(getattr(evaluation, field) == value for field, value in changes.items()):
         return config
     return config.model_copy(update={"evaluation": evaluation.model_copy(update=changes)})

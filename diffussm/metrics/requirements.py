@@ -43,6 +43,8 @@ def missing_evaluation_requirement(evaluation: EvaluationConfig) -> str:
         return f"evaluation.reference_file_sha256: {reference} is a data set, not a file; leave it out"
     elif missing := missing_data(reference, "evaluation.reference"):
         return missing
+    if missing := _other_weights(evaluation.extractor, evaluation.extractor_weights_sha256):
+        return f"evaluation.extractor = {evaluation.extractor}: {missing}"
     if missing := extractor_facts(evaluation.extractor).weights.missing_requirement(weights):
         return f"evaluation.extractor = {evaluation.extractor}: {missing}"
     if set(CLEAN_FID_METRICS) & set(evaluation.metrics) and (missing := CLEAN_FID.missing_requirement(weights)):
@@ -57,6 +59,16 @@ def _changed_since(reference: str, stated: str) -> str:
     return (
         f"has sha256 {found}, but the file that was requested had {stated}; put that file back, or request the "
         "evaluation again to measure against this one"
+    )
+
+
+def _other_weights(extractor: str, stated: str) -> str:
+    """Return how the weights that the extractor needs differ from those whose hash is stated; "" if they do not."""
+    if not stated or stated == (found := extractor_facts(extractor).weights.sha256):
+        return ""
+    return (
+        f"needs weights with sha256 {found}, but the extractor that was requested needed {stated}; put that one back, "
+        "or request the evaluation again"
     )
 
 

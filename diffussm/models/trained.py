@@ -22,8 +22,9 @@ from diffussm.store.rundir import RunDir
 def requested_config(run: RunDir, overrides: Mapping[str, Any]) -> Config:
     """Return the run's config with the evaluation of its latest request, changed by `overrides` of its fields."""
     requested = run.latest_request().evaluation.model_dump(mode="json")
-    if "reference" in overrides:
-        del requested["reference_file_sha256"]  # of the file that is not used
+    for field, stated in (("reference", "reference_file_sha256"), ("extractor", "extractor_weights_sha256")):
+        if field in overrides:
+            del requested[stated]  # of a file that is not used
     evaluation = requested | dict(overrides)
     return validate(run.config().model_dump(mode="json") | {"evaluation": evaluation}, run.run_id)
 

@@ -26,7 +26,8 @@ def test_every_field_has_a_golden_identity() -> None:
         "evaluation.extractor",
         "evaluation.extractor_weights",
         "evaluation.reference",
-        "evaluation.reference_file_sha256",  # of a file
+        "evaluation.reference_file_sha256",
+        "evaluation.extractor_weights_sha256",
     }
     without |= {"data.name", "diffusion.learned_variance"}
     without |= {"evaluation.guidance_channels"}  # below model.channels, which is 1 on this base
@@ -104,7 +105,7 @@ def test_a_new_field_of_the_evaluation_at_its_default_is_in_no_digest() -> None:
     assert Request.from_config(all_channels).digest != Request.from_config(two).digest
     assert Request.from_config(all_channels).results_digest != Request.from_config(two).results_digest
     old = Request.from_config(all_channels).model_dump(mode="json")
-    for later in ("guidance_channels", "extractor_weights", "reference_file_sha256"):
+    for later in ("guidance_channels", "extractor_weights", "reference_file_sha256", "extractor_weights_sha256"):
         del old["evaluation"][later]
     assert Request.from_config(all_channels).digest == digest(old)
     assert Request.model_validate_json(json.dumps(old)) == Request.from_config(all_channels)

@@ -2,8 +2,11 @@
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,7 +18,9 @@ from diffussm.config import Config, Request
 from diffussm.data.load import reference_images
 from diffussm.distributed.group import SINGLE_PROCESS
 from diffussm.errors import UserError
+from diffussm.metrics.features.registry import extractor_facts
 from diffussm.metrics.requested_files import as_requested
+from diffussm.models.trained import requested_config
 from diffussm.run.claim import assume_owner_dead
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.request import request_run
@@ -163,3 +168,19 @@ def test_launch_status_and_report_know_the_file_under_another_name(tmp_path: Pat
     results = load(path, runs)
     assert list(results.table.state) == ["done"]
     assert list(results.table.key) == [record.key.digest]  # beside which the samples are
+
+
+def test_an_extractor_from_outside_with_other_weights_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("their_extractor")
+    module.MINE = replace(extractor_facts("digits-cnn"), name="their_extractor:MINE")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "their_extractor", module)
+    run = request_run(tmp_path, tiny.config(evaluation__extractor="their_extractor:MINE"))
+    before = extractor_facts("digits-cnn").weights.sha256
+    assert run.latest_request().evaluation.extractor_weights_sha256 == before
+    weights = replace(module.MINE.weights, sha256="f" * 64)
+    module.MINE = replace(module.MINE, weights=weights)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=rf"MINE: needs weights with sha256 f{{64}}, but .* needed {before}"):
+        execute(run)
+    assert requested_config(run, {"extractor": "digits-cnn"}).evaluation.extractor_weights_sha256 == ""
