@@ -26,7 +26,7 @@ from diffussm.store.manifests import Entry, Manifest
 class Difference(NamedTuple):
     """Why runs that were launched before do not belong to the same rows as those of a launch."""
 
-    what: str  # settings, base, data, or base or data
+    what: str  # settings, base, data, base or data, grid's file
     reason: str
 
 
@@ -104,6 +104,16 @@ def recipe_difference(old: Manifest, planned: Iterable[PlannedRun]) -> Differenc
             change = f"arm {entry.arm!r} had evaluation key {entry.key} and has {p.spec.digests.key}"
             return Difference("base or data", f"Runs are not measured as at the last launch ({change})")
     return None
+
+
+def extension_difference(old: Manifest, planned: Iterable[PlannedRun]) -> Difference | None:
+    """Return how runs planned now are no longer those of the manifest, which they would extend; None if they are."""
+    planned = list(planned)
+    of_arm = {p.run.arm.name: p.run.arm.overrides for p in planned}
+    for entry in old.runs:
+        if of_arm.get(entry.arm, entry.overrides) != entry.overrides:
+            return Difference("grid's file", f"Arm {entry.arm!r} has changed since the last launch")
+    return recipe_difference(old, planned)
 
 
 def _other_steps(old: Manifest, planned: Iterable[PlannedRun]) -> Difference | None:

@@ -161,8 +161,8 @@ class Extension:
 
 def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -> Extension | None:
     """Return the extension of those runs of a manifest that `only` selects; None if it selects none. Raise UserError if
-    a level sets the steps, if `steps` are not more than before, if the grid's file is missing, or if the base or data
-    have changed: its runs would be others."""
+    a level sets the steps, if `steps` are not more than before, if the grid's file is missing, or if the base, its data
+    or the arms have changed: its runs would be others."""
     if not Path(manifest.file).exists():
         raise UserError(f"{manifest.file}: the grid's file does not exist; restore it to extend its runs")
     seeds = sorted({entry.seed for entry in manifest.runs})
@@ -174,7 +174,7 @@ def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -
     milestones = sorted({*(step for step in training.milestones if step < training.steps), training.steps})
     request = replace(before, settings={**before.settings, "training.steps": steps, "training.milestones": milestones})
     all_planned = request.plan()
-    if difference := manifests.recipe_difference(manifest, all_planned):
+    if difference := manifests.extension_difference(manifest, all_planned):
         raise UserError(
             f"{manifest.grid} on {manifest.base}: {difference.reason}: its runs cannot be extended; restore the "
             f"{difference.what} of before, or launch the grid anew for runs of the present one"

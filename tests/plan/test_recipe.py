@@ -124,6 +124,17 @@ def test_runs_of_another_base_are_kept_apart(what: str, is_stated: bool, folder:
     assert extension(folder.manifest, folder.runs, [], 4800) is not None
 
 
+def test_an_arm_that_is_another_now_is_not_extended(folder: Folder) -> None:
+    folder.launch(0, 1)
+    folder.grid.write_text(folder.grid.read_text().replace("ssm_lr_scale = 0.1", "ssm_lr_scale = 0.2"))
+    with pytest.raises(UserError, match="Arm 'B' has changed since the last launch: its runs cannot be extended"):
+        extension(folder.manifest, folder.runs, [], 4800)
+    assert folder.launch(2) is None  # the other arm is as it was
+    assert sorted((entry.arm, entry.seed) for entry in folder.manifest.runs) == [
+        ("A", 0), ("A", 1), ("A", 2), ("B", 2)
+    ]  # fmt: skip
+
+
 def test_a_manifest_of_before_is_extended_by_what_has_the_same_ids_and_keys(folder: Folder) -> None:
     folder.launch(0)
     folder.forget_recipe()
