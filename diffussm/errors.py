@@ -18,6 +18,8 @@ USER_ERRNOS = (
     errno.EISDIR,
     errno.ELOOP,
     errno.ENAMETOOLONG,
+    errno.EIO,
+    errno.ESTALE,
 )
 
 
@@ -53,7 +55,10 @@ def unknown(what: str, name: str, valid: Iterable[str], other: str = "") -> User
 
 def one_line(error: UserError | OSError) -> str:
     """Return the message of the error in one line."""
-    message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        message = str(error)
     return " ".join(message.split())
 
 

@@ -1,5 +1,6 @@
-"""The look that all figures share, and their files. No display is needed."""
+"""The look that all figures share, and the files of reports. No display is needed."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+
+from diffussm.store.writing import write_atomically
 
 sns.set_theme(context="paper", style="whitegrid", palette="colorblind", rc={"figure.dpi": 160, "axes.titlesize": 9})
 
@@ -21,6 +25,17 @@ def subplots(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, A
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure to a file, and close it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix.removeprefix("."), metadata={"Software": None})
     plt.close(figure)
+    write_atomically(path, content.getvalue())
+
+
+def save_table(table: pd.DataFrame, path: Path) -> None:
+    """Write the table to a CSV file."""
+    write_atomically(path, table.to_csv(index=False).encode())
+
+
+def save_text(text: str, path: Path) -> None:
+    """Write the text to a file."""
+    write_atomically(path, text.encode())

@@ -13,7 +13,7 @@ class ProgressCallbacks(Protocol):
         """Called several times a second with each busy slot and the task on it."""
 
     def on_retry(self, task: Task, reason: str) -> None:
-        """Called when a task has failed and is tried once more."""
+        """Called when a task has failed and is tried again."""
 
     def on_end(self, job: Job, outcome: Outcome) -> None:
         """Called when nothing more is done for a run in this launch."""

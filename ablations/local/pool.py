@@ -9,7 +9,6 @@ there stops.
 import contextlib
 import selectors
 import time
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,14 +18,14 @@ from ablations.local.worker_process import STOP_SECONDS, WorkerProcess
 from ablations.plan.job import Job
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
-from diffussm.run.outcome import Outcome
+from diffussm.run.outcome import Outcome, outcome_of
+from diffussm.run.retries import Retries
 from diffussm.run.tasks import Task, is_done, pending_tasks, permanent_failure
 from diffussm.store.rundir import RunDir
 
 WAIT_SECONDS = 0.2  # for answers of workers
 POLL_SECONDS = 1.0  # between looks for new milestones of runs that are trained here
 POLL_OTHERS_SECONDS = 5.0  # between looks at what other launches do, and for orders
-MAX_TRIES = 2
 
 
 class Pool:
@@ -38,9 +37,9 @@ class Pool:
         self.jobs = {job.run.path: job for job in longest_first}
         self.outcomes: dict[Path, Outcome] = {}
         self._ready: dict[Path, list[Task]] = {}
-        self._running_elsewhere: set[Path] = set()  # runs that another launch works on
+        self._waiting: set[Path] = set()  # runs that another launch works on, or that wait for the disk
         self._failed: dict[Task, tuple[Outcome, int]] = {}  # with the number of the newest order at that time
-        self._tries: Counter[Task] = Counter()
+        self._retries = Retries()
         self._active: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
         self._liveness = Liveness()
@@ -70,19 +69,19 @@ class Pool:
                 self._refresh(path)
         if now - self._polled_others > (POLL_OTHERS_SECONDS if self._active else POLL_SECONDS):
             self._polled_others = now
-            for path in {*self._running_elsewhere, *(path for path, o in self.outcomes.items() if o.kind != "done")}:
+            for path in {*self._waiting, *(path for path, o in self.outcomes.items() if o.kind != "done")}:
                 self._refresh(path)
 
     def _refresh(self, path: Path) -> None:
         """Read from the run's folder which tasks can start, which others work on, and whether the run has ended; a
-        damaged file ends it."""
+        damaged file ends it, and so does a disk that is gone."""
         try:
             self._read_folder(self.jobs[path])
-        except UserError as damage:
+        except (UserError, OSError) as error:
             self._ready[path] = []
-            self._running_elsewhere.discard(path)
+            self._waiting.discard(path)
             if not any(worker.task and worker.task.run == path for worker in self._active):
-                self._end(self.jobs[path], Outcome("failed", str(damage)))
+                self._end(self.jobs[path], outcome_of(error))
 
     def _read_folder(self, job: Job) -> None:
         path = job.run.path
@@ -90,14 +89,14 @@ class Pool:
         todo = [task for task in pending_tasks(job.run) if task not in active]
         failed = {task: outcome for task in todo if (outcome := self._failure(task))}
         may_start = [task for task in todo if task not in failed]
-        elsewhere = [task for task in may_start if self._liveness.is_alive(task.folder)]
+        waiting = [task for task in may_start if self._retries.is_paused(task) or self._liveness.is_alive(task.folder)]
         cancelled = job.run.cancelled
-        self._ready[path] = [] if cancelled else [task for task in may_start if task not in elsewhere]
-        if elsewhere:
-            self._running_elsewhere.add(path)
+        self._ready[path] = [] if cancelled else [task for task in may_start if task not in waiting]
+        if waiting:
+            self._waiting.add(path)
         else:
-            self._running_elsewhere.discard(path)
-        if active or elsewhere or self._ready[path]:
+            self._waiting.discard(path)
+        if active or waiting or self._ready[path]:
             self.outcomes.pop(path, None)
         elif cancelled:
             self._end(job, Outcome("cancelled", "by manage.py cancel"))
@@ -117,7 +116,8 @@ class Pool:
             outcome, order = self._failed[task]
             if run.order_number() == order:
                 return outcome
-            del self._failed[task], self._tries[task]  # a retry was requested since
+            del self._failed[task]  # a retry was requested since
+            self._retries.forget(task)
         return None
 
     def _end(self, job: Job, outcome: Outcome) -> None:
@@ -133,14 +133,13 @@ class Pool:
             slots = self._slots_for(task)
             if slots is None:
                 return  # the task at the front of the queue waits for room; none overtakes it
-            owner = task.folder.owner()
+            owner = _owner(task)
             self._refresh(task.run)  # another launch may have claimed it since
-            if task not in self._ready[task.run]:
+            if owner is None or task not in self._ready[task.run]:
                 continue
             self._ready[task.run].remove(task)
             worker = self._worker_on(slots)
             worker.start(task, owner)
-            self._tries[task] += 1
             self._active.append(worker)
 
     def _slots_for(self, task: Task) -> tuple[int, ...] | None:
@@ -196,20 +195,18 @@ class Pool:
 
     def _record_outcome(self, task: Task, outcome: Outcome) -> None:
         """Note how the task ended; a failure that may pass is tried once more."""
-        if outcome.kind == "stopped":
-            self._tries[task] -= 1
-        elif outcome.kind in ("done", "superseded"):
-            if not self._could_start(task):
-                del self._tries[task]
-            elif self._tries[task] >= MAX_TRIES:
-                outcome = Outcome(
-                    "failed", f"ended without an error {MAX_TRIES} times, but is still pending", outcome.log
-                )
+        if outcome.kind in ("done", "superseded"):
+            if self._could_start(task):
+                outcome = Outcome("failed", "ended without an error, but is still pending", outcome.log, True)
+            else:
+                self._retries.forget(task)
         if outcome.kind == "failed":
-            if outcome.is_transient and self._tries[task] < MAX_TRIES:
+            if self._retries.allow(task, outcome):
                 self.callbacks.on_retry(task, outcome.reason)
             else:
-                order = RunDir(task.run).order_number()
+                order = 0
+                with contextlib.suppress(OSError):
+                    order = RunDir(task.run).order_number()
                 self._failed[task] = Outcome("failed", f"{task}: {outcome.reason}", outcome.log), order
                 if outcome.is_transient:
                     self._record_worker_death(task, outcome)
@@ -217,14 +214,14 @@ class Pool:
 
     def _could_start(self, task: Task) -> bool:
         """Return whether the task is pending and no process works on it."""
-        with contextlib.suppress(UserError):  # a damaged file, which ends the run anyway
+        with contextlib.suppress(UserError, OSError):  # of a damaged file, which ends the run anyway
             return task in pending_tasks(RunDir(task.run)) and not self._liveness.is_alive(task.folder)
         return False
 
     def _record_worker_death(self, task: Task, outcome: Outcome) -> None:
         """Write the failure to the task's folder on behalf of a worker that died, so that others see the reason."""
         folder = task.folder
-        with contextlib.suppress(UserError):  # a damaged file, which ends the run anyway
+        with contextlib.suppress(UserError, OSError):  # of a damaged file, which ends the run anyway
             state, owner = folder.state(), folder.owner()
             if state.is_active and not self._liveness.is_alive(folder):
                 end = {"phase": "failed", "reason": outcome.reason, "is_transient": True, "code": self.code.name}
@@ -237,6 +234,13 @@ class Pool:
         for worker in (*self._active, *self._idle):
             worker.close(max(0.0, deadline - time.monotonic()))
         self._selector.close()
+
+
+def _owner(task: Task) -> int | None:
+    """Return the attempt that owns the task's folder; None if the folder cannot be read now."""
+    with contextlib.suppress(OSError):
+        return task.folder.owner()
+    return None
 
 
 def _describe_lost(run: RunDir) -> str:

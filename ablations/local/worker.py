@@ -5,6 +5,7 @@ goes to the log in its folder. A worker whose launcher is gone stops after a che
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -63,8 +64,8 @@ class Worker:
     def _execute(self, task: Task, expected_owner: int) -> Outcome:
         try:
             runner = TaskRunner(task.run, self.checkpoint_seconds, self.stop, self.threads, to_logs=True)
-        except UserError as error:
-            return Outcome("failed", str(error))
+        except (UserError, OSError) as error:
+            return outcome_of(error)
         number = None
         try:
             if (number := claim_task(task, assume_owner_dead, expected_owner)) is None:
@@ -74,11 +75,13 @@ class Worker:
             outcome = outcome_of(error, runner.has_progress)
             if outcome.kind == "failed":
                 print_failure(error)
-                if number and task.folder.owner() != number:
-                    return Outcome("superseded", outcome.reason)
+                with contextlib.suppress(OSError):
+                    if number and task.folder.owner() != number:
+                        return Outcome("superseded", outcome.reason)
             return replace(outcome, log=str(task.folder.log_path(number))) if number else outcome
         finally:
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):  # the disk of the log may be full
+                sys.stdout.flush()
         return Outcome("done")
 
 

@@ -1,4 +1,4 @@
-"""A read-only copy of the code for one launch, so that editing the source during it changes nothing.
+"""A copy of the code for one launch, of read-only files, so that editing the source during it changes nothing.
 
 `runs/code/<digest>/` holds the packages that a worker runs, external mixers, `origin.json` (digest, commit, dirty
 flag) and `changes.diff` (how its files differ from those of the commit). Equal code is copied once. A usage
@@ -19,7 +19,7 @@ from diffussm.errors import UserError
 from diffussm.host import source
 from diffussm.store.owner import Process, this_process
 from diffussm.store.reading import read_model
-from diffussm.store.writing import to_json, write_atomically
+from diffussm.store.writing import naming, to_json, write_atomically
 
 FOLDER = "code"
 
@@ -87,21 +87,22 @@ def _is_in_use(marker: Path, on_damage: Callable[[str], None]) -> bool:
 
 def _write(copy: Path, content: dict[str, bytes]) -> None:
     temporary = copy.with_name(f".{copy.name}.{os.urandom(4).hex()}.tmp")
-    for name, data in content.items():
-        path = temporary / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
     try:
+        for name, data in content.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with naming(copy / name):
+                path.write_bytes(data)
+            path.chmod(path.stat().st_mode & ~0o222)  # of files alone: their owner may delete them
         temporary.rename(copy)
-    except OSError:  # another launch has made the copy meanwhile
-        shutil.rmtree(temporary)
-        return
-    for path in (*copy.rglob("*"), copy):
-        path.chmod(path.stat().st_mode & ~0o222)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not (isinstance(error, OSError) and copy.exists()):  # which another launch has made meanwhile
+            raise
 
 
 def remove(copy: Path) -> None:
-    """Delete a copy, although it is read-only."""
+    """Delete a copy, although versions of before made its folders read-only."""
     for path in (copy, *copy.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | 0o200)

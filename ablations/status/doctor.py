@@ -1,5 +1,6 @@
 """Checks whether grids can be run on this machine, before a night is lost."""
 
+import contextlib
 import os
 import platform
 import shutil
@@ -33,6 +34,8 @@ def _folder(runs: Path) -> Iterator[Check]:
     try:
         probe.write_bytes(b"x")
     except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
         yield Check("fail", "folder", f"{there} is not writable: {error.strerror}")
         return
     yield Check("ok", "folder", f"{there.absolute()} is writable")

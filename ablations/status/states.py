@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ablations.status.scheduler import NO_SCHEDULER, JobStatus, Scheduler
 from diffussm.errors import UserError, one_line
+from diffussm.host.disk import disk_problem
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import failure
 from diffussm.store import records
@@ -98,6 +99,8 @@ def _state_of(
     status = _Status("done") if len(measured) == len(found) else _status_in_folder(run, milestones, key, liveness)
     if status.name in ("pending", "stale", *INTERRUPTED):
         status = _status_with_job(status, run, run.trained_steps() < steps, scheduler)
+        if problem := disk_problem(run.path):
+            status = status._replace(reason="; ".join(filter(None, [problem, status.reason])))
     training = status.name == "running" and state.phase == "train"
     return RunState(
         name=status.name,

@@ -1,5 +1,6 @@
 """Sheets of samples from a run's kept weights, one per class, as in Figures 7 to 14 of the paper."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from diffussm.metrics.sampling import generate
 from diffussm.metrics.sheet import sheet
 from diffussm.models.trained import load_network, requested_config, select_milestone
 from diffussm.store.rundir import RunDir
+from diffussm.store.writing import write_atomically
 
 
 def write_sheets(
@@ -35,14 +37,15 @@ def write_sheets(
     step = select_milestone(run, config.evaluation.weights, step)
     network = load_network(run, config, config.evaluation.weights, step, config.training.backend)
     folder = out or run.path / "sheets"
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for label in labels:
         samples = generate(config, network, rows * columns, labels=repeated(label, rows * columns))
         name, e = "all" if label is None else f"class-{label}", config.evaluation
         guided = f"{e.guidance:g}" + (f"-of-{e.guidance_channels}-channels" if e.guidance_channels else "")
         paths.append(folder / f"{name}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}.png")
-        sheet(samples.pixels, columns).save(paths[-1])
+        png = io.BytesIO()
+        sheet(samples.pixels, columns).save(png, "PNG")
+        write_atomically(paths[-1], png.getvalue())
     return paths
 
 

@@ -30,7 +30,6 @@ def save_pretrained(
     If the weights are those (`kind`: ema | raw) of a run at a step, the files say so.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     stamp = Stamp(run_id=run_id, step=step, kind=kind)
     digest = write_weights(folder / WEIGHTS, model.state_dict(), stamp)
     content = {

@@ -11,7 +11,7 @@ from typing import Any
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
 from diffussm.host.source import origin
-from diffussm.run.outcome import outcome_of
+from diffussm.run.outcome import is_of_disk, outcome_of
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
@@ -50,14 +50,19 @@ class Attempt:
     def report(self, **state: Any) -> None:
         """Write the state: at once if the phase is new, else at most every half second.
 
-        Raises Superseded, and writes nothing, if the folder belongs to another attempt.
+        Raises Superseded, and writes nothing, if the folder belongs to another attempt. That the disk takes no report
+        ends no work.
         """
         new = State(attempt=self.number, **state)
         is_new, self._state = new.phase != self._state.phase, new
         if is_new or time.monotonic() - self._last_write > REPORT_SECONDS:
             if self.processes.is_rank_zero and (superseded := self._superseded()):
                 raise superseded
-            self._write()
+            try:
+                self._write()
+            except OSError as error:
+                if not is_of_disk(error):
+                    raise
 
     def __enter__(self) -> "Attempt":
         self.processes.on_rank_zero(lambda: self.report(phase="start"))
@@ -73,8 +78,9 @@ class Attempt:
         if self.processes.world_size > 1 and self._state.has_failed:
             with contextlib.suppress(OSError, UserError):
                 self._state = self.folder.record_failure(self.number, self._state)
-        if self.processes.is_rank_zero and self.folder.owner() == self.number:
-            self._write()
+        with contextlib.suppress(OSError):  # what ended the attempt is the error to raise
+            if self.processes.is_rank_zero and self.folder.owner() == self.number:
+                self._write()
 
     @property
     def has_progress(self) -> bool:

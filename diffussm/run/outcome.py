@@ -1,12 +1,14 @@
 """How an attempt at a task ended, and what each exception means for it. No torch."""
 
+import contextlib
 import errno
+import os
 import sys
 import traceback
 from dataclasses import dataclass
 from typing import Literal
 
-from diffussm.errors import Diverged, UserError
+from diffussm.errors import Diverged, UserError, one_line
 from diffussm.stopping import Stopped
 from diffussm.store.integrity.stamp import DamagedFile
 
@@ -22,7 +24,7 @@ _KINDS: dict[str, Kind] = {
     "cancelled": "cancelled",
     "superseded": "superseded",
 }
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 _LOST_PEER = ("closed by peer", "reset by peer")
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -31,13 +33,15 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 class Outcome:
     """How an attempt ended; if superseded, the folder and its state belong to another attempt.
 
-    `phase` is that of the attempt's final state. `is_transient`: a retry of the same task may succeed.
+    `phase` is that of the attempt's final state. `is_transient`: a retry of the same task may succeed; with
+    `awaits_disk`, once the disk has room, or can be written to again.
     """
 
     phase: str
     reason: str = ""
     log: str = ""
     is_transient: bool = False
+    awaits_disk: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -60,25 +64,39 @@ def outcome_of(error: BaseException | None, has_progress: bool = False, where: s
         case UserError() | Diverged():
             reason = str(error)
         case _:
-            reason = f"{where}{type(error).__name__}: {error}"
+            message = one_line(error) if isinstance(error, OSError) else error
+            reason = f"{where}{type(error).__name__}: {message}"
     phase = "diverged" if isinstance(error, Diverged) else "failed"
-    return Outcome(phase, " ".join(reason.split()), is_transient=_is_transient(error, has_progress))
+    of_disk = is_of_disk(error)
+    transient = of_disk or _is_transient(error, has_progress)
+    return Outcome(phase, " ".join(reason.split()), is_transient=transient, awaits_disk=of_disk)
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Return whether the cause is the disk: full, read-only or unavailable; it is not the work's own fault."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return True
+    if isinstance(error, RuntimeError) and any(os.strerror(code) in str(error) for code in _DISK_ERRORS):
+        return True  # of a library that passes on the words alone
+    return error.__cause__ is not None and is_of_disk(error.__cause__)
 
 
 def print_failure(error: Exception) -> None:
-    """Print to stderr: a mistake of the user's or a divergence in one line, any other error with its traceback."""
-    if isinstance(error, UserError | Diverged):
-        print(f"error: {error}", file=sys.stderr)
-    else:
-        traceback.print_exception(error)
-    sys.stderr.flush()
+    """Print to stderr: a mistake of the user's, a divergence or an error of the disk in one line, any other error with
+    its traceback. A log on that disk may not take it."""
+    with contextlib.suppress(OSError):
+        if isinstance(error, UserError | Diverged):
+            print(f"error: {error}", file=sys.stderr)
+        elif isinstance(error, OSError) and is_of_disk(error):
+            print(f"error: {one_line(error)}", file=sys.stderr)
+        else:
+            traceback.print_exception(error)
+        sys.stderr.flush()
 
 
 def _is_transient(error: BaseException, has_progress: bool) -> bool:
-    """Return whether a retry may succeed: the disk was full or absent, a damaged file was set aside, a peer was killed,
-    or memory ran out at the start, when something else may have held it."""
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        return True
+    """Return whether a retry may succeed: a damaged file was set aside, a peer was killed, or memory ran out at the
+    start, when something else may have held it."""
     if isinstance(error, DamagedFile):
         return True
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_PEER):

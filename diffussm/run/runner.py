@@ -92,14 +92,11 @@ class TaskRunner:
         Raises Unfinished if it ends without what it was to make: no task is pending after it ended well. The state in
         the folder records how it ended.
         """
-        if self.to_logs:
-            redirect_output(task.folder.log_path(number, self.processes.rank))
-            print(f"{task}: {self.run.run_id}, process {os.getpid()}", flush=True)
-        if self.processes.is_rank_zero:
-            _print_takeover(task.folder, number)
+        takeover = _describe_takeover(task.folder, number)
         self._attempt = Attempt(task.folder, number, self._is_cancelled, self.processes, self.stop)
         try:
             with self._attempt as attempt:
+                self._begin_log(task, number, takeover)
                 if task.kind == "train":
                     self._train(attempt)
                 else:
@@ -109,6 +106,13 @@ class TaskRunner:
             if self.to_logs:
                 print(f"attempt {number} gives way: {superseded}", file=sys.stderr, flush=True)
             raise
+
+    def _begin_log(self, task: Task, number: int, takeover: str) -> None:
+        if self.to_logs:
+            redirect_output(task.folder.log_path(number, self.processes.rank))
+            print(f"{task}: {self.run.run_id}, process {os.getpid()}", flush=True)
+        if takeover and self.processes.is_rank_zero:
+            print(takeover, file=sys.stderr, flush=True)
 
     @property
     def has_progress(self) -> bool:
@@ -225,14 +229,14 @@ class TaskRunner:
         return None if record_of(task) else requested(task)
 
 
-def _print_takeover(folder: WorkDir, number: int) -> None:
-    """Print from whom the attempt takes over, if the one before did not come to an end."""
+def _describe_takeover(folder: WorkDir, number: int) -> str:
+    """Return from whom the attempt takes over, if the one before did not come to an end; else ""."""
     with contextlib.suppress(OSError, UserError):
         state = folder.state()
         if number > 1 and state.attempt == number - 1 and state.is_active:
             where = "" if state.step is None else f", last heard of at step {state.step}"
-            before = folder.describe_attempt(state.attempt)
-            print(f"attempt {number} takes over from {before}{where}", file=sys.stderr, flush=True)
+            return f"attempt {number} takes over from {folder.describe_attempt(state.attempt)}{where}"
+    return ""
 
 
 def _ignore(task: str, done: int, total: int, note: str) -> None:

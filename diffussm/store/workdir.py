@@ -7,6 +7,7 @@ log-<attempt>.txt      what rank zero printed; log-<attempt>-<rank>.txt what the
 """
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from diffussm.host.clock import utc
 from diffussm.store.owner import Owner, this_process
 from diffussm.store.reading import read_model
 from diffussm.store.state import UNSTARTED, State
-from diffussm.store.writing import to_json, write_atomically, write_once
+from diffussm.store.writing import overwrite, to_json, write_atomically, write_once
+
+FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 
 class WorkDir:
@@ -58,7 +61,14 @@ class WorkDir:
         return f"attempt {attempt}"
 
     def write_state(self, state: State) -> None:
-        write_atomically(self._state, to_json(state.reported()))
+        """Write the state; on a full disk in place of the one before, so that it can say that the disk is full."""
+        content = to_json(state.reported())
+        try:
+            write_atomically(self._state, content)
+        except OSError as error:
+            if error.errno not in FULL_DISK_ERRNOS or not self._state.is_file():
+                raise
+            overwrite(self._state, content)
 
     def state(self) -> State:
         """Return what the owner last reported, merged with the failure of one of its processes, which the owner may not

@@ -1,43 +1,102 @@
-"""Atomic writing of files: each is complete or absent, even if the writer is killed. No locks."""
+"""Atomic writing of files: each is complete or absent, even if the writer is killed or the disk is full. No locks.
 
+After an error neither a temporary file stays nor a folder that was made for it, and the error names the file.
+"""
+
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write the file atomically: under a temporary name, flushed to disk, then renamed. The last writer wins."""
-    temporary = _write_temporary(path, content)
-    os.replace(temporary, path)
+    with temporary_beside(path) as temporary:
+        _write(temporary, content)
+        os.replace(temporary, path)
 
 
 def write_once(path: Path, content: bytes | memoryview) -> bool:
     """Write the file unless it exists, atomically; return whether it was written."""
-    temporary = _write_temporary(path, content)
-    try:
-        os.link(temporary, path)
-        return True
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
+    with temporary_beside(path) as temporary:
+        _write(temporary, content)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            _remove(temporary)
+    return True
 
 
-def _write_temporary(path: Path, content: bytes | memoryview) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def overwrite(path: Path, content: bytes) -> None:
+    """Write JSON over a file in place, for which a full disk has room: not shorter than before, by one call."""
+    with open(path, "r+b", buffering=0) as file:
+        file.write(content.ljust(os.fstat(file.fileno()).st_size))
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Yield the name of a temporary file in the folder of `path`, which is made if it does not exist.
+
+    After an error the file is removed, and the folders that were made if they are empty. An OSError then names `path`.
+    """
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    made: list[Path] = []
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        with naming(path):
+            made = _missing(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+    except BaseException:
+        _remove(temporary)
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
         raise
-    return temporary
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let any OSError name the file `path`: one that arises while a file is written names none, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def flush_to_disk(file: BinaryIO) -> None:
+    """Flush what was written to the file, to the disk itself."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def to_json(content: Any) -> bytes:
     """Return the content as indented JSON; raise ValueError if a number is not finite."""
     return json.dumps(content, indent=1, allow_nan=False).encode()
+
+
+def _write(path: Path, content: bytes | memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        flush_to_disk(file)
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return the folders that do not exist, of this one and those above it, the innermost first."""
+    missing = []
+    for path in (folder, *folder.parents):
+        if path.exists():
+            break
+        missing.append(path)
+    return missing
+
+
+def _remove(temporary: Path) -> None:
+    """Remove the file; where the disk does not allow even that, the error that led here is the one to report."""
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)

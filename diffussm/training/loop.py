@@ -1,11 +1,8 @@
 """The training loop: steps, the loss log, checkpoints, and stopping on all processes at the same step."""
 
-import json
-import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from typing import TextIO
 
 import numpy as np
 
@@ -13,6 +10,7 @@ from diffussm.diffusion.gaussian import Losses
 from diffussm.errors import Diverged
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
+from diffussm.training.loss_log import LossLog
 from diffussm.training.trainer import Trainer
 
 LOG_EVERY = 10
@@ -39,7 +37,7 @@ def train(
     """
     state, last_step = trainer.state, max(milestones)
     state.load_newest(run, trainer.processes)
-    with run.loss_log(attempt).open("a") if trainer.processes.is_rank_zero else nullcontext() as log:
+    with LossLog(run.loss_log(attempt)) if trainer.processes.is_rank_zero else nullcontext() as log:
         bookkeeping = _Bookkeeping(run, trainer, attempt, milestones, log, stop)
         while state.step < last_step:
             losses = trainer.step()
@@ -63,11 +61,11 @@ class _Bookkeeping:
         trainer: Trainer,
         attempt: int,
         milestones: Milestones,
-        log: TextIO | None,
+        log: LossLog | None,
         stop: StopRequest,
     ):
         self._run, self._state, self._processes = run, trainer.state, trainer.processes
-        self._attempt, self._milestones, self._log_file = attempt, milestones, log
+        self._attempt, self._milestones, self._loss_log = attempt, milestones, log
         self._stop = StopRequest(parent=stop)
         self._checkpoint_time = self._owner_checked = time.monotonic()
         self._start_timer()
@@ -84,8 +82,8 @@ class _Bookkeeping:
         if not np.isfinite(row["total"]):
             raise Diverged(f"loss is {row['total']} at step {step}")
         seconds = (time.monotonic() - self._timer) / (step - self._timed_from)
-        if self._log_file:
-            self._log_file.write(json.dumps({"step": step, **row, "seconds_per_step": seconds}) + "\n")
+        if self._loss_log:
+            self._loss_log.add({"step": step, **row, "seconds_per_step": seconds})
         self._start_timer()
         try:
             on_progress(step, row["total"], seconds)
@@ -110,10 +108,9 @@ class _Bookkeeping:
 
     def write_checkpoint(self) -> None:
         """Write the state and, at a milestone, the weights to keep, after the loss log is on disk."""
-        if not self._log_file:
+        if not self._loss_log:
             return
-        self._log_file.flush()
-        os.fsync(self._log_file.fileno())
+        self._loss_log.save()
         for kind in self._milestones.get(self._state.step, ()):
             self._state.save_weights(self._run, kind)
         self._state.save(self._run, self._attempt)

@@ -24,9 +24,8 @@ class Page:
 
     def write(self, folder: Path) -> list[Path]:
         """Write Markdown, CSV and PNG files; returns those to look at."""
-        folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False)
+            style.save_table(table, folder / f"{name}.csv")
         written = [folder / f"{self.name}.md"]
         picture = ""
         if self.figure is not None:
@@ -34,5 +33,5 @@ class Page:
             style.save(self.figure, written[-1])
             picture = f"![{self.name}]({self.name}.png)\n\n"
         title, rest = self.text.split("\n\n", 1)
-        written[0].write_text(f"{title}\n\n{picture}{rest}")
+        style.save_text(f"{title}\n\n{picture}{rest}", written[0])
         return written

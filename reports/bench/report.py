@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from reports import markdown as md
+from reports import style
 from reports.bench import lengths, overhead, parts, roofline, speedup, suites, timing
 from reports.bench.page import Page
 from reports.bench.stored import Run, read
@@ -39,8 +40,7 @@ def report(stored: Path, out: Path) -> list[Path]:
             text += f"- [{page.title}]({folder}/{page.name}.md), from {run.path.name}\n"
     if skipped:
         text += "\nSkipped files:\n\n" + md.bullets(skipped)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "bench.md").write_text(text)
+    style.save_text(text, out / "bench.md")
     return [out / "bench.md", *written]
 
 

@@ -26,7 +26,6 @@ RECIPE_NOT_STATED = (
 def report(results: GridResults, out: Path) -> list[Path]:
     """Write all tables and figures to `out`/<grid>/<base>; returns the files to look at."""
     folder = child(out, results.grid, results.base)
-    folder.mkdir(parents=True, exist_ok=True)
     shown = [runs_page(results, folder / "runs"), results_page(results, folder / "results")]
     if results.has_fid:
         shown += [*_curves(results, folder / "fid_over_steps"), *_samples(results, folder / "samples")]
@@ -136,7 +135,7 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
     drawn = figures.fid_over_steps(curve, _measured_arms(results), name, floor, title, text.step_name(results), theirs)
     style.save(drawn, stem.with_suffix(".png"))
     if theirs is not None:
-        theirs.to_csv(stem.with_name(f"{stem.name}_reported.csv"), index=False)
+        style.save_table(theirs, stem.with_name(f"{stem.name}_reported.csv"))
     return [_write(stem, table.assign(floor=floor), page, results.run_ids), stem.with_suffix(".png")]
 
 
@@ -212,12 +211,12 @@ def _sampler(results: GridResults) -> str:
 def _write(stem: Path, table: pd.DataFrame, page: str, run_ids: list[str]) -> Path:
     """Write the page as Markdown and its table as CSV, with the ids of its runs; returns the path of the Markdown
     file."""
-    stem.with_suffix(".md").write_text(page)
+    style.save_text(page, stem.with_suffix(".md"))
     _write_table(stem, table, run_ids)
     return stem.with_suffix(".md")
 
 
 def _write_table(stem: Path, table: pd.DataFrame, run_ids: list[str]) -> None:
     """Write the table as CSV, with the ids of its runs."""
-    table.to_csv(stem.with_suffix(".csv"), index=False)
-    stem.with_suffix(".runs.json").write_text(json.dumps(sorted(set(run_ids)), indent=1) + "\n")
+    style.save_table(table, stem.with_suffix(".csv"))
+    style.save_text(json.dumps(sorted(set(run_ids)), indent=1) + "\n", stem.with_suffix(".runs.json"))

@@ -27,8 +27,7 @@ MODELS: dict[str, dict[str, Any]] = {
 def report(out: Path) -> list[Path]:
     """Write figure_3.csv, .md and .png; returns the files to look at."""
     costs, reported = figure_3(), reported_macs()
-    out.mkdir(parents=True, exist_ok=True)
-    pd.concat([costs, reported.rename(columns={"name": "model"})]).to_csv(out / "figure_3.csv", index=False)
+    style.save_table(pd.concat([costs, reported.rename(columns={"name": "model"})]), out / "figure_3.csv")
     style.save(_draw(costs, reported), out / "figure_3.png")
     giga = costs.assign(gmacs=(costs.macs_per_call / 1e9).round(1), parameters=costs.parameters.map("{:,}".format))
     wide = giga.pivot(index=["model", "parameters"], columns="resolution", values="gmacs")
@@ -41,7 +40,7 @@ def report(out: Path) -> list[Path]:
         "column `attention_products` of the CSV.\n\nAs reported, or as the reported totals imply:\n\n"
         f"{md.table(theirs)}\n{_disagreements(costs)}"
     )
-    (out / "figure_3.md").write_text(text)
+    style.save_text(text, out / "figure_3.md")
     return [out / "figure_3.md", out / "figure_3.png"]
 
 

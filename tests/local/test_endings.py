@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import tests.support.tiny as tiny
-from ablations.local.pool import MAX_TRIES, Pool
+from ablations.local.pool import Pool
 from ablations.local.slots import SlotLayout
 from ablations.plan.job import Job
 from diffussm.run.outcome import Outcome
+from diffussm.run.retries import MAX_TRIES
 from diffussm.run.tasks import Task
 from diffussm.store.rundir import RunDir
 
@@ -19,12 +20,13 @@ from diffussm.store.rundir import RunDir
 class Callbacks:
     def __init__(self) -> None:
         self.ends: list[Outcome] = []
+        self.retries: list[str] = []
 
     def on_progress(self, active: Sequence[tuple[int, Task]]) -> None:
         pass
 
     def on_retry(self, task: Task, reason: str) -> None:
-        raise AssertionError((task, reason))
+        self.retries.append(f"{task}: {reason}")
 
     def on_end(self, job: Job, outcome: Outcome) -> None:  # noqa: ARG002
         self.ends.append(outcome)
@@ -67,7 +69,35 @@ def test_a_task_that_stays_pending_ends_the_run(phase: str, tmp_path: Path, monk
     pool._selector.register(worker.answers, selectors.EVENT_READ, worker)
     monkeypatch.setattr(pool, "_worker_on", lambda _: worker)
     outcomes = pool.work()
-    reason = f"training: ended without an error {MAX_TRIES} times, but is still pending"
+    reason = "training: ended without an error, but is still pending"
     assert outcomes == {run.path: Outcome("failed", reason)}
     assert callbacks.ends == [Outcome("failed", reason)]
+    assert callbacks.retries == [reason]
     assert worker.starts == MAX_TRIES
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_a_task_waits_for_the_disk(recovers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again after pauses, here of no time; the run fails if the disk does not recover."""
+    run: RunDir = tiny.run_folder(tmp_path)
+    full = Outcome("failed", "OSError: file: No space left on device", is_transient=True, awaits_disk=True)
+    worker = IdleWorker((0,), full)
+    callbacks = Callbacks()
+    pool = Pool([Job(run, 1.0)], SlotLayout(1, 1, gpus=(), memory_gb=1.0), tmp_path, callbacks)
+    pool._selector.register(worker.answers, selectors.EVENT_READ, worker)
+    monkeypatch.setattr(pool, "_worker_on", lambda _: worker)
+    monkeypatch.setattr("diffussm.run.retries.DISK_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("tests.local.test_endings.MAX_TRIES", 4)
+
+    def read_outcome() -> Outcome:
+        if recovers and worker.starts == 3:
+            monkeypatch.setattr("ablations.local.pool.pending_tasks", lambda _: [])
+            monkeypatch.setattr("ablations.local.pool.is_done", lambda _: True)
+            return Outcome("done")
+        return full
+
+    monkeypatch.setattr(worker, "read_outcome", read_outcome)
+    expected = Outcome("done") if recovers else Outcome("failed", f"training: {full.reason}")
+    assert pool.work() == {run.path: expected}
+    assert worker.starts == (3 if recovers else 4)
+    assert callbacks.retries == [f"training: {full.reason}"] * (worker.starts - 1)

@@ -1,6 +1,7 @@
 """A task that ends without an error and is still pending has failed, with a reason: nothing is done over and over."""
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from diffussm.run.tasks import is_done, pending_tasks, reason_to_give_up
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.writing import write_atomically
-from diffussm.training import loop
+from diffussm.training import loss_log
 from diffussm.training.state import TrainingState
 
 
@@ -142,7 +143,7 @@ def test_the_loss_log_is_on_disk_before_a_milestone(tmp_path: Path, monkeypatch:
         events.append(f"weights of step {state.step}")
         write_atomically(run.weights(state.step, kind), b"")
 
-    monkeypatch.setattr(loop, "os", SimpleNamespace(fsync=fsync))
+    monkeypatch.setattr(loss_log, "os", SimpleNamespace(fsync=fsync, SEEK_END=os.SEEK_END))
     monkeypatch.setattr(TrainingState, "save_weights", save_weights)
     TaskRunner(run.path).run_pending(assume_owner_dead, kinds=("train",))
     expected = [f"{what} step {step}" for step in (4, 8) for what in ("rows to", "weights of")]

@@ -39,8 +39,8 @@ def at_call(count: int, then: Callable[..., Any], usual: Callable[..., Any]) -> 
     return lambda *args, **kwargs: (then if next(calls) == count else usual)(*args, **kwargs)
 
 
-def half_a_file(path: Path, content: bytes) -> None:
-    path.with_name(f".{path.name}.half.tmp").write_bytes(content[: len(content) // 2])
+def half_a_file(temporary: Path, content: bytes) -> None:
+    temporary.write_bytes(content[: len(content) // 2])
     die()
 
 
@@ -54,9 +54,9 @@ def before_checkpoint(count: int) -> None:
 
 
 def inside_checkpoint(count: int) -> None:
-    usual = writing._write_temporary
+    usual = writing._write
     torn = at_call(count, half_a_file, usual)
-    writing._write_temporary = lambda path, content: (torn if path.suffix == ".pt" else usual)(path, content)
+    writing._write = lambda path, content: (torn if ".pt." in path.name else usual)(path, content)
 
 
 def before_record(count: int) -> None:

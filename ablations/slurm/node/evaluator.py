@@ -14,6 +14,7 @@ from diffussm.errors import UserError
 from diffussm.host.source import origin
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
+from diffussm.run.retries import Retries
 from diffussm.run.tasks import Task, is_done, pending_tasks, permanent_failure
 from diffussm.store.names import child
 from diffussm.store.rundir import RunDir
@@ -40,6 +41,7 @@ class Evaluator:
         self.folder, self.interruption = runs, interruption
         self.runs = [RunDir(child(runs, run_id)) for run_id in ids]
         self._liveness = Liveness()
+        self._retries = Retries()
         self._failed: set[tuple[Task, int]] = set()  # with the number of the newest order at that time
         self._idle_since = time.monotonic()
         self._query_jobs()
@@ -96,12 +98,13 @@ class Evaluator:
 
     def _evaluate_run(self, run: RunDir) -> Poll:
         """Evaluate the milestones of the run that are pending now."""
-        active = evaluated = False
+        active = evaluated = waits = False
         try:
             expecting, active = self._expects_milestones(run)  # first: later milestones are found in the next pass
             for task in pending_tasks(run):
                 evaluated = self._try_evaluate(run, task) or evaluated
-            return Poll((expecting or evaluated) and not is_done(run), active, evaluated)
+                waits = waits or self._retries.is_paused(task)
+            return Poll((expecting or evaluated or waits) and not is_done(run), active, evaluated and not waits)
         except UserError as error:  # a damaged folder does not affect other runs
             print(f"error: {error}", file=sys.stderr, flush=True)
             return Poll(False, active, evaluated)
@@ -125,14 +128,17 @@ class Evaluator:
         """Run the task if it is an evaluation that no other process works on; return whether it was run."""
         self._exit_if_interrupted()
         order, folder = run.order_number(), task.folder
-        if task.kind == "train" or run.cancelled or (task, order) in self._failed:
+        if task.kind == "train" or run.cancelled or (task, order) in self._failed or self._retries.is_paused(task):
             return False
         if permanent_failure(run, folder, origin()["code"]):
             return False
         number = claim_task(task, self._liveness.is_alive, job=current_job_id())
         if number is None:
             return False
-        if run_task(make_runner(run.path, self.interruption), task, number, self.interruption).kind == "failed":
+        outcome = run_task(make_runner(run.path, self.interruption), task, number, self.interruption)
+        if outcome.kind == "done":
+            self._retries.forget(task)
+        if outcome.kind == "failed" and not self._retries.allow(task, outcome):
             self._failed.add((task, order))
         return True
 

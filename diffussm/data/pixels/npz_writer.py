@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffussm.data.pixels.base import Shape
+from diffussm.store.writing import flush_to_disk, temporary_beside
 
 
 def write_npz(
@@ -23,21 +24,15 @@ def write_npz(
     """
     if "arr_0" in arrays:
         raise ValueError("arr_0 is reserved for the images")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
+    with temporary_beside(path) as temporary:
         with temporary.open("xb") as file:
             with zipfile.ZipFile(file, "w") as archive:
                 _write_images(archive, shape, count, batches)
                 for name in sorted(arrays):
                     with _new_member(archive, name) as member:
                         np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
+            flush_to_disk(file)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _new_member(archive: zipfile.ZipFile, name: str) -> Any:
