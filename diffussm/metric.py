@@ -6,7 +6,17 @@ from typing import Literal
 
 from diffussm.errors import UserError
 
+UNRELIABLE = "†"  # beside a metric in tables and figures
 LAYERS = ("features", "spatial", "logits")  # of an extractor, in the order in which they are extracted
+
+# Sizes of the layers of the package's extractors: how many samples a metric needs depends on them.
+_SMALL = {"features": 64, "logits": 10}
+LAYER_SIZES = {
+    "digits-cnn": {**_SMALL, "spatial": 112},
+    "digits16-cnn": {**_SMALL, "spatial": 112},
+    "photos-cnn": {"features": 64, "spatial": 448, "logits": 8},
+    "inception-v3-compat": {"features": 2048, "spatial": 2023, "logits": 1008},
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,10 @@ class Metric:
     least: float = -math.inf  # the smallest value that it can have
     greatest: float = math.inf
     rounding: float = 0.0  # how far rounding may take a value beyond these, unless the function states it
+    reliable_samples: int = 1  # least n, of samples and of the reference's images, from which on it is reliable
+    samples_per_feature: float = 0.0  # the same in multiples of the layer's size
+    samples_per_image: float = 0.0  # the same in multiples of the reference's images
+    unreliable: str = ""  # what a value from fewer is like, and who says so
     details: str = ""  # how it is computed with ADM's Inception, or where it differs from other code
     interval_coverage: str = ""  # how often its interval holds the true value, by a simulation in tests/metrics/
 
@@ -52,6 +66,19 @@ class Metric:
             return min(max(value, self.least), self.greatest)
         beyond = f" (rounding: {tolerance:.1g})" if tolerance else ""
         raise UserError(f"{self.title} = {value:.6g} is impossible: allowed: {self._range}{beyond}")
+
+    def unreliability(self, samples: int, images: int, features: int) -> str:
+        """Return why a value from so few samples, or images of the reference, is unreliable; "" if it is not.
+
+        `images` is 0 if the reference has none, and `features`, the size of the layer, if it is not known.
+        """
+        of_images = self.reliable_samples if self.reference == "images" else 0
+        of_samples = (self.reliable_samples, self.samples_per_feature * features, self.samples_per_image * images)
+        if samples < (least := math.ceil(max(of_samples))):
+            return f"n = {samples:,}, below {least:,}: {self.unreliable}"
+        if 0 < images < of_images:
+            return f"{images:,} images of the reference, below {of_images:,}: {self.unreliable}"
+        return ""
 
     @property
     def _range(self) -> str:

@@ -104,6 +104,6 @@ def evaluate_files(path: Path, options: Mapping[str, Any], processes: ProcessGro
         record = evaluate_external(pixels, evaluation, select_device(), context)
     except NotFinite as error:
         raise UserError(f"{path}: {error}") from None
-    if isinstance(pixels, FolderPixels) and pixels.listing.left_out and processes.is_rank_zero:
+    if isinstance(pixels, FolderPixels) and pixels.listing.skipped and processes.is_rank_zero:
         print(f"{path}: {pixels.listing}", file=sys.stderr)
     return record if processes.is_rank_zero else None

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from diffussm.metric import UNRELIABLE
 from diffussm.metric_table import METRICS
-from diffussm.store.records import EvaluationKey, Record, common_key
+from diffussm.store.records import EvaluationKey, Record, common_key, unreliable
 from diffussm.tables import aligned
 
 # How samples were made and what their model was trained on: unknown for external samples.
@@ -21,7 +22,11 @@ def format_records(records: Mapping[str, Record]) -> str:
     rows = []
     for name, record in records.items():
         rows += [{"samples": name if i == 0 else "", **row} for i, row in enumerate(_metrics(record))]
-    return f"{aligned(rows, LEFT_ALIGNED)}\n\n{how_measured(key)}"
+    measured = {name for record in records.values() for name in record.metrics if name in METRICS}
+    notes = [
+        f"{UNRELIABLE} {METRICS[name].title}: unreliable: {why}" for name, why in unreliable(key, measured).items()
+    ]
+    return "\n".join([f"{aligned(rows, LEFT_ALIGNED)}\n", *notes, how_measured(key)])
 
 
 def _metrics(record: Record) -> list[dict[str, str]]:
@@ -37,7 +42,7 @@ def _metrics(record: Record) -> list[dict[str, str]]:
             interval = f"{low} to {high}" if low else ""
             out.append(
                 {
-                    "metric": measure.title,
+                    "metric": f"{measure.title} {UNRELIABLE}" if record.key.unreliability(name) else measure.title,
                     "value": number(""),
                     "95 % over samples": interval,
                     "noise floor": number("floor"),

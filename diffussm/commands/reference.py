@@ -63,8 +63,8 @@ def build(
     }
     if transform:
         metadata["transform"] = transform
-    if isinstance(pixels, CentreCropped) and pixels.listing.left_out:
-        metadata["left_out"] = pixels.listing.left_out
+    if isinstance(pixels, CentreCropped) and pixels.listing.skipped:
+        metadata["skipped"] = pixels.listing.skipped
     arrays: dict[str, NDArray[Any]] = {}
     if statistics:
         extractor = extractor or default_extractor(source)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diffussm.config import digest, without_later_defaults
 from diffussm.errors import UserError
+from diffussm.metric import LAYER_SIZES
 from diffussm.metric_table import METRICS, impossible_value
 from diffussm.store.names import Name, child
 from diffussm.store.reading import read_model
@@ -60,6 +61,12 @@ class EvaluationKey(BaseModel):
         of = {"inception-v3-compat": "Inception"}.get(self.extractor, self.extractor.replace("-cnn", " CNN"))
         return f"{of}, n = {self.samples}"
 
+    def unreliability(self, metric: str) -> str:
+        """Return why a metric is unreliable at this n; "" if it is not."""
+        entry = METRICS[metric]
+        features = LAYER_SIZES.get(self.extractor, {}).get(entry.layer, 0)
+        return entry.unreliability(self.samples, self.reference_samples, features)
+
     def metric_label(self, metric: str) -> str:
         setting = f"its own Inception, n = {self.samples}" if METRICS[metric].has_own_network else self.extractor_and_n
         return f"{METRICS[metric].title} ({setting})"
@@ -100,6 +107,11 @@ class KeyDigests(NamedTuple):
     def measure_as(self, other: "KeyDigests") -> bool:
         """Return whether both are of one way to measure, under one or two names of the reference."""
         return self.key == other.key or (bool(self.content) and self.content == other.content)
+
+
+def unreliable(key: EvaluationKey, metrics: Collection[str]) -> dict[str, str]:
+    """Return those of the metrics that are unreliable under the key, in the table's order, and why."""
+    return {name: why for name in METRICS if name in metrics and (why := key.unreliability(name))}
 
 
 WITH_REFERENCE = ("reference_sha256", "reference_samples", "reference_kind", "transform")  # follow from it

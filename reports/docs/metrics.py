@@ -28,9 +28,27 @@ but never too narrow.
 """
 
 
+RELIABILITY = """## Few samples
+
+A metric is measured from as few samples as it is defined for, and marked † in tables and figures, with the reason,
+where there are fewer than these. "Simulated" are two sets of real digits, and one of them with noise added
+(`tests/metrics/test_reliability.py`).
+"""
+
+
 def page() -> str:
-    meanings, intervals = (pd.DataFrame([row(m) for m in METRICS.values()]) for row in (_meaning, _interval))
-    return f"{HEAD}\n{md.table(meanings)}\n{INTERVALS}\n{md.table(intervals)}"
+    rows = (_meaning, _interval, _reliability)
+    meanings, intervals, least = (pd.DataFrame([row(m) for m in METRICS.values()]) for row in rows)
+    page = f"{HEAD}\n{md.table(meanings)}\n{INTERVALS}\n{md.table(intervals)}"
+    return f"{page}\n{RELIABILITY}\n{md.table(least)}"
+
+
+def _reliability(metric: Metric) -> dict[str, str]:
+    least = [f"{metric.reliable_samples:,}"] if metric.reliable_samples > 1 else []
+    layer = {"logits": "class"}.get(metric.layer, "feature")
+    least += [f"{metric.samples_per_feature:g} per {layer}"] if metric.samples_per_feature else []
+    least += [f"{metric.samples_per_image:g} per image of the reference"] if metric.samples_per_image else []
+    return {"metric": metric.title, "reliable from n": ", ".join(least), "what fewer give": metric.unreliable}
 
 
 def _meaning(metric: Metric) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Figures of grids. Each function draws the given tables and returns the figure; it computes nothing."""
 
 import math
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MultipleLocator
 from numpy.typing import NDArray
 
+from diffussm.metric import UNRELIABLE
 from diffussm.metric_table import METRICS
 from reports import style
+from reports.grid import axes as axes_range
+from reports.grid.stats import LEAST_SEEDS
+
+NOTE_HEIGHT = 0.13  # inches of a line below a figure
 
 
 def fid_over_steps(
@@ -23,23 +30,29 @@ def fid_over_steps(
     title: str,
     steps: str,
     published: pd.DataFrame | None,
+    unreliable: str = "",
 ) -> Figure:
     """FID over training steps, log y, one line per arm with its intervals; published curves in a panel of their own.
 
     curve: as returned by `tables.curves`; floor: FID of real images with the same n; published: curve, step, fid, and
-    the arm of the grid whose colour the curve has; steps: the label of the x axis.
+    the arm of the grid whose colour the curve has; steps: the label of the x axis; unreliable: why FID is
+    unreliable at this n, if it is.
     """
     panels = 1 if published is None else 2
-    figure, axes = style.subplots(1, panels, figsize=(4.2 * panels, 3.8), layout="constrained")
+    notes = [_legend_of_intervals(curve), *_footnotes({"fid": unreliable} if unreliable else {}, 65 * panels)]
+    size = (4.2 * panels, 3.8 + NOTE_HEIGHT * (len(notes) - 1))
+    figure, axes = style.subplots(1, panels, figsize=size, layout="constrained")
     ours: Axes = np.ravel(axes)[0]
     colours = _colours(arms)
-    _lines(curve, colours, ours, bottom=curve["mean"].min() / 4)
+    _lines(curve, colours, ours, bottom=curve["mean"].min() / axes_range.LOWEST_OF_LOG)
+    decisive = axes_range.decisive_range(curve, bool(unreliable))
     if floor is not None:
         ours.axhline(floor, color="0.35", linestyle="--", linewidth=1)
         note = f"noise floor {floor:.2f} (real images)"
         ours.text(curve.step.max(), floor * 1.04, note, ha="right", va="bottom", fontsize=7, color="0.35")
     _log_axis(ours, title, name)
     ours.set_xlabel(steps)
+    axes_range.clip(ours, curve, decisive._replace(low=min(decisive.low, floor or decisive.low)))
     if published is not None:
         theirs: Axes = axes[1]
         their_colours = {row.curve: colours.get(str(row.arm), "0.5") for row in published.itertuples()}
@@ -47,35 +60,47 @@ def fid_over_steps(
         _log_axis(theirs, "reported in the paper (ImageNet 256)", "FID-50K")
         theirs.xaxis.set_major_locator(MultipleLocator(100_000))
         theirs.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:.0f} k")
-    figure.supxlabel(_legend_of_intervals(curve), fontsize=7, color="0.35")
+    figure.supxlabel("\n".join(notes), fontsize=7, color="0.35")
     return figure
 
 
-def metrics_over_steps(curve: pd.DataFrame, arms: list[str], names: dict[str, str], title: str, steps: str) -> Figure:
+def metrics_over_steps(
+    curve: pd.DataFrame,
+    arms: list[str],
+    names: dict[str, str],
+    title: str,
+    steps: str,
+    unreliable: Mapping[str, str] | None = None,
+) -> Figure:
     """Return a small panel for each metric, one line per arm with its intervals.
 
-    curve: as returned by `tables.all_curves`; names: the full name of the metric of each panel.
+    curve: as returned by `tables.all_curves`; names: the full name of the metric of each panel; unreliable: why metrics
+    are unreliable at this n.
     """
     columns = min(len(names), 3)
     rows = math.ceil(len(names) / columns)
-    size = (max(2.6 * columns, 4.2), 2.1 * rows + 0.9)
+    reasons = unreliable or {}
+    notes = [_legend_of_intervals(curve), *_footnotes(reasons, max(45 * columns, 70))]
+    size = (max(2.6 * columns, 4.2), 2.1 * rows + 0.9 + NOTE_HEIGHT * (len(notes) - 1))
     figure, axes = style.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     colours = _colours(arms)
     for axis, (metric, name) in zip(axes.flat, names.items(), strict=False):
         drawn = curve[curve.metric == metric]
+        decisive = axes_range.decisive_range(drawn, metric in reasons)
         _lines(drawn, colours, axis)
         handles, labels = axis.get_legend_handles_labels()
         axis.get_legend().remove()
         axis.set(title=f"{METRICS[metric].better} is better", xlabel="", xlim=(0, None))
         axis.set_ylabel(name.replace(" (", "\n("), fontsize=8)
-        if METRICS[metric].better == "lower" and _spans_a_decade(drawn):
+        if METRICS[metric].better == "lower" and _spans_a_decade(drawn, decisive.low):
             _log_y(axis)
+        axes_range.clip(axis, drawn, decisive, "top" if METRICS[metric].better == "lower" else "bottom")
     for axis in axes.flat[len(names) :]:
         axis.remove()
     for column in range(columns):
         axes[(len(names) - 1 - column) // columns, column].set_xlabel(steps)
     small: dict[str, Any] = {"fontsize": 7, "title_fontsize": 7, "ncols": 3, "frameon": False}
-    figure.legend(handles, labels, loc="outside lower center", title=_legend_of_intervals(curve), **small)
+    figure.legend(handles, labels, loc="outside lower center", title="\n".join(notes), **small)
     figure.suptitle(title, fontsize=9)
     return figure
 
@@ -117,13 +142,19 @@ def _lines(curve: pd.DataFrame, colours: dict[str, Any], axis: Axes, bottom: flo
 def _legend_of_intervals(curve: pd.DataFrame) -> str:
     """Return the meaning of the bands and bars that are drawn."""
     bands = "bands: 95 % over seeds" if curve.seeds_low.notna().any() else "one seed"
+    bands += " (over two: 12.7 standard errors to either side)" * bool(curve.n.between(2, LEAST_SEEDS - 1).any())
     bars = "; bars: 95 % over the samples of one run" if curve.samples_low.notna().any() else ""
     return bands + bars
 
 
-def _spans_a_decade(curve: pd.DataFrame) -> bool:
-    """Return whether the curves span a factor of ten, and everything drawn is positive."""
-    lowest = curve[["mean", "seeds_low", "samples_low"]].min().min()
+def _footnotes(unreliable: Mapping[str, str], width: int) -> list[str]:
+    """Return the lines, of at most `width` characters, that say why metrics are unreliable."""
+    notes = [f"{UNRELIABLE} {METRICS[metric].title} is unreliable: {why}" for metric, why in unreliable.items()]
+    return [line for note in notes for line in textwrap.wrap(note, width)]
+
+
+def _spans_a_decade(curve: pd.DataFrame, lowest: float) -> bool:
+    """Return whether the curves span a factor of ten, and what decides the range is positive."""
     return bool(lowest > 0 and curve["mean"].max() > 10 * curve["mean"].min())
 
 

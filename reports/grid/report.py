@@ -41,7 +41,7 @@ def runs_page(results: GridResults, stem: Path) -> Path:
         assert results.key is not None
         page += (
             f"\nEach run at its last evaluated milestone ({results.key.extractor_and_n}). In brackets: "
-            f"{text.over_samples(results.measures)}\n\n{measured}"
+            f"{text.over_samples(results.measures)}\n\n{measured}{text.reliability_markdown(results)}"
         )
     return _write(stem, table, page, results.run_ids)
 
@@ -52,7 +52,8 @@ def results_page(results: GridResults, stem: Path) -> Path:
     page += "" if results.states_recipe else f"{RECIPE_NOT_STATED}\n\n"
     page += f"{text.costs_markdown(results)}\n{_matched(results)}\n"
     if results.measures:
-        page += f"\n{text.OVER_SEEDS} {_evaluation_settings(results)}\n{_metrics(results)}"
+        page += f"\n{text.OVER_SEEDS} {_evaluation_settings(results)}\n{text.reliability_markdown(results)}"
+        page += _metrics(results)
     if results.has_fid:
         page += _differences(results, stem.with_name("differences"))
     return _write(stem, tables.results_table(results), page, results.run_ids)
@@ -77,7 +78,7 @@ def _differences(results: GridResults, stem: Path) -> str:
     assert results.key is not None
     gaps = tables.differences(results, "fid")
     _write_table(stem, gaps, results.run_ids)
-    sentences = md.bullets(text.findings(gaps, results.key.metric_label("fid")))
+    sentences = md.bullets(text.findings(gaps, results.label("fid")))
     if not sentences:
         return ""
     corrected = "Intervals are over paired seeds, and are not corrected for the number of comparisons."
@@ -105,7 +106,7 @@ def _evaluation_settings(results: GridResults) -> str:
     """Return the settings of the evaluation and the noise floor, in one sentence."""
     key = results.key
     assert key is not None
-    named = f"{key.metric_label('fid')}:" if results.has_fid else f"Evaluated with {key.extractor_and_n}:"
+    named = f"{results.label('fid')}:" if results.has_fid else f"Evaluated with {key.extractor_and_n}:"
     floors = {METRICS[name].title: results.floor(name) for name in FRECHET}
     scores = " and ".join(f"{name} {floor:.2f}" for name, floor in floors.items() if floor is not None)
     return (
@@ -117,7 +118,7 @@ def _evaluation_settings(results: GridResults) -> str:
 
 def _curves(results: GridResults, stem: Path) -> list[Path]:
     assert results.key is not None
-    name, floor = results.key.metric_label("fid"), results.floor("fid")
+    name, floor = results.label("fid"), results.floor("fid")
     curve = tables.curves(results, "fid")
     by_seed = results.done.pivot_table(index=["arm", "compared_step"], columns="seed", values="fid")
     by_seed.columns = [f"seed_{seed}" for seed in by_seed.columns]
@@ -126,13 +127,14 @@ def _curves(results: GridResults, stem: Path) -> list[Path]:
         tables.costs(results).drop(columns="steps"), on="arm"
     )
     page = f"{name}, mean ± half-width of the 95 % interval over seeds\n\n"
-    page += text.curve_markdown(results, curve)
+    page += f"{text.curve_markdown(results, curve)}{text.reliability_markdown(results)}"
     theirs = published.curves(results.grid)
     if theirs is not None:
         page += f"\nFID-50K as reported in the paper ({published.WHERE})\n\n{published.markdown(results.grid)}"
         page += f"\n{md.bullets(published.notes(results.grid))}"
     title = f"measured ({results.base})"
-    drawn = figures.fid_over_steps(curve, _measured_arms(results), name, floor, title, text.step_name(results), theirs)
+    arms, why = _measured_arms(results), results.unreliable.get("fid", "")
+    drawn = figures.fid_over_steps(curve, arms, name, floor, title, text.step_name(results), theirs, why)
     style.save(drawn, stem.with_suffix(".png"))
     if theirs is not None:
         style.save_table(theirs, stem.with_name(f"{stem.name}_reported.csv"))
@@ -146,9 +148,11 @@ def _other_curves(results: GridResults, stem: Path) -> list[Path]:
         return []
     assert results.key is not None
     curve = tables.all_curves(results, metrics)
-    names = {name: results.key.metric_label(name) for name in metrics}
+    names = {name: results.label(name) for name in metrics}
+    title = f"{results.grid} on {results.base}"
+    unreliable = {name: why for name, why in results.unreliable.items() if name in metrics}
     drawn = figures.metrics_over_steps(
-        curve, _measured_arms(results), names, f"{results.grid} on {results.base}", text.step_name(results)
+        curve, _measured_arms(results), names, title, text.step_name(results), unreliable
     )
     style.save(drawn, stem.with_suffix(".png"))
     _write_table(stem, curve, results.run_ids)

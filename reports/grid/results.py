@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from diffussm.errors import UserError, one_line
+from diffussm.metric import UNRELIABLE
 from diffussm.metric_table import METRICS
 from diffussm.store import records
 from diffussm.store.manifests import Manifest
@@ -83,6 +84,18 @@ class GridResults:
     def holds(self, column: str) -> bool:
         """Return whether any record has a value in the column."""
         return column in self.table and bool(self.table[column].notna().any())
+
+    @property
+    def unreliable(self) -> dict[str, str]:
+        """The metrics that are unreliable at this n, and why."""
+        keys = dict.fromkeys(record.key for record in self.found.values())
+        reasons = [records.unreliable(key, self.measures) for key in keys]
+        return {name: why for name in self.measures if (why := next((r[name] for r in reasons if name in r), ""))}
+
+    def label(self, metric: str) -> str:
+        """Return the metric's name, its extractor and n, marked if it is unreliable at that n."""
+        assert self.key is not None
+        return self.key.metric_label(metric) + f" {UNRELIABLE}" * (metric in self.unreliable)
 
     @property
     def has_fid(self) -> bool:

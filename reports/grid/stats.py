@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+LEAST_SEEDS = 3  # of an interval that is told from the others: of two, Student's t has one degree of freedom
+
 
 class Interval(NamedTuple):
     """The mean of n values with its 95 % interval; the bounds are NaN for n < 2."""

@@ -12,7 +12,7 @@ import pandas as pd
 
 from diffussm.metric_table import SUFFIXES
 from reports.grid.results import GridResults
-from reports.grid.stats import Interval, paired_difference, t_interval
+from reports.grid.stats import LEAST_SEEDS, Interval, paired_difference, t_interval
 
 SECONDS = "seconds_per_step"
 CURVE = ["arm", "step", "mean", "seeds_low", "seeds_high", "n", "samples_low", "samples_high"]
@@ -72,6 +72,12 @@ def seconds(results: GridResults) -> list[str]:
 
 def over_seeds(runs: pd.DataFrame, column: str) -> Interval:
     return t_interval(runs[column].dropna())
+
+
+def has_two_seeds(results: GridResults) -> bool:
+    """Return whether an interval is over fewer seeds than intervals need, at any step of any arm."""
+    counts = results.done.groupby(["arm", "compared_step"]).seed.nunique()
+    return bool(counts.between(2, LEAST_SEEDS - 1).any())
 
 
 def half_width_over_samples(runs: pd.DataFrame, metric: str) -> float:

@@ -6,13 +6,19 @@ from typing import Any
 
 import pandas as pd
 
+from diffussm.metric import UNRELIABLE
 from diffussm.metric_table import METRICS
 from reports import markdown as md
 from reports.grid import tables
 from reports.grid.results import GridResults
-from reports.grid.stats import Interval
+from reports.grid.stats import LEAST_SEEDS, Interval
 
 OVER_SEEDS = "± is the half-width of the 95 % Student-t interval over seeds, which are separate trainings."
+TWO_SEEDS = "‡"  # beside an interval
+OVER_TWO_SEEDS = (
+    "Of two seeds, Student's t has one degree of freedom: the interval reaches 12.7 standard errors to either side "
+    "(three seeds: 4.3) and says little."
+)
 EXTRAPOLATED = "n = ∞: extrapolated (Chong and Forsyth 2020)."
 
 
@@ -34,11 +40,21 @@ def step_name(results: GridResults) -> str:
     return f"steps of {results.control} (equal training MACs)" if results.control else "step"
 
 
-def title(column: str, metric: str) -> str:
-    """Return the heading of a column: the metric, whether it is extrapolated, and the direction that is better."""
+def title(results: GridResults, column: str, metric: str) -> str:
+    """Return the heading of a column: the metric, whether it is extrapolated, the direction that is better, and whether
+    it is unreliable at this n."""
     m = METRICS[metric]
     extrapolated = "" if column == metric else " at n = ∞"
-    return f"{m.title}{extrapolated} {'↓' if m.better == 'lower' else '↑'}"
+    mark = f" {UNRELIABLE}" * (metric in results.unreliable)
+    return f"{m.title}{extrapolated} {'↓' if m.better == 'lower' else '↑'}{mark}"
+
+
+def reliability_markdown(results: GridResults) -> str:
+    """Return the footnotes of what is marked, as a list: metrics that are unreliable at this n, and intervals over two
+    seeds; empty if nothing is marked."""
+    notes = [f"{UNRELIABLE} {METRICS[name].title} is unreliable: {why}." for name, why in results.unreliable.items()]
+    notes += [f"{TWO_SEEDS} {OVER_TWO_SEEDS}"] * tables.has_two_seeds(results)
+    return f"\n{md.bullets(notes)}" if notes else ""
 
 
 def costs_markdown(results: GridResults) -> str:
@@ -53,8 +69,7 @@ def costs_markdown(results: GridResults) -> str:
             "MACs per image and call": _macs(row["macs_per_call"]),
         }
         if results.has_fid:
-            assert results.key is not None
-            shown[results.key.metric_label("fid")] = _mean(last, "fid", METRICS["fid"].digits)
+            shown[results.label("fid")] = _mean(last, "fid", METRICS["fid"].digits)
         for column in tables.seconds(results):
             shown["seconds per step"] = _mean(last, column, 4)
         rows.append(shown)
@@ -68,7 +83,7 @@ def metrics_markdown(results: GridResults) -> str:
     if list(columns) in ([], ["fid"]):
         return ""
     rows = [
-        {title(column, name): _mean(last, column, METRICS[name].digits) for column, name in columns.items()}
+        {title(results, column, name): _mean(last, column, METRICS[name].digits) for column, name in columns.items()}
         for last in _last_of_arms(results)
     ]
     return md.table(_named(results, rows))
@@ -79,7 +94,7 @@ def samples_markdown(results: GridResults) -> str:
     if there is none."""
     columns = [name for name in results.measures if results.holds(f"{name}_samples_low")]
     rows = [
-        {title(name, name): _half_width(tables.half_width_over_samples(last, name), name) for name in columns}
+        {title(results, name, name): _half_width(tables.half_width_over_samples(last, name), name) for name in columns}
         for last in _last_of_arms(results)
     ]
     return md.table(_named(results, rows)) if columns else ""
@@ -99,7 +114,10 @@ def run_metrics_markdown(results: GridResults, runs: pd.DataFrame) -> str:
             "arm": run["arm"],
             "seed": run["seed"],
             "step": run["last_measured_step"],
-            **{title(column, name): _value(run, column, METRICS[name].digits) for column, name in columns.items()},
+            **{
+                title(results, column, name): _value(run, column, METRICS[name].digits)
+                for column, name in columns.items()
+            },
         }
         for run in runs[runs.last_measured_step.notna()].to_dict("records")
     ]
@@ -162,7 +180,8 @@ def _interval(interval: Interval, digits: int) -> str:
         return "missing"
     if interval.n == 1:
         return f"{interval.mean:.{digits}f} (one seed)"
-    return f"{interval.mean:.{digits}f} ± {interval.half_width:.{digits}f}"
+    mark = f" {TWO_SEEDS}" * (interval.n < LEAST_SEEDS)
+    return f"{interval.mean:.{digits}f} ± {interval.half_width:.{digits}f}{mark}"
 
 
 def _half_width(half: float, metric: str) -> str:

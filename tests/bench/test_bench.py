@@ -66,7 +66,7 @@ def test_missing(bench):
     missing("a peer")
 
 
-def test_left_out(bench):
+def test_skipped(bench):
     described(bench, "left out")
     skip("it takes a day")
 

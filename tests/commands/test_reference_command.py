@@ -146,16 +146,16 @@ def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
     none = tmp_path / "none.npz"
     assert diffussm("reference", "build", folder, none, *given[4:], "--image-size", "32", "--images", "0")[0] == 0
     assert ReferenceFile(none).images == 0
-    assert "left_out" not in ReferenceFile(none).metadata
+    assert "skipped" not in ReferenceFile(none).metadata
     (folder / ".cache").mkdir()
     (folder / ".cache" / "9.JPG").write_bytes(b"no photograph")
     (folder / "sub" / "a.gif").touch()
     given = (*given[:3], few := tmp_path / "few.NPZ", *given[4:])
     code, _, err = diffussm(*given, "--image-size", "32", "--images", "0")
     assert code == 0
-    left_out = "1 in hidden folders, 1 with other suffixes (.gif)"
-    assert err.splitlines()[-1] == f"{folder}: 5 images taken; left out: {left_out}; stored: 0"
-    assert ReferenceFile(few).metadata["left_out"] == left_out
+    skipped = "1 in hidden folders, 1 with other suffixes (.gif)"
+    assert err.splitlines()[-1] == f"{folder}: 5 images taken; left out: {skipped}; stored: 0"
+    assert ReferenceFile(few).metadata["skipped"] == skipped
     with np.load(few) as file, np.load(none) as other:
         np.testing.assert_array_equal(file["mu"], other["mu"])
     few.unlink()

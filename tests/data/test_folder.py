@@ -172,7 +172,7 @@ def test_folder(tmp_path: Path) -> None:
             found.subset(indices)
 
 
-def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+def test_what_is_skipped_is_counted(tmp_path: Path) -> None:
     """Hidden folders at any depth, hidden files, other suffixes and what is no file; the case of suffixes is alike."""
     made = photo_folder(tmp_path)
     picture = (tmp_path / "a.png").read_bytes()

@@ -112,7 +112,7 @@ def test_folders_without(tmp_path: Path) -> None:
     refused(tmp_path, "never pass through JPEG")
 
 
-def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+def test_what_is_skipped_is_counted(tmp_path: Path) -> None:
     save_png(tmp_path / "a.PNG", images(1)[0])
     for name in (".b.png", "c.WEBP", "d.webp", "notes"):
         (tmp_path / name).touch()

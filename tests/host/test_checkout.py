@@ -177,7 +177,7 @@ def test_changes_are_those_of_the_code_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ignored", [True, False])
-def test_a_file_that_the_commit_lacks_is_a_change(tmp_path: Path, ignored: bool) -> None:
+def test_an_untracked_file_is_a_change(tmp_path: Path, ignored: bool) -> None:
     repository(tmp_path, CODE | {".gitignore": "new.py\n" if ignored else ""})
     write(tmp_path, {"diffussm/new.py": "x = 1\n"})
     found = source.checkout(tmp_path)

@@ -72,7 +72,7 @@ def test_all_files_are_written(runs: Path, tmp_path: Path, capsys: pytest.Captur
     assert "2.00 ± 2.48" in text  # t(0.975, 2) / sqrt(3) of a standard deviation of 1
     assert "1 done, 1 missing, 1 diverged" in text
     assert re.search(r"Across arms: steps equal, parameters differ by a factor of up to 1\.\d\d, MACs differ", text)
-    assert "A has a lower FID (digits CNN, n = 12) than B" in text
+    assert "A has a lower FID (digits CNN, n = 12) † than B" in text
     assert "A and C: 1 shared seed at step 24, too few for a conclusion." in text
 
 
@@ -112,12 +112,12 @@ def test_every_metric_is_in_the_table_with_both_intervals(full: GridResults) -> 
 def test_the_text_distinguishes_the_two_intervals(full: GridResults, tmp_path: Path) -> None:
     text = grid_report.results_page(full, tmp_path / "results").read_text()
     costs, metrics, samples = (lines.split("\n\n")[0] for lines in text.split("| arm ")[1:])
-    assert "| FID (digits CNN, n = 12) |" in costs
+    assert "| FID (digits CNN, n = 12) † |" in costs
     assert "2.00 ± 2.48" in costs
-    titles = ["FID ↓", "FID at n = ∞ ↓", "sFID ↓", "sFID at n = ∞ ↓"]
+    titles = ["FID ↓ †", "FID at n = ∞ ↓ †", "sFID ↓ †", "sFID at n = ∞ ↓ †"]  # n = 12 is too few for all
     others = [metric for name, metric in METRICS.items() if name not in FRECHET]
-    titles += [f"{metric.title} {'↑' if metric.better == 'higher' else '↓'}" for metric in others]
-    assert {"IS ↑", "KID ↓", "precision ↑", "label accuracy ↑", "clean-fid, legacy ↓"} <= set(titles)
+    titles += [f"{metric.title} {'↑' if metric.better == 'higher' else '↓'} †" for metric in others]
+    assert {"IS ↑ †", "KID ↓ †", "precision ↑ †", "label accuracy ↑ †", "clean-fid, legacy ↓ †"} <= set(titles)
     assert metrics.startswith(f"| {' | '.join(titles)} |\n")
     assert "| A | 2.00 ± 2.48 | 1.60 ± 1.99 | 4.00 ± 4.97 |" in metrics
     assert "| A | 0.20 | 0.40 |" in samples

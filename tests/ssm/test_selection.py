@@ -34,7 +34,7 @@ def test_a_run_records_its_backend(
 
 
 @pytest.mark.parametrize("mixer", ["s4d", "attention"])
-def test_what_is_used_instead_of_the_fastest_is_said(
+def test_a_fallback_from_the_fastest_is_logged(
     mixer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At every start of a run that `auto` gave another backend, because the fastest does not run."""
@@ -43,11 +43,11 @@ def test_what_is_used_instead_of_the_fastest_is_said(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(convolution, "unavailable_reason", lambda: "no numba here")
     run = RunDir.create(tmp_path, resolve("digits", {"model.mixer": mixer}))
-    said = f"{run.run_id}: S4D uses fft, because compiled does not run here: no numba here\n"
+    expected = f"{run.run_id}: S4D uses fft, because compiled does not run here: no numba here\n"
     try:
         for _ in range(2):
             assert resolve_execution(run, run.config()).backend == "fft"
-            assert capsys.readouterr().err == (said if mixer == "s4d" else "")
+            assert capsys.readouterr().err == (expected if mixer == "s4d" else "")
         monkeypatch.setattr(convolution, "unavailable_reason", lambda: "")
         assert resolve_execution(run, run.config()).backend == "fft"  # settled, and no fallback any more
         assert capsys.readouterr().err == ""

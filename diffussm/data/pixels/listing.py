@@ -34,7 +34,7 @@ class Listing:
             self.files.append(relative)
 
     @property
-    def left_out(self) -> str:
+    def skipped(self) -> str:
         """What was left out, by reason; "" if nothing was."""
         parts = [f"{count} {reason}" for reason, count in sorted(self._hidden.items())]
         if self._others:
@@ -43,7 +43,7 @@ class Listing:
 
     def __str__(self) -> str:
         taken = f"{len(self.files):,} image{'s' * (len(self.files) != 1)} taken"
-        return f"{taken}; left out: {self.left_out or 'nothing'}"
+        return f"{taken}; left out: {self.skipped or 'nothing'}"
 
 
 def _named(suffixes: Iterable[str]) -> str:
