@@ -58,7 +58,7 @@ def _changed_since(reference: str, stated: str) -> str:
         return ""
     return (
         f"has sha256 {found}, but the file that was requested had {stated}; put that file back, or request the "
-        "evaluation again to measure against this one"
+        "evaluation again, to measure against this one, and delete the request of before in the run's requests/"
     )
 
 

@@ -149,7 +149,8 @@ class TaskRunner:
             self._train_to(self.run, milestones, attempt, execution)
 
     def _prepare_training(self) -> None:
-        for missing in missing_records(self.run, self.run.requests()):  # fail before training for want of a file
+        # A run none of whose results could be measured, for want of a file, must fail before it is trained.
+        for missing in missing_records(self.run, self.run.requests())[:1]:
             check_requirements(self.config.model_copy(update={"evaluation": missing.request.evaluation}))
         self.run.remove_temporaries()
 

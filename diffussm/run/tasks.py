@@ -57,19 +57,21 @@ class MissingRecords(NamedTuple):
 
 
 def missing_records(run: RunDir, requests: list[Request]) -> list[MissingRecords]:
-    """Return what is not measured yet, for each way to measure. Of requests that measure in the same way, by files at
-    different places, one whose files are there stands for all."""
+    """Return what is not measured yet, for each way to measure; ways that lack a file come last.
+
+    Of requests that measure in the same way, by files at different places, one whose files are there stands for all.
+    """
     same: dict[str, list[tuple[Request, KeyDigests]]] = {}
     for request in requests:
         key = request_key(run.path, request)
         same.setdefault(key.content or key.key, []).append((request, key))
-    out = []
+    complete: list[MissingRecords] = []
+    incomplete: list[MissingRecords] = []
     for equal in same.values():
-        steps = sorted({step for one in equal for step in milestones_without_record(run, *one)})
-        complete = (one for one in equal if not missing_evaluation_requirement(one[0].evaluation))
-        if steps:
-            out.append(MissingRecords(*(equal[0] if len(equal) == 1 else next(complete, equal[0])), tuple(steps)))
-    return out
+        if steps := tuple(sorted({step for one in equal for step in milestones_without_record(run, *one)})):
+            found = next((one for one in equal if not missing_evaluation_requirement(one[0].evaluation)), None)
+            (complete if found else incomplete).append(MissingRecords(*(found or equal[0]), steps))
+    return complete + incomplete
 
 
 def is_done(run: RunDir) -> bool:

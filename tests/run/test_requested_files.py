@@ -128,6 +128,17 @@ def test_a_file_that_has_changed_is_refused_with_both_hashes(
     assert evaluate_run(run, None, {}, SINGLE_PROCESS) == record
 
 
+def test_what_can_be_measured_is_although_the_file_of_an_earlier_request_has_changed(
+    run: RunDir, tmp_path: Path
+) -> None:
+    now = write_reference(tmp_path / "here" / "mine.npz", 100)
+    request_run(tmp_path / "runs", config("mine.npz"))  # anew
+    with pytest.raises(UserError, match="has sha256"):  # in the end, of the earlier request
+        execute(run)
+    assert [record.key.reference_sha256 for record in found(run)] == [now]
+    assert evaluate_run(run, None, {}, SINGLE_PROCESS) == found(run)[0]
+
+
 def test_a_file_that_has_moved_is_done_or_can_be_measured_at_its_new_place(run: RunDir, tmp_path: Path) -> None:
     moved = (tmp_path / "here" / "mine.npz").rename(tmp_path / "moved.npz")
     request_run(tmp_path / "runs", config(str(moved)))
