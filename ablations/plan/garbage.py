@@ -1,6 +1,8 @@
 """Finds files among the run folders that no run needs any more."""
 
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,9 @@ from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import replayable_milestones
 from diffussm.store import manifests
+from diffussm.store.integrity.files import read_file
 from diffussm.store.names import check_inside
-from diffussm.store.rundir import RunDir, is_run_folder
+from diffussm.store.rundir import RunDir, is_run_folder, step_of
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,47 @@ def _is_inside(runs: Path, path: Path, on_damage: Callable[[str], None]) -> bool
 def _in_run(run: RunDir, on_damage: Callable[[str], None]) -> Iterator[tuple[Path, str]]:
     for path in sorted(run.path.rglob(".*.tmp")):
         yield path, "half-written file"
-    for path in run.checkpoints()[1:]:
+    for path in _superseded_checkpoints(run, on_damage):
         yield path, "checkpoint before the newest"
     if not _may_replay(run, on_damage):
         for path in run.replay.checkpoints():
             yield path, "checkpoint of a replay"
+
+
+def _superseded_checkpoints(run: RunDir, on_damage: Callable[[str], None]) -> list[Path]:
+    """Return the checkpoints before the newest one that is intact, except those from which lost weights of their step
+    can be restored."""
+    older = run.checkpoints()
+    while len(older) > 1:
+        newest = older.pop(0)
+        if (damage := _damage(newest, run.run_id)) is None:
+            break
+        on_damage(damage)
+    else:
+        return []
+    try:
+        lost = {step for request in run.requests() for step in run.lost_milestones(request)}
+    except UserError as damaged_request:
+        on_damage(str(damaged_request))
+        return []
+    return [path for path in older if step_of(path) not in lost]
+
+
+def _damage(checkpoint: Path, run_id: str) -> str | None:
+    """Return why a checkpoint is damaged; None if it is intact. One of an earlier version has the checksums of its
+    archive alone."""
+    try:
+        stamp = read_file(checkpoint).verified().stamp
+        if stamp:
+            stamp.check_place(checkpoint, run_id, step_of(checkpoint), stamp.kind)
+            return None
+        with zipfile.ZipFile(checkpoint) as archive:
+            bad = archive.testzip()
+        return bad and f"{checkpoint}: is damaged: the checksum of {bad} is wrong"
+    except UserError as damage:
+        return str(damage)
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        return f"{checkpoint}: is damaged: {error}"
 
 
 def _may_replay(run: RunDir, on_damage: Callable[[str], None]) -> bool:

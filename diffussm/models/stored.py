@@ -123,8 +123,8 @@ def _verified(content: FileContent, parse: Callable[[], Parsed]) -> tuple[Parsed
         parsed = parse()
     except Exception as error:  # an unpickler raises anything on damage
         content.verified()
-        is_told = isinstance(error, ValueError)
-        reason = str(error) if is_told else f"torch.load cannot read it ({type(error).__name__})"
+        has_reason = isinstance(error, ValueError)
+        reason = str(error) if has_reason else f"torch.load cannot read it ({type(error).__name__})"
         raise DamagedFile(content.path, reason) from error
     return parsed, content.verified()
 

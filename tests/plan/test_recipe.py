@@ -99,7 +99,7 @@ def test_seeds_of_one_recipe_are_merged(folder: Folder) -> None:
 
 @pytest.mark.parametrize("is_stated", [True, False])
 @pytest.mark.parametrize("what", CHANGES)
-def test_runs_of_another_base_are_kept_apart(what: str, is_stated: bool, folder: Folder) -> None:
+def test_runs_of_another_base_share_no_row(what: str, is_stated: bool, folder: Folder) -> None:
     assert folder.launch(0, 1) is None
     if not is_stated:
         folder.forget_recipe()

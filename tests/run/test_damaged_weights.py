@@ -64,10 +64,10 @@ def test_a_damaged_newest_checkpoint(
     path = asked_more.checkpoint(24, 1)
     HURT[how](path)
     TaskRunner(asked_more.path).run_pending(assume_owner_dead, ("train",))
-    said = capfd.readouterr().err
-    assert f"{path}: is damaged: " in said
-    assert "set aside as 000000024-1.pt.damaged" in said
-    assert "the training continues from checkpoint 000000016-1.pt" in said
+    logged = capfd.readouterr().err
+    assert f"{path}: is damaged: " in logged
+    assert "set aside as 000000024-1.pt.damaged" in logged
+    assert "the training continues from checkpoint 000000016-1.pt" in logged
     assert path.with_name("000000024-1.pt.damaged").exists()
     assert asked_more.checkpoint(32, 2).exists()
     assert weights(asked_more).items() >= weights(whole).items()
@@ -105,9 +105,9 @@ def test_a_damaged_milestone_is_made_again(
     path = trained.weights(step, "ema")
     damage.zero(path, 4096)
     finish(trained)
-    said = capfd.readouterr().err
-    assert f"{path}: is damaged: its content does not have the SHA-256 that it states; set aside as " in said
-    assert (f"{path}: made again from checkpoint 000000024-1.pt" in said) == (step == 24)
+    logged = capfd.readouterr().err
+    assert f"{path}: is damaged: its content does not have the SHA-256 that it states; set aside as " in logged
+    assert (f"{path}: made again from checkpoint 000000024-1.pt" in logged) == (step == 24)
     assert weights(trained) == weights(whole)
     assert path.with_name("ema.safetensors.damaged").exists()
     assert len(list(trained.path.glob("milestones/*/*/record.json"))) == 3

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from ablations import manage
 from ablations.plan import snapshot
-from diffussm.store.rundir import RunDir
+from diffussm.store.rundir import RunDir, step_of
 from diffussm.store.writing import write_atomically
 from tests.support import damage
 from tests.support.managing import folder, printed, status
@@ -142,3 +144,51 @@ def test_gc_keeps_the_checkpoints_of_a_replay_that_is_not_finished(
     weights.write_bytes(content)
     printed(capsys, "gc", "--yes", "--runs", str(runs))
     assert not kept.exists()
+
+
+def flip(path: Path) -> None:
+    """Invert a bit in 256 bytes; an archive's padding, which has no checksum, is shorter."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 256] = bytes(byte ^ 1 for byte in content[middle : middle + 256])
+    path.write_bytes(content)
+
+
+def unstamp(path: Path) -> None:
+    """As earlier versions wrote it."""
+    content = torch.load(path, weights_only=True)
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize("age", [unstamp, Path.exists], ids=["earlier", "present"])
+@pytest.mark.parametrize("spoil", [flip, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"x" * 99)])
+def test_gc_keeps_the_checkpoint_that_a_damaged_newest_one_needs(
+    age: Callable[[Path], object], spoil: Callable[[Path], object], runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder(runs, "m2p1")
+    newest, older = run.checkpoints()
+    age(newest)
+    spoil(newest)
+    assert manage.main(["gc", "--yes", "--runs", str(runs)]) == 0
+    assert f"warning: {newest}: is damaged: " in capsys.readouterr().err
+    assert run.checkpoints() == [newest, older]
+
+
+def test_gc_deletes_what_an_intact_checkpoint_of_an_earlier_version_supersedes(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder(runs, "m2p1")
+    newest, _ = run.checkpoints()
+    unstamp(newest)
+    printed(capsys, "gc", "--yes", "--runs", str(runs))
+    assert run.checkpoints() == [newest]
+
+
+def test_gc_keeps_a_checkpoint_from_which_lost_weights_can_be_restored(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder(runs, "m2p1")
+    newest, older = run.checkpoints()
+    run.weights(step_of(older), "ema").unlink()
+    printed(capsys, "gc", "--yes", "--runs", str(runs))
+    assert run.checkpoints() == [newest, older]

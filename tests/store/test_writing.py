@@ -80,7 +80,7 @@ def test_in_place(tmp_path: Path) -> None:
     assert path.read_bytes() == b'{"longer": 2000}'
 
 
-def test_an_error_without_a_file_is_said_without_one() -> None:
+def test_an_error_without_a_file_is_reported_without_one() -> None:
     assert one_line(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"
 
 
