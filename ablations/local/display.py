@@ -85,7 +85,7 @@ class Display:
                 self._bars.remove_task(self._tasks.pop(slot))
 
     def on_retry(self, task: Task, reason: str) -> None:
-        self.line(f"{self.names[task.run]}: {task}: {reason}; tried once more")
+        self.line(f"{self.names[task.run]}: {task}: {reason}; tried again")
 
     def on_end(self, job: Job, outcome: Outcome) -> None:
         path = job.run.path

@@ -194,7 +194,7 @@ class Pool:
             self._record_outcome(task, outcome)
 
     def _record_outcome(self, task: Task, outcome: Outcome) -> None:
-        """Note how the task ended; a failure that may pass is tried once more."""
+        """Note how the task ended; a failure that may pass is tried again."""
         if outcome.kind in ("done", "superseded"):
             if self._could_start(task):
                 outcome = Outcome("failed", "ended without an error, but is still pending", outcome.log, True)

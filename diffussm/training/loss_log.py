@@ -21,7 +21,7 @@ class LossLog:
         self._lines.append(json.dumps(row).encode() + b"\n")
 
     def save(self) -> None:
-        """Append the rows, and flush them to the disk. After an error the file is as it was."""
+        """Append the rows, and flush them to the disk. After an error the file is as it was, or not there."""
         with naming(self._path), self._path.open("ab", buffering=0) as file:
             size, content = file.seek(0, os.SEEK_END), memoryview(b"".join(self._lines))
             try:
@@ -30,7 +30,7 @@ class LossLog:
                 os.fsync(file.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
-                    file.truncate(size)
+                    file.truncate(size) if size else self._path.unlink()
                 raise
         self._lines.clear()
 

@@ -40,8 +40,8 @@ def is_training(folder: Folder) -> bool:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("ONCE os.kill(os.getpid(), signal.SIGKILL)", "training: killed by SIGKILL; tried once more"),
-        ("ONCE raise MemoryError('none left')", "training: MemoryError: none left; tried once more"),
+        ("ONCE os.kill(os.getpid(), signal.SIGKILL)", "training: killed by SIGKILL; tried again"),
+        ("ONCE raise MemoryError('none left')", "training: MemoryError: none left; tried again"),
     ],
 )
 def test_a_failure_that_may_pass_is_tried_once_more(fault: str, message: str, folder: Folder) -> None:
@@ -60,7 +60,7 @@ def test_a_failure_of_the_code_is_not_tried_again(folder: Folder) -> None:
     assert "failed: training: ValueError: not like this" in done.stdout
     assert "    ValueError: not like this" in done.stdout  # the last lines of its log
     assert f"log: {run.log_path(1).relative_to(folder.path)}" in done.stdout
-    assert "once more" not in done.stdout
+    assert "tried again" not in done.stdout
     assert run.owner() == 1
 
     again = folder.launch("--jobs", "1")
