@@ -97,6 +97,8 @@ def _state_of(
         step = max(step, state.step or 0)
     seconds = state.seconds_per_step
     status = _Status("done") if len(measured) == len(found) else _status_in_folder(run, milestones, key, liveness)
+    if status.name == "pending" and (refused := _refused_record(run, milestones, key)):
+        status = _Status("pending", refused)
     if status.name in ("pending", "stale", *INTERRUPTED):
         status = _status_with_job(status, run, run.trained_steps() < steps, scheduler)
         if problem := disk_problem(run.path):
@@ -116,6 +118,12 @@ def _state_of(
         reason=status.reason,
         needs_launch=status.needs_launch,
     )
+
+
+def _refused_record(run: RunDir, milestones: Sequence[int], key: KeyDigests) -> str:
+    """Return why a record is refused; "" if none is."""
+    refused = [reason for step in milestones if (reason := records.refusal_of(run.milestone(step), key))]
+    return f"{refused[0]}; the next launch measures it again" if refused else ""
 
 
 class _Status(NamedTuple):

@@ -21,7 +21,7 @@ from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.metrics.sheet import sheet
 from diffussm.metrics.suite import metric_suite
-from diffussm.models.trained import load_network
+from diffussm.models.trained import network_with, read_kept_weights
 from diffussm.stopping import Stopped
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
@@ -50,7 +50,8 @@ def evaluate_milestone(
     check_requirements(config)  # the reference too: the key must be that of the file that was requested
     key, evaluation, processes = evaluation_key(config), config.evaluation, context.processes
     suite = metric_suite(evaluation, key, str(device))
-    network = load_network(run, config, evaluation.weights, step, backend, device)
+    weights = read_kept_weights(run, step, evaluation.weights)
+    network = network_with(weights, run.weights(step, evaluation.weights), config, backend, device)
     make_samples = SampleMaker(config, network, device, stop=context.stop)
     path, began = run.record(step, key.digest), time.monotonic()
     shards = Shards(path.parent / SHARDS, key.samples, min(evaluation.batch, key.samples), (*suite.layers, "pixels"))
@@ -75,6 +76,8 @@ def evaluate_milestone(
             metrics=metrics,
             timing=timing,
             provenance={**provenance, CREATED: utc()},
+            weights_sha256=weights.origin.sha256,
+            weights_verifiable=weights.origin.stamp is not None,
         )
         records.write(record, path)
 

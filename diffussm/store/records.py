@@ -1,22 +1,28 @@
 """One row of results: (run, step, evaluation key) -> metrics. Records are immutable JSON files. No torch."""
 
 import math
+import sys
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diffussm.config import digest, without_later_defaults
 from diffussm.errors import UserError
 from diffussm.metric import LAYER_SIZES
 from diffussm.metric_table import METRICS, impossible_value
+from diffussm.store.integrity.digest import ZEROS, is_intact, seal
+from diffussm.store.integrity.set_aside import set_aside
+from diffussm.store.integrity.stamp import FORMAT_VERSION, DamagedFile
 from diffussm.store.names import Name, child
-from diffussm.store.reading import read_model
-from diffussm.store.writing import write_atomically, write_once
+from diffussm.store.reading import describe_damage, open_regular
+from diffussm.store.writing import to_json, write_once
 
 RECORD_VERSION = 1
 DDPM_VERSION = 2  # before, it visited other timesteps at some numbers of steps
+PLACE_DEPTH = 3  # of a record's folder below its run's
 
 
 class EvaluationKey(BaseModel):
@@ -46,7 +52,14 @@ class EvaluationKey(BaseModel):
 
     @property
     def digest(self) -> str:
-        version = DDPM_VERSION if self.sampler == "ddpm" else RECORD_VERSION
+        return self._digest(DDPM_VERSION if self.sampler == "ddpm" else RECORD_VERSION)
+
+    @property
+    def digests(self) -> set[str]:
+        """The digest, and that of before for records whose key had another version."""
+        return {self.digest, self._digest(RECORD_VERSION)}
+
+    def _digest(self, version: int) -> str:
         return digest({"version": version, **without_later_defaults(self.model_dump(mode="json"))})
 
     @property
@@ -83,6 +96,11 @@ class Record(BaseModel):
     metrics: dict[str, float] = Field(description="name (and suffix) to value, see below")
     timing: dict[str, float] = Field(description="seconds_per_step of training, evaluation_seconds")
     provenance: dict[str, Any] = Field(description="code, packages, hardware, and when it was made")
+    weights_sha256: str = Field("", description="SHA-256 of the file of the run's weights, as sha256sum prints it")
+    weights_verifiable: bool | None = Field(
+        None, description="whether that file stated its digest, which was checked; null if unknown"
+    )
+    is_verifiable: bool = Field(True, exclude=True, description="whether the record's file stated its digest")
 
     @model_validator(mode="after")
     def _possible(self) -> "Record":
@@ -135,19 +153,86 @@ def common_key(keys: Iterable[EvaluationKey], what: str, varied: Collection[str]
     return EvaluationKey(**dumped[0]) if dumped else None
 
 
+class StoredRecord(Record):
+    """A record as its file has it: of format version 2 on with the digest of the file."""
+
+    format_version: int = Field(1, description="of the file; before 2, it stated no digest")
+    sha256: str = Field("", description="SHA-256 of this file with zeros in the place of these digits")
+
+
 def write(record: Record, path: Path) -> None:
-    """Write the record atomically; a valid one that exists already takes precedence."""
-    content = record.model_dump_json(indent=1).encode()
-    if not write_once(path, content) and read(path) is None:
-        write_atomically(path, content)
+    """Write the record atomically; a valid one that exists already takes precedence, any other is set aside."""
+    content = {**record.model_dump(mode="json"), "format_version": FORMAT_VERSION, "sha256": ZEROS}
+    sealed = seal(to_json(content))
+    if write_once(path, sealed):
+        return
+    if problem := refusal(path):
+        print(f"{problem}; set aside as {set_aside(path).name}, and measured again", file=sys.stderr, flush=True)
+        write_once(path, sealed)
 
 
 def read(path: Path) -> Record | None:
-    """Return the record at `path`, or None if there is no valid one."""
+    """Return the record at `path`; None if there is none, or one that is refused (see `refusal`)."""
     try:
-        return read_model(path, Record)
+        return _checked(path)
     except (FileNotFoundError, UserError):
         return None
+
+
+def refusal(path: Path) -> str:
+    """Return why the record at `path` is refused: it is damaged, or of another run, step or key; "" if it is not."""
+    try:
+        _checked(path)
+    except FileNotFoundError:
+        return ""
+    except UserError as damage:
+        return str(damage)
+    return ""
+
+
+def _checked(path: Path) -> Record:
+    """Return the record at `path`. Raises FileNotFoundError if there is none, and UserError if it is refused."""
+    with open_regular(path, lambda what: DamagedFile(path, what)) as file:
+        content = file.read()
+    try:
+        stored = StoredRecord.model_validate_json(content)
+    except ValidationError as error:
+        raise DamagedFile(path, describe_damage(error)) from None
+    if stored.model_fields_set & {"format_version", "sha256"}:
+        if stored.format_version != FORMAT_VERSION:
+            raise DamagedFile(path, f"has format version {stored.format_version}; expected {FORMAT_VERSION}")
+        if not is_intact(content):
+            raise DamagedFile(path, "its content does not have the SHA-256 that it states, or it states none")
+    fields = {name: getattr(stored, name) for name in Record.model_fields}
+    record = Record.model_construct(**{**fields, "is_verifiable": "sha256" in stored.model_fields_set})
+    if len(path.parents) > PLACE_DEPTH and path.parents[2].name == "milestones":
+        _check_place(record, path)
+    return record
+
+
+@lru_cache(maxsize=1 << 10)  # most records share their key
+def _digests(key: EvaluationKey) -> set[str]:
+    return key.digests
+
+
+def _check_place(record: Record, path: Path) -> None:
+    """Raise DamagedFile if the record is not the one that its path, <run>/milestones/<step>/<key>/record.json, names,
+    or lacks a metric of its key."""
+    folder, step, key = path.parents[3], path.parents[1].name, path.parent.name
+    run = folder.name or folder.absolute().name
+    if record.run_id != run:
+        raise DamagedFile(path, f"is of run {record.run_id}")
+    if str(record.step) != step:
+        raise DamagedFile(path, f"is of step {record.step}")
+    if key not in _digests(record.key):
+        raise DamagedFile(path, f"is of evaluation key {record.key.digest}")
+    if missing := [name for name in record.key.metrics if name not in record.metrics]:
+        raise DamagedFile(path, f"has no {missing[0]}, which its key lists")
+
+
+def refusal_of(milestone: Path, wanted: KeyDigests) -> str:
+    """Return why the record of that key in a milestone's folder is refused; "" if it is not, or there is none."""
+    return refusal(child(milestone, wanted.key, "record.json"))
 
 
 def find(milestone: Path, wanted: KeyDigests) -> Record | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from diffussm.metric_table import FRECHET, METRICS, SUFFIXES
-from diffussm.store.records import EvaluationKey, Record
+from diffussm.store.records import EvaluationKey, StoredRecord
 from reports import markdown as md
 from reports.docs.bench_tables import BENCH_TABLES
 from reports.docs.columns import DEVICE, STEPS, THREADS, Column
@@ -37,6 +37,10 @@ RECORD_FIELDS = {  # unit, source; meanings are those of the fields in diffussm/
     "metrics": ("see metrics.*", "diffussm/metrics"),
     "timing": ("see timing.*", "the machine's clock"),
     "provenance": ("see provenance.*", "diffussm/host/provenance.py"),
+    "weights_sha256": ("hexadecimal", "the file of weights"),
+    "weights_verifiable": ("true, false or null", "the file of weights"),
+    "format_version": ("-", "diffussm/store/integrity/stamp.py"),
+    "sha256": ("hexadecimal", "the record's file"),
 }
 
 KEY_FIELDS = {
@@ -110,7 +114,9 @@ PROVENANCE = (
 def record_fields() -> list[Column]:
     """Return every field of a record; fields of a part are named part.field."""
     fields = [
-        Column(name, field.description or "", *RECORD_FIELDS[name]) for name, field in Record.model_fields.items()
+        Column(name, field.description or "", *RECORD_FIELDS[name])
+        for name, field in StoredRecord.model_fields.items()
+        if not field.exclude
     ]
     for name, field in EvaluationKey.model_fields.items():
         fields.append(Column(f"key.{name}", field.description or "", *KEY_FIELDS[name]))

@@ -98,6 +98,11 @@ class GridResults:
         return self.key.metric_label(metric) + f" {UNRELIABLE}" * (metric in self.unreliable)
 
     @property
+    def unverifiable(self) -> int:
+        """The number of records whose files, of earlier versions, state no digest."""
+        return sum(not record.is_verifiable for record in self.found.values())
+
+    @property
     def has_fid(self) -> bool:
         return "fid" in self.measures
 
@@ -132,11 +137,12 @@ def load(manifest: Path, runs: Path) -> GridResults:
             )
         for compared_step, step in zip(of_control or entry.milestones, entry.milestones, strict=True):
             record = records.find(folder.milestone(step), entry.digests)
+            refused = records.refusal_of(folder.milestone(step), entry.digests)
             row = {name: getattr(entry, name) for name in COPIED}
             row |= {
                 "step": step,
                 "compared_step": compared_step,
-                **_state(folder, folder.evaluation(step, entry.key), record),
+                **_state(folder, folder.evaluation(step, entry.key), record, refused),
             }
             if record is not None:
                 row["key"] = record.key.digest  # the reference may have had another name
@@ -162,10 +168,13 @@ def load(manifest: Path, runs: Path) -> GridResults:
     )
 
 
-def _state(run: RunDir, evaluation: WorkDir, record: records.Record | None) -> dict[str, str]:
-    """Return the state of a milestone, and why; a damaged file is a failure of its run."""
+def _state(run: RunDir, evaluation: WorkDir, record: records.Record | None, refused: str) -> dict[str, str]:
+    """Return the state of a milestone, and why; a damaged file is a failure of its run. A record that is `refused`, for
+    that reason, is missing."""
     if record is not None:
         return {"state": "done", "reason": ""}
+    if refused:
+        return {"state": "missing", "reason": refused}
     try:
         return _unfinished_state(run, evaluation)
     except (UserError, OSError) as damage:

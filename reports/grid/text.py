@@ -8,6 +8,7 @@ import pandas as pd
 
 from diffussm.metric import UNRELIABLE
 from diffussm.metric_table import METRICS
+from diffussm.tables import plural
 from reports import markdown as md
 from reports.grid import tables
 from reports.grid.results import GridResults
@@ -33,6 +34,14 @@ def over_samples(metrics: Collection[str]) -> str:
         f"95 % interval over the samples of one run ({methods}): the variation between sets of samples from the same "
         "weights. It differs from ±, the interval over seeds."
     )
+
+
+def unverifiable(results: GridResults) -> str:
+    """Return a sentence on records whose content cannot be verified; "" if there are none."""
+    if not results.unverifiable:
+        return ""
+    count = f"{results.unverifiable} of {plural(len(results.found), 'record')}"
+    return f"{count} cannot be verified: an earlier version wrote them, without a digest.\n\n"
 
 
 def step_name(results: GridResults) -> str:

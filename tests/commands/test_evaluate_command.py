@@ -84,9 +84,9 @@ def test_shards_of_a_killed_process_are_used_or_made_again(
     torn.write_bytes(torn.read_bytes()[:-7])
     (folder / ".samples.npz.0a0b0c0d.tmp").touch()
     (folder / "shards" / ".x.npz.0a0b0c0d.tmp").touch()
-    usual, began = milestones.load_network, []
+    usual, began = milestones.read_kept_weights, []
     monkeypatch.setattr(
-        milestones, "load_network", lambda *a: began.append((kept.exists(), torn.exists())) or usual(*a)
+        milestones, "read_kept_weights", lambda *a: began.append((kept.exists(), torn.exists())) or usual(*a)
     )
     code, _, err = diffussm("evaluate", run.path)
     assert code == 0

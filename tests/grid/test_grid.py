@@ -160,7 +160,8 @@ def test_states(tmp_path: Path) -> None:
         write_atomically(run.weights(step, "ema"), b"")
     assert state() == "resumable (5 evaluations left)"
     for step in request.milestones:
-        record = records.Record(run_id=run.run_id, step=step, key=key, metrics={"fid": 1.0}, timing={}, provenance={})
+        metrics = dict.fromkeys(key.metrics, 1.0)
+        record = records.Record(run_id=run.run_id, step=step, key=key, metrics=metrics, timing={}, provenance={})
         records.write(record, run.record(step, key.digest))
     assert state() == "done"
     run.record(request.milestones[0], key.digest).write_text("torn")

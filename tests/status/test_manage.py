@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ablations import manage
 from ablations.plan.request import GridRequest
 from diffussm.errors import UserError
 from diffussm.store import manifests
+from diffussm.store.integrity.digest import ZEROS, seal
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from diffussm.store.writing import write_atomically
@@ -211,7 +213,9 @@ def test_a_thousand_runs_within_two_seconds(launched: Path, tmp_path: Path) -> N
     manifest = json.loads((launched / "grids" / "hourglass_vs_patch-digits.1.json").read_text())
     entry = manifest["runs"][0]
     for number in range(1000):
-        shutil.copytree(launched / entry["run_id"], tmp_path / f"run-{number}", copy_function=_link)
+        shutil.copytree(
+            launched / entry["run_id"], tmp_path / f"run-{number}", copy_function=_copy_for(f"run-{number}")
+        )
     manifest["runs"] = [{**entry, "seed": number, "run_id": f"run-{number}"} for number in range(1000)]
     write_atomically(tmp_path / "grids" / "hourglass_vs_patch-digits.1.json", json.dumps(manifest).encode())
     command = [sys.executable, "ablations/manage.py", "status", "--runs", str(tmp_path)]
@@ -220,8 +224,17 @@ def test_a_thousand_runs_within_two_seconds(launched: Path, tmp_path: Path) -> N
     assert shown[0].endswith("1000 runs: 1000 done\n")
 
 
-def _link(source: str, target: str) -> None:
-    Path(target).hardlink_to(source)
+def _copy_for(run_id: str) -> Callable[[str, str], None]:
+    """What copies a run's files for the run of that id: links, but for the records, which name it."""
+
+    def copy(source: str, target: str) -> None:
+        if Path(source).name != "record.json":
+            Path(target).hardlink_to(source)
+        else:
+            content = json.loads(Path(source).read_text()) | {"run_id": run_id, "sha256": ZEROS}
+            Path(target).write_bytes(seal(json.dumps(content).encode()))
+
+    return copy
 
 
 @pytest.mark.parametrize("script", ["launch.py", "manage.py"])

@@ -22,3 +22,10 @@ def model_folder(folder: Path) -> None:
     save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata={"format": "pt"})
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({name: content[name] for name in ("diffussm", "outputs", "model")}))
+
+
+def record(path: Path) -> None:
+    """Make a record one of before."""
+    content = json.loads(path.read_text())
+    new = ("format_version", "sha256", "weights_sha256", "weights_verifiable")
+    path.write_text(json.dumps({name: value for name, value in content.items() if name not in new}, indent=1))
