@@ -15,6 +15,7 @@ from diffussm.errors import UserError
 from diffussm.metrics.key import digests_of, evaluation_key
 from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.heartbeat import Liveness
+from diffussm.run.tasks import lost_milestones
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.tables import plural
@@ -132,10 +133,9 @@ def plan(base: str, grid_runs: list[Run], runs: Path) -> list[PlannedRun]:
         state = state_of(run_dir, requested.steps, requested.milestones, spec.digests, liveness)
         try:
             steps = max([requested.steps, *(before.steps for before in run_dir.requests())])  # it trains to the longest
-            lost, damaged = (
-                () if state.name == "done" else tuple(run_dir.lost_milestones(requested, was_damaged))
-                for was_damaged in (False, True)
-            )
+            is_done = state.name == "done"
+            lost: tuple[int, ...] = () if is_done else tuple(lost_milestones(run_dir, requested, spec.digests))
+            damaged: tuple[int, ...] = () if is_done else tuple(run_dir.lost_milestones(requested, damaged=True))
             out.append(PlannedRun(base, run, spec, run_dir, state, steps, lost, damaged))
         except UserError as damage:
             out.append(

@@ -7,7 +7,7 @@ from diffussm.data.catalogue import check_fit
 from diffussm.errors import UserError
 from diffussm.metrics.requested_files import as_requested
 from diffussm.metrics.requirements import check_requirements
-from diffussm.run.tasks import milestones_without_record, request_key
+from diffussm.run.tasks import lost_milestones, request_key
 from diffussm.store.rundir import RunDir
 
 
@@ -21,8 +21,7 @@ def request_run(runs: Path, config: Config, replay: bool = False) -> RunDir:
     check_fit(config)
     check_requirements(config)
     run, request = RunDir.create(runs, config), Request.from_config(config)
-    without_record = set(milestones_without_record(run, request, request_key(run.path, request)))
-    lost = [step for step in run.lost_milestones(request) if step in without_record]
+    lost = lost_milestones(run, request, request_key(run.path, request))
     if lost and not replay:
         raise lost_milestone(run.run_id, run.trained_steps(), lost[0])
     run.add_requests([request])

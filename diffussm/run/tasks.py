@@ -84,6 +84,12 @@ def milestones_without_record(run: RunDir, request: Request, key: KeyDigests) ->
     return (step for step in request.milestones if records.find(run.milestone(step), key) is None)
 
 
+def lost_milestones(run: RunDir, request: Request, key: KeyDigests) -> list[int]:
+    """Return the milestones without a record that training has passed without keeping their weights."""
+    without_record = set(milestones_without_record(run, request, key))
+    return [step for step in run.lost_milestones(request) if step in without_record]
+
+
 def record_of(task: Task) -> records.Record | None:
     """Return the valid record of an evaluation; None if there is none."""
     run = RunDir(task.run)

@@ -9,7 +9,8 @@ from typing import ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from diffussm.store.reading import StoredModel, read_model
+from diffussm.config import Request
+from diffussm.store.reading import StoredModel, damaged, read_model
 from diffussm.store.writing import to_json, write_once
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -34,6 +35,14 @@ class Asked(StoredModel):
     repair: ClassVar[str] = "delete it to have the request before it in force, or request anew what is to be the latest"
 
     request: str = Field(pattern=r"^[0-9a-f]{12}$", description="digest")
+
+
+def read_request(path: Path) -> Request:
+    """Return the request in a file that is named by its digest; raise UserError if it is damaged, or another one."""
+    request = read_model(path, Request)
+    if request.digest != path.stem:
+        raise damaged(path, Request, f"its content has the digest {request.digest}; delete it and launch the run again")
+    return request
 
 
 class NumberedFiles(Generic[Model]):

@@ -30,7 +30,7 @@ from diffussm.errors import UserError
 from diffussm.store.execution import Execution
 from diffussm.store.integrity.set_aside import was_set_aside
 from diffussm.store.names import child
-from diffussm.store.orders import Asked, NumberedFiles, Order
+from diffussm.store.orders import Asked, NumberedFiles, Order, read_request
 from diffussm.store.reading import StoredModel, damaged, describe_damage, read_model
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import to_json, write_atomically, write_once
@@ -109,7 +109,7 @@ class RunDir(WorkDir):
         self._asked.append(latest, is_in_force=lambda: self._last_asked() == latest)
 
     def requests(self) -> list[Request]:
-        return [read_model(path, Request) for path in self._request_paths()]
+        return [read_request(path) for path in self._request_paths()]
 
     def latest_request(self) -> Request:
         """Return the request that was asked for last; raise UserError if there is none.
@@ -119,7 +119,7 @@ class RunDir(WorkDir):
         """
         if asked := self._asked.last():
             try:
-                return read_model(self._request(asked.request), Request)
+                return read_request(self._request(asked.request))
             except FileNotFoundError:
                 path = self._asked.path(self._asked.number())
                 raise UserError(
@@ -130,7 +130,7 @@ class RunDir(WorkDir):
             if not (self.path / "config.json").exists():
                 raise self._is_no_run()
             raise UserError(f"{self.path}: has no request; make one with `diffussm train BASE` or ablations/launch.py")
-        return read_model(paths[-1], Request)
+        return read_request(paths[-1])
 
     def _request(self, digest: str) -> Path:
         return child(self.path / "requests", f"{digest}.json")

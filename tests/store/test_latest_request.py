@@ -93,3 +93,14 @@ def test_a_number_leads_to_a_request_of_the_run_or_nowhere(run: RunDir, tmp_path
     (run.path / "asked" / "2.json").write_text('{"request": "../../elsewhere"}')
     with pytest.raises(UserError, match=r"asked/2.json: is damaged: request = '../../elsewhere'"):
         run.latest_request()
+
+
+def test_a_request_is_that_of_its_file_s_name(tmp_path: Path) -> None:
+    """A digit of a number that has changed makes another request, which is as valid."""
+    run = tiny.run_folder(tmp_path)
+    (path,) = (run.path / "requests").iterdir()
+    path.write_text(path.read_text().replace('"samples": 12', '"samples": 13'))
+    with pytest.raises(UserError, match=f"{path}: is damaged: its content has the digest [0-9a-f]{{12}}; delete it"):
+        run.requests()
+    with pytest.raises(UserError, match=f"{path}: is damaged"):
+        run.latest_request()
