@@ -13,8 +13,8 @@ class Liveness:
     """The heartbeats that this process has seen. An owner is dead if its counter has not moved for 60 s of our clock,
     or at once if its process ran on this host and has ended.
 
-    With `by_mtime`, a state that is seen for the first time is as old as its file, for a caller that looks only once;
-    which is as accurate as the machines' clocks.
+    With `by_mtime`, for a caller that looks only once, a state that is seen for the first time is as old as its file,
+    and a claim without a state as old as the owner's file: as accurate as the machines' clocks.
     """
 
     def __init__(self, by_mtime: bool = False, clock: Callable[[], float] = time.monotonic):
@@ -35,10 +35,10 @@ class Liveness:
         now = self._clock()
         if folder.path not in self._seen or self._seen[folder.path][0] != beat:
             is_new = folder.path not in self._seen
-            self._seen[folder.path] = (beat, now - (_age(folder) if is_new and self._by_mtime else 0.0))
+            last_sign = folder.path / ("state.json" if state.attempt == owner else f"owner-{owner}.json")
+            self._seen[folder.path] = (beat, now - (_age(last_sign) if is_new and self._by_mtime else 0.0))
         return now - self._seen[folder.path][1] < STALE_SECONDS
 
 
-def _age(folder: WorkDir) -> float:
-    path = folder.path / "state.json"
+def _age(path: Path) -> float:
     return max(0.0, time.time() - path.stat().st_mtime) if path.exists() else 0.0

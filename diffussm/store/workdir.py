@@ -9,6 +9,7 @@ log-<attempt>.txt      what rank zero printed; log-<attempt>-<rank>.txt what the
 import contextlib
 import errno
 import os
+import re
 from pathlib import Path
 
 from diffussm.errors import UserError
@@ -29,12 +30,7 @@ class WorkDir:
 
     def owner(self) -> int:
         """Return the attempt that owns the folder; 0 if there was none."""
-        try:
-            names = os.listdir(self.path)
-        except FileNotFoundError:
-            return 0
-        numbers = (name[len("owner-") : -len(".json")] for name in names if name.startswith("owner-"))
-        return max((int(number) for number in numbers if number.isdigit()), default=0)
+        return self._highest(r"owner-(\d+)\.json")
 
     def claim(self, expected_owner: int | None = None, job: str = "") -> int | None:
         """Claim the folder; return the number of the new attempt, from 1.
@@ -44,11 +40,23 @@ class WorkDir:
         """
         owner = this_process().model_dump(by_alias=True) | ({"job": job} if job else {}) | {"claimed": utc()}
         while True:
-            attempt = (self.owner() if expected_owner is None else expected_owner) + 1
+            # Files of an attempt whose claim was lost are not overwritten. They are looked for before the owner is, so
+            # that of processes that expect the same owner only one finds a number.
+            attempt = self._highest(r"[a-z]+-(\d+)(?:-\d+)?\.(?:json|jsonl|txt)") + 1
+            if expected_owner not in (None, self.owner()):
+                return None
             if write_once(self.path / f"owner-{attempt}.json", to_json(owner)):
                 return attempt
             if expected_owner is not None:
                 return None
+
+    def _highest(self, pattern: str) -> int:
+        """Return the highest number in the names of files that match; 0 if there are none."""
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:
+            return 0
+        return max((int(match[1]) for name in names if (match := re.fullmatch(pattern, name))), default=0)
 
     def owner_process(self, attempt: int) -> Owner:
         """Return the process of an attempt."""

@@ -87,9 +87,20 @@ def test_whoever_looks_once_goes_by_the_files_time(work: WorkDir) -> None:
     work.write_state(State(phase="train", attempt=1, heartbeat=3))
     assert Liveness(by_mtime=True).is_alive(work)
     then = time.time() - STALE_SECONDS - 5
-    os.utime(work.path / "state.json", (then, then))
+    for path in work.path.iterdir():
+        os.utime(path, (then, then))
     assert not Liveness(by_mtime=True).is_alive(work)
     assert Liveness().is_alive(work)  # who takes over waits and sees
+    owned_elsewhere(work, 2)  # which has reported no state yet
+    assert Liveness(by_mtime=True).is_alive(work)
+
+
+def test_files_of_an_attempt_whose_claim_was_lost_are_not_overwritten(work: WorkDir) -> None:
+    for name in ("train-2.jsonl", "provenance-3.json", "log-4-1.txt", "state.json", "notes-9.md"):
+        (work.path / name).write_text("")
+    assert work.claim(expected_owner=0) == 5
+    assert work.claim(expected_owner=0) is None
+    assert work.claim() == 6
 
 
 def test_a_process_that_is_gone_from_here_is_dead_at_once(work: WorkDir) -> None:
