@@ -11,14 +11,15 @@ class Unfinished(Exception):
     too."""
 
 
-def check_training(run: RunDir, milestones: Mapping[int, Collection[str]]) -> None:
-    """Raise Unfinished unless the run has a checkpoint at the last of the milestones, and the weights of each."""
+def check_training(run: RunDir, milestones: Mapping[int, Collection[str]], first_step: int) -> None:
+    """Raise Unfinished unless the run has a checkpoint at the last of the milestones, and the weights of each that was
+    passed by a training that began at `first_step`."""
     steps, trained = max(milestones), run.trained_steps()
     if trained < steps:
         raise Unfinished(f"trained to step {steps}, but the newest checkpoint in {run.path} is of step {trained}")
     for step, kinds in milestones.items():
         for kind in kinds:
-            if not run.weights(step, kind).exists():
+            if step > first_step and not run.weights(step, kind).exists():
                 raise Unfinished(f"trained to step {steps}, but {run.weights(step, kind)} is missing")
 
 

@@ -204,8 +204,8 @@ class TaskRunner:
             what = "training" if run.mode == "train" else "replay"
             self._on_progress(f"{what}: step", step, steps, f"loss {loss:.4g}")
 
-        train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop)
-        self.processes.on_rank_zero(lambda: check_training(run, milestones))
+        first_step = train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop)
+        self.processes.on_rank_zero(lambda: check_training(run, milestones, first_step))
 
     def _evaluate(self, attempt: Attempt, task: Task) -> None:
         request = self.processes.on_rank_zero(lambda: self._request_to_evaluate(task))

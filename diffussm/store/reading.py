@@ -1,13 +1,14 @@
 """Reading of the JSON files that are stored beside runs: one model each, and one error for every kind of damage."""
 
 import errno
+import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -48,6 +49,15 @@ def read_model(path: Path, model: type[Model]) -> Model:
         return model.model_validate_json(content)
     except ValidationError as error:
         raise damaged(path, model, describe_damage(error)) from None
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects in the complete lines of a file; none of a file that is missing or not readable."""
+    with suppress(FileNotFoundError, UserError), open_regular(path, UserError) as file:
+        for line in file.read().splitlines(keepends=True):
+            with suppress(ValueError, RecursionError):
+                if line.endswith(b"\n") and isinstance(row := json.loads(line), dict):
+                    yield row
 
 
 def damaged(path: Path, model: type[BaseModel], what: str) -> UserError:

@@ -31,7 +31,7 @@ from diffussm.store.execution import Execution
 from diffussm.store.integrity.set_aside import was_set_aside
 from diffussm.store.names import child
 from diffussm.store.orders import Asked, NumberedFiles, Order, read_request
-from diffussm.store.reading import StoredModel, damaged, describe_damage, read_model
+from diffussm.store.reading import StoredModel, damaged, describe_damage, read_json_lines, read_model
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import to_json, write_atomically, write_once
 
@@ -266,11 +266,9 @@ class RunDir(WorkDir):
 
 
 def _complete_rows(path: Path) -> Iterator[dict[str, float]]:
-    for line in path.read_text(errors="replace").splitlines(keepends=True):
-        with suppress(ValueError):
-            row = json.loads(line)
-            if line.endswith("\n") and isinstance(row, dict) and type(row.get("step")) is int and _are_finite(row):
-                yield row
+    for row in read_json_lines(path):
+        if type(row.get("step")) is int and _are_finite(row):
+            yield row
 
 
 def _are_finite(row: dict[str, Any]) -> bool:

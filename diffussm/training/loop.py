@@ -28,8 +28,8 @@ def train(
     checkpoint_seconds: float,
     on_progress: OnProgress,
     stop: StopRequest,
-) -> None:
-    """Train from the newest checkpoint to the last of `milestones`.
+) -> int:
+    """Train from the newest checkpoint to the last of `milestones`; return the step of that checkpoint, or 0.
 
     Rank zero writes a checkpoint at every milestone, every `checkpoint_seconds`, and when it stops. Raises, on all
     ranks at the same step, Stopped once `stop` is set on one of them, Diverged on a loss that is not finite, and
@@ -37,6 +37,7 @@ def train(
     """
     state, last_step = trainer.state, max(milestones)
     state.load_newest(run, trainer.processes)
+    first_step = state.step
     with LossLog(run.loss_log(attempt)) if trainer.processes.is_rank_zero else nullcontext() as log:
         bookkeeping = _Bookkeeping(run, trainer, attempt, milestones, log, stop)
         while state.step < last_step:
@@ -50,6 +51,7 @@ def train(
             if stopped and state.step < last_step:
                 trainer.processes.barrier()  # torchrun and srun kill all ranks once one exits
                 raise stopped.at(state.step)
+    return first_step
 
 
 class _Bookkeeping:
