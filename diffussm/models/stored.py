@@ -189,10 +189,7 @@ class _HashedArchive(io.RawIOBase):
 
 def _memory(size: int) -> memoryview:
     """Return memory that is taken only as it is written."""
-    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
+    return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def _memory_needed(state: Any) -> int:
