@@ -16,7 +16,7 @@ FEATURES_SQUARED = "squared units of the features"
 JACKKNIFE = "delete-a-group jackknife"
 WILSON = "Wilson's score interval"
 SINGULAR = "fewer samples than features: singular covariances, and a bias that hides differences (Heusel et al. 2017)"
-WIDE = "its 95 % interval is up to 0.2 wide or wider (binomial)"
+WIDE = "its 95 % interval may be 0.2 wide or wider (binomial)"
 FRECHET_ROUNDING = 0.01  # by which records of earlier versions may be below zero; measurements state their own
 
 
