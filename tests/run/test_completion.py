@@ -2,8 +2,7 @@
 
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,14 +35,6 @@ def trained(runs: Path) -> RunDir:
 
 def work(run: RunDir) -> None:
     TaskRunner(run.path).run_pending(assume_owner_dead)
-
-
-@pytest.fixture
-def _signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(

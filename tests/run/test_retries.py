@@ -1,8 +1,6 @@
 """When a failed task is tried again: once if that may help, and for a minute while the disk takes nothing."""
 
 import errno
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,14 +52,6 @@ def test_while_the_disk_is_full_there_are_ever_longer_pauses() -> None:
     assert not retries.allow(TASK, FULL)
     retries.forget(TASK)
     assert retries.allow(TASK, FULL)
-
-
-@pytest.fixture
-def _signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

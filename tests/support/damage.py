@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 CONTENTS = {
@@ -56,3 +57,17 @@ def zero(path: Path, start: int, count: int = 4096) -> None:
 def cut(path: Path, count: int) -> None:
     """Remove the last bytes of the file."""
     path.write_bytes(path.read_bytes()[:-count])
+
+
+def unnoticed(path: Path, bits: Iterable[int], read: Callable[[], object], error: type[Exception]) -> list[int]:
+    """Flip each of the bits by itself; return those with which `read` does not raise the error."""
+    whole, passed = path.read_bytes(), []
+    for bit in bits:
+        flip(path, bit)
+        try:
+            read()
+            passed.append(bit)
+        except error:
+            pass
+        path.write_bytes(whole)
+    return passed
