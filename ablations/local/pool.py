@@ -20,7 +20,7 @@ from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import Outcome, outcome_of
 from diffussm.run.retries import Retries
-from diffussm.run.tasks import Task, is_done, pending_tasks, permanent_failure
+from diffussm.run.tasks import Task, is_done, milestones_without_weights, pending_tasks, permanent_failure
 from diffussm.store.rundir import RunDir
 
 WAIT_SECONDS = 0.2  # for answers of workers
@@ -245,5 +245,5 @@ def _owner(task: Task) -> int | None:
 
 def _describe_lost(run: RunDir) -> str:
     """Return why a run with nothing left to do is not done: it passed milestones without keeping their weights."""
-    lost = sorted({step for request in run.requests() for step in run.lost_milestones(request)})
+    lost = sorted(milestones_without_weights(run))
     return f"no weights for step {', '.join(map(str, lost))}; launch with --replay to retrain up to there"

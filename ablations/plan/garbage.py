@@ -12,7 +12,7 @@ from ablations.plan.named_code import code_of_results
 from ablations.status.overview import Row
 from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
-from diffussm.run.tasks import replayable_milestones
+from diffussm.run.tasks import milestones_without_weights, replayable_milestones
 from diffussm.store import manifests
 from diffussm.store.integrity.files import read_file
 from diffussm.store.names import check_inside
@@ -103,7 +103,7 @@ def _superseded_checkpoints(run: RunDir, on_damage: Callable[[str], None]) -> li
     else:
         return []
     try:
-        lost = {step for request in run.requests() for step in run.lost_milestones(request)}
+        lost = milestones_without_weights(run)
     except UserError as damaged_request:
         on_damage(str(damaged_request))
         return []

@@ -90,6 +90,11 @@ def lost_milestones(run: RunDir, request: Request, key: KeyDigests) -> list[int]
     return [step for step in run.lost_milestones(request) if step in without_record]
 
 
+def milestones_without_weights(run: RunDir) -> set[int]:
+    """Return the milestones of all requests that training has passed without keeping their weights."""
+    return {step for request in run.requests() for step in run.lost_milestones(request)}
+
+
 def record_of(task: Task) -> records.Record | None:
     """Return the valid record of an evaluation; None if there is none."""
     run = RunDir(task.run)
