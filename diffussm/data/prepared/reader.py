@@ -1,0 +1,141 @@
+"""Reading of prepared data sets: any images, in any order, each compared with its SHA-256 before it is used."""
+
+import hashlib
+import io
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffussm.data.images import Images
+from diffussm.data.pixels.base import Shape, spans
+from diffussm.data.prepared.manifest import Manifest, StoredFile, content_digest, read_manifest
+from diffussm.errors import UserError
+from diffussm.store.reading import open_regular
+
+OPEN_FILES = 256  # shards kept open at once
+_HEADER = 1 << 10  # bytes that hold the header of a shard
+
+
+class PreparedImages:
+    """The images and labels of a prepared data set, as `Pixels` and by index.
+
+    Labels and hashes are read and checked at once, pixels when they are wanted. A file that is missing, damaged or
+    unreadable is a UserError that names it.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.manifest: Manifest = read_manifest(folder)
+        self.count = self.manifest.count
+        side = self.manifest.image_size
+        self.shape: Shape = (self.manifest.channels, side, side)
+        self.labels: NDArray[np.int64] = self._array(self.manifest.labels, "<i8", (self.count,))
+        self.image_sha256: NDArray[np.uint8] = self._array(self.manifest.image_sha256, "|u1", (self.count, 32))
+        self._check_digest()
+        self._ends = np.cumsum([shard.images for shard in self.manifest.shards])
+        self._open: OrderedDict[int, tuple[io.FileIO, int]] = OrderedDict()  # shard -> file, bytes of its header
+        weakref.finalize(self, _close_all, self._open)
+        self._lock = Lock()
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the content."""
+        return self.manifest.digest
+
+    def take(self, indices: Iterable[int] | NDArray[np.int64]) -> Images:
+        """Return the images of these indices, 0 .. count - 1, in this order."""
+        chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64)
+        pixels = np.empty((len(chosen), *self.shape), dtype=np.uint8)
+        shards = np.searchsorted(self._ends, chosen, side="right")
+        with self._lock:
+            for row in np.argsort(chosen, kind="stable"):  # in the order of the file
+                self._read(int(shards[row]), int(chosen[row]), pixels[row])
+        return Images(pixels, self.labels[chosen])
+
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        for first, last in spans(self.count, size, start, stop):
+            yield self.take(np.arange(first, last)).pixels
+
+    def _read(self, shard: int, index: int, out: NDArray[np.uint8]) -> None:
+        """Read the image into `out` and compare it with its hash."""
+        path = self.folder / self.manifest.shards[shard].arrays["pixels"].file
+        file, header = self._opened(shard, path)
+        first = int(self._ends[shard]) - self.manifest.shards[shard].images
+        with _naming(path):
+            read = os.preadv(file.fileno(), [out.data.cast("B")], header + (index - first) * out.nbytes)
+        if read != out.nbytes or hashlib.sha256(out.data).digest() != self.image_sha256[index].tobytes():
+            raise UserError(
+                f"{path}: is damaged at image {index} of the data set; `diffussm data verify {self.folder}` lists all "
+                "damage; restore the file or prepare the data set again, and resume"
+            )
+
+    def _opened(self, shard: int, path: Path) -> tuple[io.FileIO, int]:
+        if shard in self._open:
+            self._open.move_to_end(shard)
+            return self._open[shard]
+        if len(self._open) >= OPEN_FILES:
+            self._open.popitem(last=False)[1][0].close()
+        with _naming(path):
+            file = io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # does not wait for the writer of a pipe
+            header = header_size(file, "|u1", (self.manifest.shards[shard].images, *self.shape), path)
+        self._open[shard] = file, header
+        return file, header
+
+    def _array(self, stored: StoredFile, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return a whole array of the set."""
+        path = self.folder / stored.file
+        with _naming(path), open_regular(path, lambda what: UserError(f"{path}: {what}")) as file:
+            file.seek(header_size(file, dtype, shape, path))
+            content = file.read()
+        if len(content) % np.dtype(dtype).itemsize:
+            raise UserError(f"{path}: is damaged: it is cut short; {Manifest.repair}")
+        array = np.frombuffer(content, dtype=dtype)
+        if array.size != np.prod(shape):
+            raise UserError(f"{path}: is damaged: it has {array.size} values, expected {np.prod(shape)}")
+        return array.reshape(shape)
+
+    def _check_digest(self) -> None:
+        m = self.manifest
+        found = content_digest(m.kind, self.shape, len(m.classes), self.image_sha256.data, self.labels.data)
+        if found != m.digest:
+            raise UserError(
+                f"{self.folder}: {m.labels.file} or {m.image_sha256.file} is damaged: the content has digest "
+                f"{found[:12]}..., the manifest states {m.digest[:12]}...; {Manifest.repair}"
+            )
+
+
+def header_size(file: io.FileIO, dtype: str, shape: tuple[int, ...], path: Path) -> int:
+    """Return the bytes of an .npy file before its data; UserError if that is not an array of this type and shape."""
+    start = io.BytesIO(os.pread(file.fileno(), _HEADER, 0))
+    try:
+        np.lib.format.read_magic(start)
+        found, fortran, kind = np.lib.format.read_array_header_1_0(start)
+    except Exception:  # NumPy may raise any exception on a damaged header
+        raise UserError(f"{path}: is damaged (its .npy header cannot be parsed)") from None
+    if (found, fortran, kind.str) != (shape, False, dtype):
+        raise UserError(f"{path}: is damaged: it holds {kind} {found}, expected {np.dtype(dtype)} {shape}")
+    return start.tell()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into a UserError that names the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {Manifest.repair}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _close_all(opened: OrderedDict[int, tuple[io.FileIO, int]]) -> None:
+    for file, _ in opened.values():
+        file.close()
