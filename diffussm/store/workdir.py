@@ -113,6 +113,7 @@ class WorkDir:
         return sorted(self.path.glob("log-*.txt"), key=lambda path: [*map(int, path.stem.split("-")[1:])])
 
     def remove_temporaries(self) -> None:
-        """Delete what a killed owner left half-written in this folder."""
+        """Delete what a killed owner left half-written in this folder, but no claim: its writer may be at work."""
         for path in self.path.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+            if not path.name.startswith(".owner-"):
+                path.unlink(missing_ok=True)

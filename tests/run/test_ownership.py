@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,6 +49,22 @@ def test_of_many_claims_after_one_attempt_one_succeeds(work: WorkDir) -> None:
         assert [number for number in won if number] == [attempt + 1]
     assert work.owner() == 5
     assert work.claim(expected_owner=3) is None
+
+
+def test_a_claim_is_lost_without_an_error_where_the_owner_tidies_up(
+    work: WorkDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner removes what killed owners left half-written, while another process is about to claim the folder."""
+
+    def link_later(source: Path, target: Path, link: Callable[[Path, Path], None] = os.link) -> None:
+        monkeypatch.undo()
+        assert work.claim(expected_owner=0) == 1
+        work.remove_temporaries()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_later)
+    assert work.claim(expected_owner=0) is None
+    assert [path.name for path in work.path.iterdir()] == ["owner-1.json"]
 
 
 def test_nobody_is_alive_where_nobody_was(work: WorkDir) -> None:
