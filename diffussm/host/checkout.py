@@ -3,6 +3,7 @@ was unpacked inside another repository belongs to none of its commits."""
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 SECONDS = 20  # that a git command may take
 HELD = "diffussm/config/schema.py"  # a file that every repository of this code has
 _ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
+_UNCACHED = ("core.sparseCheckout=false", "core.ignoreStat=false", "core.fsmonitor=false")  # what files hold is read
 _DIFF = ("diff", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
 
@@ -43,7 +45,7 @@ def read_checkout(root: Path, files: Collection[str], is_code: Callable[[str], b
         tracked = set(filter(is_code, _names(_git(root, "ls-tree", "-r", "-z", "--name-only", commit))))
         if HELD not in tracked:
             return Checkout(absence=f"the repository {top} does not hold it")
-        changes = _git(root, *_DIFF, commit, "--", *sorted(tracked))
+        changes = _changes(root, commit, tracked)
     except FileNotFoundError:
         return Checkout(absence="git is missing")
     except subprocess.CalledProcessError as error:
@@ -58,11 +60,22 @@ def ignored_variables() -> list[str]:
     return [name for name in _ELSEWHERE if name in os.environ]
 
 
-def _git(root: Path, *arguments: str) -> bytes:
-    """Return the output of a git command at `root`, which sees none of the environment's GIT_* variables."""
+def _changes(root: Path, commit: str, tracked: Collection[str]) -> bytes:
+    """Return a patch from the commit to the files, by what they hold: the user's index, in which files may be marked as
+    unchanged or as not checked out, is left alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = os.path.join(folder, "index")
+        _git(root, "read-tree", commit, index=index)
+        return _git(root, *_DIFF, commit, "--", *sorted(tracked), index=index)
+
+
+def _git(root: Path, *arguments: str, index: str = "") -> bytes:
+    """Return the output of a git command at `root`, which sees none of the environment's GIT_* variables, nor any
+    object in another one's place; `index` replaces the repository's."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {"LC_ALL": "C", "GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0"}
-    command = ["git", *arguments]
+    environment |= {"GIT_NO_REPLACE_OBJECTS": "1"} | ({"GIT_INDEX_FILE": index} if index else {})
+    command = ["git", *(part for setting in _UNCACHED for part in ("-c", setting)), *arguments]
     return subprocess.run(
         command, cwd=root, env=environment, capture_output=True, check=True, timeout=SECONDS, stdin=subprocess.DEVNULL
     ).stdout

@@ -199,3 +199,24 @@ def test_a_copy_holds_the_identity_and_the_changes_of_its_checkout(
         changed.chmod(0o644)
         changed.write_text("import os\n")
         assert identity(copy) == (None, None)
+
+
+@pytest.mark.parametrize("mark", ["--assume-unchanged", "--skip-worktree"])
+def test_an_edit_that_the_index_hides_is_dirty(tmp_path: Path, mark: str) -> None:
+    commit = repository(tmp_path, CODE)
+    git(tmp_path, "update-index", mark, "diffussm/ssm/scan.py")
+    index = (tmp_path / ".git/index").read_bytes()
+    (tmp_path / "diffussm/ssm/scan.py").write_text("LEFT, RIGHT = 1, 0\n")
+    assert identity(tmp_path) == (commit, True)
+    assert b"+LEFT, RIGHT = 1, 0" in source.checkout(tmp_path).changes
+    assert (tmp_path / ".git/index").read_bytes() == index
+
+
+def test_a_commit_in_the_place_of_another_is_not_compared_with(tmp_path: Path) -> None:
+    commit = repository(tmp_path, CODE)
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "second")
+    (tmp_path / "diffussm/ssm/scan.py").write_text("LEFT, RIGHT = 1, 0\n")
+    git(tmp_path, "commit", "-q", "-a", "-m", "third")
+    git(tmp_path, "replace", commit, "HEAD")
+    git(tmp_path, "checkout", "-q", commit)
+    assert identity(tmp_path) == (commit, True)
