@@ -1,4 +1,4 @@
-"""Loaded data sets: the images of a training step, and the reference set that samples are compared with."""
+"""The images of a training step: shuffled by (seed, epoch), and flipped by (seed, step) where that is wanted."""
 
 import hashlib
 from typing import NamedTuple, Protocol
@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.rng import permutation
+from diffussm.rng import Stream, permutation, uniform
 
 
 class Images(NamedTuple):
@@ -20,6 +20,28 @@ class Images(NamedTuple):
         return hashlib.sha256(self.pixels.tobytes() + self.labels.tobytes()).hexdigest()
 
 
+class IndexedImages(Protocol):
+    """A finite set of images that can be read by index."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels of all images, (N,)."""
+
+    def take(self, indices: NDArray[np.int64]) -> Images:
+        """Return the images of these indices, in this order, as arrays that belong to the caller."""
+
+
+class HeldImages:
+    """Images in memory, by index."""
+
+    def __init__(self, images: Images):
+        self._images = images
+        self.labels = images.labels
+
+    def take(self, indices: NDArray[np.int64]) -> Images:
+        return Images(self._images.pixels[indices], self.labels[indices])
+
+
 class TrainingData(Protocol):
     def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
         """Return the `size` images of a step, or `count` of them from `start` on. The result depends on the arguments
@@ -27,25 +49,44 @@ class TrainingData(Protocol):
 
 
 class Shuffled:
-    """A finite set, visited once per epoch, in an order that depends on the epoch and the seed."""
+    """A finite set, visited once per epoch, in an order that depends on the epoch and the seed.
 
-    def __init__(self, images: Images):
-        self.images = images
+    It holds the indices of one epoch's order, 8 bytes per image.
+    """
+
+    def __init__(self, images: IndexedImages):
+        self._images = images
         self._order: tuple[tuple[int, int], NDArray[np.int64]] = ((-1, -1), np.empty(0, dtype=np.int64))
 
     def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
-        chosen = self.chosen(seed, step * size + start, size - start if count is None else count)
-        return Images(self.images.pixels[chosen], self.images.labels[chosen])
+        return self._images.take(self.chosen(seed, step * size + start, size - start if count is None else count))
 
     def chosen(self, seed: int, start: int, count: int) -> NDArray[np.int64]:
         """Return the indices of the images with global sample indices start .. start + count - 1; each epoch is one
         permutation."""
-        images = len(self.images.labels)
+        images = len(self._images.labels)
         parts = []
         while count:
             epoch, position = divmod(start, images)
-            if self._order[0] != (seed, epoch):
-                self._order = (seed, epoch), permutation(seed, epoch, images)
-            parts.append(self._order[1][position : position + count])
+            parts.append(self._order_of(seed, epoch)[position : position + count])
             start, count = start + len(parts[-1]), count - len(parts[-1])
         return np.concatenate(parts)
+
+    def _order_of(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        held, order = self._order  # another thread may replace it
+        if held != (seed, epoch):
+            order = permutation(seed, epoch, len(self._images.labels))
+            self._order = (seed, epoch), order
+        return order
+
+
+class Flipped:
+    """Training data of which each image is mirrored left to right with probability one half, anew in each step."""
+
+    def __init__(self, data: TrainingData):
+        self._data = data
+
+    def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
+        pixels, labels = self._data.batch(seed, step, size, start, count)
+        mirrored = uniform(seed, Stream.FLIP, step, start, len(labels)) < 0.5
+        return Images(np.where(mirrored[:, None, None, None], pixels[..., ::-1], pixels), labels)

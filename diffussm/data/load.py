@@ -1,15 +1,17 @@
 """Data sets by name: the training data, and the reference, whose content is checked against the catalogue."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from diffussm.data import digits, photos
 from diffussm.data.catalogue import facts, missing_data
-from diffussm.data.images import Images, Shuffled, TrainingData
+from diffussm.data.images import Flipped, HeldImages, Images, Shuffled, TrainingData
+from diffussm.data.prepared.reader import PreparedImages
 from diffussm.errors import UserError
 
 _TRAINING: dict[str, Callable[[], TrainingData]] = {
-    "digits": lambda: Shuffled(digits.load()),
-    "digits16": lambda: Shuffled(digits.load_16()),
+    "digits": lambda: Shuffled(HeldImages(digits.load())),
+    "digits16": lambda: Shuffled(HeldImages(digits.load_16())),
     "photos": lambda: photos.Crops(training=True),
 }
 _REFERENCES: dict[str, Callable[[], Images]] = {
@@ -19,10 +21,18 @@ _REFERENCES: dict[str, Callable[[], Images]] = {
 }
 
 
-def training_data(name: str) -> TrainingData:
-    """Return the training data of data set `name`; raise UserError if it is unknown or must be provided first."""
-    _check_requirements(name, "data.name")
-    return _TRAINING[name]()
+def training_data(name: str, folder: Path | None = None, digest: str = "", flip: bool = False) -> TrainingData:
+    """Return the training data of data set `name`, whose images are mirrored at random if `flip`.
+
+    A prepared data set is read from `folder`. Raises UserError if the data set is unknown, must be provided first, or,
+    where a `digest` is given, has another content.
+    """
+    if folder:
+        data: TrainingData = Shuffled(_prepared(folder, digest))
+    else:
+        _check_requirements(name, "data.name")
+        data = _TRAINING[name]()
+    return Flipped(data) if flip else data
 
 
 def reference_images(name: str) -> Images:
@@ -42,3 +52,13 @@ def reference_images(name: str) -> Images:
 def _check_requirements(name: str, field: str) -> None:
     if missing := missing_data(name, field):
         raise UserError(missing)
+
+
+def _prepared(folder: Path, digest: str) -> PreparedImages:
+    images = PreparedImages(folder)
+    if digest not in ("", images.sha256):
+        raise UserError(
+            f"{folder}: holds other images than the run's: its digest is {images.sha256[:12]}..., data.digest = "
+            f"{digest[:12]}...; set data.root to the folder of the run's data set, or start another run"
+        )
+    return images

@@ -11,8 +11,6 @@ import torch
 
 import tests.support.tiny as tiny
 from diffussm.config import resolve
-from diffussm.data import digits
-from diffussm.data.images import Shuffled
 from diffussm.errors import Diverged
 from diffussm.stopping import StopRequest
 from diffussm.store.rundir import RunDir
@@ -22,14 +20,6 @@ from diffussm.training.loop import train
 from diffussm.training.state import KEPT_CHECKPOINTS
 from diffussm.training.trainer import Trainer
 from tests.support.evaluating import ROOT
-
-
-def test_every_epoch_sees_every_image_once() -> None:
-    data = Shuffled(digits.load())
-    seen = np.concatenate([data.chosen(0, step * 100, 100) for step in range(36)])
-    assert sorted(seen[:1797]) == list(range(1797))
-    assert sorted(seen[1797 : 2 * 1797]) == list(range(1797))
-    assert (seen[:1797] != seen[1797 : 2 * 1797]).any()
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
