@@ -78,7 +78,8 @@ def sample(
     """Return `count` images, uint8 (N, C, H, W), sampled on the model's device; the model's mode is kept.
 
     `config` is the model's config, or the run folder that holds it; its evaluation says how to sample where `steps`
-    and `guidance` do not. `classes` is one class for all images or one for each (default: drawn uniformly). Image i
+    and `guidance` do not. `classes` is one class for all images or one for each (default: as the evaluation draws
+    them). Image i
     depends on the seed and i alone, not on `count`. Raises UserError for what does not fit the model.
     """
     config = config if isinstance(config, Config) else requested_config(RunDir(Path(config).resolve()), {})

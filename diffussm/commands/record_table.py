@@ -8,7 +8,16 @@ from diffussm.store.records import EvaluationKey, Record, common_key, unreliable
 from diffussm.tables import aligned
 
 # How samples were made and what their model was trained on: unknown for external samples.
-SAMPLING_FIELDS = ("sampler", "sampler_steps", "guidance", "guidance_channels", "clip", "weights", "transform")
+SAMPLING_FIELDS = (
+    "sampler",
+    "sampler_steps",
+    "guidance",
+    "guidance_channels",
+    "labels",
+    "clip",
+    "weights",
+    "transform",
+)
 LEFT_ALIGNED = ("samples", "metric")
 
 

@@ -95,6 +95,7 @@ FIELDS_ADDED_LATER = {  # since the first digests, with their defaults
     "reference_file_sha256": "",
     "extractor_weights_sha256": "",
     "reference_kind": "images",
+    "labels": "random",
     "extractor_layers": "",
     "clean_fid_sha256": "",
 }

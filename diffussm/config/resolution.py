@@ -160,6 +160,11 @@ def _check_evaluation(config: Config, source: str) -> None:
             f"{source}: evaluation.guidance = {e.guidance}: guidance needs a class-conditional model (model.classes > "
             "0); set it to 1 for none"
         )
+    if not config.model.classes and e.labels != "random":
+        raise UserError(
+            f"{source}: evaluation.labels = {e.labels}: needs a class-conditional model (model.classes > 0); set it to "
+            "random"
+        )
     if e.guidance_channels >= config.model.channels and e.guidance_channels:
         raise UserError(
             f"{source}: evaluation.guidance_channels = {e.guidance_channels}: must be below "

@@ -216,6 +216,10 @@ class EvaluationConfig(Section):
     sampler_steps: Positive = Field(25, description="number of steps of the sampler")
     guidance: float = Field(1.0, ge=0, description="scale of classifier-free guidance; 1: none")
     guidance_channels: Count = Field(0, description="number of channels, from the first, whose noise is guided; 0: all")
+    labels: Literal["random", "balanced"] = Field(
+        "random",
+        description="classes of the samples: random, drawn uniformly; balanced, equally many of each (within one)",
+    )
     clip: bool = Field(
         True, description="clamp predicted images to [-1, 1] at each step: right for pixels, wrong for latents"
     )

@@ -31,6 +31,7 @@ def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> Evaluat
         sampler_steps=e.sampler_steps,
         guidance=e.guidance,
         guidance_channels=e.guidance_channels,
+        labels=e.labels,
         clip=e.clip,
         weights=e.weights,
     )

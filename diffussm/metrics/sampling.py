@@ -21,7 +21,8 @@ class Samples(NamedTuple):
 class SampleMaker:
     """Makes the samples of the config's seed; each depends on its index alone.
 
-    `labels` are those of all samples, by default drawn uniformly from the classes; the noise is drawn by (seed, index).
+    `labels` are those of all samples, by default as the evaluation says: drawn uniformly from the classes, or sample i
+    of class i mod classes; the noise is drawn by (seed, index).
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class SampleMaker:
     ):
         m, e = config.model, config.evaluation
         self.seed, self.classes, self.device, self._labels = config.seed, m.classes, device, labels
+        self._balanced = e.labels == "balanced"
         self.shape = (m.channels, m.image_size, m.image_size)
         self._sample = make_sampler(config.diffusion, e.sampler, e.sampler_steps, e.clip, device, stop=stop)
         self._network = guided(network, e.guidance, m.classes, e.guidance_channels or m.channels)
@@ -42,6 +44,8 @@ class SampleMaker:
         """Return the labels of samples start .. start + count - 1: (count,)."""
         if self._labels is not None:
             return self._labels[start : start + count]
+        if self._balanced:
+            return np.arange(start, start + count) % self.classes
         return integers(self.seed, Stream.SAMPLE_LABEL, 0, start, count, max(self.classes, 1))
 
     @torch.no_grad()

@@ -43,6 +43,10 @@ class EvaluationKey(BaseModel):
     sampler_steps: int = Field(description="network calls of the sampler; 0: unknown")
     guidance: float = Field(description="scale of classifier-free guidance; 1: none")
     guidance_channels: int = Field(0, description="only the first channels of the noise are guided; 0: all")
+    labels: str = Field(
+        "random",
+        description="classes of the samples: random, or balanced, equally many of each; external samples: unknown",
+    )
     clip: bool = Field(description="predicted images clamped to the data's range at each step")
     weights: str = Field(description="ema: moving average, raw: as trained; outside: unknown")
     metrics: tuple[str, ...] = Field(description="what was measured")

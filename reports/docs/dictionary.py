@@ -55,6 +55,7 @@ KEY_FIELDS = {
     "sampler_steps": ("network calls", "evaluation.sampler_steps"),
     "guidance": ("factor", "evaluation.guidance"),
     "guidance_channels": ("channels", "evaluation.guidance_channels"),
+    "labels": ("-", "evaluation.labels"),
     "clip": ("true or false", "evaluation.clip"),
     "weights": ("-", "evaluation.weights"),
     "metrics": ("names", "evaluation.metrics"),

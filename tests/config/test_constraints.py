@@ -122,6 +122,11 @@ def test_guidance_needs_classes(guidance: float) -> None:
     assert refused("photos", evaluation__guidance=guidance) == problem + "set it to 1 for none"
 
 
+def test_balanced_classes_need_classes() -> None:
+    problem = "evaluation.labels = balanced: needs a class-conditional model (model.classes > 0); set it to random"
+    assert refused("photos", evaluation__labels="balanced") == problem
+
+
 def test_guided_channels_are_fewer_than_the_models() -> None:
     message = "evaluation.guidance_channels = 1: must be below model.channels = 1, or 0 for all channels"
     assert refused(evaluation__guidance=2.0, evaluation__guidance_channels=1) == message

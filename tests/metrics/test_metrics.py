@@ -1,5 +1,6 @@
 """Features, the Frechet distance against independent oracles, samples that depend on (seed, index) alone."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from diffussm.metrics.statistics.fid import noise_floor
 from diffussm.metrics.statistics.frechet import Statistics, frechet_distance
 from diffussm.metrics.suite import metric_suite
 from diffussm.models.build import build_model
+from diffussm.store.records import EvaluationKey, common_key
 
 
 def extractor(name: str = "digits-cnn"):  # type: ignore[no-untyped-def]
@@ -147,6 +149,25 @@ def test_labels_are_uniform_over_the_classes() -> None:
     counts = np.bincount(labels, minlength=10)
     assert len(counts) == 10
     assert counts.min() > 400
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_balanced_labels_are_equally_many_of_each_class_whatever_the_batch(batch: int) -> None:
+    settings = {"evaluation.sampler_steps": 1, "evaluation.batch": batch, "evaluation.labels": "balanced"}
+    config = resolve("digits", tiny.SETTINGS | settings)
+    labels = generate(config, lambda x, *_: torch.cat([x, x], 1), 23).labels
+    np.testing.assert_array_equal(np.bincount(labels, minlength=10), [3, 3, 3, 2, 2, 2, 2, 2, 2, 2])
+    np.testing.assert_array_equal(labels, np.arange(23) % 10)
+
+
+def test_a_key_of_before_was_measured_with_random_labels() -> None:
+    """Records of before, whose key has no such field, keep their digest; balanced ones have another."""
+    random, balanced = (evaluation_key(resolve("digits", {"evaluation.labels": way})) for way in ("random", "balanced"))
+    before = random.model_dump(mode="json")
+    del before["labels"]
+    assert EvaluationKey.model_validate_json(json.dumps(before)).digest == random.digest != balanced.digest
+    with pytest.raises(UserError, match=r"records differ in how they were measured \(labels\)"):
+        common_key([random, balanced], "runs")
 
 
 def test_a_suite_on_real_images_is_near_perfect() -> None:
