@@ -1,10 +1,16 @@
-"""One thread for every test: results and times do not depend on what runs beside. A cache that is gone afterwards."""
+"""One thread for every test: results and times do not depend on what runs beside. A cache that is gone afterwards.
+
+No process outlives the test that started it.
+"""
 
 import multiprocessing
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
+
+from tests.support import ending
 
 pytest_plugins = ["tests.support.evaluating"]
 
@@ -23,3 +29,9 @@ def _one_thread() -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["DIFFUSSM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ.pop("DIFFUSSM_WEIGHTS", None)
+
+
+@pytest.fixture(autouse=True)
+def _processes_end() -> Iterator[None]:
+    yield
+    ending.end_all()

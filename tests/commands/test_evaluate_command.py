@@ -25,6 +25,7 @@ from diffussm.metrics.suite import MetricSuite, metric_suite
 from diffussm.models.trained import load_network, requested_config
 from diffussm.store import records
 from diffussm.store.rundir import RunDir
+from tests.support.ending import popen
 from tests.support.evaluating import DIGITS, ROOT, Run, assert_complete_evaluation, parsed, result
 from tests.support.processes import children
 from tests.support.threads import in_threads
@@ -170,9 +171,7 @@ def test_shared_among_threads(
 def torchrun(count: int, *arguments: Any) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     command += ["-m", "diffussm", "evaluate", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
 
 @pytest.mark.slow
@@ -237,8 +236,7 @@ def test_killed_at_random_and_gone_on_with_by_other_numbers(run: RunDir, diffuss
 @pytest.mark.slow
 def test_three_at_once(run: RunDir) -> None:
     command = [sys.executable, "-m", "diffussm", "evaluate", str(run.path), "--json", *LONG[2:]]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(3)]  # type: ignore[call-overload]
+    running = [popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
     outputs = [process.communicate(timeout=900) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], outputs
     assert len({out for out, _ in outputs}) == 1

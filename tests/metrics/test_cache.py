@@ -17,6 +17,7 @@ from diffussm.metrics.reference import cache
 from diffussm.metrics.reference import statistics as reference_module
 from diffussm.metrics.suite import MetricSuite
 from diffussm.store.records import EvaluationKey
+from tests.support.ending import popen
 
 ROOT = Path(__file__).parents[2]
 CONTENT = {"reference": "abc", "weights": "def"}
@@ -115,7 +116,7 @@ def test_several_processes_at_once(folder: Path) -> None:
         "            path.unlink(missing_ok=True)\n"
     )
     command = [sys.executable, "-c", script]
-    running = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    running = [popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(4)]
     for process in running:
         assert process.communicate(timeout=60)[1] == ""
         assert process.returncode == 0

@@ -23,6 +23,7 @@ from diffussm.run.tasks import failure
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
 from diffussm.training.trainer import Trainer
+from tests.support.ending import popen
 from tests.support.evaluating import ROOT
 from tests.support.processes import children, join_ranks, start_ranks
 from tests.support.waiting import wait_for
@@ -200,7 +201,7 @@ def test_all_ranks_report_a_user_error(tmp_path: Path) -> None:
 def torchrun(run: RunDir) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "diffussm", "train", str(run.path), "--to-logs"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.slow

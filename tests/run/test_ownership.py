@@ -19,6 +19,7 @@ from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import to_json, write_atomically
+from tests.support.ending import popen
 from tests.support.waiting import wait_for
 
 
@@ -128,9 +129,8 @@ def test_a_process_that_is_gone_from_here_is_dead_at_once(work: WorkDir) -> None
         "w.write_state(State(phase='train', attempt=n, heartbeat=1))\n"
         "print(n, flush=True); sys.stdin.read()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(work.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", code, str(work.path)]
+    process = popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "1\n"
     assert Liveness().is_alive(work)

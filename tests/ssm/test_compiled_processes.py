@@ -17,6 +17,7 @@ from diffussm.models.build import initialise
 from diffussm.ssm import selection
 from diffussm.ssm.compiled import cache, convolution, threads
 from diffussm.ssm.s4d import S4D
+from tests.support.ending import popen
 from tests.support.s4d_layers import layer, outputs_and_gradients, sequences
 
 
@@ -98,9 +99,7 @@ print(made(torch.linspace(-1, 1, 8 * 40).view(1, 40, 8)).square().sum().item())
 def in_processes(count: int, backend: str, **environment: str) -> list[str]:
     command = [sys.executable, "-c", WORK.format(backend=backend)]
     started = [
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment
-        )
+        popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | environment)
         for _ in range(count)
     ]
     outputs = [process.communicate(timeout=300) for process in started]

@@ -19,6 +19,7 @@ from diffussm.store.integrity.digest import ZEROS, seal
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from diffussm.store.writing import write_atomically
+from tests.support.ending import popen
 from tests.support.managing import folder, printed, status
 from tests.support.processor import processor_seconds
 
@@ -123,7 +124,7 @@ def test_logs_are_followed(runs: Path) -> None:
     run = folder(runs, "m2p1")
     run.log_path(1).write_text("first\n")
     command = [sys.executable, "ablations/manage.py", "logs", "-f", run.run_id, "--runs", str(runs)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(2)] == ["==> log-1.txt <==\n", "first\n"]
     with run.log_path(1).open("a") as log:

@@ -18,18 +18,20 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
 import torch
 
+from tests.support.ending import ending_with_test
 from tests.support.processes import FORKS
 
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class Program:
-    """A running `command`, which begins with `sys.executable`. The interface is that of subprocess.Popen."""
+    """A running `command`, which begins with `sys.executable`; it ends with its test. The interface is that of
+    subprocess.Popen."""
 
     def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None):
         assert command[0] == sys.executable
@@ -42,10 +44,21 @@ class Program:
         self._process.start()
         assert self._process.pid
         self.pid = self._process.pid
+        ending_with_test(self)
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._process.join()
+        self._folder.cleanup()
 
     @property
     def returncode(self) -> int | None:
         return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
