@@ -219,11 +219,12 @@ class Pool:
         return False
 
     def _record_worker_death(self, task: Task, outcome: Outcome) -> None:
-        """Write the failure to the task's folder on behalf of a worker that died, so that others see the reason."""
+        """Write the failure to the task's folder on behalf of a worker that died, so that others see the reason, unless
+        the task was done by then."""
         folder = task.folder
         with contextlib.suppress(UserError, OSError):  # of a damaged file, which ends the run anyway
             state, owner = folder.state(), folder.owner()
-            if state.is_active and not self._liveness.is_alive(folder):
+            if state.is_active and self._could_start(task):
                 end = {"phase": "failed", "reason": outcome.reason, "is_transient": True, "code": self.code.name}
                 folder.write_state(state.updated(attempt=owner, **end))
 

@@ -11,10 +11,13 @@ import tests.support.tiny as tiny
 from ablations.local.pool import Pool
 from ablations.local.slots import SlotLayout
 from ablations.plan.job import Job
+from diffussm.host import machine
 from diffussm.run.outcome import Outcome
 from diffussm.run.retries import MAX_TRIES
 from diffussm.run.tasks import Task
 from diffussm.store.rundir import RunDir
+from diffussm.store.state import State
+from diffussm.store.writing import to_json, write_atomically
 
 
 class Callbacks:
@@ -101,3 +104,29 @@ def test_a_task_waits_for_the_disk(recovers: bool, tmp_path: Path, monkeypatch: 
     assert pool.work() == {run.path: expected}
     assert worker.starts == (3 if recovers else 4)
     assert callbacks.retries == [f"training: {full.reason}"] * (worker.starts - 1)
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_worker_s_death_is_a_failure_unless_its_task_was_done_by_then(
+    is_done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: RunDir = tiny.run_folder(tmp_path)
+    gone = {"place": machine.pid_scope(), "pid": os.getpid(), "started": "long ago"}
+    write_atomically(run.path / "owner-1.json", to_json(gone))
+    run.write_state(State(phase="train", attempt=1))
+    killed = Outcome("failed", "killed by SIGKILL", is_transient=True)
+    worker = IdleWorker((0,), killed)
+    pool = Pool([Job(run, 1.0)], SlotLayout(1, 1, gpus=(), memory_gb=1.0), tmp_path, Callbacks())
+    pool._selector.register(worker.answers, selectors.EVENT_READ, worker)
+    monkeypatch.setattr(pool, "_worker_on", lambda _: worker)
+
+    def read_outcome() -> Outcome:
+        if is_done and worker.starts == MAX_TRIES:
+            monkeypatch.setattr("ablations.local.pool.pending_tasks", lambda _: [])
+            monkeypatch.setattr("ablations.local.pool.is_done", lambda _: True)
+        return killed
+
+    monkeypatch.setattr(worker, "read_outcome", read_outcome)
+    assert pool.work()[run.path].kind == ("done" if is_done else "failed")
+    assert worker.starts == MAX_TRIES
+    assert run.state().phase == ("train" if is_done else "failed")
