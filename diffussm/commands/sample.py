@@ -49,7 +49,7 @@ def write_samples(
         "label": label,
     }
     folder = out.with_name(f".{out.name}.{digest(content)}.shards")
-    shards = Shards(folder, count, min(config.evaluation.batch, count), ("pixels",))
+    shards = Shards(folder, count, min(config.evaluation.batch, count), ("pixels",), content)
     progress = Progress(f"{run.run_id}, step {step}: samples", count if processes.is_rank_zero else 0)
     context = EvaluationContext(processes, report=progress)
     try:

@@ -85,9 +85,9 @@ def evaluate_external(
     suite = metric_suite(evaluation, key, str(device))
     content = processes.on_rank_zero(lambda: pixels.sha256)
     processes.on_rank_zero(suite.load_reference)
-    name = digest({"samples": content, "key": key.digest, "batch": evaluation.batch})
-    with _folder(name, processes) as folder:
-        shards = Shards(folder, pixels.count, evaluation.batch, suite.layers)
+    made_of = {"samples": content, "key": key.digest, "batch": evaluation.batch}
+    with _folder(digest(made_of), processes) as folder:
+        shards = Shards(folder, pixels.count, evaluation.batch, suite.layers, made_of)
         with processes.join(raising=Stopped):
             for batch in context.missing(shards):
                 images = np.concatenate(list(pixels.batches(batch.size, batch.start, batch.stop)))

@@ -54,7 +54,9 @@ def evaluate_milestone(
     network = network_with(weights, run.weights(step, evaluation.weights), config, backend, device)
     make_samples = SampleMaker(config, network, device, stop=context.stop)
     path, began = run.record(step, key.digest), time.monotonic()
-    shards = Shards(path.parent / SHARDS, key.samples, min(evaluation.batch, key.samples), (*suite.layers, "pixels"))
+    made_of = {"weights": weights.origin.sha256, "key": key.digest}
+    arrays, batch_size = (*suite.layers, "pixels"), min(evaluation.batch, key.samples)
+    shards = Shards(path.parent / SHARDS, key.samples, batch_size, arrays, made_of)
     processes.on_rank_zero(suite.load_reference)
     with processes.join(raising=Stopped):
         for batch in context.missing(shards):

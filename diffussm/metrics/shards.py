@@ -8,6 +8,7 @@ that it misses again.
 import contextlib
 import functools
 import io
+import os
 import shutil
 import zipfile
 import zlib
@@ -19,14 +20,18 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from diffussm.config import digest
+from diffussm.host.source import origin
+from diffussm.store.integrity.set_aside import set_aside
 from diffussm.store.writing import write_atomically
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
+MADE_OF = "made_of"  # array of a shard: what it is of
 MAX_EVALUATIONS = 3  # in a row, if another evaluation removes the shards
 MAX_WRITES = 5  # attempts to write into a folder that another evaluation removes
-_BROKEN = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 class ShardsRemoved(FileNotFoundError):
@@ -46,12 +51,17 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Shards:
-    """`count` samples in shards of `size` in `folder`; each an .npz of `arrays` whose first axis is the sample."""
+    """`count` samples in shards of `size` in `folder`; each an .npz of `arrays` whose first axis is the sample.
+
+    `content` determines the samples beside the code: each shard states the digest of both and its place, and one that
+    states another is not used.
+    """
 
     folder: Path
     count: int
     size: int
     arrays: tuple[str, ...]
+    content: Mapping[str, Any]
 
     @property
     def batches(self) -> list[Batch]:
@@ -61,12 +71,19 @@ class Shards:
         return self.folder / f"{batch.start:09d}-{batch.stop:09d}.npz"
 
     def missing(self) -> list[Batch]:
-        """Return the batches whose shards are not there, or are damaged."""
-        return [batch for batch in self.batches if not self._is_whole(batch)]
+        """Return the batches whose shards are not there, are damaged, or are of something else. A folder in the place
+        of a shard is set aside, and so is a file in that of their folder."""
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            set_aside(self.folder)
+        missing = [batch for batch in self.batches if not self._is_whole(batch)]
+        for path in map(self.path, missing):
+            if path.is_dir():
+                set_aside(path)
+        return missing
 
     def write(self, batch: Batch, arrays: Mapping[str, NDArray[Any]]) -> None:
         content = io.BytesIO()
-        np.savez(content, **arrays)  # type: ignore[arg-type]
+        np.savez(content, **arrays, **{MADE_OF: self._made_of(batch)})  # type: ignore[arg-type]
         for _ in range(MAX_WRITES - 1):
             with contextlib.suppress(FileNotFoundError):  # the folder was removed on the way
                 return write_atomically(self.path(batch), content.getbuffer())
@@ -107,9 +124,23 @@ class Shards:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _is_whole(self, batch: Batch) -> bool:
-        with contextlib.suppress(*_BROKEN), zipfile.ZipFile(self.path(batch)) as shard:
-            return {f"{name}.npy" for name in self.arrays} <= set(shard.namelist()) and shard.testzip() is None
+        path = self.path(batch)
+        if not path.is_file():  # a named pipe would be waited for
+            return False
+        with contextlib.suppress(*_BROKEN), path.open("rb") as file, np.load(file) as shard:
+            return (
+                {*self.arrays} <= {*shard.files}
+                and shard.zip.testzip() is None
+                and str(shard[MADE_OF]) == self._made_of(batch)
+            )
         return False
+
+    def _made_of(self, batch: Batch) -> str:
+        return f"{self._digest} {batch.start}-{batch.stop}"
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        return digest({**self.content, "code": origin()["code"]})
 
 
 def retry_if_shards_removed(evaluate: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

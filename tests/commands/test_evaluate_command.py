@@ -24,6 +24,7 @@ from diffussm.metrics.shards import Shards
 from diffussm.metrics.suite import MetricSuite, metric_suite
 from diffussm.models.trained import load_network, requested_config
 from diffussm.store import records
+from diffussm.store.hashes import file_sha256
 from diffussm.store.rundir import RunDir
 from tests.support.ending import popen
 from tests.support.evaluating import DIGITS, ROOT, Run, assert_complete_evaluation, parsed, result
@@ -74,10 +75,12 @@ def test_shards_of_a_killed_process_are_used_or_made_again(
     config = requested_config(run, {})
     suite = metric_suite(config.evaluation, evaluation_key(config))
     network = load_network(run, config, "ema", 24, run.execution().backend)
+    made_of = {"weights": file_sha256(run.weights(24, "ema")), "key": done.name}
     for batch in (3, 5):
         asked = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch": batch})})
         make_samples = SampleMaker(asked, network)
-        for written in (shards := Shards(folder / "shards", 12, batch, (*suite.layers, "pixels"))).missing():
+        shards = Shards(folder / "shards", 12, batch, (*suite.layers, "pixels"), made_of)
+        for written in shards.missing():
             pixels = make_samples(written.start, written.size).pixels
             shards.write(written, {**suite.extract(pixels), "pixels": pixels})
     assert len(list((folder / "shards").iterdir())) == 4 + 3

@@ -1,8 +1,9 @@
 """Shards: the same whoever makes them, whatever is damaged, and when two do the same work at once."""
 
-import io
+import os
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from diffussm.stopping import Stopped
 from tests.support.threads import in_threads
 
 COUNT, SIZE = 12, 5
-ARRAYS = ("x", "y")
+ARRAYS, MADE_OF = ("x", "y"), {"weights": "a"}
 
 
 def make(batch: Batch) -> dict[str, np.ndarray]:
@@ -38,7 +39,7 @@ def fill(shards: Shards, context: EvaluationContext = SINGLE_PROCESS_CONTEXT) ->
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Shards:
-    return Shards(tmp_path / "shards", COUNT, SIZE, ARRAYS)
+    return Shards(tmp_path / "shards", COUNT, SIZE, ARRAYS, MADE_OF)
 
 
 def check(shards: Shards) -> None:
@@ -66,10 +67,7 @@ def test_missing_shards_are_made_by_any_process(ranks: tuple[int, ...], shards: 
     """Some of three processes did their part before all were killed."""
     for rank in ranks:
         for batch in ProcessGroup(rank, 3).strided_shard(shards.batches):
-            content = io.BytesIO()
-            np.savez(content, **make(batch))  # type: ignore[arg-type]
-            shards.folder.mkdir(exist_ok=True)
-            shards.path(batch).write_bytes(content.getvalue())
+            shards.write(batch, make(batch))
     reported: list[int] = []
     assert len(fill(shards, EvaluationContext(report=reported.append))) == 3 - len(ranks)
     assert reported[0] == sum(shards.batches[rank].size for rank in ranks)
@@ -105,8 +103,61 @@ def test_a_shard_without_an_array_is_made_again(shards: Shards) -> None:
     check(shards)
 
 
+def of_other_weights(shards: Shards) -> list[Batch]:
+    other = Shards(shards.folder, COUNT, SIZE, ARRAYS, {"weights": "b"})
+    other.write(Batch(0, 5), make(Batch(0, 5)))
+    return [Batch(0, 5)]
+
+
+def of_another_place(shards: Shards) -> list[Batch]:
+    shutil.copy(shards.path(Batch(0, 5)), shards.path(Batch(5, 10)))
+    return [Batch(5, 10)]
+
+
+def of_a_version_that_did_not_say(shards: Shards) -> list[Batch]:
+    np.savez(shards.path(Batch(10, 12)), **make(Batch(10, 12)))  # type: ignore[arg-type]
+    return [Batch(10, 12)]
+
+
+def a_folder_in_its_place(shards: Shards) -> list[Batch]:
+    shards.path(Batch(0, 5)).unlink()
+    (shards.path(Batch(0, 5)) / "mine").mkdir(parents=True)
+    return [Batch(0, 5)]
+
+
+def a_pipe_in_its_place(shards: Shards) -> list[Batch]:
+    shards.path(Batch(0, 5)).unlink()
+    os.mkfifo(shards.path(Batch(0, 5)))
+    return [Batch(0, 5)]
+
+
+def a_file_in_the_place_of_all(shards: Shards) -> list[Batch]:
+    shards.remove()
+    shards.folder.write_text("mine")
+    return shards.batches
+
+
+@pytest.mark.parametrize(
+    "lay",
+    [
+        of_other_weights,
+        of_another_place,
+        of_a_version_that_did_not_say,
+        a_folder_in_its_place,
+        a_pipe_in_its_place,
+        a_file_in_the_place_of_all,
+    ],
+)
+def test_what_is_something_else_is_made_again(lay: Callable[[Shards], list[Batch]], shards: Shards) -> None:
+    fill(shards)
+    assert fill(shards) == []
+    laid = lay(shards)
+    assert fill(shards) == laid
+    check(shards)
+
+
 def test_those_of_another_size_do_not_matter(shards: Shards) -> None:
-    other = Shards(shards.folder, COUNT, 4, ARRAYS)
+    other = Shards(shards.folder, COUNT, 4, ARRAYS, MADE_OF)
     for batch in other.missing():
         other.write(batch, {name: 0 * array for name, array in make(batch).items()})
     fill(shards)
