@@ -17,6 +17,7 @@ from diffussm.metrics.reference import cache
 from diffussm.metrics.reference import statistics as reference_module
 from diffussm.metrics.suite import MetricSuite
 from diffussm.store.records import EvaluationKey
+from tests.support.damage import flip
 from tests.support.ending import popen
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,15 @@ def test_damaged_arrays_are_made_anew(folder: Path) -> None:
     check(cache.cached_arrays(CONTENT, not_made))
 
 
+def test_arrays_whose_shape_became_smaller_are_made_anew(folder: Path) -> None:
+    """So that NumPy stops before the end of the member, where its checksum would be compared."""
+    large = {"x": np.ones((5000, 64), dtype=np.float32)}
+    cache.cached_arrays(CONTENT, lambda: large)
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes().replace(b"(5000, 64)", b"(4000, 64)", 1))
+    assert cache.cached_arrays(CONTENT, lambda: large)["x"].shape == (5000, 64)
+
+
 def test_damaged_numbers_are_made_anew(folder: Path) -> None:
     number = 12.345678901234567
     cache.cached_number(CONTENT, lambda: number)
@@ -78,7 +88,11 @@ def test_damaged_numbers_are_made_anew(folder: Path) -> None:
     for place in range(len(whole)):
         path.write_bytes(whole[:place])
         assert cache.cached_number(CONTENT, lambda: number) == number
-    for other in ("12.3", "[]", '{"number": "12.3"}', '{"number": null}'):
+        for bit in range(8):
+            path.write_bytes(whole)
+            flip(path, 8 * place + bit)
+            assert cache.cached_number(CONTENT, lambda: number) == number
+    for other in (f'{{"number": {number}}}', "12.3", "[]", '{"number": "12.3"}', '{"number": null}'):
         path.write_text(other)
         assert cache.cached_number(CONTENT, lambda: number) == number
     assert cache.cached_number(CONTENT, not_made) == number
