@@ -191,15 +191,18 @@ class Pool:
             if worker.alive:
                 self._idle.append(worker)
             assert task is not None
-            self._record_outcome(task, outcome)
+            self._record_outcome(task, outcome, worker.expected_owner)
 
-    def _record_outcome(self, task: Task, outcome: Outcome) -> None:
-        """Note how the task ended; a failure that may pass is tried again."""
+    def _record_outcome(self, task: Task, outcome: Outcome, expected_owner: int) -> None:
+        """Note how the task, whose owner was `expected_owner`, ended; a failure that may pass is tried again.
+
+        A task that another process took over, and that is pending since that process ended too, has not failed.
+        """
         if outcome.kind in ("done", "superseded"):
-            if self._could_start(task):
-                outcome = Outcome("failed", "ended without an error, but is still pending", outcome.log, True)
-            else:
+            if not self._could_start(task):
                 self._retries.forget(task)
+            elif outcome.kind == "done" or _owner(task) == expected_owner:
+                outcome = Outcome("failed", "ended without an error, but is still pending", outcome.log, True)
         if outcome.kind == "failed":
             if self._retries.allow(task, outcome):
                 self.callbacks.on_retry(task, outcome.reason)

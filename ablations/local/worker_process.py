@@ -27,6 +27,7 @@ class WorkerProcess:
     def __init__(self, slots: tuple[int, ...], layout: SlotLayout, code: Path):
         self.slots = slots
         self.task: Task | None = None
+        self.expected_owner = 0  # of the task's folder, before the task
         self.alive = True
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         threads = layout.threads * len(slots)
@@ -53,7 +54,7 @@ class WorkerProcess:
 
     def start(self, task: Task, expected_owner: int) -> None:
         """Send the task to the worker, which claims it if its newest attempt is still `expected_owner`."""
-        self.task = task
+        self.task, self.expected_owner = task, expected_owner
         message = {**task.__dict__, "run": str(task.run.absolute()), "expected_owner": expected_owner}
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died, which read_outcome reports

@@ -48,8 +48,8 @@ class IdleWorker:
         os.write(writable, b"\n")  # always readable
         os.close(writable)
 
-    def start(self, task: Task, _: int) -> None:
-        self.task = task
+    def start(self, task: Task, expected_owner: int) -> None:
+        self.task, self.expected_owner = task, expected_owner
         self.starts += 1
         assert self.starts <= MAX_TRIES
 
@@ -61,6 +61,11 @@ class IdleWorker:
 
     def close(self, _: float = 0.0) -> None:
         self.answers.close()
+
+
+def claimed_by_a_dead_process(run: RunDir, attempt: int) -> None:
+    gone = {"place": machine.pid_scope(), "pid": os.getpid(), "started": "long ago"}
+    write_atomically(run.path / f"owner-{attempt}.json", to_json(gone))
 
 
 @pytest.mark.parametrize("phase", ["done", "superseded"])
@@ -77,6 +82,29 @@ def test_a_task_that_stays_pending_ends_the_run(phase: str, tmp_path: Path, monk
     assert callbacks.ends == [Outcome("failed", reason)]
     assert callbacks.retries == [reason]
     assert worker.starts == MAX_TRIES
+
+
+def test_a_task_that_others_take_over_and_leave_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another launch is faster, and its worker is killed, more often than a task is tried."""
+    run: RunDir = tiny.run_folder(tmp_path)
+    worker = IdleWorker((0,), Outcome("superseded"))
+    callbacks = Callbacks()
+    pool = Pool([Job(run, 1.0)], SlotLayout(1, 1, gpus=(), memory_gb=1.0), tmp_path, callbacks)
+    pool._selector.register(worker.answers, selectors.EVENT_READ, worker)
+    monkeypatch.setattr(pool, "_worker_on", lambda _: worker)
+    monkeypatch.setattr("tests.local.test_endings.MAX_TRIES", MAX_TRIES + 1)
+
+    def read_outcome() -> Outcome:
+        claimed_by_a_dead_process(run, worker.starts)
+        if worker.starts == MAX_TRIES:
+            monkeypatch.setattr("ablations.local.pool.pending_tasks", lambda _: [])
+            monkeypatch.setattr("ablations.local.pool.is_done", lambda _: True)
+        return worker.outcome
+
+    monkeypatch.setattr(worker, "read_outcome", read_outcome)
+    assert pool.work() == {run.path: Outcome("done")}
+    assert callbacks.ends == [Outcome("done")]
+    assert callbacks.retries == []
 
 
 @pytest.mark.parametrize("recovers", [True, False])
@@ -111,8 +139,7 @@ def test_a_worker_s_death_is_a_failure_unless_its_task_was_done_by_then(
     is_done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run: RunDir = tiny.run_folder(tmp_path)
-    gone = {"place": machine.pid_scope(), "pid": os.getpid(), "started": "long ago"}
-    write_atomically(run.path / "owner-1.json", to_json(gone))
+    claimed_by_a_dead_process(run, 1)
     run.write_state(State(phase="train", attempt=1))
     killed = Outcome("failed", "killed by SIGKILL", is_transient=True)
     worker = IdleWorker((0,), killed)
