@@ -69,6 +69,7 @@ def measure(config: Config, threads: int) -> dict[str, float]:
         once = time_interleaved({name: function}, 1)[name][0]
         rounds = max(ROUNDS, min(200, round(LEAST_SECONDS / once)))
         seconds[name] = statistics.median(time_interleaved({name: function}, rounds, warmup=0)[name])
+    trainer.close()
     return {
         "seconds_per_step": seconds["step"],
         "seconds_per_image_and_call": seconds["call"] / batch,

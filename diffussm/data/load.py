@@ -35,6 +35,11 @@ def training_data(name: str, folder: Path | None = None, digest: str = "", flip:
     return Flipped(data) if flip else data
 
 
+def is_embedded(name: str) -> bool:
+    """Return whether the images of data set `name` come with the program, and are held in memory."""
+    return name in _TRAINING
+
+
 def reference_images(name: str) -> Images:
     """Return the reference of data set `name`; raise UserError if it is unknown, must be provided first, or has another
     content than the catalogue says."""

@@ -204,7 +204,8 @@ class TaskRunner:
             what = "training" if run.mode == "train" else "replay"
             self._on_progress(f"{what}: step", step, steps, f"loss {loss:.4g}")
 
-        first_step = train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop)
+        with contextlib.closing(trainer):
+            first_step = train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop)
         self.processes.on_rank_zero(lambda: check_training(run, milestones, first_step))
 
     def _evaluate(self, attempt: Attempt, task: Task) -> None:

@@ -71,8 +71,8 @@ def test_data_cut_into_parts_is_the_same(name: str, size: int) -> None:
 def test_images_labels_timesteps_and_noise_are_those_of_one_process(count: int) -> None:
     trainer = Trainer(tiny.config(training__label_dropout=0.5), "auto")
     for step in (0, 11):
-        cut = [trainer.batch(step, *ProcessGroup(rank, count).local_range(7)) for rank in range(count)]
-        for whole, *parts in zip(trainer.batch(step), *cut, strict=True):
+        cut = [trainer.batches.draw(step, *ProcessGroup(rank, count).local_range(7)) for rank in range(count)]
+        for whole, *parts in zip(trainer.batches.draw(step), *cut, strict=True):
             assert torch.equal(torch.cat(parts), whole)
 
 

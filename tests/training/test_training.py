@@ -26,15 +26,15 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     one = Trainer(tiny.config(), "auto")
     other = Trainer(tiny.config(model__hourglass=1), "auto")
     other.step()
-    for a, b in zip(one.batch(5), other.batch(5), strict=True):
+    for a, b in zip(one.batches.draw(5), other.batches.draw(5), strict=True):
         assert torch.equal(a, b)
-    different = Trainer(tiny.config(seed=1), "auto").batch(5)
-    assert not torch.equal(one.batch(5)[3], different[3])
+    different = Trainer(tiny.config(seed=1), "auto").batches.draw(5)
+    assert not torch.equal(one.batches.draw(5).noise, different.noise)
 
 
 def test_labels_are_dropped_at_the_given_rate() -> None:
     trainer = Trainer(resolve("digits", {"training.label_dropout": 0.3, "training.batch": 2000}), "auto")
-    assert (trainer.batch(0)[1] == 10).float().mean().item() == pytest.approx(0.3, abs=0.04)
+    assert (trainer.batches.draw(0).labels == 10).float().mean().item() == pytest.approx(0.3, abs=0.04)
 
 
 def test_training_lowers_the_loss() -> None:

@@ -22,6 +22,7 @@ from diffussm.store.reading import open_regular
 
 OPEN_FILES = 256  # shards kept open at once
 _HEADER = 1 << 10  # bytes that hold the header of a shard
+_INSTANCES: "weakref.WeakSet[PreparedImages]" = weakref.WeakSet()
 
 
 class PreparedImages:
@@ -44,6 +45,7 @@ class PreparedImages:
         self._open: OrderedDict[int, tuple[io.FileIO, int]] = OrderedDict()  # shard -> file, bytes of its header
         weakref.finalize(self, _close_all, self._open)
         self._lock = Lock()
+        _INSTANCES.add(self)
 
     @property
     def sha256(self) -> str:
@@ -134,6 +136,15 @@ def _naming(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: no such file; {Manifest.repair}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _replace_locks() -> None:
+    """Replace locks that a thread held, which a fork leaves behind."""
+    for images in _INSTANCES:
+        images._lock = Lock()
+
+
+os.register_at_fork(after_in_child=_replace_locks)
 
 
 def _close_all(opened: OrderedDict[int, tuple[io.FileIO, int]]) -> None:

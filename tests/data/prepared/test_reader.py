@@ -1,5 +1,7 @@
 """Prepared data sets are read as they were written, and never otherwise."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +83,13 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
 def test_a_folder_without_a_manifest_is_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a prepared data set"):
         PreparedImages(tmp_path)
+
+
+def test_a_fork_reads_while_a_thread_did(folder: Path) -> None:
+    images = PreparedImages(folder)
+    with images._lock:  # as in the middle of a batch
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            os._exit(int((images.take([3]).pixels == noise_images()[3]).all()))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
