@@ -12,7 +12,8 @@ from diffussm.errors import UserError, unknown
 from diffussm.progress import Progress
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import print_failure
-from diffussm.run.request import request_run
+from diffussm.run.request import lost_milestone, request_run
+from diffussm.run.tasks import missing_records
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
 
@@ -63,12 +64,19 @@ def _run_tasks(
     )
     try:
         runner.run_pending(Liveness(by_mtime=True).is_alive)
+        processes.on_rank_zero(lambda: _check_done(runner.run))
     except Stopped as stopped:
         progress.end_line()
         if processes.is_rank_zero:
             print(f"{'superseded' if isinstance(stopped, Superseded) else 'stopped'}: {stopped}", file=sys.stderr)
         return FAILED if isinstance(stopped, Superseded) else STOPPED
     return DONE
+
+
+def _check_done(run: RunDir) -> None:
+    """Raise UserError if a run on which no task is pending lacks a record: the weights that it would be of are gone."""
+    for missing in missing_records(run, run.requests()):
+        raise lost_milestone(run.run_id, run.trained_steps(), missing.steps[0])
 
 
 def _run_folder(target: str, settings: Mapping[str, Any], runs: Path, replay: bool, retry: bool) -> RunDir:

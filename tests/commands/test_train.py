@@ -1,6 +1,7 @@
 """`diffussm train`: a run from a base, a file or a folder, by one process or several."""
 
 import os
+import shutil
 import signal
 import sys
 import tomllib
@@ -185,6 +186,18 @@ def test_lost_milestones_need_a_replay(tmp_path: Path, diffussm: Command, capsys
     assert len(RunDir(path).requests()) == 1
     assert diffussm(*given, "--set=training.milestones=[16]", "--replay") == 0
     assert RunDir(path).weights(16, "ema").exists()
+
+
+def test_a_folder_with_lost_weights_is_not_done(
+    tmp_path: Path, finished: RunDir, diffussm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDir(tmp_path / finished.run_id)
+    shutil.copytree(finished.path, run.path)
+    run.weights(8, "ema").unlink()
+    assert diffussm(run.path) == 0  # its record is there
+    next(run.milestone(8).glob("*/record.json")).unlink()
+    assert diffussm(run.path) == 2
+    assert "kept no weights of step 8" in capsys.readouterr().err
 
 
 def test_a_failure_is_reported(
