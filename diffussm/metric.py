@@ -14,6 +14,7 @@ _SMALL = {"features": 64, "logits": 10}
 LAYER_SIZES = {
     "digits-cnn": {**_SMALL, "spatial": 112},
     "digits16-cnn": {**_SMALL, "spatial": 112},
+    "mnist-cnn": {**_SMALL, "spatial": 343},
     "photos-cnn": {"features": 64, "spatial": 448, "logits": 8},
     "inception-v3-compat": {"features": 2048, "spatial": 2023, "logits": 1008},
 }

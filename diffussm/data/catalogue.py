@@ -25,7 +25,9 @@ LATENTS = "latents of Stable Diffusion's VAE, for which this version has no load
 
 CATALOGUE = {
     "digits": DataFacts(1797, 8, 1, 10, "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"),
+    # Its pixels are interpolated from those of digits; it stays for runs of before there was mnist.
     "digits16": DataFacts(1797, 16, 1, 10, "93d84264ffe7f863aa54b4e89d8b18740f25b03fd226ffcc7248a15557f4ede1"),
+    "mnist": DataFacts(5000, 28, 1, 10, "1f75c140503b3082c96134f5593303f3133e59989a92e21f060c644c655c3722"),
     "photos": DataFacts(2048, 32, 3, 0, "8bcde3aae5a9c0841943093e6c3356bcce4e9b8d0bb0478df725205c5e570954"),
     "imagenet256-latents": DataFacts(
         1_281_167,

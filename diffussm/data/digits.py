@@ -1,25 +1,21 @@
 """Scikit-learn's 1,797 handwritten digits (UCI "Optical Recognition of Handwritten Digits"), at 8 x 8 and at 16 x 16.
 
-One channel, grey levels 0 .. 16 scaled to bytes. All images are used for training and as the reference. The file is
-read from scikit-learn's installation without importing the package, which takes seconds in every process of a grid.
+One channel, grey levels 0 .. 16 scaled to bytes. All images are used for training and as the reference. Those of
+16 x 16 are interpolated from those of 8 x 8, and stay for runs of before there was `mnist`.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffussm.data.images import Images
-from diffussm.errors import UserError
+from diffussm.data.installed import package_folder
 
 
 def scikit_learn_folder() -> Path:
     """Return the folder of the package; raise UserError if it is not installed."""
-    package = find_spec("sklearn")
-    if package is None or not package.origin:
-        raise UserError("data.name: the data sets digits, digits16 and photos are read from scikit-learn; install it")
-    return Path(package.origin).parent
+    return package_folder("sklearn", "scikit-learn", "the data sets digits, digits16 and photos are")
 
 
 def load() -> Images:

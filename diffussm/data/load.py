@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from diffussm.data import digits, photos
+from diffussm.data import digits, mnist, photos
 from diffussm.data.catalogue import facts, missing_data
 from diffussm.data.images import Flipped, HeldImages, Images, Shuffled, TrainingData
 from diffussm.data.prepared.reader import PreparedImages
@@ -12,11 +12,13 @@ from diffussm.errors import UserError
 _TRAINING: dict[str, Callable[[], TrainingData]] = {
     "digits": lambda: Shuffled(HeldImages(digits.load())),
     "digits16": lambda: Shuffled(HeldImages(digits.load_16())),
+    "mnist": lambda: Shuffled(HeldImages(mnist.load())),
     "photos": lambda: photos.Crops(training=True),
 }
 _REFERENCES: dict[str, Callable[[], Images]] = {
     "digits": digits.load,
     "digits16": digits.load_16,
+    "mnist": mnist.load,
     "photos": photos.reference,
 }
 
@@ -49,7 +51,7 @@ def reference_images(name: str) -> Images:
     if (found := images.sha256) != expected:
         raise UserError(
             f"{field} = {name}: the installed data has sha256 {found[:12]}..., expected {expected[:12]}...; "
-            "another version of scikit-learn may have other images"
+            "another version of the package that ships it may have other images"
         )
     return images
 

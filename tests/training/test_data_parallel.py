@@ -55,7 +55,7 @@ def test_more_processes_than_samples() -> None:
         local_micro_batches(7, ProcessGroup(0, 8), 1)
 
 
-@pytest.mark.parametrize("name", ["digits", "digits16", "photos"])
+@pytest.mark.parametrize("name", ["digits", "mnist", "photos"])
 @pytest.mark.parametrize("size", [8, 13])
 def test_data_cut_into_parts_is_the_same(name: str, size: int) -> None:
     data = training_data(name)

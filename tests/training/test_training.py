@@ -37,6 +37,14 @@ def test_labels_are_dropped_at_the_given_rate() -> None:
     assert (trainer.batches.draw(0).labels == 10).float().mean().item() == pytest.approx(0.3, abs=0.04)
 
 
+def test_the_first_step_of_mnist() -> None:
+    """The network starts by predicting no noise, whose error is the noise itself."""
+    trainer = Trainer(resolve("mnist", {"model.width": 16, "model.depth": 1, "training.batch": 2}), "auto")
+    images, _, _, noise = trainer.batch(0)
+    assert images.shape == (2, 1, 28, 28)
+    assert trainer.step().mse.item() == pytest.approx(noise.square().mean().item(), rel=1e-5)
+
+
 def test_training_lowers_the_loss() -> None:
     trainer = Trainer(resolve("digits", {"model.width": 32, "model.hourglass": 4}), "auto")
     losses = [trainer.step().mse.item() for _ in range(60)]

@@ -66,6 +66,7 @@ def register(extractor: ExtractorFacts) -> None:
 for own_extractor in (
     _small("digits", "46524b1c25f8ae1f77a9d2426d9fb41e65c5f32335257a14ae2f3c2df2bf39fb", 1, 8, True),
     _small("digits16", "c1f0e07506a8bd1da33be7ab9416f9a23a2c99a148a506f79c669fe2c4bbd9e5", 1, 16, True),
+    _small("mnist", "252dff993fdf3ab010de81402be66c7346a864cb06cd2cdcbe036949c3c4bb37", 1, 28, True),
     _small("photos", "10ed88524a1330f944d80f7e8d80266dd4557948e2c61c57b427fb05c610c68f", 3, 32, False),
     ExtractorFacts(
         name="inception-v3-compat",

@@ -14,12 +14,11 @@ SPATIAL = 7  # channels, as many as sFID takes from Inception
 
 
 class SmallCNN(nn.Module):
-    """Pixels 0 .. 255 (B, C, S, S), S = 8, 16 or 32, uint8 or float -> features (B, 64), logits (B, classes)."""
+    """Pixels 0 .. 255 (B, C, S, S), S = 8, 16, 28 or 32, uint8 or float -> features (B, 64), logits (B, classes)."""
 
     def __init__(self, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
         self.first_pool = 1 if image_size == 8 else 2
-        self.last_pool = 4 if image_size == 32 else 2
         self.conv_1 = nn.Conv2d(channels, 32, 3, padding=1)
         self.conv_2 = nn.Conv2d(32, 32, 3, padding=1)
         self.conv_3 = nn.Conv2d(32, 64, 3, padding=1)
@@ -27,15 +26,15 @@ class SmallCNN(nn.Module):
         self.classifier = nn.Linear(FEATURES, classes)
 
     def maps(self, x: Tensor) -> Tensor:
-        """Return the output of the last convolution: (B, 64, S', S'), S' = 4, or 8 if S = 32."""
+        """Return the output of the last convolution: (B, 64, S', S'), S' = 4, 7 if S = 28, 8 if S = 32."""
         x = x.to(self.classifier.weight.dtype) / 127.5 - 1
-        x = F.max_pool2d(F.gelu(self.conv_1(x)), self.first_pool)  # (B, 32, 8 or 16, ...)
-        x = F.max_pool2d(F.gelu(self.conv_2(x)), 2)  # (B, 32, 4 or 8, ...)
+        x = F.max_pool2d(F.gelu(self.conv_1(x)), self.first_pool)  # (B, 32, 8, 14 or 16, ...)
+        x = F.max_pool2d(F.gelu(self.conv_2(x)), 2)  # (B, 32, 4, 7 or 8, ...)
         return F.gelu(self.conv_3(x))
 
     def pooled(self, maps: Tensor) -> Tensor:
         """Return the features (B, 64) of maps."""
-        return F.gelu(self.hidden(F.max_pool2d(maps, self.last_pool).flatten(1)))
+        return F.gelu(self.hidden(F.adaptive_max_pool2d(maps, 2).flatten(1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.pooled(self.maps(x))

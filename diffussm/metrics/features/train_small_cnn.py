@@ -2,8 +2,8 @@
 
     python -m diffussm.metrics.features.train_small_cnn digits-cnn --out diffussm/metrics/weights/digits_cnn.safetensors
 
-digits-cnn, digits16-cnn: classify the ten digits; trained on four of five images in data order (index % 5 != 0), with
-shifts of at most one pixel, and tested on the fifth.
+digits-cnn, digits16-cnn, mnist-cnn: classify the ten digits; trained on four of five images in data order (index % 5
+!= 0), with shifts of at most one pixel, and tested on the fifth.
 photos-cnn: classifies the photograph and its rotation by quarter turns (8 classes); trained on random crops of the
 training bands, tested on 2,048 crops of the reference bands in all four rotations. Much of both photographs is sky or
 blurred leaves, which look the same in every rotation: this limits the accuracy, whatever the network.
@@ -28,7 +28,7 @@ from diffussm.rng import Stream, integers, name_hash, permutation, uniform
 EPOCHS = 32
 BATCH = 64
 SEED = 0
-CLASSES = {"digits-cnn": 10, "digits16-cnn": 10, "photos-cnn": 8}
+CLASSES = {"digits-cnn": 10, "digits16-cnn": 10, "mnist-cnn": 10, "photos-cnn": 8}
 PHOTO_CROPS = 2048  # new ones for every epoch, each in four rotations
 
 Labelled = tuple[Tensor, Tensor]  # pixels (N, C, S, S) uint8, labels (N,)
