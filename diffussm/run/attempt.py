@@ -78,7 +78,7 @@ class Attempt:
         if self.processes.world_size > 1 and self._state.has_failed:
             with contextlib.suppress(OSError, UserError):
                 self._state = self.folder.record_failure(self.number, self._state)
-        with contextlib.suppress(OSError):  # what ended the attempt is the error to raise
+        with contextlib.suppress(OSError, UserError):  # what ended the attempt is the error to raise
             if self.processes.is_rank_zero and self.folder.owner() == self.number:
                 self._write()
 
@@ -100,7 +100,7 @@ class Attempt:
     def _monitor(self) -> None:
         last = time.monotonic()
         while not self._ended.wait(MONITOR_SECONDS):
-            with contextlib.suppress(OSError):  # the disk may be full or unreachable for a while
+            with contextlib.suppress(OSError, UserError):  # the disk may be full or unreachable for a while
                 if self._is_cancelled():
                     self.stop.set(Stopped("cancelled", "cancelled"))
                 if not self.processes.is_rank_zero:

@@ -1,7 +1,6 @@
 """What a user orders of a run, in the order of ordering: `orders/<n>.json` to cancel or retry it, `asked/<n>.json` for
 what is requested last. The highest number is in force; none is ever changed."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from diffussm.config import Request
-from diffussm.store.reading import StoredModel, damaged, read_model
+from diffussm.store.reading import StoredModel, damaged, names_in, read_model
 from diffussm.store.writing import to_json, write_once
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -54,11 +53,8 @@ class NumberedFiles(Generic[Model]):
 
     def number(self) -> int:
         """Return the highest number; 0 if there is no file."""
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            return 0
-        return max((int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))), default=0)
+        found = (re.fullmatch(r"(\d+)\.json", name) for name in names_in(self.folder))
+        return max((int(match[1]) for match in found if match), default=0)
 
     def path(self, number: int) -> Path:
         return self.folder / f"{number}.json"

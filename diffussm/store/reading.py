@@ -60,6 +60,19 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
                     yield row
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names of what is in the folder, none if it does not exist; raise UserError if it is no folder, or not
+    readable."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as problem:
+        if problem.errno not in FILE_ERRNOS:
+            raise
+        raise UserError(f"{folder}: cannot be read as a folder: {problem.strerror}; rename what is there") from None
+
+
 def damaged(path: Path, model: type[BaseModel], what: str) -> UserError:
     """Return the error of a file whose content does not fit the model."""
     repair = model.repair if issubclass(model, StoredModel) else ""

@@ -8,14 +8,13 @@ log-<attempt>.txt      what rank zero printed; log-<attempt>-<rank>.txt what the
 
 import contextlib
 import errno
-import os
 import re
 from pathlib import Path
 
 from diffussm.errors import UserError
 from diffussm.host.clock import utc
 from diffussm.store.owner import Owner, this_process
-from diffussm.store.reading import read_model
+from diffussm.store.reading import names_in, read_model
 from diffussm.store.state import UNSTARTED, State
 from diffussm.store.writing import overwrite, to_json, write_atomically, write_once
 
@@ -52,11 +51,7 @@ class WorkDir:
 
     def _highest(self, pattern: str) -> int:
         """Return the highest number in the names of files that match; 0 if there are none."""
-        try:
-            names = os.listdir(self.path)
-        except FileNotFoundError:
-            return 0
-        return max((int(match[1]) for name in names if (match := re.fullmatch(pattern, name))), default=0)
+        return max((int(match[1]) for name in names_in(self.path) if (match := re.fullmatch(pattern, name))), default=0)
 
     def owner_process(self, attempt: int) -> Owner:
         """Return the process of an attempt."""

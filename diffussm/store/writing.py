@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from diffussm.errors import UserError
+
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write the file atomically: under a temporary name, flushed to disk, then renamed. The last writer wins."""
@@ -49,7 +51,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             made = _missing(path.parent)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             yield temporary
     except BaseException:
         _remove(temporary)
@@ -84,6 +86,14 @@ def _write(path: Path, content: bytes | memoryview) -> None:
     with path.open("wb") as file:
         file.write(content)
         flush_to_disk(file)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder if it does not exist; raise UserError if something else is in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{folder}: is to be a folder, but is something else; rename what is there") from None
 
 
 def _missing(folder: Path) -> list[Path]:
