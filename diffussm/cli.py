@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from diffussm.commands import data
 from diffussm.errors import UserError, exit_code, unknown
 from diffussm.metric_table import BY_DEFAULT
 
@@ -139,6 +140,7 @@ def weights(
     print(verify(name, given) if name else report(given))
 
 
+app.add_typer(data.app, name="data")
 reference = typer.Typer(no_args_is_help=True, help="Reference files in the format of ADM's evaluator.")
 app.add_typer(reference, name="reference")
 

@@ -149,11 +149,11 @@ def test_a_folder_of_photographs(tmp_path: Path, diffussm: Run) -> None:
     assert "skipped" not in ReferenceFile(none).metadata
     (folder / ".cache").mkdir()
     (folder / ".cache" / "9.JPG").write_bytes(b"no photograph")
-    (folder / "sub" / "a.gif").touch()
+    (folder / "sub" / "a.svg").touch()
     given = (*given[:3], few := tmp_path / "few.NPZ", *given[4:])
     code, _, err = diffussm(*given, "--image-size", "32", "--images", "0")
     assert code == 0
-    skipped = "1 in hidden folders, 1 with other suffixes (.gif)"
+    skipped = "1 in hidden folders, 1 with other suffixes (.svg)"
     assert err.splitlines()[-1] == f"{folder}: 5 images taken; left out: {skipped}; stored: 0"
     assert ReferenceFile(few).metadata["skipped"] == skipped
     with np.load(few) as file, np.load(none) as other:

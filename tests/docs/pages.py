@@ -56,8 +56,8 @@ def harmless(command: str) -> list[str]:
             return [sys.executable, "-m", "pytest", *suite, "--collect-only", "-q"]
         case ["diffussm", "cost", model, *_] if model != "MODEL":
             return [sys.executable, "-m", *words]
-        case ["diffussm", "reference", subcommand, *_]:
-            return [sys.executable, "-m", "diffussm", "reference", subcommand, "--help"]
+        case ["diffussm", ("data" | "reference") as group, subcommand, *_]:
+            return [sys.executable, "-m", "diffussm", group, subcommand, "--help"]
         case ["diffussm", subcommand, *_]:
             return [sys.executable, "-m", "diffussm", subcommand, "--help"]
         case ["python", "-m", "bench.random_features"]:

@@ -15,7 +15,7 @@ PHRASES = {("of", "first"), ("from", "first"), ("is", "first")}  # of ranks: ran
 SIDES = {  # where `left` is a side, not what is pending
     ("diffussm/cost/handles.py", "left"),
     ("diffussm/cost/handles.py", "left_complex"),
-    ("diffussm/data/folder.py", "left"),
+    ("diffussm/data/transforms.py", "left"),
     ("diffussm/data/photos.py", "left"),
     ("diffussm/ssm/compiled/tile.py", "left"),
     ("reports/bench/figures.py", "left"),

@@ -1,11 +1,13 @@
-"""The images of a folder, and what was left out of it, with the reasons."""
+"""The images of a folder or an archive, and what was left out of it, with the reasons."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 SHOWN = 8  # suffixes that a summary names
+_SYSTEM_FOLDERS = ("__MACOSX",)
 
 
 class Listing:
@@ -13,25 +15,40 @@ class Listing:
 
     def __init__(self, suffixes: tuple[str, ...]):
         self.suffixes = suffixes
-        self.files: list[str] = []
+        self.found: list[tuple[str, int]] = []  # relative name and size in bytes
         self._hidden: Counter[str] = Counter()
         self._others: Counter[str] = Counter()
 
-    def add(self, folder: Path, name: str, relative: str, in_hidden_folder: bool = False) -> None:
-        """Take the file `name` of a folder as `relative`, or count why it is left out."""
+    @property
+    def files(self) -> list[str]:
+        return [name for name, _ in self.found]
+
+    def takes(self, name: str, in_hidden_folder: bool = False) -> bool:
+        """Return whether a file of this name is an image to take; count why not."""
         suffix = os.path.splitext(name)[1].lower()
         hidden = name.startswith(".")
         if suffix not in self.suffixes:
             if not (hidden or in_hidden_folder):
                 self._others[suffix or "none"] += 1
-        elif in_hidden_folder:
-            self._hidden["in hidden folders"] += 1
-        elif hidden:
-            self._hidden["hidden"] += 1
-        elif os.path.exists(folder / name) and not os.path.isfile(folder / name):
-            self._hidden["no regular files"] += 1
+            return False
+        if in_hidden_folder or hidden:
+            self._hidden["in hidden folders" if in_hidden_folder else "hidden"] += 1
+            return False
+        return True
+
+    def add(self, folder: Path, name: str, relative: str, in_hidden_folder: bool = False) -> None:
+        """Take the file `name` of a folder as `relative`, or count why it is left out."""
+        if not self.takes(name, in_hidden_folder):
+            return
+        try:
+            status = os.stat(folder / name)
+        except OSError:  # whoever reads it will say why
+            self.found.append((relative, 0))
+            return
+        if stat.S_ISREG(status.st_mode):
+            self.found.append((relative, status.st_size))
         else:
-            self.files.append(relative)
+            self._hidden["no regular files"] += 1
 
     @property
     def skipped(self) -> str:
@@ -41,9 +58,20 @@ class Listing:
             parts.append(f"{self._others.total()} with other suffixes ({_named(self._others)})")
         return ", ".join(parts)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of files that were left out, by reason."""
+        others = {f"with other suffixes ({_named(self._others)})": self._others.total()} if self._others else {}
+        return dict(sorted(self._hidden.items())) | others
+
     def __str__(self) -> str:
-        taken = f"{len(self.files):,} image{'s' * (len(self.files) != 1)} taken"
+        taken = f"{len(self.found):,} image{'s' * (len(self.found) != 1)} taken"
         return f"{taken}; left out: {self.skipped or 'nothing'}"
+
+
+def is_hidden_folder(name: str) -> bool:
+    """Return whether a folder of this name is hidden, or made by a system for itself."""
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
 def _named(suffixes: Iterable[str]) -> str:

@@ -61,6 +61,7 @@ class Manifest(StoredModel):
     labels: StoredFile
     image_sha256: StoredFile
     sources: StoredFile
+    broken: StoredFile | None = Field(None, description="images that were left out as broken, and why; none: no image")
     shards: tuple[Shard, ...] = Field(min_length=1)
     source: Source
     versions: dict[str, str] = Field(description="of the tools that made it")

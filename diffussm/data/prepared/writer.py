@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from diffussm.data.prepared.manifest import (
     StoredFile,
     content_digest,
 )
-from diffussm.store.writing import write_atomically
+from diffussm.store.writing import flush_to_disk, temporary_beside, write_atomically
 
 
 class WrittenShard(NamedTuple):
@@ -46,15 +47,15 @@ def write_manifest(
     names: Iterable[str],
     source: Source,
     versions: dict[str, str],
+    broken: Sequence[str] = (),
 ) -> Manifest:
     """Write what belongs to the shards, which are on disk, and the manifest, which makes them a data set.
 
-    `shape` is (C, H, W); `names` says of each image where it came from.
+    `shape` is (C, H, W); `names` says of each image where it came from, `broken` of each that was left out as broken
+    why.
     """
     image_sha256 = np.concatenate([written.image_sha256 for written in shards])
     labels = labels.astype("<i8")
-    lines = "".join(f"{name}\n" for name in names).encode()
-    write_atomically(folder / "sources.txt", lines)
     manifest = Manifest(
         format=FORMAT,
         digest=content_digest("pixels", shape, len(classes), image_sha256.tobytes(), labels.tobytes()),
@@ -67,7 +68,8 @@ def write_manifest(
         classes=classes,
         labels=_write_array(folder / "labels.npy", labels),
         image_sha256=_write_array(folder / "sha256.npy", image_sha256),
-        sources=StoredFile(file="sources.txt", sha256=hashlib.sha256(lines).hexdigest()),
+        sources=_write_lines(folder / "sources.txt", names),
+        broken=_write_lines(folder / "broken.txt", broken) if broken else None,
         shards=tuple(written.shard for written in shards),
         source=source,
         versions=versions,
@@ -76,9 +78,24 @@ def write_manifest(
     return manifest
 
 
+def _write_lines(path: Path, lines: Iterable[str]) -> StoredFile:
+    content = "".join(f"{line}\n" for line in lines).encode()
+    write_atomically(path, content)
+    return StoredFile(file=path.name, sha256=hashlib.sha256(content).hexdigest())
+
+
 def _write_array(path: Path, array: NDArray[Any]) -> StoredFile:
     """Write an .npy file of version 1.0."""
-    content = io.BytesIO()
-    np.lib.format.write_array(content, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    write_atomically(path, content.getbuffer())
-    return StoredFile(file=path.name, sha256=hashlib.sha256(content.getbuffer()).hexdigest())
+    array = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    parts = (header.getbuffer(), array.reshape(-1).data.cast("B"))
+    digest = hashlib.sha256()
+    with temporary_beside(path) as temporary:
+        with temporary.open("xb") as file:
+            for part in parts:
+                file.write(part)
+                digest.update(part)
+            flush_to_disk(file)
+        os.replace(temporary, path)
+    return StoredFile(file=path.name, sha256=digest.hexdigest())

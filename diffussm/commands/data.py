@@ -1,0 +1,41 @@
+"""`diffussm data`: prepared data sets."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Prepared data sets: made of images once, read by training.")
+
+
+@app.command()
+def prepare(
+    source: Annotated[
+        Path, typer.Argument(help="folder or .zip of images, .npz of samples, CIFAR-10, idx files (docs/data.md)")
+    ],
+    out: Annotated[Path, typer.Argument(help="folder to make")],
+    image_size: Annotated[int | None, typer.Option(help="pixels per side (default: the source's own)")] = None,
+    transform: Annotated[
+        str, typer.Option(help="centre-crop, as ADM's, or none (default: centre-crop for image files, none for arrays)")
+    ] = "",
+    channels: Annotated[int | None, typer.Option(help="1 or 3 (default: 3 for image files, an array's own)")] = None,
+    labels: Annotated[
+        str, typer.Option(help="auto (subfolders, or the source's own), none, or a file: .csv, dataset.json")
+    ] = "auto",
+    classes: Annotated[
+        Path | None, typer.Option(help="file with a class per line, and its name: selects, orders and names them")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="at most so many images, evenly spaced over the listing")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test, for sources that have them (default: train)")] = "",
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="leave out broken images and list them")] = False,
+    max_pixels: Annotated[int, typer.Option(help="that an image file may have")] = 10**9,
+    processes: Annotated[int, typer.Option(help="processes that decode; the result is the same", min=1)] = 1,
+) -> None:
+    """Make a prepared data set of images. A command that was stopped continues where it was when it is given again."""
+    from diffussm.data.prepared.prepare import Options, prepare
+    from diffussm.data.prepared.show import summary
+
+    options = Options(image_size, transform, channels, labels, classes, limit, split, skip_broken, max_pixels)
+    print(summary(prepare(source, out, options, processes)), file=sys.stderr)
+    print(out)

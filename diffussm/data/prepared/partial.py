@@ -1,0 +1,167 @@
+"""A data set that is being prepared: `OUT.partial`, which another call of the same command continues.
+
+    plan.json            what is prepared, from what, by which versions; another plan is refused
+    shards/00000.json    a shard that is finished, written after its file
+    set/                 the files of the data set; renamed to OUT at the end
+
+A shard is made of consecutive images of the plan, and depends on nothing else.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from diffussm.config.schema import Count, Positive
+from diffussm.data.prepared.manifest import MANIFEST, SHA256, StoredFile
+from diffussm.errors import UserError
+from diffussm.store.reading import StoredModel, read_model
+from diffussm.store.writing import write_atomically
+
+
+class Plan(StoredModel):
+    """What is prepared: all that the bytes of the shards depend on."""
+
+    repair: ClassVar[str] = "delete the folder to begin anew"
+
+    kind: str = Field(description="of the source")
+    source: str = Field(pattern=SHA256, description="digest of the listing")
+    selection: str = Field(pattern=SHA256, description="digest of the images to take, in order, with their labels")
+    images: Positive
+    channels: Positive
+    image_size: Positive
+    transform: str
+    classes: tuple[str, ...]
+    images_per_shard: Positive
+    versions: dict[str, str]
+
+    @property
+    def shards(self) -> int:
+        return -(-self.images // self.images_per_shard)
+
+
+class BrokenImage(StoredModel):
+    """An image that was left out."""
+
+    index: Count = Field(description="of the plan")
+    reason: str
+    detail: str
+
+
+class FinishedShard(StoredModel):
+    """A shard whose file is on disk."""
+
+    repair: ClassVar[str] = "delete it to have the shard made again"
+
+    images: Count
+    file: StoredFile | None = Field(description="none: all its images are broken")
+    bytes: Count
+    image_sha256: str = Field(pattern=r"^([0-9a-f]{64})*$", description="of the images, one after the other")
+    broken: tuple[BrokenImage, ...]
+    notes: dict[str, Count]
+    largest: Count = Field(description="pixels of the largest file that was taken")
+    max_pixels: Positive = Field(description="that a file might have")
+
+    def is_as_asked(self, skip_broken: bool, max_pixels: int) -> bool:
+        """Return whether it would be made the same under these options."""
+        return self.largest <= max_pixels and (not self.broken or (skip_broken and self.max_pixels == max_pixels))
+
+
+class PartialSet:
+    """The folder `OUT.partial`, made for a plan or continued by it.
+
+    Raises UserError if OUT exists, or if the folder is of another plan.
+    """
+
+    def __init__(self, out: Path, plan: Plan):
+        self.out, self.plan = out, plan
+        self.path = partial_folder(out)
+        self.set = self.path / "set"
+        if self.path.exists():
+            self._check_plan()
+            for folder in (self.path, self.set, self.path / "shards"):
+                for temporary in folder.glob(".*.tmp"):  # of a process that was killed
+                    temporary.unlink(missing_ok=True)
+        write_atomically(self.path / "plan.json", plan.model_dump_json(indent=1).encode())
+        self.set.mkdir(exist_ok=True)
+
+    def finished(self, number: int) -> FinishedShard | None:
+        """Return the shard, if it is finished and its file is there."""
+        try:
+            shard = read_model(self._record(number), FinishedShard)
+            intact = shard.file is None or (self.set / shard.file.file).stat().st_size == shard.bytes
+        except (FileNotFoundError, UserError):
+            return None
+        return shard if intact and len(shard.image_sha256) == 64 * shard.images else None
+
+    def add(self, number: int, shard: FinishedShard) -> None:
+        write_atomically(self._record(number), shard.model_dump_json().encode())
+
+    def publish(self) -> None:
+        """Rename the finished set to OUT, and delete the rest."""
+        try:
+            os.rename(self.set, self.out)
+        except OSError as error:
+            raise UserError(f"{self.out}: cannot be made of {self.set}: {error.strerror}") from None
+        _delete(self.path)
+
+    def abandon(self) -> str:
+        """Delete the folder unless it holds a finished shard; return what is kept, "" for nothing."""
+        shards = map(self.finished, range(self.plan.shards))
+        kept = sum(shard is not None and shard.images > 0 for shard in shards)
+        if kept:
+            return f"{kept} of {self.plan.shards} shards are finished and kept in {self.path}"
+        _delete(self.path)
+        return ""
+
+    def _record(self, number: int) -> Path:
+        return self.path / "shards" / f"{number:05d}.json"
+
+    def _check_plan(self) -> None:
+        try:
+            former = read_model(self.path / "plan.json", Plan)
+        except FileNotFoundError:
+            if any(not path.match(".plan.json.*.tmp") for path in self.path.iterdir()):
+                raise UserError(f"{self.path}: exists, and holds no plan of `data prepare`; remove it") from None
+            return
+        changed = [name for name in Plan.model_fields if getattr(former, name) != getattr(self.plan, name)]
+        if not changed:
+            return
+        name = changed[0]
+        if name in ("source", "selection"):
+            what = "the source has changed" if name == "source" else "the labels or the images that are selected differ"
+        else:
+            what = f"{name} was {_shown(getattr(former, name))} and is now {_shown(getattr(self.plan, name))}"
+        raise UserError(
+            f"{self.path}: was begun otherwise: {what}; give the former options, or delete it to begin anew"
+        )
+
+
+def partial_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
+
+
+def is_published(out: Path, plan: Plan) -> bool:
+    """Return whether a process was killed after it had renamed the set to OUT; delete what it left over."""
+    folder = partial_folder(out)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, UserError):
+        superseded = (out / MANIFEST).exists() and not (folder / "set").exists()
+        if superseded and read_model(folder / "plan.json", Plan) == plan:
+            _delete(folder)
+            return True
+    return False
+
+
+def _delete(folder: Path) -> None:
+    """Delete a partial set, its plan last: what a process that is killed leaves can still be told."""
+    for inner in ("set", "shards"):
+        shutil.rmtree(folder / inner, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,0 +1,86 @@
+"""The interface of sources, and names as they are printed."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "val", "test"]
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif"
+)  # fmt: skip
+MAX_CLASSES = 100_000
+
+
+class Entry(NamedTuple):
+    """An image of a source."""
+
+    name: str  # relative, "/" between its parts; bytes that are no UTF-8 are surrogates
+    size: int  # bytes
+    label: int | None = None  # index into the classes of its listing
+    place: tuple[int, ...] = ()  # where in its file the source finds it, and what else identifies it
+
+
+class Found(NamedTuple):
+    """The images of a source in their order, the names of its classes (none: no labels), and what was left out."""
+
+    entries: list[Entry]
+    classes: tuple[str, ...]
+    skipped: dict[str, int]  # reason to number of files
+
+
+class Broken(Exception):
+    """An image that cannot be used, with the reason, and details of this one."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.detail})" if self.detail else self.reason
+
+
+class Source(Protocol):
+    """Images at a path. It is small and can be pickled: other processes read entries of it."""
+
+    @property
+    def kind(self) -> str:
+        """Return the name of the format."""
+
+    @property
+    def path(self) -> Path:
+        """Return where it lies."""
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Return (C, H, W) of its arrays; None if it consists of image files of any size."""
+
+    def listed(self) -> Found:
+        """Return what there is, the same order at every call; UserError if it cannot be listed."""
+
+    def read(self, entry: Entry) -> bytes | NDArray[np.uint8]:
+        """Return the content of an image's file, or its pixels (H, W, C); Broken if it cannot be read."""
+
+    def naming(self, entry: Entry) -> str:
+        """Return how a message names the image."""
+
+
+def printable(name: str) -> str:
+    """Return the name in one line, different for different names: unprintable characters and backslashes escaped."""
+    if name.isprintable() and "\\" not in name:
+        return name
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in name)
+
+
+def labelled_by_folder(entries: list[Entry]) -> tuple[list[Entry], tuple[str, ...]]:
+    """Return the entries with their top-level folders as labels, in the order of their names, and these names.
+
+    They stay without labels unless each is in such a folder, and there are two or more of these.
+    """
+    tops = [entry.name.partition("/") for entry in entries]
+    names = sorted({top for top, _, _ in tops})
+    if len(names) < 2 or not all(separator for _, separator, _ in tops):
+        return entries, ()
+    index = {name: label for label, name in enumerate(names)}
+    return [entry._replace(label=index[top]) for entry, (top, _, _) in zip(entries, tops, strict=True)], tuple(names)

@@ -1,0 +1,70 @@
+"""Which kind of source lies at a path."""
+
+from pathlib import Path
+from typing import Literal
+
+from diffussm.data.sources import idx
+from diffussm.data.sources.base import Source
+from diffussm.data.sources.cifar import FILES as CIFAR_FILES
+from diffussm.data.sources.cifar import Cifar10
+from diffussm.data.sources.folder import ImageFolder
+from diffussm.data.sources.idx import IdxFiles
+from diffussm.data.sources.npz import NpzSamples
+from diffussm.data.sources.zip import ZipOfImages
+from diffussm.errors import UserError
+
+SPLITS = ("train", "val", "test")
+READ = "a folder of images, a .zip of them, an .npz of samples, CIFAR-10's binary version, or idx files"
+
+
+def open_source(path: Path, split: str = "") -> Source:
+    """Return the source at `path`; `split` ("": train) chooses of those that have several.
+
+    Raises UserError if there is none, or not that split.
+    """
+    if split not in ("", *SPLITS):
+        raise UserError(f"--split {split}: allowed: {', '.join(SPLITS)}")
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return _in_folder(path, split)
+    if not path.is_file():
+        raise UserError(f"{path}: is neither a regular file nor a folder; read are {READ}")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if path.name.endswith((".tar.gz", ".tgz", ".tar")):
+        return Cifar10(path, _train_or_test(path, split))
+    source: Source
+    if start[:2] == b"PK":
+        source = NpzSamples(path) if path.suffix.lower() == ".npz" else ZipOfImages(path)
+    elif start[:2] == b"\0\0" or (start[:2] == b"\x1f\x8b" and idx.IMAGES_FILE.fullmatch(path.name)):
+        source = IdxFiles(path)
+    elif path.suffix.lower() in (".npz", ".zip"):
+        raise UserError(f"{path}: is damaged or not {'an' if path.suffix == '.npz' else 'a'} {path.suffix.lower()}")
+    else:
+        raise UserError(f"{path}: is none of what is read: {READ}")
+    return _without_splits(source, split)
+
+
+def _in_folder(path: Path, split: str) -> Source:
+    for folder in (path, path / "cifar-10-batches-bin"):
+        if any((folder / file).exists() for files in CIFAR_FILES.values() for file in files):
+            return Cifar10(folder, _train_or_test(path, split))
+    for folder in (path, path / "cifar-10-batches-py"):
+        if (folder / "data_batch_1").is_file():
+            raise UserError(f"{folder}: holds CIFAR-10 as Python pickles, which are not read; get the binary version")
+    if file := idx.images_file(path, split or "train"):
+        return IdxFiles(file)
+    return _without_splits(ImageFolder(path), split)
+
+
+def _train_or_test(path: Path, split: str) -> Literal["train", "test"]:
+    if split == "val":
+        raise UserError(f"{path}: --split val: this source has train and test")
+    return "test" if split == "test" else "train"
+
+
+def _without_splits(source: Source, split: str) -> Source:
+    if split:
+        raise UserError(f"{source.path}: --split {split}: this source ({source.kind}) has no splits")
+    return source

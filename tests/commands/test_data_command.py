@@ -1,0 +1,38 @@
+"""`diffussm data`."""
+
+from pathlib import Path
+
+from tests.support.evaluating import Run
+from tests.support.sources import class_folders
+
+
+def test_prepare(tmp_path: Path, diffussm: Run) -> None:
+    class_folders(tmp_path / "in", per_class=2)
+    code, out, err = diffussm("data", "prepare", tmp_path / "in", tmp_path / "set", "--image-size", "16")
+    assert (code, out) == (0, f"{tmp_path}/set\n")
+    assert err.splitlines()[-2:] == [
+        "6 images of 3 x 16 x 16, transform centre-crop 16, 3 classes: ant, bee, cat",
+        "treated: 6 enlarged",
+    ]
+    code, out, err = diffussm("data", "prepare", tmp_path / "in", tmp_path / "set", "--image-size", "16")
+    assert (code, out, err) == (2, "", f"error: {tmp_path}/set: already exists; remove it, or choose another name\n")
+
+
+def test_mistakes(tmp_path: Path, diffussm: Run) -> None:
+    source = class_folders(tmp_path / "in", per_class=1)
+    for options, message in [
+        ([], "in: add --image-size S"),
+        (["--image-size", "0"], "--image-size 0: allowed: 1 .. 8192"),
+        (["--image-size", "x"], "should be a valid integer"),
+        (["--image-size", "8", "--channels", "2"], "--channels 2: allowed: 1 or 3"),
+        (["--image-size", "8", "--transform", "center-crop"], "did you mean 'centre-crop'?"),
+        (["--image-size", "8", "--limit", "0"], "--limit 0: allowed: 1 .. "),
+        (["--image-size", "8", "--labels", tmp_path / "no.csv"], "no.csv: no such file"),
+        (["--image-size", "8", "--split", "test"], "has no splits"),
+        (["--image-size", "8", "--labels", "none", "--classes", tmp_path / "c"], "have no labels to select by"),
+    ]:
+        code, out, err = diffussm("data", "prepare", source, tmp_path / "set", *options)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
