@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.measure import Bench, Contender
+from diffussm.config import DataConfig
 from diffussm.data.digits import scikit_learn_folder
 from diffussm.data.folder import CentreCropped
 from diffussm.data.load import training_data
@@ -18,7 +19,7 @@ BATCH, SIDE = 256, 256
 def test_training_batch(bench: Bench, name: str) -> None:
     size = bench.scale.count(BATCH)
     bench.describe("data", f"a batch of {size} images that trains", name, device="cpu")
-    data, steps = training_data(name), iter(range(10**9))
+    data, steps = training_data(DataConfig(name=name)), iter(range(10**9))
 
     def check() -> None:
         """Assert that the second half of a batch is the same when it is loaded alone."""

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from diffussm.api import build, evaluate, load, sample, save
     from diffussm.commands.check_mixer import check_mixer
     from diffussm.config import resolve
+    from diffussm.data.catalogue import DataFacts
     from diffussm.metrics.features.registry import ExtractorFacts
 
 __version__ = "0.1.0"
-__all__ = ["ExtractorFacts", "build", "check_mixer", "evaluate", "load", "resolve", "sample", "save"]
+__all__ = ["DataFacts", "ExtractorFacts", "build", "check_mixer", "evaluate", "load", "resolve", "sample", "save"]
 
 _DEFINED_ELSEWHERE = {
+    "DataFacts": "diffussm.data.catalogue",
     "ExtractorFacts": "diffussm.metrics.features.registry",
     "check_mixer": "diffussm.commands.check_mixer",
     "resolve": "diffussm.config",

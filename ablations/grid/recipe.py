@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from diffussm.config import Config, digest, resolve
-from diffussm.data.catalogue import facts
+from diffussm.data.lookup.facts import data_facts
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.requested_files import as_requested
 
@@ -26,7 +26,7 @@ def recipe(base: str) -> Recipe:
     Only fields that differ from the schema's defaults are digested, so that a new field changes no digest.
     """
     config = as_requested(resolve(base))
-    evaluation, known = config.evaluation, facts(config.data.name, "data.name")
+    evaluation, known = config.evaluation, data_facts(config)
     reference = reference_facts(evaluation.reference, evaluation.reference_file_sha256)
     data = {"data": [config.data.name, known.sha256, known.images, known.transform]}
     named = {} if evaluation.reference_file_sha256 else {"name": reference.name}  # a file is what it contains

@@ -10,7 +10,7 @@ from ablations.grid.arms import Arm, arms, find_control
 from ablations.grid.schema import GridFile
 from diffussm.config import Config, Request, resolve, run_id
 from diffussm.cost.closed_form import forward_macs
-from diffussm.data.catalogue import check_fit
+from diffussm.data.lookup.facts import check_fit
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.requested_files import as_requested

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diffussm.config import Config, resolve
 from diffussm.cost.counted import fvcore_counts
 from diffussm.models.build import build_model
-from diffussm.models.mixers import directions, external_class, external_macs, external_parameters
+from diffussm.models.mixers import directions, external_macs, external_parameters, mixer_class
 
 
 class MixerFault(AssertionError):
@@ -25,7 +25,7 @@ def check_mixer(name: str, width: int = 16, heads: int = 2) -> list[str]:
     Raises MixerFault for the first check that fails.
     """
     findings = []
-    for direction in directions(external_class(name)):
+    for direction in directions(mixer_class(name)):
         model = {"mixer": name, "width": width, "heads": heads, "patch": 2, "direction": direction}
         config = resolve("digits", {f"model.{field}": value for field, value in model.items()})
         for check in (_shape, _no_leakage, _seeded, _gradient, _direction, _cost):

@@ -13,7 +13,7 @@ from diffussm.config.identity import (
     without_later_defaults,
 )
 from diffussm.config.overrides import apply_overrides, config_keys, parse_settings, parse_value, split_key
-from diffussm.config.resolution import BASES, bases, load_base, resolve, validate
+from diffussm.config.resolution import BASES, bases, load_base, merge, resolve, validate
 from diffussm.config.schema import (
     BACKEND_NAMES,
     MIXERS,
@@ -50,6 +50,7 @@ __all__ = [
     "digest",
     "is_external",
     "load_base",
+    "merge",
     "parse_settings",
     "parse_value",
     "resolve",

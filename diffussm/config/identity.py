@@ -10,11 +10,12 @@ import json
 from functools import cache, lru_cache
 from typing import Any
 
-from diffussm.config.schema import Config, EvaluationConfig, Section
+from diffussm.config.schema import Config, EvaluationConfig, Section, is_external
 
 SCHEMA_VERSION = 1  # rises when a default or a meaning changes, never for a new field
 
 _OUTSIDE_TRAJECTORY = {
+    "data": {"root", "transform"},
     "training": {"steps", "milestones", "threads", "backend"},
     "evaluation": set(EvaluationConfig.model_fields),
 }
@@ -51,7 +52,8 @@ def run_id(config: Config) -> str:
     m = config.model
     mixer = "" if m.kind == "dit" else f"-{m.mixer.rpartition(':')[2].lower()}"
     shape = f"d{m.depth}w{m.width}-" + ("" if m.kind == "dit" else f"m{m.hourglass}") + f"p{m.patch}"
-    slug = f"{config.data.name}-{m.kind}{mixer}-{shape}-s{config.seed}"
+    data = config.data.name.rpartition(":")[2].lower() if is_external(config.data.name) else config.data.name
+    slug = f"{data}-{m.kind}{mixer}-{shape}-s{config.seed}"
     return f"{slug}-{digest({'schema': SCHEMA_VERSION, **trajectory(config)})}"
 
 

@@ -54,8 +54,15 @@ def bases() -> list[str]:
 def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
     """Return the config of a base, or of a recipe in a `.toml` file, with dotted-key overrides.
 
-    Raises UserError, which names the field. `size` names a row of the base's table for the model's kind: depth, width
-    and heads where no override sets them.
+    Raises UserError, which names the field. What depends on the data, `diffussm.data.lookup.resolution` fills in.
+    """
+    return validate(merge(base, overrides), base)
+
+
+def merge(base: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the sections of a config, not validated yet: those of a base with dotted-key overrides.
+
+    `size` names a row of the base's table for the model's kind: depth, width and heads where no override sets them.
     """
     overrides = dict(overrides or {})
     recipe = dict(load_base(base))
@@ -82,7 +89,7 @@ def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
                 "evaluation.guidance_channels: not used without guidance; remove it or set evaluation.guidance"
             )
         evaluation.pop("guidance_channels", None)
-    return validate(tree, base)
+    return tree
 
 
 def _is_diffussm(m: Mapping[str, Any]) -> bool:

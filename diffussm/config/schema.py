@@ -23,13 +23,16 @@ Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a key of the random generators, which NumPy takes exactly up to there
 
 
-def is_external(mixer: Any) -> bool:
-    """Return whether the mixer is an external class, given as `package.module:Class`."""
-    return isinstance(mixer, str) and ":" in mixer
+EXTERNAL_CLASS = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+
+
+def is_external(name: Any) -> bool:
+    """Return whether a mixer or a data set is an external class, given as `package.module:Class`."""
+    return isinstance(name, str) and ":" in name
 
 
 def _check_mixer(name: str) -> str:
-    if name not in MIXERS and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+    if name not in MIXERS and not re.fullmatch(EXTERNAL_CLASS, name):
         raise ValueError(str(unknown("", name, MIXERS, "package.module:Class")).removeprefix(": "))
     return name
 
@@ -39,6 +42,15 @@ MixerName = Annotated[
     AfterValidator(_check_mixer),
     WithJsonSchema({"anyOf": [{"enum": list(MIXERS)}, {"type": "string", "pattern": ":"}]}),
 ]
+
+
+def _check_data_name(name: str) -> str:
+    if not re.fullmatch(rf"{EXTERNAL_CLASS}|\w[\w.-]{{0,79}}", name):  # it begins the run id
+        raise ValueError("allowed: up to 80 letters, digits and _ - . only, or package.module:Class")
+    return name
+
+
+DataName = Annotated[str, AfterValidator(_check_data_name)]
 
 
 class Section(BaseModel):
@@ -112,7 +124,26 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """The training set."""
 
-    name: str = Field("digits", description="name of the data set: digits, digits16, photos or imagenet256-latents")
+    name: DataName = Field(
+        "digits",
+        description="the data set: an embedded one (such as digits), package.module:Class, or any other name for a "
+        "prepared one",
+    )
+    digest: str = Field(
+        "",
+        pattern=SHA256_OR_EMPTY,
+        description="SHA-256 of what training reads of the data set; empty: filled in when the run is planned",
+    )
+    flip: bool = Field(
+        False, description="whether each image is flipped, left to right, with probability 1/2 when it is trained on"
+    )
+    # What follows does not change the trajectory.
+    root: str = Field(
+        "", description="the folder of the prepared data set; empty, or where it is not there: $DIFFUSSM_DATA/<name>"
+    )
+    transform: str = Field(
+        "none", description="what was done to the images of the prepared data set; filled in when the run is planned"
+    )
 
 
 class DiffusionConfig(Section):

@@ -1,15 +1,18 @@
 """Facts about each data set that are known without loading it. No torch, no files."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from diffussm.config import Config
-from diffussm.errors import UserError, unknown
+from diffussm.errors import unknown
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Facts about a data set. `images` and `sha256` are those of the reference set, hashed as the bytes of its pixels
-    (N, C, H, W) followed by those of its labels (N,) int64."""
+    """Facts about a data set.
+
+    `images` and `sha256` of an embedded one are those of its reference, hashed as the bytes of its pixels (N, C, H, W)
+    followed by those of its labels (N,) int64; of a prepared one those of what is trained on, by its manifest.
+    """
 
     images: int
     image_size: int
@@ -17,8 +20,10 @@ class DataFacts:
     classes: int  # 0: unconditional
     sha256: str = ""
     decoded: tuple[int, int] | None = None  # (channels, pixels per side) of the images that latents decode to
-    transform: str = "none"  # applied to its images, for training and in a reference
-    missing_requirement: str = ""  # what the user must provide first; "" for embedded data
+    transform: str = "none"  # applied to its images, for training and in a reference; empty: unknown
+    missing_requirement: str = ""  # what the user must provide first; "" if nothing
+    class_names: tuple[str, ...] = ()  # in the order of the labels; empty: they have only numbers
+    folder: Path | None = None  # of a prepared data set
 
 
 LATENTS = "latents of Stable Diffusion's VAE, for which this version has no loader"
@@ -48,21 +53,8 @@ def facts(name: str, field: str) -> DataFacts:
     return CATALOGUE[name]
 
 
-def check_fit(config: Config) -> None:
-    """Raise UserError if the model's image size, channels or classes differ from those of the data."""
-    known, model = facts(config.data.name, "data.name"), config.model
-    for field in ("image_size", "channels"):
-        if getattr(model, field) != getattr(known, field):
-            raise UserError(
-                f"model.{field} = {getattr(model, field)}: {config.data.name} has {field} {getattr(known, field)}"
-            )
-    if model.classes not in (0, known.classes):
-        allowed = f"{known.classes}; allowed: {known.classes}, or 0 for none" if known.classes else "none; allowed: 0"
-        raise UserError(f"model.classes = {model.classes}: {config.data.name} has {allowed}")
-
-
-def missing_data(name: str, field: str) -> str:
-    """Return what the user must provide before data set `name` can be used, in a line that names the field; "" if
-    nothing."""
+def missing_reference(name: str, field: str) -> str:
+    """Return what the user must provide before the reference of data set `name` can be used, in a line that names the
+    field; "" if nothing."""
     missing = facts(name, field).missing_requirement
     return f"{field} = {name}: needs {missing}" if missing else ""

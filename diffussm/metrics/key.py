@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from diffussm.config import Config, EvaluationConfig
-from diffussm.data.catalogue import facts
+from diffussm.data.lookup.facts import stated_facts
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
 from diffussm.metric_table import METRICS
@@ -18,7 +18,7 @@ from diffussm.store.records import EvaluationKey, KeyDigests
 
 def evaluation_key(config: Config) -> EvaluationKey:
     """Return the key of the config's evaluation; UserError for what is unknown or does not fit the images."""
-    e, data = config.evaluation, facts(config.data.name, "data.name")
+    e, data = config.evaluation, stated_facts(config)
     shape = data.decoded or (config.model.channels, config.model.image_size)
     make = _key if is_npz_name(e.reference) else _cached_key  # the facts of a file may change
     return make(e, shape, data.transform)

@@ -4,7 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from diffussm.config import SOLVERS, Config, EvaluationConfig
-from diffussm.data.catalogue import missing_data
+from diffussm.data.catalogue import missing_reference
+from diffussm.data.lookup.facts import missing_data
 from diffussm.errors import UserError
 from diffussm.metric import Metric
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
@@ -17,7 +18,7 @@ from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_npz_na
 
 def missing_requirement(config: Config) -> str:
     """Return what the config's run lacks before it can start, in a line that names the field; "" if nothing."""
-    if missing := missing_data(config.data.name, "data.name") or missing_evaluation_requirement(config.evaluation):
+    if missing := missing_data(config) or missing_evaluation_requirement(config.evaluation):
         return missing
     sampler = config.evaluation.sampler
     if sampler in SOLVERS and not find_spec("diffusers"):
@@ -41,7 +42,7 @@ def missing_evaluation_requirement(evaluation: EvaluationConfig) -> str:
             return f"evaluation.reference = {reference}: {missing}"
     elif evaluation.reference_file_sha256:
         return f"evaluation.reference_file_sha256: {reference} is a data set, not a file; leave it out"
-    elif missing := missing_data(reference, "evaluation.reference"):
+    elif missing := missing_reference(reference, "evaluation.reference"):
         return missing
     if missing := _other_weights(evaluation.extractor, evaluation.extractor_weights_sha256):
         return f"evaluation.extractor = {evaluation.extractor}: {missing}"

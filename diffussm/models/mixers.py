@@ -10,10 +10,7 @@ package, is named `package.module:Class`, built as `Class(config)`, and may defi
 Its initial values are those that its constructor draws from torch's generator, which is seeded with the run's seed.
 """
 
-import importlib
-import sys
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +18,7 @@ from torch import Tensor, nn
 
 from diffussm.config import ModelConfig
 from diffussm.errors import UserError
+from diffussm.external import external_class
 from diffussm.models.layers import SelfAttention
 from diffussm.ssm.s4d import S4D
 
@@ -51,31 +49,22 @@ def ssm_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [mixer.get_parameter(name) for mixer in mixers for name in mixer.ssm_parameters()]
 
 
-def external_class(name: str) -> Any:
-    """Return the class `package.module:Class`, imported from sys.path or the working directory; raise UserError if
-    there is none."""
-    module, _, attribute = name.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == module
-        advice = f"; run from the folder that contains {module}.py, or set PYTHONPATH" if missing else ""
-        raise UserError(f"model.mixer = {name!r}: {error}{advice}") from None
+def mixer_class(name: str) -> Any:
+    """Return the class `package.module:Class` of a mixer; raise UserError if it is none."""
+    found = external_class("model.mixer", name)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"model.mixer = {name!r}: not a subclass of torch.nn.Module")
     return found
 
 
-def directions(mixer_class: Any) -> tuple[str, ...]:
+def directions(found: Any) -> tuple[str, ...]:
     """Return the values of model.direction that an external mixer supports."""
-    return tuple(getattr(mixer_class, "directions", ("bidirectional", "forward")))
+    return tuple(getattr(found, "directions", ("bidirectional", "forward")))
 
 
 def external_macs(config: ModelConfig) -> int | None:
     """Return the MACs of one call on one image as the mixer's class states them; None if it states none."""
-    found = external_class(config.mixer)
+    found = mixer_class(config.mixer)
     if not hasattr(found, "macs"):
         return None
     stated = found.macs(config)
@@ -91,7 +80,7 @@ def external_parameters(config: ModelConfig) -> int:
 
 
 def _build_external(config: ModelConfig) -> nn.Module:
-    found = external_class(config.mixer)
+    found = mixer_class(config.mixer)
     if config.direction not in directions(found):
         supported = ", ".join(directions(found))
         raise UserError(f"model.direction = {config.direction}: {config.mixer} supports {supported} only")

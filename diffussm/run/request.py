@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from diffussm.config import Config, Request
-from diffussm.data.catalogue import check_fit
+from diffussm.data.lookup.facts import check_fit
 from diffussm.errors import UserError
 from diffussm.metrics.requested_files import as_requested
 from diffussm.metrics.requirements import check_requirements

@@ -36,7 +36,8 @@ from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import to_json, write_atomically, write_once
 
 _NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
-_FORMER_FIELDS = {"data": {"root", "transform"}, "diffusion": {"schedule"}}  # stored, and used by nothing
+# Stored, and used by nothing, in a section without the field that follows.
+_FORMER_FIELDS = {"data": ({"root", "transform"}, "digest"), "diffusion": ({"schedule"}, "")}
 
 
 class StoredConfig(StoredModel):
@@ -290,9 +291,9 @@ def _step_and_attempt(path: Path) -> tuple[int, int]:
 
 
 def _without_former_fields(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored config without the fields that the schema no longer has."""
+    """Return a stored config without the fields that nothing used in the version that wrote it."""
     out = dict(stored)
-    for section, fields in _FORMER_FIELDS.items():
-        if isinstance(part := stored.get(section), dict):
+    for section, (fields, unless) in _FORMER_FIELDS.items():
+        if isinstance(part := stored.get(section), dict) and unless not in part:
             out[section] = {name: value for name, value in part.items() if name not in fields}
     return out

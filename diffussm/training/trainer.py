@@ -35,7 +35,7 @@ class Trainer:
     ):
         self.config, self.device, self.processes = config, device, processes
         self.micro_batches = local_micro_batches(config.training.batch, processes, micro_batches)
-        self.batches = Batches(config, training_data(config.data.name))
+        self.batches = Batches(config, training_data(config.data))
         may_wait = device != "cpu" or not is_embedded(config.data.name)  # for the disk, or the GPU for the CPU
         make = micro_batch_maker(self.batches, self.micro_batches, device)
         self._read_ahead = ReadAhead(make, MICRO_BATCHES_AHEAD if may_wait else 0)

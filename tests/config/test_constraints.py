@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffussm.config import MIXERS, Config, resolve, validate
-from diffussm.data.catalogue import check_fit
+from diffussm.data.lookup.facts import check_fit
 from diffussm.errors import UserError
 from diffussm.models.build import build_model
 from diffussm.ssm.s4d import BACKENDS

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_sample_image
 
-from diffussm.config import resolve
+from diffussm.config import DataConfig, resolve
 from diffussm.data import digits, installed, mnist, photos
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.load import reference_images, training_data
@@ -28,7 +28,7 @@ def test_the_reference_is_as_the_catalogue_has_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_a_batch_is_a_function_of_seed_and_step(name: str) -> None:
-    one, other = training_data(name), training_data(name)
+    one, other = training_data(DataConfig(name=name)), training_data(DataConfig(name=name))
     other.batch(0, 3, 8)
     for a, b in zip(one.batch(1, 5, 8), other.batch(1, 5, 8), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -101,13 +101,14 @@ def test_crops_are_uniform_over_photographs_and_places() -> None:
 
 
 def test_unknown_data() -> None:
-    with pytest.raises(UserError, match=r"data\.name: unknown name 'digit'; did you mean 'digits'"):
-        training_data("digit")
+    with pytest.raises(UserError, match=r"data\.name = digit: needs a prepared data set \(did you mean 'digits'"):
+        training_data(DataConfig(name="digit"))
 
 
 def test_missing_requirements_are_reported() -> None:
     assert missing_requirement(resolve("digits")) == ""
     assert missing_requirement(resolve("imagenet256")).startswith("data.name = imagenet256-latents: needs ImageNet")
-    for load in (training_data, reference_images):
-        with pytest.raises(UserError, match="needs ImageNet as 32 x 32 latents"):
-            load("imagenet256-latents")
+    with pytest.raises(UserError, match="needs ImageNet as 32 x 32 latents"):
+        training_data(DataConfig(name="imagenet256-latents"))
+    with pytest.raises(UserError, match="needs ImageNet as 32 x 32 latents"):
+        reference_images("imagenet256-latents")

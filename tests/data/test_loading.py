@@ -1,10 +1,12 @@
 """The images of a training step: their order, flips, and prepared data sets as training reads them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from diffussm.config import DataConfig
 from diffussm.data.images import Flipped, HeldImages, Images, Shuffled
 from diffussm.data.load import training_data
 from diffussm.data.prepared.manifest import read_manifest
@@ -19,6 +21,10 @@ LABELS = np.arange(20) % 3
 def folder(tmp_path: Path) -> Path:
     write_prepared(tmp_path / "set", noise_images(), LABELS, ("ant", "bee", "cat"))
     return tmp_path / "set"
+
+
+def mine(folder: Path, **given: Any) -> DataConfig:
+    return DataConfig(name="mine", root=str(folder), **given)
 
 
 def held(count: int = 20) -> HeldImages:
@@ -40,7 +46,7 @@ def test_a_batch_may_be_longer_than_an_epoch() -> None:
 
 
 def test_a_prepared_set_trains_as_the_same_images_in_memory(folder: Path) -> None:
-    prepared, memory = training_data("mine", folder, read_manifest(folder).digest), Shuffled(held())
+    prepared, memory = training_data(mine(folder, digest=read_manifest(folder).digest)), Shuffled(held())
     for step in (0, 2, 1):  # the third batch of eight begins a new epoch
         for read, expected in zip(prepared.batch(5, step, 8), memory.batch(5, step, 8), strict=True):
             np.testing.assert_array_equal(read, expected)
@@ -49,8 +55,8 @@ def test_a_prepared_set_trains_as_the_same_images_in_memory(folder: Path) -> Non
 
 
 def test_other_images_than_the_run_s_are_refused(folder: Path) -> None:
-    with pytest.raises(UserError, match=rf"set: holds other images than the run's: .*data.digest = {'0' * 12}\.\.\."):
-        training_data("mine", folder, "0" * 64)
+    with pytest.raises(UserError, match=rf"data.digest = {'0' * 64}: mine in .*set holds other images, with digest "):
+        training_data(mine(folder, digest="0" * 64))
 
 
 def test_flips_are_drawn_by_seed_step_and_sample() -> None:
@@ -65,8 +71,10 @@ def test_flips_are_drawn_by_seed_step_and_sample() -> None:
 
 @pytest.mark.parametrize("name", ["digits", "photos", "prepared"])
 def test_flipped_batches_can_be_cut(name: str, folder: Path) -> None:
-    place = folder if name == "prepared" else None
-    plain, flipped = training_data(name, place), training_data(name, place, flip=True)
+    plain, flipped = (
+        training_data(mine(folder, flip=flip) if name == "prepared" else DataConfig(name=name, flip=flip))
+        for flip in (False, True)
+    )
     whole, unflipped = flipped.batch(1, 2, 12), plain.batch(1, 2, 12)
     parts = [flipped.batch(1, 2, 12, start, 4) for start in (0, 4, 8)]
     assert np.array_equal(np.concatenate([part.pixels for part in parts]), whole.pixels)

@@ -91,7 +91,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
             "model.mixer = 'conv': unknown name 'conv'; valid:",
         ),
         (["--grid", "hourglass_vs_patch", "--set", "model.classes=4"], "model.classes = 4: digits has 10"),
-        (["--grid", "hourglass_vs_patch", "--set", "data.name=faces"], "valid: digits"),
+        (["--grid", "hourglass_vs_patch", "--set", "data.name=faces"], "prepare SOURCE DIR --image-size 8`"),
         (["--grid", "hourglass_vs_patch", "--set", "evaluation.extractor=vgg"], "valid: digits-cnn"),
         (
             ["--grid", "hourglass_vs_patch", "--set", "evaluation.extractor=photos-cnn"],

@@ -31,6 +31,8 @@ FIELDS: dict[str, Any] = {  # one other value for each field that a run or a req
     "model.state": 32,
     "model.s4d_init": "inv",
     "model.classes": 0,
+    "data.digest": "ab" * 32,
+    "data.flip": True,
     "diffusion.timesteps": 500,
     "diffusion.loss": "simple",
     "diffusion.normal_cdf": "tanh",
@@ -58,6 +60,7 @@ FIRST_METRICS = {  # what bases measured before they measured more
     "photos": ["fid"],
 }
 WITH = {
+    "data.digest": {"data.name": "mine"},
     "model.classes": {"evaluation.metrics": ["fid"]},
     "diffusion.loss": {"diffusion.learned_variance": False},
 }

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tests.support.tiny as tiny
+from diffussm.config import DataConfig
 from diffussm.data.load import training_data
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
@@ -58,7 +59,7 @@ def test_more_processes_than_samples() -> None:
 @pytest.mark.parametrize("name", ["digits", "mnist", "photos"])
 @pytest.mark.parametrize("size", [8, 13])
 def test_data_cut_into_parts_is_the_same(name: str, size: int) -> None:
-    data = training_data(name)
+    data = training_data(DataConfig(name=name))
     for step in (0, 3, 1797 // size):  # the last one ends an epoch of the digits
         whole = data.batch(1, step, size)
         for count in (2, 4, 8):

@@ -1,0 +1,196 @@
+"""What is known of a data set before it is loaded: by its name, its folder or its class."""
+
+from pathlib import Path
+
+import pytest
+
+from diffussm.config import Config, DataConfig, resolve
+from diffussm.data.catalogue import CATALOGUE, DataFacts
+from diffussm.data.load import training_data
+from diffussm.data.lookup.facts import check_fit, data_facts, find, find_required, is_provisional, stated_facts
+from diffussm.data.prepared.manifest import Manifest
+from diffussm.errors import UserError
+from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.requirements import missing_requirement
+from tests.support.prepared_set import noise_images, write_prepared
+
+CLASS = """
+import numpy as np
+from diffussm import DataFacts
+from diffussm.data.images import Images
+
+class Squares:
+    options = ("root",)
+
+    def __init__(self, data):
+        self.root = data.root
+
+    @staticmethod
+    def facts(data):
+        return DataFacts(images=10, image_size=16, channels=1, classes=2, sha256="ab" * 32)
+
+    def batch(self, seed, step, size, start=0, count=None):
+        n = size - start if count is None else count
+        return Images(np.full((n, 1, 16, 16), step, dtype=np.uint8), np.zeros(n, dtype=np.int64))
+
+class Plain(Squares):
+    options = ()
+    @staticmethod
+    def facts(data):
+        return DataFacts(images=10, image_size=16, channels=1, classes=2)
+
+class NoFacts:
+    def batch(self): ...
+
+class OtherFacts(Squares):
+    @staticmethod
+    def facts(data):
+        return 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_folder_of_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIFFUSSM_DATA", raising=False)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Manifest:
+    return write_prepared(tmp_path / "mine", noise_images(), classes=("cat", "dog"))
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "my_squares.py").write_text(CLASS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "my_squares"
+
+
+def refused(**data: object) -> str:
+    with pytest.raises(UserError) as error:
+        find_required(DataConfig(**data))
+    return str(error.value)
+
+
+def test_an_embedded_data_set() -> None:
+    assert find(DataConfig(name="digits")) == CATALOGUE["digits"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("root", "/there", "data.root = /there: digits is embedded, and reads no folder"),
+        ("digest", "ab" * 32, "data.digest: digits is embedded, and does not read it; remove it"),
+        ("transform", "centre-crop 8", "data.transform: digits is embedded, and does not read it; remove it"),
+    ],
+)
+def test_an_embedded_data_set_reads_no_options(field: str, value: str, words: str) -> None:
+    assert words in refused(name="digits", **{field: value})
+
+
+def test_a_prepared_data_set_is_found_by_its_folder(mine: Manifest, tmp_path: Path) -> None:
+    found = find_required(DataConfig(name="mine", root=str(tmp_path / "mine")))
+    assert found == DataFacts(
+        images=20,
+        image_size=8,
+        channels=3,
+        classes=2,
+        sha256=mine.digest,
+        class_names=("cat", "dog"),
+        folder=tmp_path / "mine",
+    )
+
+
+def test_or_by_its_name_in_the_folder_of_the_environment(
+    mine: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFUSSM_DATA", str(tmp_path))
+    assert find_required(DataConfig(name="mine")).sha256 == mine.digest
+    assert find_required(DataConfig(name="mine", root="/moved/away")).folder == tmp_path / "mine"
+
+
+def test_the_folder_is_looked_at_first(mine: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prepared(tmp_path / "other" / "mine", noise_images(seed=1))
+    monkeypatch.setenv("DIFFUSSM_DATA", str(tmp_path / "other"))
+    assert find_required(DataConfig(name="mine", root=str(tmp_path / "mine"))).sha256 == mine.digest
+
+
+def test_another_digest_than_the_data_have(mine: Manifest, tmp_path: Path) -> None:
+    given = {"name": "mine", "root": str(tmp_path / "mine")}
+    assert find_required(DataConfig(**given, digest=mine.digest)).sha256 == mine.digest
+    error = refused(**given, digest="0" * 64)
+    assert error.startswith(
+        f"data.digest = {'0' * 64}: mine in {tmp_path / 'mine'} holds other images, with digest {mine.digest}"
+    )
+
+
+def test_what_is_missing_says_where_it_was_looked_for_and_what_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = "embedded: " + ", ".join(sorted(set(CATALOGUE) - {"imagenet256-latents"}))
+    assert find(DataConfig(name="faces")) is None
+    assert refused(name="faces") == (
+        f"data.name = faces: needs a prepared data set ({embedded}), and neither data.root nor $DIFFUSSM_DATA says "
+        "where it lies; make it with `diffussm data prepare SOURCE DIR --image-size SIDE` and give --data DIR"
+    )
+    assert "(did you mean 'digits'? embedded: " in refused(name="digts")
+    monkeypatch.setenv("DIFFUSSM_DATA", str(tmp_path))
+    assert (
+        f"no manifest.json in /none or {tmp_path / 'faces'}; make it with `diffussm data prepare SOURCE /none "
+        "--image-size SIDE`" in refused(name="faces", root="/none")
+    )
+    assert "prepare cifar-10-binary.tar.gz " in refused(name="cifar10")
+    assert refused(name="imagenet256-latents").startswith("data.name = imagenet256-latents: needs ImageNet as 32 x 32")
+
+
+def test_a_folder_of_images_is_to_be_prepared_first(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").touch()
+    error = refused(name="cats", root=str(tmp_path))
+    assert f"`diffussm data prepare {tmp_path} DIR --image-size SIDE` and give --data DIR" in error
+
+
+def test_facts_of_data_that_are_not_there_are_the_model_s() -> None:
+    config = resolve("photos", {"data.name": "faces"})
+    facts = data_facts(config)
+    assert (facts.image_size, facts.channels, facts.classes, facts.transform) == (32, 3, 0, "")
+    assert "diffussm data prepare SOURCE DIR --image-size 32`" in missing_requirement(config)
+    check_fit(config)
+    assert is_provisional(config)
+    assert not is_provisional(resolve("photos", {"data.name": "faces", "data.digest": "0" * 64}))
+    assert not is_provisional(resolve("photos"))
+
+
+def test_the_key_of_an_evaluation_does_not_need_the_data() -> None:
+    """So that records of runs are found on a machine without them."""
+    config = resolve("photos", {"data.name": "faces", "data.digest": "0" * 64, "data.transform": "centre-crop 32"})
+    with pytest.raises(UserError, match="built with transform 'none', but the training data use 'centre-crop 32'"):
+        evaluation_key(config)
+    plain = evaluation_key(resolve("photos", {"data.name": "faces", "data.digest": "0" * 64}))
+    assert plain == evaluation_key(resolve("photos"))
+
+
+def test_a_class_from_outside(module: str) -> None:
+    data = DataConfig(name=f"{module}:Squares", root="/there")
+    assert find_required(data) == DataFacts(images=10, image_size=16, channels=1, classes=2, sha256="ab" * 32)
+    assert training_data(data).batch(0, 3, 4).pixels[0, 0, 0, 0] == 3
+    config = Config(data=data.model_copy(update={"digest": "ab" * 32}))
+    assert stated_facts(config).sha256 == "ab" * 32
+    assert not is_provisional(Config(data=data))
+
+
+def test_mistakes_of_a_class_from_outside(module: str) -> None:
+    assert "'my_squares:Squires': module 'my_squares' has no attribute 'Squires'" in refused(name="my_squares:Squires")
+    assert "run from the folder that contains no_squares.py" in refused(name="no_squares:Squares")
+    assert "has no method `facts`, which a data set needs" in refused(name="my_squares:NoFacts")
+    assert "its facts() returned 7, expected DataFacts" in refused(name="my_squares:OtherFacts")
+    assert "data.root: my_squares:Plain does not read it" in refused(name="my_squares:Plain", root="/there")
+    assert "data.digest: my_squares:Plain states none; remove it" in refused(name="my_squares:Plain", digest="0" * 64)
+    assert f"my_squares:Squares holds other images, with digest {'ab' * 32}" in refused(
+        name="my_squares:Squares", digest="0" * 64
+    )
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", ".a", "a b", "a:b:c", ":B", "a" * 81, "a\n"])
+def test_names_that_would_begin_no_run_id(name: str) -> None:
+    with pytest.raises(UserError, match=r"digits: data\.name = .*allowed: up to 80 letters, digits and _ - \. only"):
+        resolve("digits", {"data.name": name})
