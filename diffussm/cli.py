@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diffussm.commands import data
+from diffussm.commands import data, extractor
 from diffussm.errors import UserError, exit_code, unknown
 from diffussm.metric_table import BY_DEFAULT
 
@@ -141,6 +141,7 @@ def weights(
 
 
 app.add_typer(data.app, name="data")
+app.add_typer(extractor.app, name="extractor")
 reference = typer.Typer(no_args_is_help=True, help="Reference files in the format of ADM's evaluator.")
 app.add_typer(reference, name="reference")
 

@@ -20,6 +20,12 @@ LAYER_SIZES = {
 }
 
 
+def layer_size(extractor: str, layer: str, stated: str = "") -> int:
+    """Return the size of an extractor's layer, 0 if it is not known; `stated` are the `layer=size` of its key."""
+    sizes = dict(part.split("=") for part in stated.split() if "=" in part)
+    return int(sizes.get(layer, 0)) or LAYER_SIZES.get(extractor, {}).get(layer, 0)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric: its name, its meaning, its requirements and the function that computes it.

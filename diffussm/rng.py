@@ -33,6 +33,7 @@ class Stream(IntEnum):
     GROUPS = 11  # groups of the jackknife
     EXTRAPOLATION = 12  # subsets of samples; the step is the number of the subset
     REFERENCE = 13  # images of a data set that represent it in a reference file
+    HELD_OUT = 14  # images of a data set that an extractor is tested with
 
 
 def random_words(seed: int, stream: Stream, step: int, start: int, count: int, per_sample: int) -> NDArray[np.uint64]:

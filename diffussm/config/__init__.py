@@ -27,6 +27,7 @@ from diffussm.config.schema import (
     Section,
     TrainingConfig,
     is_external,
+    is_extractor_file,
 )
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "config_keys",
     "digest",
     "is_external",
+    "is_extractor_file",
     "load_base",
     "merge",
     "parse_settings",

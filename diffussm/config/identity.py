@@ -10,7 +10,7 @@ import json
 from functools import cache, lru_cache
 from typing import Any
 
-from diffussm.config.schema import Config, EvaluationConfig, Section, is_external
+from diffussm.config.schema import Config, EvaluationConfig, Section, is_external, is_extractor_file
 
 SCHEMA_VERSION = 1  # rises when a default or a meaning changes, never for a new field
 
@@ -79,9 +79,11 @@ class Request(Section):
     @property
     def results_digest(self) -> str:
         """Digest of what the results depend on: equal for requests that differ only in batch size, in where weights
-        are looked for, or in the path of a reference file of the same hash."""
-        path = {"reference"} if self.evaluation.reference_file_sha256 else set()
-        return _request_digest(self, frozenset({"batch", "extractor_weights", *path}))
+        are looked for, or in the path of a reference file or of an extractor's file of the same hash."""
+        e = self.evaluation
+        paths = {"reference"} if e.reference_file_sha256 else set()
+        paths |= {"extractor"} if e.extractor_weights_sha256 and is_extractor_file(e.extractor) else set()
+        return _request_digest(self, frozenset({"batch", "extractor_weights", *paths}))
 
 
 @lru_cache(maxsize=1 << 12)  # most runs of a grid share a request

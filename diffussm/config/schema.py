@@ -214,11 +214,18 @@ else:
     MetricName = Literal[tuple(METRICS)]
 
 
+def is_extractor_file(extractor: str) -> bool:
+    """Return whether an extractor is named as a file, by its suffix. The file need not exist."""
+    return extractor.lower().endswith(".safetensors")
+
+
 class EvaluationConfig(Section):
     """How samples are made and measured; not part of the run id."""
 
     extractor: str = Field(
-        "digits-cnn", description="network whose features are compared: one of the package's, or package.module:NAME"
+        "digits-cnn",
+        description="network whose features are compared: one of the package's, package.module:NAME, or a .safetensors "
+        "file of `diffussm extractor train`",
     )
     extractor_weights: str = Field(
         "",
@@ -228,7 +235,8 @@ class EvaluationConfig(Section):
     extractor_weights_sha256: str = Field(
         "",
         pattern=SHA256_OR_EMPTY,
-        description="SHA-256 of the weights of an extractor package.module:NAME; empty: as when it is requested",
+        description="SHA-256 of the weights of an extractor package.module:NAME or of its file; empty: as when it is "
+        "requested",
     )
     samples: int = Field(1000, ge=2, description="number of samples to generate and measure")
     batch: Positive = Field(250, description="samples generated and measured at a time")

@@ -28,6 +28,12 @@ def describe() -> dict[str, Any]:
     }
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of this package, Python, torch and NumPy."""
+    found = {name: _version(name) for name in ("diffussm", "torch", "numpy")}
+    return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
+
+
 def hardware() -> dict[str, Any]:
     """Return the host, operating system, processor, usable cores and GPU."""
     return {

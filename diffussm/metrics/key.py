@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from diffussm.config import Config, EvaluationConfig
+from diffussm.config import Config, EvaluationConfig, is_extractor_file
 from diffussm.data.lookup.facts import stated_facts
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
@@ -20,8 +20,21 @@ def evaluation_key(config: Config) -> EvaluationKey:
     """Return the key of the config's evaluation; UserError for what is unknown or does not fit the images."""
     e, data = config.evaluation, stated_facts(config)
     shape = data.decoded or (config.model.channels, config.model.image_size)
-    make = _key if is_npz_name(e.reference) else _cached_key  # the facts of a file may change
+    if "label_accuracy" in e.metrics:
+        _check_classes(config)
+    names_file = is_npz_name(e.reference) or is_extractor_file(e.extractor)
+    make = _key if names_file else _cached_key  # the facts of a file may change
     return make(e, shape, data.transform)
+
+
+def _check_classes(config: Config) -> None:
+    """Raise UserError if the extractor is known to have another number of classes than the model."""
+    name, found = config.evaluation.extractor, extractor_facts(config.evaluation.extractor).classes
+    if found not in (None, config.model.classes):
+        raise UserError(
+            f"evaluation.metrics: label_accuracy: {name} tells {found} classes apart, the model has "
+            f"{config.model.classes}; leave it out, or train an extractor on data with the same classes"
+        )
 
 
 def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> EvaluationKey:
@@ -98,11 +111,15 @@ def measurement_fields(evaluation: EvaluationConfig, shape: tuple[int, int], tra
     for metric, reason in unsupported_metrics(extractor, known, evaluation.samples).items():
         if metric in metrics:
             raise UserError(f"evaluation.metrics: {metric} {reason}")
-    layers = f"{extractor.network} {extractor.features} {extractor.spatial} {extractor.logits}"
+    layers = ""
+    if is_extractor_file(name):  # whose place does not matter
+        name, layers = extractor.name, f"{extractor.network} {extractor.sizes}"
+    elif ":" in name:
+        layers = f"{extractor.network} {extractor.features} {extractor.spatial} {extractor.logits}"
     return {
         "extractor": name,
         "extractor_sha256": extractor.weights.sha256,
-        "extractor_layers": layers if ":" in name else "",
+        "extractor_layers": layers,
         "reference": known.name,
         "reference_sha256": known.sha256,
         "reference_samples": known.images,

@@ -26,7 +26,7 @@ class MetricSuite:
     def __init__(self, evaluation: EvaluationConfig, key: EvaluationKey, device: torch.device | str = "cpu"):
         self.key = key
         self.metrics = [METRICS[name] for name in METRICS if name in key.metrics]
-        self.extractor = Extractor(key.extractor, layers_of(key.metrics), evaluation.extractor_weights, device)
+        self.extractor = Extractor(evaluation.extractor, layers_of(key.metrics), evaluation.extractor_weights, device)
         self.clean_fid = _clean_fid(key, evaluation.extractor_weights, device)
         self.reference = Reference(evaluation.reference, key, self.extractor, self.clean_fid)
 

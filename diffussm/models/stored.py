@@ -52,11 +52,13 @@ def announced_source(path: Path, origin: Origin) -> Source:
     return Source(str(path), origin.sha256)
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor], stamp: Stamp) -> str:
-    """Write a safetensors file with the stamp, atomically; return the digest that it states."""
+def write_weights(
+    path: Path, weights: Mapping[str, Tensor], stamp: Stamp, metadata: Mapping[str, str] | None = None
+) -> str:
+    """Write a safetensors file with the stamp and other metadata, atomically; return the digest that it states."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     entries = safetensors_header.layout((name, NAMES[t.dtype], tuple(t.shape)) for name, t in tensors.items())
-    header = safetensors_header.to_bytes(entries, {"format": "pt", **stamp.metadata()})
+    header = safetensors_header.to_bytes(entries, {"format": "pt", **(metadata or {}), **stamp.metadata()})
     content = _memory(len(header) + sum(entry.size for entry in entries))
     content[: len(header)] = header
     digest = BackgroundHash()

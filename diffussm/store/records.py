@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from diffussm.config import digest, without_later_defaults
 from diffussm.errors import UserError
-from diffussm.metric import LAYER_SIZES
+from diffussm.metric import layer_size
 from diffussm.metric_table import METRICS, impossible_value
 from diffussm.store.integrity.digest import ZEROS, is_intact, seal
 from diffussm.store.integrity.set_aside import set_aside
@@ -22,6 +22,7 @@ from diffussm.store.writing import to_json, write_once
 
 RECORD_VERSION = 1
 DDPM_VERSION = 2  # before, it visited other timesteps at some numbers of steps
+OWN_CNN = "-own-cnn"  # ends the names of extractors that users trained
 PLACE_DEPTH = 3  # of a record's folder below its run's
 
 
@@ -51,7 +52,9 @@ class EvaluationKey(BaseModel):
     weights: str = Field(description="ema: moving average, raw: as trained; outside: unknown")
     metrics: tuple[str, ...] = Field(description="what was measured")
     transform: str = Field(description="what was done to the data's images before training and in the reference")
-    extractor_layers: str = Field("", description="network and layers of an extractor from outside this package")
+    extractor_layers: str = Field(
+        "", description="network and layers of an extractor from outside this package, sizes of one's own in a file"
+    )
     clean_fid_sha256: str = Field("", description="SHA-256 of clean-fid's weights file, if its metrics are requested")
 
     @property
@@ -76,12 +79,14 @@ class EvaluationKey(BaseModel):
     def extractor_and_n(self) -> str:
         """The extractor and n, which every reported number must name."""
         of = {"inception-v3-compat": "Inception"}.get(self.extractor, self.extractor.replace("-cnn", " CNN"))
+        if self.extractor.endswith(OWN_CNN):
+            of = f"own CNN of {self.extractor.removesuffix(OWN_CNN)}"
         return f"{of}, n = {self.samples}"
 
     def unreliability(self, metric: str) -> str:
         """Return why a metric is unreliable at this n; "" if it is not."""
         entry = METRICS[metric]
-        features = LAYER_SIZES.get(self.extractor, {}).get(entry.layer, 0)
+        features = layer_size(self.extractor, entry.layer, self.extractor_layers)
         return entry.unreliability(self.samples, self.reference_samples, features)
 
     def metric_label(self, metric: str) -> str:

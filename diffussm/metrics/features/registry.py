@@ -1,37 +1,17 @@
 """The registry of feature extractors, known without torch before anything runs."""
 
 import importlib
-from dataclasses import dataclass
 from pathlib import Path
 
+from diffussm.config import is_extractor_file
 from diffussm.errors import UserError, unknown
+from diffussm.metrics.features.facts import ExtractorFacts
+from diffussm.metrics.features.own_file import own_extractor_facts
 from diffussm.metrics.features.weights_file import INCEPTION, WeightsFile
 
+__all__ = ["EXTRACTORS", "ExtractorFacts", "check_shape", "extractor_facts", "register", "shape_mismatch"]
+
 SHIPPED = Path(__file__).parents[1] / "weights"
-
-
-@dataclass(frozen=True)
-class ExtractorFacts:
-    """A network that extracts features, with torch-fidelity's interface.
-
-    `network` is the `package.module:Class` of a torch_fidelity.FeatureExtractorBase. It is built with
-    (`name`, layers, feature_extractor_weights_path=weights), takes uint8 images (B, C, H, W) and returns the layers in
-    order. `features`, `spatial` and `logits` are its names for them, "" if it lacks one; metrics that need it are then
-    rejected.
-    """
-
-    name: str
-    network: str
-    weights: WeightsFile
-    channels: int
-    image_size: int | None  # None: it accepts any size and resizes by itself
-    data: str  # the data set that it is for
-    classifies: bool = False  # whether its classes are those of the data set, with the same numbers
-    scores: bool = False  # whether its class probabilities are meaningful for an Inception Score
-    features: str = "features"
-    spatial: str = ""
-    logits: str = ""
-    batch: int = 500  # images per call
 
 
 def _small(data: str, sha256: str, channels: int, image_size: int, classifies: bool) -> ExtractorFacts:
@@ -86,12 +66,15 @@ for own_extractor in (
 
 
 def extractor_facts(name: str) -> ExtractorFacts:
-    """Return the extractor of this name or, from another package, the ExtractorFacts at `package.module:NAME`."""
+    """Return the extractor of this name, in this file or, from another package, the ExtractorFacts at
+    `package.module:NAME`."""
     if name in EXTRACTORS:
         return EXTRACTORS[name]
+    if is_extractor_file(name):
+        return own_extractor_facts(name)
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise unknown("evaluation.extractor", name, EXTRACTORS, "package.module:NAME")
+        raise unknown("evaluation.extractor", name, EXTRACTORS, "a .safetensors file, or package.module:NAME")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # an external module may raise anything on import

@@ -1,4 +1,7 @@
-"""The feature extractor of the embedded data sets, a small CNN. FID uses the 64 features before its classifier."""
+"""The feature extractor of the embedded data sets and of users' own, a small CNN.
+
+FID uses the 64 features before its classifier.
+"""
 
 import io
 from typing import Any
@@ -11,25 +14,35 @@ from diffussm.metrics.features.registry import extractor_facts
 
 FEATURES = 64
 SPATIAL = 7  # channels, as many as sFID takes from Inception
+LARGEST_MAP = 64  # positions a side of a convolution's output
 
 
 class SmallCNN(nn.Module):
-    """Pixels 0 .. 255 (B, C, S, S), S = 8, 16, 28 or 32, uint8 or float -> features (B, 64), logits (B, classes)."""
+    """Pixels 0 .. 255 (B, C, S, S), S >= 8, uint8 or float -> features (B, 64), logits (B, classes).
+
+    Beyond S = 32 there is one convolution more; beyond 64 the first one has a stride, so that it returns at most 64
+    positions a side, whatever S.
+    """
 
     def __init__(self, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
-        self.first_pool = 1 if image_size == 8 else 2
-        self.conv_1 = nn.Conv2d(channels, 32, 3, padding=1)
+        stride = -(-image_size // LARGEST_MAP)
+        side = image_size // stride
+        self.first_pool = 1 if side < 16 else 2
+        self.conv_1 = nn.Conv2d(channels, 32, stride + 2, stride, padding=1)
+        self.conv_large = nn.Conv2d(32, 32, 3, padding=1) if side > 32 else None
         self.conv_2 = nn.Conv2d(32, 32, 3, padding=1)
         self.conv_3 = nn.Conv2d(32, 64, 3, padding=1)
         self.hidden = nn.Linear(64 * 2 * 2, FEATURES)
         self.classifier = nn.Linear(FEATURES, classes)
 
     def maps(self, x: Tensor) -> Tensor:
-        """Return the output of the last convolution: (B, 64, S', S'), S' = 4, 7 if S = 28, 8 if S = 32."""
+        """Return the output of the last convolution: (B, 64, S', S'), S' = 4 .. 8; 4 if S = 8 or 16, 8 if 32 or 64."""
         x = x.to(self.classifier.weight.dtype) / 127.5 - 1
-        x = F.max_pool2d(F.gelu(self.conv_1(x)), self.first_pool)  # (B, 32, 8, 14 or 16, ...)
-        x = F.max_pool2d(F.gelu(self.conv_2(x)), 2)  # (B, 32, 4, 7 or 8, ...)
+        x = F.max_pool2d(F.gelu(self.conv_1(x)), self.first_pool)
+        if self.conv_large:
+            x = F.max_pool2d(F.gelu(self.conv_large(x)), 2)
+        x = F.max_pool2d(F.gelu(self.conv_2(x)), 2)
         return F.gelu(self.conv_3(x))
 
     def pooled(self, maps: Tensor) -> Tensor:

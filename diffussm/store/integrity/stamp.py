@@ -30,7 +30,7 @@ class Stamp(StoredModel):
     format_version: int = FORMAT_VERSION
     run_id: str = Field(description='"" if the weights are of no run')
     step: int | None = Field(description="training steps of the weights; None if unknown")
-    kind: str = Field(description="ema or raw weights, or the state of a training")
+    kind: str = Field(description="ema or raw weights, the state of a training, or an extractor")
     sha256: str = Field(ZEROS, pattern="^[0-9a-f]{64}$")
 
     def metadata(self) -> dict[str, str]:
