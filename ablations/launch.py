@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="K",
         help="number of workers (default: one per GPU, or cores / threads of a run)",
     )
+    add("--stage", metavar="DIR", help="copy prepared data sets to this folder of each node's own disk first, as in "
+        "'$SLURM_TMPDIR'")  # fmt: skip
     add("--replay", action="store_true",
         help="retrain from the start up to requested milestones that a run passed without keeping weights")  # fmt: skip
     add("--dry-run", action="store_true", help="print every run with its cost, state and estimated time, and exit")
@@ -98,6 +101,10 @@ def main(arguments: list[str] | None = None) -> int:
     planned = select(all_planned, options.only)
     if not planned:
         raise no_match(options.only)
+    if options.stage:
+        from diffussm.data.prepared.stage import set_stage
+
+        set_stage(options.stage, [p.run.config.data for p in planned])
     if options.calibrate:
         return _calibrate(options, planned)
     if options.dry_run:
@@ -143,8 +150,12 @@ def _submission_plan(
 ) -> "SubmissionPlan":
     from ablations.slurm import profile
     from ablations.slurm.launch import PROFILE, SubmissionPlan
+    from diffussm.data.prepared.stage import VARIABLE as STAGE
 
-    return SubmissionPlan.create(request, planned, profile.load(options.profile or PROFILE, options.set_slurm))
+    chosen = profile.load(options.profile or PROFILE, options.set_slurm)
+    if options.stage:
+        chosen = chosen.with_environment(STAGE, os.environ[STAGE])
+    return SubmissionPlan.create(request, planned, chosen)
 
 
 def _estimates(runs: Path, slots: int) -> "Estimates":

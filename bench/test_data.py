@@ -11,6 +11,9 @@ from diffussm.data.digits import scikit_learn_folder
 from diffussm.data.folder import CentreCropped
 from diffussm.data.load import training_data
 from diffussm.data.pixels import NpzPixels, Pixels, write_npz
+from diffussm.data.prepared.prepare import Options, prepare
+from diffussm.rng import permutation
+from diffussm.training.batches import scaled
 
 BATCH, SIDE = 256, 256
 
@@ -27,6 +30,24 @@ def test_training_batch(bench: Bench, name: str) -> None:
         np.testing.assert_array_equal(batch.pixels[size // 2 :], half.pixels)
 
     bench.measure(Contender(lambda: data.batch(0, next(steps), size), check, items=size))
+
+
+@pytest.mark.parametrize(("side", "count"), [(32, 8192), (256, 512)])
+def test_prepared(bench: Bench, tmp_path: Path, side: int, count: int) -> None:
+    """Images of a prepared data set from the page cache: read, compared with their hashes, flipped, as numbers."""
+    count, size = bench.scale.count(count), bench.scale.count(BATCH)
+    bench.describe("data", f"a batch of {size} images that trains", f"prepared, {side} x {side} x 3", device="cpu")
+    images = np.random.default_rng(0).integers(0, 256, (count, 3, side, side), dtype=np.uint8)
+    write_npz(tmp_path / "images.npz", (3, side, side), count, iter([images]))
+    prepare(tmp_path / "images.npz", tmp_path / "prepared", Options())
+    data, steps = training_data(DataConfig(name="mine", root=str(tmp_path / "prepared"), flip=True)), iter(range(10**9))
+
+    def check() -> None:
+        """Assert that an epoch has every image once, flipped or not."""
+        seen, shuffled = data.batch(0, 0, count).pixels, images[permutation(0, 0, count)]
+        assert all((a == b).all() or (a == b[..., ::-1]).all() for a, b in zip(seen, shuffled, strict=True))
+
+    bench.measure(Contender(lambda: scaled(data.batch(0, next(steps), size).pixels), check, items=size))
 
 
 def files(kind: str, folder: Path, count: int) -> Pixels:

@@ -38,6 +38,7 @@ def train(
     retry: Annotated[bool, typer.Option("--retry", help="resume a cancelled run")] = False,
     checkpoint_seconds: Annotated[float, typer.Option(help="at most this long between checkpoints", min=0)] = 60.0,
     to_logs: Annotated[bool, typer.Option("--to-logs", help="write output to log files in the run folder")] = False,
+    stage: Annotated[str, typer.Option(help="folder on a local disk, to which a prepared data set is copied")] = "",
 ) -> int:
     """Train one run and evaluate its milestones, or continue it, by one process or several (torchrun, srun).
 
@@ -47,7 +48,7 @@ def train(
     from diffussm.commands.train import train
     from diffussm.config import parse_settings
 
-    return train(target, parse_settings(settings or []), runs, replay, retry, checkpoint_seconds, to_logs)
+    return train(target, parse_settings(settings or []), runs, replay, retry, checkpoint_seconds, to_logs, stage)
 
 
 @app.command()

@@ -51,6 +51,10 @@ class Profile(Section):
     python: str = ""
     throttle: Annotated[int, Field(ge=0)] = 0
 
+    def with_environment(self, name: str, value: str) -> "Profile":
+        """Return the profile with another environment variable."""
+        return self.model_copy(update={"environment": {**self.environment, name: value}})
+
     def options(self, kind: Kind, needs: Resources | None = None) -> dict[str, Value]:
         """Return the options of sbatch for jobs of a kind, by names with underscores; "" if an option is unset."""
         if kind == "train":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffussm.config import bases, resolve
+from diffussm.data.prepared.stage import set_stage
 from diffussm.distributed.group import ProcessGroup, init_from_environment
 from diffussm.errors import UserError, unknown
 from diffussm.progress import Progress
@@ -28,6 +29,7 @@ def train(
     retry: bool,
     checkpoint_seconds: float,
     to_logs: bool,
+    stage: str = "",
 ) -> int:
     """Work on the run of `target`, a base, a TOML file or a run folder; return the exit code.
 
@@ -40,6 +42,8 @@ def train(
         with init_from_environment() as processes, stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             # Until the rendezvous is over, when nothing polls the request, signals end the process as usual.
             run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
+            if stage:
+                set_stage(stage, [run.config().data])
             return _run_tasks(run, stop, processes, checkpoint_seconds, to_logs)
     except Exception as error:
         print_failure(error)

@@ -88,5 +88,7 @@ class Flipped:
 
     def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
         pixels, labels = self._data.batch(seed, step, size, start, count)
-        mirrored = uniform(seed, Stream.FLIP, step, start, len(labels)) < 0.5
-        return Images(np.where(mirrored[:, None, None, None], pixels[..., ::-1], pixels), labels)
+        flipped = pixels.copy()
+        for i in np.flatnonzero(uniform(seed, Stream.FLIP, step, start, len(labels)) < 0.5):
+            flipped[i] = pixels[i, ..., ::-1]
+        return Images(flipped, labels)

@@ -24,6 +24,7 @@ from diffussm.run.completion import check_evaluation, check_training
 from diffussm.run.execution import resolve_execution
 from diffussm.run.outcome import print_failure
 from diffussm.run.output import redirect_output
+from diffussm.run.staging import stage_setting, staged_data
 from diffussm.run.tasks import (
     Task,
     TaskKind,
@@ -139,7 +140,7 @@ class TaskRunner:
         execution = self._execution()
 
         def begin() -> dict[int, set[str]]:
-            self.run.write_provenance(attempt.number, self._provenance(attempt, execution))
+            self.run.write_provenance(attempt.number, {**self._provenance(attempt, execution), **stage_setting()})
             restore_milestones(self.run, replayable_milestones(self.run, self.run.requests()))
             return replayable_milestones(self.run, self.run.requests())
 
@@ -197,15 +198,18 @@ class TaskRunner:
 
     def _train_to(self, run: RunDir, milestones: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
         device, steps = select_device_of_kind(execution.device), max(milestones)
-        trainer = Trainer(self.config, execution.backend, device, self.processes, execution.micro_batches)
 
         def report(step: int, loss: float, seconds: float) -> None:
             attempt.report(phase="train", mode=run.mode, step=step, steps=steps, loss=loss, seconds_per_step=seconds)
             what = "training" if run.mode == "train" else "replay"
             self._on_progress(f"{what}: step", step, steps, f"loss {loss:.4g}")
 
-        with contextlib.closing(trainer):
-            first_step = train(run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop)
+        with staged_data(self.config, self.processes, attempt.stop) as config:
+            trainer = Trainer(config, execution.backend, device, self.processes, execution.micro_batches)
+            with contextlib.closing(trainer):
+                first_step = train(
+                    run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop
+                )
         self.processes.on_rank_zero(lambda: check_training(run, milestones, first_step))
 
     def _evaluate(self, attempt: Attempt, task: Task) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffussm.config import Config
@@ -31,6 +32,13 @@ class Batch(NamedTuple):
             return Batch(*(part.pin_memory() for part in self))
 
 
+def scaled(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return pixels 0 .. 255 as numbers in [-1, 1]."""
+    out = np.divide(pixels, np.float32(127.5), dtype=np.float32)
+    out -= 1
+    return out
+
+
 class Batches:
     """The batches of a run. No torch operator computes them: a second thread that calls one has its own pool of
     threads."""
@@ -46,10 +54,8 @@ class Batches:
         if not classes:
             labels = np.zeros(count, dtype=np.int64)
         dropped = uniform(seed, Stream.LABEL_DROP, step, start, count) < self._config.training.label_dropout
-        images = np.divide(pixels, np.float32(127.5), dtype=np.float32)
-        images -= 1
         return Batch(
-            torch.from_numpy(images),
+            torch.from_numpy(scaled(pixels)),
             torch.from_numpy(np.where(dropped, classes, labels)),
             torch.from_numpy(integers(seed, Stream.TIMESTEP, step, start, count, self._config.diffusion.timesteps)),
             torch.from_numpy(normal(seed, Stream.NOISE, step, start, count, tuple(pixels.shape[1:]))),

@@ -8,18 +8,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 
 import tests.support.tiny as tiny
 from ablations import launch
 from diffussm import cli
 from diffussm.config import BASES, resolve, run_id
-from diffussm.metrics import milestones
 from diffussm.run.attempt import Attempt
 from diffussm.run.tasks import is_done
 from diffussm.store.rundir import RunDir
 from diffussm.training.trainer import Trainer
 from tests.support import forked
+from tests.support.prepared_set import noise_images, write_prepared
 from tests.training.test_resume import assert_same, at_call, outcome
 
 SETTINGS = [f"--set={key}={value}" for key, value in tiny.SETTINGS.items()]
@@ -215,16 +214,16 @@ def test_a_failure_is_reported(
     assert run.state().phase == "failed"
 
 
-def test_samples_that_are_not_finite_are_one_line(
+def test_a_stage_holds_what_is_trained_on(
     tmp_path: Path, diffussm: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def network(*_: object) -> object:
-        return lambda x, *_: torch.full((len(x), 2 * x.shape[1], *x.shape[2:]), float("nan"))
-
-    run = tiny.run_folder(tmp_path)
-    monkeypatch.setattr(milestones, "network_with", network)
-    assert diffussm(run.path) == 1
-    error = f"{run.weights(8, 'ema')}: sample 0 is not finite"
-    assert f"error: {error}\n" in capsys.readouterr().err
-    (evaluation,) = run.evaluations()
-    assert evaluation.state().reason == error
+    monkeypatch.setenv("DIFFUSSM_STAGE", "")  # as it is after the test
+    monkeypatch.chdir(tmp_path)
+    write_prepared(Path("set"), noise_images(shape=(1, 8, 8)), classes=tuple("0123456789"))
+    data = ("--set=data.name=mine", "--set=data.root=set")
+    assert diffussm("digits", *SETTINGS, *data, "--runs", "runs", "--stage", "fast") == 0
+    (copy,) = Path("fast").iterdir()
+    assert (copy / "manifest.json").read_bytes() == Path("set/manifest.json").read_bytes()
+    assert f"set: is copied to {copy.absolute()}" in capsys.readouterr().err
+    assert diffussm("digits", *SETTINGS, "--runs", "runs", "--stage", "fast") == 2
+    assert capsys.readouterr().err == "error: --stage fast: not used: digits: only prepared data sets are copied\n"

@@ -19,6 +19,7 @@ from diffussm.run.tasks import request_key
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import State
 from tests.support import tiny
+from tests.support.prepared_set import noise_images, write_prepared
 from tests.support.tiny_grid import arguments
 
 
@@ -41,6 +42,18 @@ def test_a_plan_describes_the_submission_and_writes_nothing(tmp_path: Path, caps
     assert text.count("#!/bin/bash") == 2
     assert "GPU-hours" not in text
     assert not (tmp_path / "runs").exists()
+
+
+def test_jobs_expand_the_stage_on_their_nodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFUSSM_STAGE", "")  # as it is after the test
+    write_prepared(tmp_path / "set", noise_images(shape=(1, 8, 8)), classes=tuple("0123456789"))
+    prepared = ("--set", "data.name=mine", "--set", f"data.root={tmp_path / 'set'}", "--profile", "cpu")
+    text = planned(capsys, tmp_path / "runs", *prepared, "--print-sbatch", "--stage", "$SLURM_TMPDIR/data")
+    assert text.count("export DIFFUSSM_STAGE='$SLURM_TMPDIR/data'") == 2
+    with pytest.raises(UserError, match=r"^--stage /fast: not used: digits: only prepared data sets are copied"):
+        planned(capsys, tmp_path / "runs", "--stage", "/fast")
 
 
 def test_gpu_hours_are_an_estimate_at_a_stated_utilisation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

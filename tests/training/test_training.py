@@ -15,6 +15,7 @@ from diffussm.errors import Diverged
 from diffussm.stopping import StopRequest
 from diffussm.store.rundir import RunDir
 from diffussm.training.adamw import AdamW
+from diffussm.training.batches import scaled
 from diffussm.training.ema import EMA
 from diffussm.training.loop import train
 from diffussm.training.state import KEPT_CHECKPOINTS
@@ -30,6 +31,11 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
         assert torch.equal(a, b)
     different = Trainer(tiny.config(seed=1), "auto").batches.draw(5)
     assert not torch.equal(one.batches.draw(5).noise, different.noise)
+
+
+def test_pixels_are_scaled_as_torch_scales_them() -> None:
+    pixels = np.arange(256, dtype=np.uint8)
+    assert torch.equal(torch.from_numpy(scaled(pixels)), torch.from_numpy(pixels).float() / 127.5 - 1)
 
 
 def test_labels_are_dropped_at_the_given_rate() -> None:

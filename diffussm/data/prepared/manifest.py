@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -103,3 +105,14 @@ def content_digest(
     digest.update(image_sha256)
     digest.update(labels)
     return digest.hexdigest()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into a UserError that names the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {Manifest.repair}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error  # a disk may come back

@@ -6,7 +6,6 @@ import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,13 +15,27 @@ from numpy.typing import NDArray
 
 from diffussm.data.images import Images
 from diffussm.data.pixels.base import Shape, spans
-from diffussm.data.prepared.manifest import Manifest, StoredFile, content_digest, read_manifest
+from diffussm.data.prepared.manifest import Manifest, StoredFile, content_digest, read_manifest, reading
 from diffussm.errors import UserError
 from diffussm.store.reading import open_regular
 
 OPEN_FILES = 256  # shards kept open at once
 _HEADER = 1 << 10  # bytes that hold the header of a shard
 _INSTANCES: "weakref.WeakSet[PreparedImages]" = weakref.WeakSet()
+
+
+class DamagedShard(UserError):
+    """An image of the shard at `path` is not the one that was written."""
+
+    def __init__(self, path: Path, index: int):
+        super().__init__(
+            f"{path}: is damaged at image {index} of the data set; `diffussm data verify {path.parent}` lists all "
+            "damage; restore the file or prepare the data set again, and resume"
+        )
+        self.path, self.index = path, index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.index)
 
 
 class PreparedImages:
@@ -71,13 +84,10 @@ class PreparedImages:
         path = self.folder / self.manifest.shards[shard].arrays["pixels"].file
         file, header = self._opened(shard, path)
         first = int(self._ends[shard]) - self.manifest.shards[shard].images
-        with _naming(path):
+        with reading(path):
             read = os.preadv(file.fileno(), [out.data.cast("B")], header + (index - first) * out.nbytes)
         if read != out.nbytes or hashlib.sha256(out.data).digest() != self.image_sha256[index].tobytes():
-            raise UserError(
-                f"{path}: is damaged at image {index} of the data set; `diffussm data verify {self.folder}` lists all "
-                "damage; restore the file or prepare the data set again, and resume"
-            )
+            raise DamagedShard(path, index)
 
     def _opened(self, shard: int, path: Path) -> tuple[io.FileIO, int]:
         if shard in self._open:
@@ -85,7 +95,7 @@ class PreparedImages:
             return self._open[shard]
         if len(self._open) >= OPEN_FILES:
             self._open.popitem(last=False)[1][0].close()
-        with _naming(path):
+        with reading(path):
             file = io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # does not wait for the writer of a pipe
             header = header_size(file, "|u1", (self.manifest.shards[shard].images, *self.shape), path)
         self._open[shard] = file, header
@@ -94,7 +104,7 @@ class PreparedImages:
     def _array(self, stored: StoredFile, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a whole array of the set."""
         path = self.folder / stored.file
-        with _naming(path), open_regular(path, lambda what: UserError(f"{path}: {what}")) as file:
+        with reading(path), open_regular(path, lambda what: UserError(f"{path}: {what}")) as file:
             file.seek(header_size(file, dtype, shape, path))
             content = file.read()
         if len(content) % np.dtype(dtype).itemsize:
@@ -125,17 +135,6 @@ def header_size(file: io.FileIO, dtype: str, shape: tuple[int, ...], path: Path)
     if (found, fortran, kind.str) != (shape, False, dtype):
         raise UserError(f"{path}: is damaged: it holds {kind} {found}, expected {np.dtype(dtype)} {shape}")
     return start.tell()
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into a UserError that names the file."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {Manifest.repair}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _replace_locks() -> None:

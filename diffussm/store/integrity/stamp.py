@@ -21,6 +21,9 @@ class DamagedFile(UserError):
         super().__init__(f"{path}: is damaged: {what}")
         self.path, self.what = path, what
 
+    def __reduce__(self) -> tuple[type["DamagedFile"], tuple[Path, str]]:  # to be raised on other ranks
+        return type(self), (self.path, self.what)
+
 
 class Stamp(StoredModel):
     """The stamp of a file of weights or state."""
