@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from diffussm.errors import UserError
+
 app = typer.Typer(no_args_is_help=True, help="Prepared data sets: made of images once, read by training.")
 
 
@@ -39,3 +41,43 @@ def prepare(
     options = Options(image_size, transform, channels, labels, classes, limit, split, skip_broken, max_pixels)
     print(summary(prepare(source, out, options, processes)), file=sys.stderr)
     print(out)
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(help="a prepared data set")]) -> None:
+    """Compare every file with its SHA-256; name those that are missing or damaged, and others that lie there."""
+    from diffussm.data.prepared.manifest import read_manifest
+    from diffussm.data.prepared.verify import find_damage, stored_files
+    from diffussm.progress import Progress
+
+    found = find_damage(folder, Progress("files", len(stored_files(read_manifest(folder)))))
+    for problem in found:
+        print(problem)
+    if found:
+        raise UserError(
+            f"{folder}: {len(found)} problem{'s' * (len(found) != 1)}; restore the files, or prepare the data set again"
+        )
+    print(f"{folder}: all files are as they were written")
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="a prepared data set")],
+    out: Annotated[Path | None, typer.Option(help="PNG to write (default: beside the folder)")] = None,
+) -> None:
+    """Describe a prepared data set, and write a picture of some images of each class."""
+    import io
+
+    from diffussm.data.prepared.overview import overview
+    from diffussm.data.prepared.reader import PreparedImages
+    from diffussm.data.prepared.show import description
+    from diffussm.store.writing import write_atomically
+
+    data = PreparedImages(folder)
+    print(description(folder, data))
+    place = folder.absolute()
+    path = out or place.with_name(f"{place.name}.png")
+    png = io.BytesIO()
+    overview(data).save(png, "PNG")
+    write_atomically(path, png.getbuffer())
+    print(path)

@@ -158,7 +158,7 @@ def _digest(entries: Iterable[Entry]) -> str:
 
 def _versions() -> dict[str, str]:
     """Return the versions of what decodes and resizes."""
-    libraries = ("libjpeg_turbo", "zlib", "libtiff", "webp", "avif")
+    libraries = ("libjpeg_turbo", "libtiff", "webp", "avif")
     found = {name: features.version(name) for name in libraries}
     for package in ("diffussm", "Pillow", "numpy"):
         try:

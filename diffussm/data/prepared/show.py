@@ -1,8 +1,10 @@
 """What a prepared data set holds, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from diffussm.data.prepared.manifest import Manifest
+from diffussm.data.prepared.reader import PreparedImages
 
 NAMES_SHOWN = 10
 
@@ -18,6 +20,29 @@ def summary(manifest: Manifest) -> str:
     lines += [f"left out: {_counts(m.source.skipped)}"] * bool(m.source.skipped)
     lines += [f"broken images are listed in {m.broken.file}"] if m.broken else []
     return "\n".join(lines)
+
+
+def description(folder: Path, data: PreparedImages) -> str:
+    """Return all that the manifest says, and how many images each class has."""
+    return "\n".join([f"{folder}: {summary(data.manifest)}", *_facts(data)])
+
+
+def _facts(data: PreparedImages) -> Iterator[str]:
+    m = data.manifest
+    size = m.count * m.channels * m.image_size**2
+    yield f"digest {m.digest}"
+    yield f"source: {m.source.kind}, listing {m.source.listing_sha256[:12]}..."
+    yield (
+        f"{len(m.shards)} shard{'s' * (len(m.shards) != 1)} of up to {max(s.images for s in m.shards):,} images, "
+        f"{size / 1e6:,.1f} MB of {m.kind}, flips: {m.flips}"
+    )
+    yield f"made with {', '.join(f'{name} {text}' for name, text in m.versions.items())}"
+    counts = [0] * len(m.classes)
+    for label in data.labels.tolist() if m.classes else ():
+        counts[label] += 1
+    width = max(map(len, m.classes), default=0)
+    for label, (name, count) in enumerate(zip(m.classes, counts, strict=True)):
+        yield f"  {label:5d}  {name:{width}s}  {count:9,d} images"
 
 
 def _classes(names: tuple[str, ...]) -> str:

@@ -1,0 +1,87 @@
+"""A picture of what a prepared data set holds: some images of each class, under its name."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from diffussm.data.prepared.reader import PreparedImages
+
+COLUMNS, MOST_ROWS = 8, 16
+LEAST_SIDE, MOST_SIDE = 64, 128  # of an image in the picture
+_FONT_SIZE, _MARGIN, _GAP = 14, 8, 2
+
+
+class Row(NamedTuple):
+    """Images that stand side by side, and the line above them."""
+
+    caption: str
+    images: NDArray[np.int64]
+
+
+def overview(data: PreparedImages) -> Image.Image:
+    """Return the picture: a row of images for each class, or for each of some classes, evenly spaced; without classes
+    rows of images of the whole set. They are evenly spaced in the set."""
+    classes = data.manifest.classes
+    rows = _rows_of_classes(data.labels, classes) if classes else _rows(data.count)
+    side, caption = _side(data.shape[1]), _FONT_SIZE + 6 if classes else 0
+    height = caption + side + (_MARGIN if classes else _GAP)
+    page = Image.new("RGB", (2 * _MARGIN + COLUMNS * (side + _GAP), 2 * _MARGIN + len(rows) * height), "white")
+    draw, font = ImageDraw.Draw(page), _font()
+    for number, row in enumerate(rows):
+        top = _MARGIN + number * height
+        draw.text((_MARGIN, top), _drawable(row.caption, font), "black", font)
+        for column, pixels in enumerate(data.take(row.images).pixels):
+            page.paste(_tile(pixels, side), (_MARGIN + column * (side + _GAP), top + caption))
+    return page
+
+
+def _rows_of_classes(labels: NDArray[np.int64], classes: Sequence[str]) -> list[Row]:
+    rows = []
+    for label in _spaced(len(classes), MOST_ROWS):
+        images = np.flatnonzero(labels == label)
+        caption = f"{label}  {classes[label]}  ({len(images):,})"
+        rows.append(Row(caption, images[_spaced(len(images), COLUMNS)]))
+    return rows
+
+
+def _rows(count: int) -> list[Row]:
+    images = _spaced(count, COLUMNS * COLUMNS)
+    return [Row("", images[start : start + COLUMNS]) for start in range(0, len(images), COLUMNS)]
+
+
+def _spaced(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` of 0 .. count - 1, evenly spaced."""
+    shown = min(count, most)
+    return np.arange(shown) * count // max(shown, 1)
+
+
+def _side(image_size: int) -> int:
+    """Return the side at which images are shown: a multiple of theirs, of small ones at least `LEAST_SIDE`."""
+    return min(image_size * -(-LEAST_SIDE // image_size), MOST_SIDE)
+
+
+def _tile(pixels: NDArray[np.uint8], side: int) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)).squeeze())
+    smaller = side < image.width
+    return image.resize((side, side), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return DejaVu, which Matplotlib ships, or Pillow's own."""
+    package = find_spec("matplotlib")
+    if package is not None and package.origin:
+        path = Path(package.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+        if path.exists():
+            return ImageFont.truetype(str(path), _FONT_SIZE)
+    return ImageFont.load_default(_FONT_SIZE)
+
+
+def _drawable(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Return the text, characters that the font does not have as escapes."""
+    absent = bytes(font.getmask("\uffff"))
+    return "".join(c if c.isascii() or bytes(font.getmask(c)) != absent else ascii(c)[1:-1] for c in text)
