@@ -1,10 +1,11 @@
 """Errors that a user can cause, reported in one line without a traceback and with exit code 2."""
 
 import argparse
+import contextlib
 import difflib
 import errno
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 USER_ERRNOS = (
@@ -40,6 +41,15 @@ class Diverged(Exception):
 
 class NotFinite(ValueError):
     """The output of a network is not finite; the message names the first sample concerned."""
+
+
+@contextlib.contextmanager
+def naming_weights(weights: object, kind: type[Exception] = NotFinite) -> Iterator[None]:
+    """Let a NotFinite raised inside begin with the weights that the samples are of, as an error of this kind."""
+    try:
+        yield
+    except NotFinite as error:
+        raise kind(f"{weights}: {error}") from None
 
 
 def unknown(what: str, name: str, valid: Iterable[str], other: str = "") -> UserError:

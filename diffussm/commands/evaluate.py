@@ -90,7 +90,7 @@ def evaluate_run(
         try:
             evaluate_milestone(run, config, step, execution.backend, device, origin, context)
         except NotFinite as error:
-            raise UserError(f"{run.path}, step {step}: {error}") from None
+            raise UserError(str(error)) from None
     return records.find(run.milestone(step), wanted) if processes.is_rank_zero else None
 
 

@@ -8,7 +8,7 @@ from diffussm.commands.sample_sheets import check_label, repeated
 from diffussm.config import digest
 from diffussm.data.pixels import write_npz
 from diffussm.distributed.group import ProcessGroup, select_device
-from diffussm.errors import NotFinite, UserError
+from diffussm.errors import UserError, naming_weights
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.metrics.shards import Shards, retry_if_shards_removed
@@ -52,10 +52,8 @@ def write_samples(
     shards = Shards(folder, count, min(config.evaluation.batch, count), ("pixels",), content)
     progress = Progress(f"{run.run_id}, step {step}: samples", count if processes.is_rank_zero else 0)
     context = EvaluationContext(processes, report=progress)
-    try:
+    with naming_weights(run.weights(step, config.evaluation.weights), UserError):
         _sample(SampleMaker(config, network, device, repeated(label, count)), shards, out, context)
-    except NotFinite as error:
-        raise UserError(f"{run.path}, step {step}: {error}") from None
 
 
 @retry_if_shards_removed

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffussm.config import Config
-from diffussm.errors import UserError
+from diffussm.errors import UserError, naming_weights
 from diffussm.metrics.sampling import generate
 from diffussm.metrics.sheet import sheet
 from diffussm.models.trained import load_network, requested_config, select_milestone
@@ -39,7 +39,8 @@ def write_sheets(
     folder = out or run.path / "sheets"
     paths = []
     for label in labels:
-        samples = generate(config, network, rows * columns, labels=repeated(label, rows * columns))
+        with naming_weights(run.weights(step, config.evaluation.weights), UserError):
+            samples = generate(config, network, rows * columns, labels=repeated(label, rows * columns))
         name, e = "all" if label is None else f"class-{label}", config.evaluation
         guided = f"{e.guidance:g}" + (f"-of-{e.guidance_channels}-channels" if e.guidance_channels else "")
         paths.append(folder / f"{name}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}.png")

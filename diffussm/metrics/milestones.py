@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 
 from diffussm.config import Config
+from diffussm.errors import naming_weights
 from diffussm.host.clock import utc
 from diffussm.host.provenance import CREATED
 from diffussm.metrics.context import EvaluationContext
@@ -45,20 +46,21 @@ def evaluate_milestone(
     """Measure the weights kept at `step` as config.evaluation asks, and write sheet, samples and, last, the record.
 
     Rank zero measures and writes. Samples that an earlier attempt left are not made again. Where another evaluation has
-    made the record meanwhile, it stays. Raises Stopped between steps of the sampler once the context's `stop` is set.
+    made the record meanwhile, it stays. Raises Stopped between steps of the sampler once the context's `stop` is set,
+    and NotFinite, which names the weights and the first sample that is not finite.
     """
     check_requirements(config)  # the reference too: the key must be that of the file that was requested
     key, evaluation, processes = evaluation_key(config), config.evaluation, context.processes
     suite = metric_suite(evaluation, key, str(device))
-    weights = read_kept_weights(run, step, evaluation.weights)
-    network = network_with(weights, run.weights(step, evaluation.weights), config, backend, device)
+    weights, weights_path = read_kept_weights(run, step, evaluation.weights), run.weights(step, evaluation.weights)
+    network = network_with(weights, weights_path, config, backend, device)
     make_samples = SampleMaker(config, network, device, stop=context.stop)
     path, began = run.record(step, key.digest), time.monotonic()
     made_of = {"weights": weights.origin.sha256, "key": key.digest}
     arrays, batch_size = (*suite.layers, "pixels"), min(evaluation.batch, key.samples)
     shards = Shards(path.parent / SHARDS, key.samples, batch_size, arrays, made_of)
     processes.on_rank_zero(suite.load_reference)
-    with processes.join(raising=Stopped):
+    with processes.join(raising=Stopped), naming_weights(weights_path):
         for batch in context.missing(shards):
             if records.read(path):
                 break  # another evaluation was faster

@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal
 
-from diffussm.errors import Diverged, UserError, one_line
+from diffussm.errors import Diverged, NotFinite, UserError, one_line
 from diffussm.stopping import Stopped
 from diffussm.store.integrity.stamp import DamagedFile
 
@@ -61,7 +61,7 @@ def outcome_of(error: BaseException | None, has_progress: bool = False, where: s
             return Outcome(error.phase, error.reason)
         case KeyboardInterrupt():
             return Outcome("stopped", "interrupted")
-        case UserError() | Diverged():
+        case UserError() | Diverged() | NotFinite():
             reason = str(error)
         case _:
             message = one_line(error) if isinstance(error, OSError) else error
@@ -82,10 +82,10 @@ def is_of_disk(error: BaseException) -> bool:
 
 
 def print_failure(error: Exception) -> None:
-    """Print to stderr: a mistake of the user's, a divergence or an error of the disk in one line, any other error with
-    its traceback. A log on that disk may not take it."""
+    """Print to stderr: a mistake of the user's, numbers that are not finite or an error of the disk in one line, any
+    other error with its traceback. A log on that disk may not take it."""
     with contextlib.suppress(OSError):
-        if isinstance(error, UserError | Diverged):
+        if isinstance(error, UserError | Diverged | NotFinite):
             print(f"error: {error}", file=sys.stderr)
         elif isinstance(error, OSError) and is_of_disk(error):
             print(f"error: {one_line(error)}", file=sys.stderr)

@@ -214,7 +214,9 @@ def test_outputs_that_are_not_finite(run: RunDir, diffussm: Run) -> None:
     weights[next(iter(weights))].view(-1)[0] = float("nan")
     save_file(weights, path)
     before = listed(run.path)
-    assert_error(diffussm("evaluate", run.path), f"{run.run_id}, step 24: sample 0 is not finite")
+    assert_error(diffussm("evaluate", run.path), f"{path}: sample 0 is not finite")
+    for more in ((), ("--npz", run.path / "new.npz", "--samples", "4")):
+        assert_error(diffussm("sample", run.path, *more), f"{path}: sample 0 is not finite")
     assert listed(run.path) == before
 
 

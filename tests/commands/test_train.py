@@ -8,11 +8,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 import tests.support.tiny as tiny
 from ablations import launch
 from diffussm import cli
 from diffussm.config import BASES, resolve, run_id
+from diffussm.metrics import milestones
 from diffussm.run.attempt import Attempt
 from diffussm.run.tasks import is_done
 from diffussm.store.rundir import RunDir
@@ -227,3 +229,18 @@ def test_a_stage_holds_what_is_trained_on(
     assert f"set: is copied to {copy.absolute()}" in capsys.readouterr().err
     assert diffussm("digits", *SETTINGS, "--runs", "runs", "--stage", "fast") == 2
     assert capsys.readouterr().err == "error: --stage fast: not used: digits: only prepared data sets are copied\n"
+
+
+def test_samples_that_are_not_finite_are_one_line(
+    tmp_path: Path, diffussm: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def network(*_: object) -> object:
+        return lambda x, *_: torch.full((len(x), 2 * x.shape[1], *x.shape[2:]), float("nan"))
+
+    run = tiny.run_folder(tmp_path)
+    monkeypatch.setattr(milestones, "network_with", network)
+    assert diffussm(run.path) == 1
+    error = f"{run.weights(8, 'ema')}: sample 0 is not finite"
+    assert f"error: {error}\n" in capsys.readouterr().err
+    (evaluation,) = run.evaluations()
+    assert evaluation.state().reason == error

@@ -3,6 +3,7 @@
 Two launchers work on one grid at once. They are killed by SIGKILL, which no process can handle.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from tests.support.waiting import wait_for
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = 2
 SLOTS = 2
+PATIENCE = 600  # seconds within which something must happen, on however busy a machine
 
 
 def write_grid(folder: Path, runs: int) -> Path:
@@ -47,44 +49,46 @@ def launcher(grid: Path, runs: Path) -> forked.Program:
     return forked.Program(command, cwd=ROOT)
 
 
-def launch_and_kill(grid: Path, runs: Path, kills: int, seed: int) -> tuple[int, str]:
+def launch_and_kill(grid: Path, runs: Path, kills: int, per_attempt: float, seed: int) -> tuple[int, str]:
     """Run two launchers until the grid is done, replacing any that dies, and kill up to `kills` processes meanwhile.
 
-    A process is killed, at a random moment, once there was another attempt at a run since the last kill. Returns how
-    many were killed, and what the launchers printed. Workers of dead launchers end too.
+    Processes are killed at random moments, `per_attempt` for each attempt at a run. Returns how many were killed, and
+    what the launchers printed. Workers of dead launchers end too.
     """
     rng = random.Random(seed)
     alive = [launcher(grid, runs) for _ in range(LAUNCHERS)]
     workers: dict[int, str | None] = {}  # when each process of a worker started
     killed, log = 0, ""
-    attempts_at_next_kill = 1
+    attempts = 0
 
     def running() -> list[int]:
         return [pid for pid, start in workers.items() if start and process_start(pid) == start]
 
-    deadline = time.monotonic() + 900
+    deadline = time.monotonic() + PATIENCE
     while True:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, log
         time.sleep(rng.uniform(0, 0.3))
         workers |= {pid: process_start(pid) for process in alive for pid in children(process.pid)}
         ended = [process for process in alive if process.returncode is not None]
-        if any(process.returncode == 0 for process in ended):
-            for process in alive:
-                log += "".join(process.communicate(120))
-                assert process.returncode in (0, -signal.SIGKILL), log
-            wait_for(lambda: not running())
+        is_done = any(process.returncode == 0 for process in ended)
+        for process in alive if is_done else ended:
+            log += "".join(process.communicate(PATIENCE))
+            assert process.returncode in (0, 1, -signal.SIGKILL), log  # 1: one of its runs was killed twice
+        if is_done:
+            wait_for(lambda: not running(), PATIENCE)
             return killed, log
-        for process in ended:  # it was killed, or one of its runs was killed twice
-            log += "".join(process.communicate())
+        for process in ended:
             alive.remove(process)
             alive.append(launcher(grid, runs))
-        attempts = sum(RunDir(path.parent).owner() for path in runs.glob("*/config.json"))
-        if killed < kills and attempts >= attempts_at_next_kill:
+        before, attempts = attempts, sum(RunDir(path.parent).owner() for path in runs.glob("*/config.json"))
+        if attempts > before:
+            deadline = time.monotonic() + PATIENCE
+        if killed < min(kills, attempts * per_attempt):
             victims = running() + ([process.pid for process in alive] if rng.random() < 0.3 else [])
             if victims:
-                os.kill(rng.choice(victims), signal.SIGKILL)
-                killed += 1
-                attempts_at_next_kill = attempts + 1
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(rng.choice(victims), signal.SIGKILL)
+                    killed += 1
 
 
 def result(run: RunDir) -> dict[str, Any]:
@@ -108,8 +112,11 @@ def check(tmp_path: Path, count: int, kills: int, least: int, seed: int) -> None
     grid = write_grid(tmp_path, count)
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     assert launch.main([*arguments(grid, calm), "--executor", "debug"]) == 0
-    killed, log = launch_and_kill(grid, wild, kills, seed)
+    killed, log = launch_and_kill(grid, wild, kills, kills / count, seed)
     assert killed >= least, log
+    failures = [line for line in log.splitlines() if ": failed: " in line]
+    assert all("killed by SIGKILL" in line for line in failures), log
+    assert "Traceback" not in log
     made = [RunDir(path.parent) for path in sorted(calm.glob("*/config.json"))]
     assert len(made) == count
     attempts = 0
@@ -117,8 +124,10 @@ def check(tmp_path: Path, count: int, kills: int, least: int, seed: int) -> None
         run = RunDir(wild / expected.run_id)
         assert result(run) == result(expected), log
         assert len(result(run)["records"]) == 3
-        # Killed between its last weights and its final state, a training needs no further attempt.
-        assert run.state().phase in ("done", "train")
+        # Killed between its last weights and its final state, a training needs no further attempt. That the attempt
+        # before was killed, its launcher may have reported later than that.
+        state = run.state()
+        assert state.phase in ("done", "train") or state.attempt < run.owner(), (state, log)
         attempts += run.owner()
     # One attempt for each run, one more for each killed worker, and up to SLOTS more for each killed launcher: nothing
     # was repeated without need, and no launch took over a run that the other was working on.

@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from diffussm.errors import Diverged, UserError
+from diffussm.errors import Diverged, NotFinite, UserError
 from diffussm.run.outcome import Outcome, outcome_of, print_failure
 from diffussm.stopping import Stopped, Superseded
 
@@ -20,6 +20,7 @@ CASES: list[tuple[BaseException | None, Outcome, str]] = [
     (KeyboardInterrupt(), Outcome("stopped", "interrupted"), "stopped"),
     (UserError("a\n  mistake"), Outcome("failed", "a mistake"), "failed"),
     (Diverged("loss is nan at step 3"), Outcome("diverged", "loss is nan at step 3"), "failed"),
+    (NotFinite("a: sample 3 is not finite"), Outcome("failed", "a: sample 3 is not finite"), "failed"),
     (ValueError("odd"), Outcome("failed", "rank 1: ValueError: odd"), "failed"),
 ]
 

@@ -46,7 +46,7 @@ def test_labels_are_dropped_at_the_given_rate() -> None:
 def test_the_first_step_of_mnist() -> None:
     """The network starts by predicting no noise, whose error is the noise itself."""
     trainer = Trainer(resolve("mnist", {"model.width": 16, "model.depth": 1, "training.batch": 2}), "auto")
-    images, _, _, noise = trainer.batch(0)
+    images, _, _, noise = trainer.batches.draw(0)
     assert images.shape == (2, 1, 28, 28)
     assert trainer.step().mse.item() == pytest.approx(noise.square().mean().item(), rel=1e-5)
 
