@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from diffussm.config import Config, digest, resolve
+from diffussm.config import Config, digest, is_extractor_file, resolve
 from diffussm.data.lookup.facts import data_facts
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.requested_files import as_requested
@@ -36,6 +36,8 @@ def recipe(base: str) -> Recipe:
 def _changed(config: Config) -> dict[str, Any]:
     """Return the fields, nested, that differ from their defaults and can change a result."""
     content, defaults = (one.model_dump(mode="json", exclude=_NOT_DIGESTED) for one in (config, Config()))
+    if config.evaluation.extractor_weights_sha256 and is_extractor_file(config.evaluation.extractor):
+        content["evaluation"]["extractor"] = ""  # a file is what it contains
     return {
         section: {field: value for field, value in values.items() if value != defaults[section][field]}
         for section, values in content.items()

@@ -4,15 +4,19 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from diffussm.config import is_extractor_file
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.folder import CentreCropped
 from diffussm.data.load import reference_images
-from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, write_npz
+from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays, write_npz
+from diffussm.data.prepared.manifest import MANIFEST
+from diffussm.data.prepared.reader import PreparedImages
+from diffussm.data.sources.base import Entry, labelled_by_folder
 from diffussm.distributed.group import select_device
 from diffussm.errors import NotFinite, UserError
 from diffussm.metric_table import METRICS
@@ -40,8 +44,9 @@ def build(
 ) -> None:
     """Write `out`: `images` random images of the source, and statistics of all of them.
 
-    `source` is an embedded data set, a folder of photographs, which are cropped to `image_size` as for training, or an
-    .npz of images. What is taken of a folder and what is left out of it is printed, and stored with the statistics.
+    `source` is an embedded or a prepared data set, a folder of photographs, which are cropped to `image_size` as for
+    training, or an .npz of images. The labels of the images are kept. What is taken of a folder and what is left out of
+    it is printed, and stored with the statistics.
     """
     if not is_npz_name(out.name):
         raise UserError(f"{out}: a reference is an .npz file; give a name that ends in .npz")
@@ -49,7 +54,7 @@ def build(
         raise UserError(f"{out}: already exists; remove it, or choose another name")
     if not images and not statistics:
         raise UserError(f"{out}: would hold neither images nor statistics; leave out --images 0 or --no-statistics")
-    pixels, transform = _source(source, image_size)
+    pixels, transform, labels = _source(source, image_size)
     channels, height, width = pixels.shape
     if height != width:
         raise UserError(f"{source}: images are {height} x {width} pixels; they must be square")
@@ -65,11 +70,15 @@ def build(
         metadata["transform"] = transform
     if isinstance(pixels, CentreCropped) and pixels.listing.skipped:
         metadata["skipped"] = pixels.listing.skipped
+    if isinstance(pixels, PreparedImages):
+        metadata["data_digest"] = pixels.sha256
     arrays: dict[str, NDArray[Any]] = {}
     if statistics:
-        extractor = extractor or default_extractor(source)
+        extractor = extractor or _default_extractor(source, pixels)
         network = _network(extractor, extractor_weights, (channels, height))
         metadata |= {"extractor": extractor, "extractor_sha256": network.facts.weights.sha256}
+        if is_extractor_file(extractor):
+            metadata |= {"extractor": network.facts.name, "extractor_file": Path(extractor).name}
         try:
             found = _moments(pixels, network)
         except NotFinite as error:
@@ -77,26 +86,64 @@ def build(
         for layer, moments in found.items():
             arrays |= dict(zip(STATISTICS[layer], moments.statistics, strict=True))
     chosen = np.sort(np.argsort(random_words(0, Stream.REFERENCE, 0, 0, 1, pixels.count)[0], kind="stable")[:images])
+    if labels is not None and len(chosen):
+        arrays["arr_1"] = labels[chosen]
     arrays[METADATA] = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
     write_npz(out, pixels.shape, len(chosen), _selected(pixels, chosen), **arrays)
     taken = pixels.listing if isinstance(pixels, CentreCropped) else f"{pixels.count:,} images taken"
     print(f"{source}: {taken}; stored: {len(chosen):,}", file=sys.stderr)
 
 
-def _source(source: str, image_size: int | None) -> tuple[Pixels, str]:
-    """Return the images and their transform, "" if it is unknown."""
-    if Path(source).is_dir():
+class _Source(NamedTuple):
+    pixels: Pixels
+    transform: str  # "" if it is unknown
+    labels: NDArray[np.int64] | None  # None if it has none
+
+
+def _source(source: str, image_size: int | None) -> _Source:
+    """Return the images, their transform and their labels."""
+    path = Path(source)
+    if path.is_dir() and not (path / MANIFEST).exists():
         if image_size is None:
             raise UserError(f"{source}: a folder needs --image-size: the pixels per side to which images are cropped")
-        cropped = CentreCropped(Path(source), image_size)
-        return cropped, cropped.transform
+        cropped = CentreCropped(path, image_size)
+        entries, classes = labelled_by_folder([Entry(file, 0) for file in cropped.files])
+        return _Source(cropped, cropped.transform, _labels([entry.label or 0 for entry in entries], len(classes)))
     if image_size is not None:
-        raise UserError("--image-size: applies to a folder only, whose images are cropped to it")
+        raise UserError("--image-size: applies to a folder of images only, which are cropped to it")
+    if path.is_dir():
+        prepared = PreparedImages(path)
+        manifest = prepared.manifest
+        return _Source(prepared, manifest.transform, _labels(prepared.labels, len(manifest.classes)))
     if is_npz_name(source):
-        return NpzPixels(Path(source)), ReferenceFile(Path(source)).metadata.get("transform", "")
+        pixels = NpzPixels(path)
+        labels = read_arrays(path, ["arr_1"]).get("arr_1")
+        is_known = labels is not None and labels.dtype.kind in "iu" and labels.shape == (pixels.count,)
+        transform = ReferenceFile(path).metadata.get("transform", "")
+        return _Source(pixels, transform, labels.astype(np.int64) if labels is not None and is_known else None)
+    if path.is_file():
+        raise UserError(
+            f"{source}: make a data set of it, with `diffussm data prepare`, and build the reference of that"
+        )
     if source not in CATALOGUE:
         raise UserError(f"{source}: neither a folder, nor an .npz, nor one of {', '.join(sorted(CATALOGUE))}")
-    return ArrayPixels(reference_images(source).pixels), "none"
+    images = reference_images(source)
+    return _Source(ArrayPixels(images.pixels), "none", _labels(images.labels, CATALOGUE[source].classes))
+
+
+def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64] | None:
+    """Return the labels; None without classes."""
+    return np.asarray(labels, dtype=np.int64) if classes else None
+
+
+def _default_extractor(source: str, pixels: Pixels) -> str:
+    """Return the extractor of a source for which none is given; raise UserError if there is none for its images."""
+    if isinstance(pixels, PreparedImages) and pixels.shape[0] != 3:
+        raise UserError(
+            f"{source}: give --extractor: Inception is for images of 3 channels, these have {pixels.shape[0]}; "
+            f"`diffussm extractor train {source}` makes one for images with classes"
+        )
+    return default_extractor(source)
 
 
 def _network(extractor: str, extractor_weights: str, shape: tuple[int, int]) -> Extractor:
@@ -126,6 +173,9 @@ def _selected(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.
         return
     if isinstance(pixels, CentreCropped):
         yield from pixels.subset(chosen).batches(BATCH)
+        return
+    if isinstance(pixels, PreparedImages):
+        yield from (pixels.take(chosen[start : start + BATCH]).pixels for start in range(0, len(chosen), BATCH))
         return
     start = 0
     for batch in pixels.batches(BATCH):

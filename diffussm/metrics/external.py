@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffussm.config import EvaluationConfig, digest
+from diffussm.config import EvaluationConfig, digest, is_extractor_file
 from diffussm.data.pixels import Pixels
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
@@ -29,12 +29,18 @@ from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.metrics.suite import metric_suite
 from diffussm.stopping import Stopped
 from diffussm.store import records
+from diffussm.store.hashes import file_sha256
 
 
 def default_extractor(reference: str) -> str:
-    """Return the extractor of the reference's statistics, else the one for the reference's data, else Inception."""
-    if is_npz_name(reference) and (recorded := ReferenceFile(Path(reference)).metadata.get("extractor")) in EXTRACTORS:
+    """Return the extractor of the reference's statistics, if it is the package's or its file lies beside the reference,
+    else the one for the reference's data, else Inception."""
+    metadata = ReferenceFile(Path(reference)).metadata if is_npz_name(reference) else {}
+    if (recorded := metadata.get("extractor")) in EXTRACTORS:
         return str(recorded)
+    file = Path(reference).with_name(Path(str(metadata.get("extractor_file", ""))).name or "none")
+    if is_extractor_file(file.name) and file.is_file() and file_sha256(file) == metadata.get("extractor_sha256"):
+        return str(file)
     return next((name for name, known in EXTRACTORS.items() if known.data == reference), "inception-v3-compat")
 
 

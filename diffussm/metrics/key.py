@@ -105,8 +105,9 @@ def measurement_fields(evaluation: EvaluationConfig, shape: tuple[int, int], tra
     if known.extractor_sha256 not in (None, extractor.weights.sha256):
         raise UserError(
             f"evaluation.reference = {reference}: its statistics were computed with other weights "
-            f"({known.extractor_sha256[:12]}...) than those of {name} ({extractor.weights.sha256[:12]}...); use the "
-            f"extractor that they were computed with, or `diffussm reference build --extractor {name}`"
+            f"({known.extractor_sha256[:12]}...) than those of {name} ({extractor.weights.sha256[:12]}...); use "
+            f"the extractor that they were computed with{known.of_extractor}, or `diffussm reference build --extractor "
+            f"{name}`"
         )
     for metric, reason in unsupported_metrics(extractor, known, evaluation.samples).items():
         if metric in metrics:

@@ -110,7 +110,7 @@ def test_without_statistics_or_without_images(tmp_path: Path, samples: Path, dif
     assert diffussm("reference", "build", "digits", images, "--no-statistics")[0] == 0
     assert diffussm("reference", "build", "digits", statistics, "--images", "0")[0] == 0
     with np.load(images) as file:
-        assert set(file) == {"arr_0", "diffussm"}
+        assert set(file) == {"arr_0", "arr_1", "diffussm"}
     with np.load(statistics) as file:
         assert set(file) == {"mu", "sigma", "mu_s", "sigma_s", "diffussm"}
     by_images = record_of(diffussm, samples, "--reference", images, *DIGITS[2:], "--metrics", "fid")
@@ -248,7 +248,7 @@ def test_sources_that_are_refused(spoil: Callable[[Path], Any], words: str, tmp_
         (("digit", "out.npz"), "neither a folder, nor an .npz, nor one of digits"),
         (("nowhere.npz", "out.npz"), "nowhere.npz: no such file"),
         (("digits", "out"), "out: a reference is an .npz file"),
-        (("digits", "out.npz", "--image-size", "8"), "--image-size: applies to a folder only"),
+        (("digits", "out.npz", "--image-size", "8"), "--image-size: applies to a folder of images only"),
         (("digits", "out.npz", "--extractor", "photos-cnn"), "is for 3 x 32 x 32 images, but"),
         (("digits", "out.npz", "--extractor", "digit-cnn"), "did you mean 'digits-cnn'?"),
         (("digits", "out.npz", "--extractor", "inception-v3-compat"), "needs weights file weights-inception-2015"),

@@ -18,6 +18,7 @@ class ReferenceFacts(NamedTuple):
     shape: tuple[int, int] | None  # (channels, pixels per side), None: unknown
     transform: str | None  # None: unknown
     extractor_sha256: str | None  # of the network of its statistics; None: it has none, or the network is unknown
+    of_extractor: str = ""  # its name in a message, if the file has it
     is_known: bool = True  # False: there is no such file, and what follows from its content is unknown
 
 
@@ -41,4 +42,5 @@ def reference_facts(reference: str, stated_sha256: str = "") -> ReferenceFacts:
         file.image_shape,
         metadata.get("transform"),
         metadata.get("extractor_sha256"),
+        f" ({name})" if (name := metadata.get("extractor")) else "",
     )
