@@ -69,7 +69,12 @@ def one_line(error: UserError | OSError) -> str:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
         message = str(error)
-    return " ".join(message.split())
+    return printable(" ".join(message.split()))
+
+
+def printable(text: str) -> str:
+    """Return the text with everything that is not printable, such as control characters and line ends, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def exit_code(main: Callable[[], int]) -> int:

@@ -18,7 +18,7 @@ from diffussm.data.prepared.manifest import MANIFEST
 from diffussm.data.prepared.reader import PreparedImages
 from diffussm.data.sources.base import Entry, labelled_by_folder
 from diffussm.distributed.group import select_device
-from diffussm.errors import NotFinite, UserError
+from diffussm.errors import NotFinite, UserError, printable
 from diffussm.metric_table import METRICS
 from diffussm.metrics.external import default_extractor
 from diffussm.metrics.features.extractor import Extractor
@@ -31,6 +31,7 @@ from diffussm.progress import Progress
 from diffussm.rng import Stream, random_words
 
 BATCH = 250
+SHOWN = 200  # characters of what a file says of itself
 
 
 def build(
@@ -190,15 +191,26 @@ def show(path: Path) -> str:
     if missing := file.problem():
         raise UserError(f"{path}: {missing}")
     lines = [f"{path}, sha256 {file.sha256}"]
-    lines += [
-        f"  {name:10s} {header.dtype} {header.shape}" for name, header in file.headers.items() if name != METADATA
-    ]
+    arrays = {name: header for name, header in file.headers.items() if name != METADATA}
+    lines += [f"  {_shown(name):10s} {header.dtype} {header.shape}" for name, header in arrays.items()]
     for layer in file.layers:
         stated_gaussian(path, layer)
     lines += [f"Frechet distances use its {file.kind}; precision, recall and KID use its {file.images:,} images."]
     metadata = file.metadata
-    lines += [f"  {name}: {value}" for name, value in metadata.items()] if metadata else ["Its origin is not recorded."]
+    lines += [f"  {_shown(name)}: {_shown(value)}" for name, value in metadata.items()]
+    lines += [] if metadata else ["Its origin is not recorded."]
     return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    """Return what a file says of itself in one line, escaped and cut."""
+    text = printable(str(value))
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text):,} characters)"
+
+
+def _relative_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return the largest difference relative to the largest value of the first; to one if all of those are zero."""
+    return float(np.abs(first - second).max() / (np.abs(first).max() or 1))
 
 
 def compare(a: Path, b: Path) -> str:
@@ -214,8 +226,8 @@ def compare(a: Path, b: Path) -> str:
             if first.mean.shape != second.mean.shape:
                 sizes = f"{first.mean.shape[0]} and {second.mean.shape[0]}"
                 raise UserError(f"{a}, {b}: {names[0]} has {sizes} features, so they cannot be compared")
-            mean = np.abs(first.mean - second.mean).max() / np.abs(first.mean).max()
-            covariance = np.abs(first.covariance - second.covariance).max() / np.abs(first.covariance).max()
+            mean = _relative_difference(first.mean, second.mean)
+            covariance = _relative_difference(first.covariance, second.covariance)
             to_second = FrechetDistance(second)
             distance = METRICS["fid"].possible(to_second(first), to_second.rounding(first))
             lines += [
@@ -228,7 +240,7 @@ def compare(a: Path, b: Path) -> str:
     for name in sorted(facts[0].keys() | facts[1].keys()):
         values = [file_facts.get(name, "unknown") for file_facts in facts]
         if values[0] != values[1]:
-            lines.append(f"{name}: {values[0]} and {values[1]}")
+            lines.append(f"{_shown(name)}: {_shown(values[0])} and {_shown(values[1])}")
     conclusion = (
         "the files have the same content"
         if files[0].sha256 == files[1].sha256

@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal
 
-from diffussm.errors import Diverged, NotFinite, UserError, one_line
+from diffussm.errors import Diverged, NotFinite, UserError, one_line, printable
 from diffussm.stopping import Stopped
 from diffussm.store.integrity.stamp import DamagedFile
 
@@ -86,7 +86,7 @@ def print_failure(error: Exception) -> None:
     other error with its traceback. A log on that disk may not take it."""
     with contextlib.suppress(OSError):
         if isinstance(error, UserError | Diverged | NotFinite):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
         elif isinstance(error, OSError) and is_of_disk(error):
             print(f"error: {one_line(error)}", file=sys.stderr)
         else:

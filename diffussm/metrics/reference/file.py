@@ -20,6 +20,9 @@ from diffussm.errors import UserError
 from diffussm.store.hashes import file_sha256
 
 METADATA = "diffussm"
+_METADATA_LIMIT = 1_000_000  # bytes
+_COUNTS = {"samples": 2, "channels": 1, "image_size": 1}  # the least of each in metadata
+_TEXTS = ("source", "transform", "extractor", "extractor_sha256")
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
@@ -64,10 +67,10 @@ class ReferenceFile:
             with open_archive(self.path) as file, zipfile.ZipFile(file) as archive:
                 info = archive.getinfo(f"{METADATA}.npy")
                 size = read_header(archive, info, str(self.path)).size
-                metadata = json.loads(archive.read(info)[size:])
-        except UserError:
+                metadata = json.loads(archive.read(info)[size:]) if info.file_size <= _METADATA_LIMIT else None
+        except (UserError, RecursionError):
             metadata = None
-        if not isinstance(metadata, dict) or not {"channels", "image_size"} <= metadata.keys():
+        if not isinstance(metadata, dict) or not _is_plausible(metadata):
             raise UserError(
                 f"{self.path}: its array {METADATA}, which describes it, cannot be read by this version; build it "
                 "again with `diffussm reference build`"
@@ -117,6 +120,17 @@ class ReferenceFile:
             if mean in headers and (covariance not in headers or headers[covariance].shape != headers[mean].shape * 2):
                 return f"{mean} without a {covariance} of its size"
         return ""
+
+
+def _is_plausible(metadata: dict[str, Any]) -> bool:
+    """Return whether metadata state the images' shape, and hold counts and texts where this package writes them."""
+    counts = {name: metadata[name] for name in _COUNTS if name in metadata}
+    texts = [metadata[name] for name in _TEXTS if name in metadata]
+    return (
+        counts.keys() >= {"channels", "image_size"}
+        and all(type(count) is int and _COUNTS[name] <= count < 2**53 for name, count in counts.items())
+        and all(isinstance(text, str) for text in texts)
+    )
 
 
 @cache
