@@ -13,7 +13,7 @@ from diffussm.errors import UserError, unknown
 from diffussm.progress import Progress
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import print_failure
-from diffussm.run.request import lost_milestone, request_run
+from diffussm.run.request import allow_replays, lost_milestone, request_run
 from diffussm.run.tasks import missing_records
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
@@ -90,13 +90,15 @@ def _run_folder(target: str, settings: Mapping[str, Any], runs: Path, replay: bo
         run = request_run(runs, resolve(target, settings), replay)
     elif not path.exists():
         raise unknown("base", target, bases(), "the path of a TOML file or of a run folder")
-    elif settings or replay:
-        option = f"--set {next(iter(settings))}" if settings else "--replay"
+    elif settings:
+        option = f"--set {next(iter(settings))}"
         raise UserError(f"{option}: {target} is a run folder; give a base or a TOML file to request something of a run")
     else:
         run = RunDir(path.resolve())  # its name is the run's id
         run.config()  # raises for any other folder
         run.latest_request()
+        if replay:
+            allow_replays(run)
     if retry:
         run.add_order("retry")
     if run.cancelled:

@@ -30,6 +30,13 @@ def request_run(runs: Path, config: Config, replay: bool = False) -> RunDir:
     return run
 
 
+def allow_replays(run: RunDir) -> None:
+    """Let every request of the run have the milestones that it lacks by a replay of the training."""
+    for request in run.requests():
+        if lost_milestones(run, request, request_key(run.path, request)):
+            run.allow_replay(request)
+
+
 def lost_milestone(run_id: str, trained: int, step: int) -> UserError:
     """Return the error for a requested milestone `step` that a run, trained to step `trained`, kept no weights of."""
     return UserError(

@@ -11,7 +11,7 @@ from diffussm.metrics.key import key_digests
 from diffussm.metrics.requirements import missing_evaluation_requirement
 from diffussm.store import records
 from diffussm.store.records import KeyDigests
-from diffussm.store.rundir import RunDir
+from diffussm.store.rundir import RunDir, step_of
 from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
 
@@ -85,9 +85,20 @@ def milestones_without_record(run: RunDir, request: Request, key: KeyDigests) ->
 
 
 def lost_milestones(run: RunDir, request: Request, key: KeyDigests) -> list[int]:
-    """Return the milestones without a record that training has passed without keeping their weights."""
-    without_record = set(milestones_without_record(run, request, key))
-    return [step for step in run.lost_milestones(request) if step in without_record]
+    """Return the milestones without a record that training has passed without keeping their weights, nor a checkpoint
+    of that very step."""
+    lost = set(run.lost_milestones(request)).intersection(milestones_without_record(run, request, key))
+    return sorted(lost - _checkpointed_steps(run))
+
+
+def _restorable_milestones(run: RunDir, request: Request) -> set[int]:
+    """Return the milestones without weights and record of which a checkpoint of that very step is kept."""
+    found = _checkpointed_steps(run).intersection(run.lost_milestones(request))
+    return found and found.intersection(milestones_without_record(run, request, request_key(run.path, request)))
+
+
+def _checkpointed_steps(run: RunDir) -> set[int]:
+    return {step_of(path) for path in run.checkpoints()}
 
 
 def milestones_without_weights(run: RunDir) -> set[int]:
@@ -112,11 +123,11 @@ def steps_to_train(run: RunDir, requests: list[Request]) -> int:
 
 
 def replayable_milestones(run: RunDir, requests: list[Request]) -> dict[int, set[str]]:
-    """Return the milestones that a replay may train to again, with the kinds of weights (ema | raw): lost ones if that
-    was allowed, and damaged ones."""
+    """Return the milestones whose weights may be made again, with the kinds of weights (ema | raw): damaged ones, and
+    lost ones if a replay was allowed or a checkpoint of that very step is kept."""
     out: dict[int, set[str]] = {}
     for request in requests:
-        lost = run.lost_milestones(request) if run.may_replay(request) else []
+        lost = run.lost_milestones(request) if run.may_replay(request) else _restorable_milestones(run, request)
         for step in (*lost, *run.lost_milestones(request, damaged=True)):
             out.setdefault(step, set()).add(request.evaluation.weights)
     return out

@@ -68,7 +68,8 @@ def weights_in(content: Mapping[str, Any], kind: str) -> dict[str, Tensor]:
 
 
 def restore_milestones(run: RunDir, lost: Mapping[int, set[str]]) -> None:
-    """Write lost weights (step -> kinds) anew where a checkpoint of that very step is kept, and say so on stderr."""
+    """Write lost weights (step -> kinds) anew where a checkpoint of that very step is kept, and say so on stderr. Such
+    a checkpoint that is damaged is set aside."""
     for path in run.checkpoints():
         step = step_of(path)
         kinds = [kind for kind in sorted(lost.get(step, ())) if not run.weights(step, kind).exists()]
@@ -76,8 +77,9 @@ def restore_milestones(run: RunDir, lost: Mapping[int, set[str]]) -> None:
             continue
         try:
             content = read(path, run.run_id)
-        except DamagedFile:
-            continue  # a later start of the training sets it aside
+        except DamagedFile as damage:
+            print(f"{damage}; set aside as {set_aside(path).name}", file=sys.stderr, flush=True)
+            continue
         for kind in kinds:
             target = run.weights(step, kind)
             write_weights(target, weights_in(content, kind), Stamp(run_id=run.run_id, step=step, kind=kind))

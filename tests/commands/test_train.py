@@ -20,6 +20,7 @@ from diffussm.run.tasks import is_done
 from diffussm.store.rundir import RunDir
 from diffussm.training.trainer import Trainer
 from tests.support import forked
+from tests.support.damage import flip
 from tests.support.prepared_set import noise_images, write_prepared
 from tests.training.test_resume import assert_same, at_call, outcome
 
@@ -201,6 +202,30 @@ def test_a_folder_with_lost_weights_is_not_done(
     next(run.milestone(8).glob("*/record.json")).unlink()
     assert diffussm(run.path) == 2
     assert "kept no weights of step 8" in capsys.readouterr().err
+    assert diffussm(run.path, "--replay") == 0
+    assert run.weights(8, "ema").read_bytes() == finished.weights(8, "ema").read_bytes()
+    assert is_done(run)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_lost_weights_come_from_a_checkpoint_of_that_step(
+    damaged: bool, tmp_path: Path, finished: RunDir, diffussm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a replay; a damaged checkpoint is set aside."""
+    run = RunDir(tmp_path / finished.run_id)
+    shutil.copytree(finished.path, run.path)
+    shutil.rmtree(run.milestone(16))
+    if damaged:
+        flip(run.checkpoint(16, 1), -9)
+    assert diffussm(run.path) == (2 if damaged else 0)
+    stderr = capsys.readouterr().err
+    if damaged:
+        assert "set aside as 000000016-1.pt.damaged" in stderr
+        assert "kept no weights of step 16" in stderr
+    else:
+        assert f"{run.weights(16, 'ema')}: made again from checkpoint 000000016-1.pt" in stderr
+        assert run.weights(16, "ema").read_bytes() == finished.weights(16, "ema").read_bytes()
+    assert is_done(run) is not damaged
 
 
 def test_a_failure_is_reported(
