@@ -52,7 +52,7 @@ def own(folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
+def _no_thread_remains() -> Iterator[None]:
     yield
     assert [thread for thread in threading.enumerate() if thread.name.startswith("read ahead")] == []
 
@@ -182,7 +182,7 @@ def test_a_disk_that_fails_ends_the_run_in_one_line_and_it_can_be_resumed(
     assert_same(trained(run), undisturbed)
 
 
-def test_a_folder_that_is_gone_is_said_before_the_run_starts(own: Path, tmp_path: Path, undisturbed: Any) -> None:
+def test_a_missing_folder_is_reported_before_the_run_starts(own: Path, tmp_path: Path, undisturbed: Any) -> None:
     run = tiny.run_folder(tmp_path / "runs", **settings(own))
     moved = own.rename(tmp_path / "moved")
     with pytest.raises(UserError, match=r"data\.name = thirty: needs a prepared data set .* and no manifest\.json in"):

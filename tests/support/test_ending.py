@@ -32,7 +32,7 @@ def test_a_process_and_its_children_are_killed(start: Callable[[], Any]) -> None
     gc.collect()  # a pipe or a folder that was left open would warn here, and warnings are errors
 
 
-def test_what_has_ended_is_left_alone() -> None:
+def test_what_has_ended_is_not_touched() -> None:
     process = forked.Program([sys.executable, "-c", "print('done')"], cwd=Path.cwd())
     assert process.communicate() == ("done\n", "")
     ending.end_all()

@@ -93,7 +93,7 @@ def test_an_error_is_raised_where_the_item_is_wanted() -> None:
     ahead.close()
 
 
-def test_no_thread_is_left() -> None:
+def test_no_thread_remains() -> None:
     ahead = ReadAhead(square, 2)
     ahead.get(0)
     assert len(readers()) == 1
