@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Prepared data sets: made of images
 @app.command()
 def prepare(
     source: Annotated[
-        Path, typer.Argument(help="folder or .zip of images, .npz of samples, CIFAR-10, idx files (docs/data.md)")
+        Path, typer.Argument(help="folder or .zip of images, .npz, ImageNet, CIFAR-10, idx files (docs/data.md)")
     ],
     out: Annotated[Path, typer.Argument(help="folder to make")],
     image_size: Annotated[int | None, typer.Option(help="pixels per side (default: the source's own)")] = None,
@@ -30,6 +30,10 @@ def prepare(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="at most so many images, evenly spaced over the listing")] = None,
     split: Annotated[str, typer.Option(help="train, val or test, for sources that have them (default: train)")] = "",
+    devkit: Annotated[
+        Path | None,
+        typer.Option(help="devkit (.tar.gz, folder) or Kaggle's solution, for ImageNet's flat validation set"),
+    ] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="leave out broken images and list them")] = False,
     max_pixels: Annotated[int, typer.Option(help="that an image file may have")] = 10**9,
     processes: Annotated[int, typer.Option(help="processes that decode; the result is the same", min=1)] = 1,
@@ -38,7 +42,7 @@ def prepare(
     from diffussm.data.prepared.prepare import Options, prepare
     from diffussm.data.prepared.show import summary
 
-    options = Options(image_size, transform, channels, labels, classes, limit, split, skip_broken, max_pixels)
+    options = Options(image_size, transform, channels, labels, classes, limit, split, devkit, skip_broken, max_pixels)
     print(summary(prepare(source, out, options, processes)), file=sys.stderr)
     print(out)
 

@@ -42,6 +42,7 @@ class Options:
     classes: Path | None = None
     limit: int | None = None
     split: str = ""
+    devkit: Path | None = None
     skip_broken: bool = False
     max_pixels: int = MAX_PIXELS
 
@@ -53,7 +54,7 @@ def prepare(source: Path, out: Path, options: Options, processes: int = 1) -> Ma
     is left but finished shards in `out.partial`, with which the same call continues.
     """
     _check(source, out, options)
-    images = open_source(source, options.split)
+    images = open_source(source, options.split, options.devkit, labelled=options.labels == AUTO)
     found = images.listed()
     selection = select(found, options.labels, options.classes, options.limit)
     recipe = _recipe(images, selection, options)

@@ -9,25 +9,34 @@ from diffussm.data.sources.cifar import FILES as CIFAR_FILES
 from diffussm.data.sources.cifar import Cifar10
 from diffussm.data.sources.folder import ImageFolder
 from diffussm.data.sources.idx import IdxFiles
+from diffussm.data.sources.imagenet import FlatValidation, imagenet
 from diffussm.data.sources.npz import NpzSamples
 from diffussm.data.sources.zip import ZipOfImages
 from diffussm.errors import UserError
 
 SPLITS = ("train", "val", "test")
-READ = "a folder of images, a .zip of them, an .npz of samples, CIFAR-10's binary version, or idx files"
+READ = "a folder of images, a .zip of them, an .npz of samples, ImageNet, CIFAR-10's binary version, or idx files"
 
 
-def open_source(path: Path, split: str = "") -> Source:
+def open_source(path: Path, split: str = "", devkit: Path | None = None, labelled: bool = True) -> Source:
     """Return the source at `path`; `split` ("": train) chooses of those that have several.
 
-    Raises UserError if there is none, or not that split.
+    `devkit` has the labels of ImageNet's flat validation set; without `labelled` they are not needed. Raises UserError
+    if there is no source, or not that split.
     """
+    source = _find(path, split, devkit, labelled)
+    if devkit is not None and not isinstance(source, FlatValidation):
+        raise UserError(f"--devkit {devkit}: {path} is not ImageNet's flat validation set, which alone needs it")
+    return source
+
+
+def _find(path: Path, split: str, devkit: Path | None, labelled: bool) -> Source:
     if split not in ("", *SPLITS):
         raise UserError(f"--split {split}: allowed: {', '.join(SPLITS)}")
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if path.is_dir():
-        return _in_folder(path, split)
+        return _in_folder(path, split, devkit, labelled)
     if not path.is_file():
         raise UserError(f"{path}: is neither a regular file nor a folder; read are {READ}")
     with path.open("rb") as file:
@@ -46,7 +55,7 @@ def open_source(path: Path, split: str = "") -> Source:
     return _without_splits(source, split)
 
 
-def _in_folder(path: Path, split: str) -> Source:
+def _in_folder(path: Path, split: str, devkit: Path | None, labelled: bool) -> Source:
     for folder in (path, path / "cifar-10-batches-bin"):
         if any((folder / file).exists() for files in CIFAR_FILES.values() for file in files):
             return Cifar10(folder, _train_or_test(path, split))
@@ -55,6 +64,8 @@ def _in_folder(path: Path, split: str) -> Source:
             raise UserError(f"{folder}: holds CIFAR-10 as Python pickles, which are not read; get the binary version")
     if file := idx.images_file(path, split or "train"):
         return IdxFiles(file)
+    if source := imagenet(path, split, devkit, labelled):
+        return source
     return _without_splits(ImageFolder(path), split)
 
 
