@@ -11,7 +11,7 @@ from diffussm.data.digits import scikit_learn_folder
 from diffussm.data.folder import CentreCropped
 from diffussm.data.load import training_data
 from diffussm.data.pixels import NpzPixels, Pixels, write_npz
-from diffussm.data.prepared.prepare import Options, prepare
+from diffussm.data.preparing.prepare import Options, prepare
 from diffussm.rng import permutation
 from diffussm.training.batches import scaled
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from diffussm.data.prepared.prepare import Options, prepare
 from diffussm.data.prepared.reader import PreparedImages
+from diffussm.data.preparing.prepare import Options, prepare
 from diffussm.data.sources.detect import open_source
 from diffussm.errors import UserError
 from tests.support.sources import noise, pack_tar, save

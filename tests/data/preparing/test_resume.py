@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from diffussm.data.prepared import prepare as preparing
-from diffussm.data.prepared.prepare import Options, prepare
-from diffussm.data.prepared.shards import Recipe
+from diffussm.data.preparing import prepare as preparing
+from diffussm.data.preparing.prepare import Options, prepare
+from diffussm.data.preparing.shards import Recipe
 from diffussm.errors import UserError
 from diffussm.store import writing
-from tests.data.prepared.test_prepare import content
+from tests.data.preparing.test_prepare import content
 from tests.support.sources import class_folders, noise, save
 
 OPTIONS = Options(image_size=8, skip_broken=True)

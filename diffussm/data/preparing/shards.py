@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffussm.data.prepared.partial import BrokenImage, FinishedShard, PartialSet
 from diffussm.data.prepared.writer import write_shard
+from diffussm.data.preparing.partial import BrokenImage, FinishedShard, PartialSet
 from diffussm.data.sources.base import Broken, Entry, Source
 from diffussm.data.sources.image_file import HUGE, decode
 from diffussm.data.transforms import TRANSFORMS, CannotTransform, as_array, in_channels

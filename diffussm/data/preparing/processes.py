@@ -9,8 +9,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from diffussm.data.prepared.partial import FinishedShard, PartialSet
-from diffussm.data.prepared.shards import Recipe, make_shard
+from diffussm.data.preparing.partial import FinishedShard, PartialSet
+from diffussm.data.preparing.shards import Recipe, make_shard
 from diffussm.data.sources.base import Entry
 from diffussm.errors import UserError
 

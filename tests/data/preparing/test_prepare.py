@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffussm.data.prepared import prepare as preparing
 from diffussm.data.prepared.manifest import read_manifest
-from diffussm.data.prepared.prepare import Options, prepare
 from diffussm.data.prepared.reader import PreparedImages
+from diffussm.data.preparing import prepare as preparing
+from diffussm.data.preparing.prepare import Options, prepare
 from diffussm.errors import UserError
 from tests.support.sources import class_folders, encoded, noise, pack_zip, save, write_cifar, write_mnist
 

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import features
 
 from diffussm.data.prepared.manifest import Manifest, Shard, Source, read_manifest
-from diffussm.data.prepared.partial import FinishedShard, PartialSet, Plan, is_published
-from diffussm.data.prepared.processes import make_shards
-from diffussm.data.prepared.selection import AUTO, Selection, select
-from diffussm.data.prepared.shards import Recipe
 from diffussm.data.prepared.writer import WrittenShard, write_manifest
+from diffussm.data.preparing.partial import FinishedShard, PartialSet, Plan, is_published
+from diffussm.data.preparing.processes import make_shards
+from diffussm.data.preparing.selection import AUTO, Selection, select
+from diffussm.data.preparing.shards import Recipe
 from diffussm.data.sources.base import Broken, Entry, printable
 from diffussm.data.sources.base import Source as ImageSource
 from diffussm.data.sources.detect import open_source
