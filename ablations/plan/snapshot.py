@@ -11,12 +11,12 @@ import os
 import re
 import shutil
 import sys
-import sysconfig
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from diffussm.errors import UserError
 from diffussm.host import source
+from diffussm.host.external_code import is_own, search_working_directory
 from diffussm.store.owner import Process, this_process
 from diffussm.store.reading import read_model
 from diffussm.store.writing import naming, to_json, write_atomically
@@ -112,13 +112,12 @@ def remove(copy: Path) -> None:
 def _external_files(module: str) -> dict[str, bytes]:
     """Return the files of an external module and of the modules that it imports, except those that are installed or
     part of Python: all files of packages, and the loaded modules of others."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    search_working_directory()
     importlib.import_module(module)
     out: dict[str, bytes] = {}
     for name, loaded in sorted(sys.modules.items()):
         file = getattr(loaded, "__file__", None)
-        if file and not name.startswith("__") and _is_own(Path(file)):
+        if file and not name.startswith("__") and _is_module(Path(file)) and is_own(Path(file)):
             path = Path(name.replace(".", "/"))
             if Path(file).stem != "__init__":
                 out[f"{path}.py"] = Path(file).read_bytes()
@@ -130,9 +129,7 @@ def _external_files(module: str) -> dict[str, bytes]:
     return out
 
 
-def _is_own(file: Path) -> bool:
-    """Return whether a module's file is the user's own: neither installed, nor part of Python or of this project."""
-    foreign = [Path(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib", "platstdlib")]
-    foreign += [source.ROOT / folder for folder in (*source.PACKAGES, "reports", "bench", "tests")]
-    exists = file.suffix == ".py" and file.is_absolute() and file.is_file()  # torch sets __file__ to files that do not
-    return exists and not any(file.resolve().is_relative_to(part.resolve()) for part in foreign)
+def _is_module(file: Path) -> bool:
+    return (
+        file.suffix == ".py" and file.is_absolute() and file.is_file()
+    )  # torch sets __file__ to files that do not exist

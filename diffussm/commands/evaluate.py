@@ -13,6 +13,7 @@ from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.external import evaluate_external, external_config, external_evaluation_key
+from diffussm.metrics.external_code import describe_changes, evaluation_code
 from diffussm.metrics.key import evaluation_key, key_digests
 from diffussm.metrics.milestones import evaluate_milestone, remove_leftovers
 from diffussm.models.trained import requested_config, select_milestone
@@ -86,7 +87,10 @@ def evaluate_run(
         execution = resolve_execution(run, config, device=device)
         samples = config.evaluation.samples if processes.is_rank_zero else 0
         context = EvaluationContext(processes, report=Progress(f"{run.run_id}, step {step}: samples", samples))
-        origin = {**provenance.describe(), **execution.model_dump(by_alias=True), "processes": processes.world_size}
+        described = provenance.describe(evaluation_code(config))
+        origin = {**described, **execution.model_dump(by_alias=True), "processes": processes.world_size}
+        for change in describe_changes(run, origin) if processes.is_rank_zero else ():
+            print(change, file=sys.stderr)
         try:
             evaluate_milestone(run, config, step, execution.backend, device, origin, context)
         except NotFinite as error:

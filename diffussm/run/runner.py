@@ -7,7 +7,7 @@ of the batch and makes its part of the samples; rank zero chooses the tasks and 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, select_devi
 from diffussm.errors import UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
+from diffussm.metrics.external_code import describe_changes, evaluation_code, training_code
 from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.metrics.requirements import check_requirements
 from diffussm.run.attempt import Attempt
@@ -140,7 +141,9 @@ class TaskRunner:
         execution = self._execution()
 
         def begin() -> dict[int, set[str]]:
-            self.run.write_provenance(attempt.number, {**self._provenance(attempt, execution), **stage_setting()})
+            origin = {**self._provenance(attempt, execution, training_code(self.config)), **stage_setting()}
+            _print_lines(describe_changes(self.run, origin, before=attempt.number))
+            self.run.write_provenance(attempt.number, origin)
             restore_milestones(self.run, replayable_milestones(self.run, self.run.requests()))
             return replayable_milestones(self.run, self.run.requests())
 
@@ -158,9 +161,9 @@ class TaskRunner:
     def _execution(self) -> Execution:
         return resolve_execution(self.run, self.config, self.threads, self.processes.world_size)
 
-    def _provenance(self, attempt: Attempt, execution: Execution) -> dict[str, Any]:
+    def _provenance(self, attempt: Attempt, execution: Execution, external: Iterable[str]) -> dict[str, Any]:
         of_attempt = {"attempt": attempt.number, "processes": self.processes.world_size}
-        return {**provenance.describe(), **of_attempt, **execution.model_dump(by_alias=True)}
+        return {**provenance.describe(external), **of_attempt, **execution.model_dump(by_alias=True)}
 
     def _replay(self, lost: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
         """Train to lost milestones again; on the way, compare the weights of earlier milestones with the kept ones."""
@@ -220,7 +223,10 @@ class TaskRunner:
             task.folder.remove_temporaries()
         config = self.config.model_copy(update={"evaluation": request.evaluation})
         execution = self._execution()
-        device, origin = select_device_of_kind(execution.device), self._provenance(attempt, execution)
+        device = select_device_of_kind(execution.device)
+        origin = self._provenance(attempt, execution, evaluation_code(config))
+        if self.processes.is_rank_zero:
+            _print_lines(describe_changes(self.run, origin))
         samples = request.evaluation.samples
 
         def report(done: int) -> None:
@@ -243,6 +249,11 @@ def _describe_takeover(folder: WorkDir, number: int) -> str:
             where = "" if state.step is None else f", last heard of at step {state.step}"
             return f"attempt {number} takes over from {folder.describe_attempt(state.attempt)}{where}"
     return ""
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _ignore(task: str, done: int, total: int, note: str) -> None:

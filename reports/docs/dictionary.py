@@ -79,6 +79,12 @@ PROVENANCE = (
     Column(
         "dirty", "whether files of the code differed from the commit's; null without one", "true or false", CHECKOUT
     ),
+    Column(
+        "external_code.*",
+        "digests of the source of modules from outside this package that it used; missing without any",
+        "12 hexadecimal digits",
+        "diffussm/host/external_code.py",
+    ),
     Column("python", "version", "-", "platform"),
     Column("packages.*", "versions of the packages that compute", "-", "its metadata"),
     Column("machine.host", "the machine's name", "-", "platform"),
