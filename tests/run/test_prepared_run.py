@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 import torch
 
 import tests.support.tiny as tiny
+from diffussm.commands.train import STOPPED
+from diffussm.commands.train import train as command
 from diffussm.data import digits
 from diffussm.data.prepared import reader
 from diffussm.data.prepared.stage import staged
@@ -54,7 +57,11 @@ def own(folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _no_thread_remains() -> Iterator[None]:
     yield
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("read ahead")] == []
+    assert readers() == []
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("read ahead")]
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -94,6 +101,23 @@ def test_images_are_those_of_a_set_in_memory(folder: Path) -> None:
     assert set(counts) == {7}
 
 
+def test_steps_are_the_same_without_the_thread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny.config(**settings(folder))
+    ahead = Trainer(config, "auto", micro_batches=3)
+    monkeypatch.setattr("diffussm.training.trainer.MICRO_BATCHES_AHEAD", 0)
+    direct, reads = Trainer(config, "auto", micro_batches=3), len(readers())
+    for _ in range(STEPS):
+        assert ahead.step() == direct.step()
+    assert len(readers()) == reads + 1
+    ahead.close()
+    assert_same(ahead.state.model.state_dict(), direct.state.model.state_dict())
+
+
+def test_embedded_data_need_no_thread() -> None:
+    Trainer(tiny.config(), "auto").step()
+    assert readers() == []
+
+
 def test_a_run_that_is_stopped_within_an_epoch_ends_the_same(folder: Path, tmp_path: Path, undisturbed: Any) -> None:
     run, stop = tiny.run_folder(tmp_path, **settings(folder)), StopRequest()
     trainer = Trainer(run.config(), "auto")
@@ -104,6 +128,25 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_the_same(folder: Path, tmp_p
     with pytest.raises(Stopped, match="at step 10"):
         train(run, trainer, run.claim(), {STEPS: ("ema",)}, 60.0, report, stop)
     trainer.close()
+    work(run)
+    assert_same(trained(run), undisturbed)
+
+
+def test_a_signal_ends_the_thread_and_the_run_continues(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Any
+) -> None:
+    run, usual = tiny.run_folder(tmp_path, **settings(folder)), Trainer.step
+
+    def step(trainer: Trainer) -> Any:
+        if trainer.state.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return usual(trainer)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    assert command(str(run.path), {}, tmp_path, False, False, 60.0, False) == STOPPED
+    assert run.trained_steps() == 6
+    assert readers() == []
+    monkeypatch.undo()
     work(run)
     assert_same(trained(run), undisturbed)
 
