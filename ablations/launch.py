@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.stage:
         from diffussm.data.prepared.stage import set_stage
 
-        set_stage(options.stage, [p.run.config.data for p in planned])
+        set_stage(options.stage, [p.run.config.data for p in planned], elsewhere=on_cluster)
     if options.calibrate:
         return _calibrate(options, planned)
     if options.dry_run:

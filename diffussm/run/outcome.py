@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal
 
+from diffussm.data.prepared.stage import StageError
 from diffussm.errors import Diverged, NotFinite, UserError, one_line, printable
 from diffussm.stopping import Stopped
 from diffussm.store.integrity.stamp import DamagedFile
@@ -95,9 +96,9 @@ def print_failure(error: Exception) -> None:
 
 
 def _is_transient(error: BaseException, has_progress: bool) -> bool:
-    """Return whether a retry may succeed: a damaged file was set aside, a peer was killed, or memory ran out at the
-    start, when something else may have held it."""
-    if isinstance(error, DamagedFile):
+    """Return whether a retry may succeed: a damaged file was set aside, this machine has no room for a copy of the
+    data, a peer was killed, or memory ran out at the start, when something else may have held it."""
+    if isinstance(error, DamagedFile | StageError):
         return True
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_PEER):
         return True

@@ -252,6 +252,19 @@ def test_a_run_trains_from_the_stage(
     assert (copy / SHARD).read_bytes() == (own / SHARD).read_bytes()
 
 
+def test_a_stage_that_fails_is_that_of_the_machine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Any
+) -> None:
+    monkeypatch.setenv("DIFFUSSM_STAGE", "$NO_SUCH_VARIABLE")
+    run = tiny.run_folder(tmp_path / "runs", **settings(folder))
+    with pytest.raises(UserError, match=r"^--stage \$NO_SUCH_VARIABLE: the environment variable is not set here"):
+        work(run)
+    assert run.state().is_transient
+    monkeypatch.setenv("DIFFUSSM_STAGE", "")
+    work(run)
+    assert_same(trained(run), undisturbed)
+
+
 def test_a_rank_can_raise_what_another_found() -> None:
     for damage in (DamagedFile(Path("weights"), "its hash"), reader.DamagedShard(Path("shard"), 7)):
         assert str(pickle.loads(pickle.dumps(damage))) == str(damage)

@@ -52,6 +52,8 @@ def test_jobs_expand_the_stage_on_their_nodes(
     prepared = ("--set", "data.name=mine", "--set", f"data.root={tmp_path / 'set'}", "--profile", "cpu")
     text = planned(capsys, tmp_path / "runs", *prepared, "--print-sbatch", "--stage", "$SLURM_TMPDIR/data")
     assert text.count("export DIFFUSSM_STAGE='$SLURM_TMPDIR/data'") == 2
+    with pytest.raises(UserError, match=r"^--stage \$SLURM_TMPDIR: the environment variable is not set here"):
+        launch.main(arguments(tmp_path / "runs", *prepared[:4], "--dry-run", "--stage", "$SLURM_TMPDIR"))
     with pytest.raises(UserError, match=r"^--stage /fast: not used: digits: only prepared data sets are copied"):
         planned(capsys, tmp_path / "runs", "--stage", "/fast")
 

@@ -26,15 +26,22 @@ _CHUNK = 4 << 20
 _WAIT_SECONDS = 0.1  # between looks at what other processes copy
 
 
-def set_stage(given: str, data: Iterable[DataConfig]) -> None:
+class StageError(UserError):
+    """Nothing can be copied to the stage of this machine; on another one, or with another stage, it may."""
+
+
+def set_stage(given: str, data: Iterable[DataConfig], elsewhere: bool = False) -> None:
     """Let trainings of this process, and of those that it starts, read copies in the folder `given` (`--stage`).
 
-    Raises UserError if none of the data sets is a prepared one.
+    Raises UserError if none of the data sets is a prepared one, and unless they train `elsewhere`, if the folder has
+    a variable that is not set.
     """
     names = {section.name for section in data}
     if all(name in CATALOGUE or is_external(name) for name in names):
         raise UserError(f"--stage {given}: not used: {', '.join(sorted(names))}: only prepared data sets are copied")
     os.environ[VARIABLE] = given if given.startswith(("$", "~")) else str(Path(given).absolute())
+    if not elsewhere:
+        stage_folder()
 
 
 def stage_folder() -> Path | None:
@@ -44,7 +51,7 @@ def stage_folder() -> Path | None:
         return None
     folder = os.path.expanduser(os.path.expandvars(given))
     if "$" in folder:
-        raise UserError(f"--stage {given}: the environment variable is not set here; set it, or give another folder")
+        raise StageError(f"--stage {given}: the environment variable is not set here; set it, or give another folder")
     return Path(folder).absolute()
 
 
@@ -144,4 +151,4 @@ def _of_stage(copy: Path, manifest: Manifest) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             size = manifest.count * manifest.channels * manifest.image_size**2
             what = f"no room: the data set takes {size / 1e9:,.1f} GB"
-        raise UserError(f"--stage: {copy}: {what}; use another folder, or train without --stage") from None
+        raise StageError(f"--stage: {copy}: {what}; use another folder, or train without --stage") from None
