@@ -50,7 +50,7 @@ def described(transform: str, size: int) -> str:
 def in_channels(image: Image.Image, channels: int) -> Image.Image:
     """Return the image in grey (1) or RGB (3), without its alpha channel."""
     if channels == 3:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
     return image.convert("L") if image.mode in ("1", "L", "LA") else image.convert("RGB").convert("L")
 
 

@@ -41,7 +41,7 @@ class Listing:
         if not self.takes(name, in_hidden_folder):
             return
         try:
-            status = os.stat(folder / name)
+            status = os.stat(os.path.join(folder, name))
         except OSError:  # whoever reads it will say why
             self.found.append((relative, 0))
             return

@@ -11,11 +11,15 @@ from diffussm.data.sources.folder import ImageFolder
 from diffussm.data.sources.idx import IdxFiles
 from diffussm.data.sources.imagenet import FlatValidation, imagenet
 from diffussm.data.sources.npz import NpzSamples
+from diffussm.data.sources.webdataset import WebDataset, is_webdataset
 from diffussm.data.sources.zip import ZipOfImages
 from diffussm.errors import UserError
 
 SPLITS = ("train", "val", "test")
-READ = "a folder of images, a .zip of them, an .npz of samples, ImageNet, CIFAR-10's binary version, or idx files"
+READ = (
+    "a folder of images, a .zip of them, an .npz of samples, ImageNet, CIFAR-10's binary version (.tar.gz), idx files, "
+    "or WebDataset's .tar"
+)
 
 
 def open_source(path: Path, split: str = "", devkit: Path | None = None, labelled: bool = True) -> Source:
@@ -41,7 +45,9 @@ def _find(path: Path, split: str, devkit: Path | None, labelled: bool) -> Source
         raise UserError(f"{path}: is neither a regular file nor a folder; read are {READ}")
     with path.open("rb") as file:
         start = file.read(4)
-    if path.name.endswith((".tar.gz", ".tgz", ".tar")):
+    if path.name.endswith(".tar"):
+        return _without_splits(WebDataset(path), split)
+    if path.name.endswith((".tar.gz", ".tgz")):
         return Cifar10(path, _train_or_test(path, split))
     source: Source
     if start[:2] == b"PK":
@@ -66,7 +72,7 @@ def _in_folder(path: Path, split: str, devkit: Path | None, labelled: bool) -> S
         return IdxFiles(file)
     if source := imagenet(path, split, devkit, labelled):
         return source
-    return _without_splits(ImageFolder(path), split)
+    return _without_splits(WebDataset(path) if is_webdataset(path) else ImageFolder(path), split)
 
 
 def _train_or_test(path: Path, split: str) -> Literal["train", "test"]:

@@ -50,10 +50,10 @@ def image_files(root: Path) -> Listing:
         folder = Path(walked)
         ancestors = {ancestor.resolve() for ancestor in (folder, *folder.parents)}
         subfolders[:] = [name for name in subfolders if (folder / name).resolve() not in ancestors]
-        relative = folder.relative_to(root)
-        hidden = any(map(is_hidden_folder, relative.parts))
+        parts = folder.relative_to(root).parts
+        hidden = any(map(is_hidden_folder, parts))
         for name in files:
-            listing.add(folder, name, (relative / name).as_posix(), hidden)
+            listing.add(folder, name, "/".join((*parts, name)), hidden)
     if not listing.found:
         raise UserError(f"{root}: holds no images ({' '.join(IMAGE_SUFFIXES)}), nor do its subfolders; {listing}")
     listing.found.sort()

@@ -22,6 +22,7 @@ from tests.support.sources import (
     save,
     write_cifar,
     write_mnist,
+    write_tar,
 )
 
 
@@ -164,6 +165,35 @@ def test_a_changed_byte_in_a_zip_is_found(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(Broken, match="length or CRC"):
         contents(open_source(path))
+
+
+def test_webdataset(tmp_path: Path) -> None:
+    a, b, c = (encoded_noise(seed) for seed in range(3))
+    (tmp_path / "set").mkdir()
+    write_tar(tmp_path / "set" / "1.tar", {"x.png": c, "x.cls": b"0"})
+    first = write_tar(
+        tmp_path / "set" / "0.tar", {"9.cls": b"2\n", "9.jpg": a, "9.json": b"{}", "d/8.png": b, "d/8.cls": b"1"}
+    )
+    source = open_source(tmp_path / "set")
+    found = source.listed()
+    assert source.kind == "webdataset"
+    assert [entry.name for entry in found.entries] == ["0.tar/9.jpg", "0.tar/d/8.png", "1.tar/x.png"]
+    assert found.skipped == {"with other suffixes (.json)": 1}
+    assert found.classes == ("0", "1", "2")
+    assert labels(source) == [2, 1, 0]
+    assert contents(source) == [a, b, c]
+    assert contents(open_source(first)) == [a, b]
+    for members, message in [
+        ({"1.png": a, "1.cls": b"0", "2.png": b}, "2.png: has no .cls beside it"),
+        ({"1.png": a, "1.cls": b"cat"}, "1.cls: is no class; allowed: a number from 0"),
+        ({"1.txt": b""}, "holds no images"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            open_source(write_tar(tmp_path / "x.tar", members)).listed()
+    (tmp_path / "x.tar").write_bytes(gzip.compress(first.read_bytes()))
+    with pytest.raises(UserError, match=r"x\.tar: is damaged or not an uncompressed \.tar"):
+        open_source(tmp_path / "x.tar").listed()
+    assert open_source(write_tar(tmp_path / "x.tar", {"1.png": a})).listed().classes == ()
 
 
 def test_splits(tmp_path: Path) -> None:
