@@ -68,6 +68,9 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="folder for the sheets (default: RUN/sheets)")] = None,
     npz: Annotated[Path | None, typer.Option(help="write all samples to this .npz instead of sheets")] = None,
     samples: Annotated[int | None, typer.Option(help="number of samples, with --npz", min=1)] = None,
+    nearest: Annotated[
+        bool, typer.Option("--nearest", help="below the samples of a sheet, show their nearest training images")
+    ] = False,
 ) -> None:
     """Sample from a run's kept weights: sheets of images, with the same noise for every class and guidance scale, or an
     .npz of samples, by one process or several (torchrun, srun)."""
@@ -76,6 +79,8 @@ def sample(
 
     if (npz is None) != (samples is None):
         raise UserError("--npz FILE and --samples N: give both, or neither")
+    if npz is not None and nearest:
+        raise UserError("--nearest: applies to sheets only; leave it out with --npz")
     rows, columns = _layout("--grid", grid) if grid else _layout("--layout", layout)
     labels = [_label(text) for text in classes.split(",")] if classes else [None]
     given = {"guidance": guidance, "guidance_channels": guidance_channels, "sampler_steps": sampler_steps}
@@ -93,7 +98,7 @@ def sample(
             if processes.is_rank_zero:
                 print(npz)
         return
-    for path in write_sheets(RunDir(run), labels, rows, columns, overrides, step, out):
+    for path in write_sheets(RunDir(run), labels, rows, columns, overrides, step, out, nearest):
         print(path)
 
 

@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from diffussm.store.writing import write_atomically
@@ -21,6 +22,12 @@ sns.set_theme(context="paper", style="whitegrid", palette="colorblind", rc={"fig
 def subplots(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Return a new figure and its axes, as `matplotlib.pyplot.subplots` does."""
     return plt.subplots(rows, columns, **options)
+
+
+def drawable(text: str) -> str:
+    """Return the text with a box for each character that the font lacks or that cannot be printed."""
+    known = font_manager.get_font(font_manager.findfont(font_manager.FontProperties())).get_charmap()
+    return "".join(c if c.isprintable() and ord(c) in known else "\u25a1" for c in text)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Sheets of samples from a run's kept weights, one per class, as in Figures 7 to 14 of the paper."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffussm.config import Config
+from diffussm.distributed.group import select_device
 from diffussm.errors import UserError, naming_weights
+from diffussm.metrics.pictures.names import names_of
+from diffussm.metrics.pictures.nearest import nearest_images
+from diffussm.metrics.pictures.sheet import sheet
 from diffussm.metrics.sampling import generate
-from diffussm.metrics.sheet import sheet
 from diffussm.models.trained import load_network, requested_config, select_milestone
+from diffussm.progress import Progress
 from diffussm.store.rundir import RunDir
 from diffussm.store.writing import write_atomically
 
@@ -25,11 +29,14 @@ def write_sheets(
     overrides: Mapping[str, Any],
     step: int | None = None,
     out: Path | None = None,
+    nearest: bool = False,
 ) -> list[Path]:
     """Write a PNG of rows x columns samples for each label (None: of all classes); return the paths.
 
     `overrides` replace fields of the evaluation in the run's latest request. Sample i of every sheet starts from the
-    same noise. `step` is a milestone (default: the last). Raises UserError for a class or step that the run lacks.
+    same noise. `step` is a milestone (default: the last). With `nearest`, the nearest training images stand below
+    the samples. Raises UserError for a class or step that the run lacks, and where its training set is needed and not
+    there.
     """
     config = requested_config(run, overrides)
     for label in labels:
@@ -42,12 +49,27 @@ def write_sheets(
         with naming_weights(run.weights(step, config.evaluation.weights), UserError):
             samples = generate(config, network, rows * columns, labels=repeated(label, rows * columns))
         name, e = "all" if label is None else f"class-{label}", config.evaluation
+        name += "-balanced" if label is None and e.labels == "balanced" else ""
         guided = f"{e.guidance:g}" + (f"-of-{e.guidance_channels}-channels" if e.guidance_channels else "")
-        paths.append(folder / f"{name}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}.png")
+        found = nearest_images(samples.pixels, config, select_device(), _report(name)) if nearest else None
+        ending = "-nearest" if found else ""
+        paths.append(folder / f"{name}-step-{step}-{e.sampler}-{e.sampler_steps}-guidance-{guided}{ending}.png")
         png = io.BytesIO()
-        sheet(samples.pixels, columns).save(png, "PNG")
+        sheet(samples.pixels, columns, names_of(config, samples.labels), found).save(png, "PNG")
         write_atomically(paths[-1], png.getvalue())
     return paths
+
+
+def _report(name: str) -> Callable[[int, int], object]:
+    """Return what shows how many images of the training set have been compared."""
+    shown: list[Progress] = []
+
+    def report(done: int, total: int) -> None:
+        if not shown:
+            shown.append(Progress(f"{name}: training images compared", total))
+        shown[0](done)
+
+    return report
 
 
 def repeated(label: int | None, count: int) -> NDArray[np.int64] | None:

@@ -55,16 +55,16 @@ class Shuffled:
     """
 
     def __init__(self, images: IndexedImages):
-        self._images = images
+        self.images = images
         self._order: tuple[tuple[int, int], NDArray[np.int64]] = ((-1, -1), np.empty(0, dtype=np.int64))
 
     def batch(self, seed: int, step: int, size: int, start: int = 0, count: int | None = None) -> Images:
-        return self._images.take(self.chosen(seed, step * size + start, size - start if count is None else count))
+        return self.images.take(self.chosen(seed, step * size + start, size - start if count is None else count))
 
     def chosen(self, seed: int, start: int, count: int) -> NDArray[np.int64]:
         """Return the indices of the images with global sample indices start .. start + count - 1; each epoch is one
         permutation."""
-        images = len(self._images.labels)
+        images = len(self.images.labels)
         parts = []
         while count:
             epoch, position = divmod(start, images)
@@ -75,7 +75,7 @@ class Shuffled:
     def _order_of(self, seed: int, epoch: int) -> NDArray[np.int64]:
         held, order = self._order  # another thread may replace it
         if held != (seed, epoch):
-            order = permutation(seed, epoch, len(self._images.labels))
+            order = permutation(seed, epoch, len(self.images.labels))
             self._order = (seed, epoch), order
         return order
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from diffussm.config import DataConfig, is_external
 from diffussm.data import digits, mnist, photos
 from diffussm.data.catalogue import facts, missing_reference
-from diffussm.data.images import Flipped, HeldImages, Images, Shuffled, TrainingData
+from diffussm.data.images import Flipped, HeldImages, Images, IndexedImages, Shuffled, TrainingData
 from diffussm.data.lookup.external import data_class
 from diffussm.data.lookup.facts import find_required
 from diffussm.data.prepared.reader import PreparedImages
@@ -38,6 +38,15 @@ def training_data(data: DataConfig) -> TrainingData:
     else:
         made = _TRAINING[data.name]()
     return Flipped(made) if data.flip else made
+
+
+def training_images(data: DataConfig) -> IndexedImages | None:
+    """Return the images that a config trains on, as they are stored; None if there is no finite number of them.
+
+    Raises as `training_data`.
+    """
+    made = training_data(data.model_copy(update={"flip": False}))
+    return made.images if isinstance(made, Shuffled) else None
 
 
 def is_embedded(name: str) -> bool:

@@ -17,10 +17,12 @@ from diffussm.host.clock import utc
 from diffussm.host.provenance import CREATED
 from diffussm.metrics.context import EvaluationContext
 from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.pictures.names import names_of
+from diffussm.metrics.pictures.nearest import nearest_at_milestone
+from diffussm.metrics.pictures.sheet import Nearest, sheet
 from diffussm.metrics.requirements import check_requirements
 from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Shards, retry_if_shards_removed
-from diffussm.metrics.sheet import sheet
 from diffussm.metrics.suite import metric_suite
 from diffussm.models.trained import network_with, read_kept_weights
 from diffussm.stopping import Stopped
@@ -72,7 +74,8 @@ def evaluate_milestone(
         samples = Samples(shards.first("pixels", kept), make_samples.labels(0, kept))
         metrics = suite.measure(shards.whole, make_samples.labels(0, key.samples))
         timing = {**_seconds_per_step(run, step), "evaluation_seconds": time.monotonic() - began}
-        _write_samples(samples, path.parent)
+        nearest = nearest_at_milestone(samples.pixels, config, suite.extractor, device)
+        _write_samples(samples, names_of(config, samples.labels), nearest, path.parent)
         record = records.Record(
             run_id=run.run_id,
             step=step,
@@ -105,11 +108,12 @@ def remove_leftovers(folder: Path) -> None:
     WorkDir(folder).remove_temporaries()
 
 
-def _write_samples(samples: Samples, folder: Path) -> None:
+def _write_samples(samples: Samples, names: list[str], nearest: Nearest | None, folder: Path) -> None:
     shown = samples.pixels
     arrays, png = io.BytesIO(), io.BytesIO()
-    np.savez_compressed(arrays, arr_0=rearrange(shown, "n c h w -> n h w c"), labels=samples.labels)
-    sheet(shown).save(png, "PNG")
+    stored = {"arr_0": rearrange(shown, "n c h w -> n h w c"), "labels": samples.labels}
+    np.savez_compressed(arrays, **stored, **({"class_names": np.array(names)} if names else {}))  # type: ignore[arg-type]
+    sheet(shown, names=names, nearest=nearest).save(png, "PNG")
     write_atomically(folder / "samples.npz", arrays.getvalue())
     write_atomically(folder / "samples.png", png.getvalue())
 

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from reports.grid import axes as axes_range
 from reports.grid.stats import LEAST_SEEDS
 
 NOTE_HEIGHT = 0.13  # inches of a line below a figure
+NAME_LENGTH = 20  # letters of a class's name, at most
 
 
 def fid_over_steps(
@@ -105,20 +106,23 @@ def metrics_over_steps(
     return figure
 
 
-def sample_rows(samples: dict[str, NDArray[np.uint8]], labels: NDArray[np.int64] | None, title: str) -> Figure:
-    """Return a named row of images (N, H, W, C) each; images in a column share their noise, and their label if there
-    are labels (N,)."""
+def sample_rows(samples: dict[str, NDArray[np.uint8]], classes: Sequence[str], title: str) -> Figure:
+    """Return a named row of images (N, H, W, C) each; images in a column share their noise, and their class if there
+    are `classes`, the names of N."""
     count = len(next(iter(samples.values())))
-    size = (0.48 * count + 1.1, 0.52 * len(samples) + 0.45)
+    classes = [style.drawable(textwrap.shorten(name, NAME_LENGTH, placeholder="...")) for name in classes]
+    slanted = max(map(len, classes), default=0) > 4
+    size = (0.48 * count + 1.1 + 0.4 * slanted, 0.52 * len(samples) + 0.45 + 0.9 * slanted)
     figure, axes = style.subplots(len(samples), count, figsize=size, squeeze=False)
     for row, (name, images) in zip(axes, samples.items(), strict=True):
         for axis, image in zip(row, images, strict=True):
             axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    if labels is not None:
-        for axis, label in zip(axes[0], labels, strict=True):
-            axis.set_title(str(label), fontsize=8, pad=2)
+    if classes:
+        turned: dict[str, Any] = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if slanted else {}
+        for axis, name in zip(axes[0], classes, strict=True):
+            axis.set_title(name, fontsize=8, pad=2, parse_math=False, **turned)
     figure.suptitle(title, fontsize=8)
     figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.97))
     return figure

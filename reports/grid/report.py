@@ -17,6 +17,7 @@ from reports.grid.results import GridResults
 from reports.paper import published
 
 SHOWN_SAMPLES = 12
+CLASS_NAMES = "class_names"  # array beside the samples
 RECIPE_NOT_STATED = (
     "The launch, by a version of before, did not record the digests of its base and data: that the runs are of one "
     "recipe is known only as far as their configs and evaluation keys tell."
@@ -185,17 +186,21 @@ def _sample_rows(
 ) -> list[Path]:
     """Write a row of samples for each of the chosen records, as PNG and as CSV of the pixels, with the run ids."""
     images: dict[str, Any] = {}
-    rows, labels = [], np.empty(0, dtype=np.int64)
+    rows, labels, classes = [], np.empty(0, dtype=np.int64), np.empty(0, dtype=np.str_)
     for name, record in zip(names, chosen.to_dict("records"), strict=True):
         path = results.folders[record["run_id"]].record(record["step"], record["key"])
         with np.load(path.with_name("samples.npz")) as stored:
             images[name], labels = stored["arr_0"][:SHOWN_SAMPLES], stored["labels"][:SHOWN_SAMPLES]
+            if CLASS_NAMES in stored:
+                classes = stored[CLASS_NAMES][:SHOWN_SAMPLES]
+            elif labels.any():  # samples of before have no names
+                classes = labels.astype(np.str_)
         flat = images[name].reshape(len(labels), -1)
         rows += [
             {"row": name, "sample": i, "label": label, **{f"pixel_{p}": v for p, v in enumerate(pixels)}}
             for i, (label, pixels) in enumerate(zip(labels, flat, strict=True))
         ]
-    style.save(figures.sample_rows(images, labels if labels.any() else None, title), stem.with_suffix(".png"))
+    style.save(figures.sample_rows(images, list(classes), title), stem.with_suffix(".png"))
     _write_table(stem, pd.DataFrame(rows), list(chosen.run_id))
     return [stem.with_suffix(".png")]
 

@@ -10,6 +10,7 @@ from PIL import Image
 import tests.support.tiny as tiny
 from diffussm import cli
 from diffussm.config import Request
+from diffussm.metrics.pictures.sheet import BAND
 from diffussm.store.rundir import RunDir
 
 
@@ -38,7 +39,7 @@ def test_a_sheet_for_each_class(
     assert [path.name for path in paths] == [f"class-{label}-step-24-ddim-2-guidance-1.5.png" for label in (3, 7)]
     sheets = [np.asarray(Image.open(path)) for path in paths]
     scale = sheets[0].shape[1] // (4 * 9)
-    assert sheets[0].shape == (2 * 9 * scale, 4 * 9 * scale, 3)
+    assert sheets[0].shape == (2 * 9 * scale + BAND, 4 * 9 * scale, 3)  # the name of the class is below
     assert (sheets[0] != sheets[1]).any()
 
 
@@ -49,7 +50,7 @@ def test_an_earlier_milestone_and_all_classes(
     given = (option, "1x3", "--step", "8", "--out", str(tmp_path))
     assert diffussm(monkeypatch, "sample", str(trained.path), *given) == 0
     height, width, _ = np.asarray(Image.open(tmp_path / "all-step-8-ddim-2-guidance-1.png")).shape
-    assert width == 3 * height
+    assert width == 3 * (height - BAND)  # of the names
 
 
 def test_guidance_is_that_of_the_run_unless_given(

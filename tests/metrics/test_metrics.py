@@ -21,8 +21,8 @@ from diffussm.metrics.features import train_small_cnn as train_extractor
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.small_cnn import FEATURES
 from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.pictures.sheet import sheet
 from diffussm.metrics.sampling import generate, to_pixels
-from diffussm.metrics.sheet import sheet
 from diffussm.metrics.statistics.fid import noise_floor
 from diffussm.metrics.statistics.frechet import Statistics, frechet_distance
 from diffussm.metrics.suite import metric_suite

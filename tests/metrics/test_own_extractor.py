@@ -156,6 +156,8 @@ def test_a_run_is_measured_by_it(own: Path, tmp_path: Path) -> None:
     assert record
     assert record.key == evaluation_key(config)
     assert record.metrics.keys() >= {"fid", "fid_floor", "label_accuracy"}
+    with np.load(path.with_name("samples.npz")) as stored:
+        np.testing.assert_array_equal(stored["class_names"], stored["labels"].astype(str))
 
 
 @pytest.mark.parametrize(
