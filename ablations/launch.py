@@ -42,7 +42,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = LaunchParser(prog="launch.py", description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
     add("--grid", required=True, metavar="NAME", help="a grid of ablations/grids, or the path of a .toml file")
-    add("--base", metavar="NAME", help="the recipe to vary (default: the grid's own)")
+    add("--base", metavar="NAME", help="the recipe to vary: a base, or the path of a .toml file (default: the grid's)")
+    add("--data", metavar="DIR", help="the folder of the prepared data set: --set data.root=DIR")
     add("--seeds", type=seeds, metavar="N", help="N: seeds 0 .. N-1 in each arm; a list such as 0,2,5; or 5, (with a "
         "comma) for seed 5 only (default: the grid's)")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
@@ -95,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     from diffussm.config import parse_settings
 
     request = GridRequest.from_arguments(
-        options.grid, options.base, options.seeds, parse_settings(options.settings), options.runs
+        options.grid, options.base, options.seeds, parse_settings(options.settings, options.data), options.runs
     )
     all_planned = request.plan()
     planned = select(all_planned, options.only)
@@ -211,6 +212,8 @@ def _print_plan(
     print(plan_table.text(estimated, several_bases=len(request.bases) > 1))
     print(plan.summary(planned))
     print(summary)
+    if any(p.spec.provisional for p in planned):
+        print("Ids are provisional where the data are not there: their digest will be part of the id.")
     for missing in dict.fromkeys(p.spec.missing_requirement for p in planned if p.spec.missing_requirement):
         print(f"Cannot run: {missing}.")
     for warning in warnings:

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffussm.api import build, evaluate, load, sample, save
     from diffussm.commands.check_mixer import check_mixer
-    from diffussm.config import resolve
     from diffussm.data.catalogue import DataFacts
+    from diffussm.data.lookup.resolution import resolve_with_data as resolve
     from diffussm.metrics.features.registry import ExtractorFacts
 
 __version__ = "0.1.0"
 __all__ = ["DataFacts", "ExtractorFacts", "build", "check_mixer", "evaluate", "load", "resolve", "sample", "save"]
 
 _DEFINED_ELSEWHERE = {
-    "DataFacts": "diffussm.data.catalogue",
-    "ExtractorFacts": "diffussm.metrics.features.registry",
-    "check_mixer": "diffussm.commands.check_mixer",
-    "resolve": "diffussm.config",
+    "DataFacts": "diffussm.data.catalogue:DataFacts",
+    "ExtractorFacts": "diffussm.metrics.features.registry:ExtractorFacts",
+    "check_mixer": "diffussm.commands.check_mixer:check_mixer",
+    "resolve": "diffussm.data.lookup.resolution:resolve_with_data",
 }
 
 if not TYPE_CHECKING:  # else type checkers would accept any name
@@ -29,7 +29,8 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
         """Load a public name from the module that defines it."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(_DEFINED_ELSEWHERE.get(name, "diffussm.api")), name)
+        module, _, attribute = _DEFINED_ELSEWHERE.get(name, f"diffussm.api:{name}").partition(":")
+        value = getattr(import_module(module), attribute)
         globals()[name] = value
         return value
 

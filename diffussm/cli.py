@@ -14,6 +14,10 @@ UsageError: Any = typer.BadParameter.__base__  # raised for wrong arguments; typ
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="DIR", help="folder of the prepared data set: --set data.root=DIR")
+]
+
 
 @app.callback()
 def commands() -> None:
@@ -27,6 +31,7 @@ def train(
         list[str] | None,
         typer.Option("--set", help="section.field=value of the config (docs/config.md); may be repeated"),
     ] = None,
+    data_folder: DataOption = None,
     runs: Annotated[Path, typer.Option(help="folder for the run folder of a BASE")] = Path("runs"),
     replay: Annotated[
         bool,
@@ -48,7 +53,8 @@ def train(
     from diffussm.commands.train import train
     from diffussm.config import parse_settings
 
-    return train(target, parse_settings(settings or []), runs, replay, retry, checkpoint_seconds, to_logs, stage)
+    changes = parse_settings(settings or [], data_folder)
+    return train(target, changes, runs, replay, retry, checkpoint_seconds, to_logs, stage)
 
 
 @app.command()
@@ -238,6 +244,7 @@ def cost(
         list[str] | None,
         typer.Option("--set", help="section.field=value of the config (docs/config.md); may be repeated"),
     ] = None,
+    data_folder: DataOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     audited: Annotated[
         bool, typer.Option("--audit", help="also show the counts of fvcore and torch; runs the model")
@@ -245,13 +252,13 @@ def cost(
 ) -> None:
     """Count the parameters and the multiply-adds of a call, a training step and a sampled image, without building the
     model (except with --audit)."""
+    from diffussm.config import parse_settings
     from diffussm.cost import command
 
     if bool(model) == every:
         raise UserError("give either a model or --all")
-    print(
-        command.report([model] if model else [], tuple(resolution or ()), settings or [], per_block, audited, as_json)
-    )
+    models, changes = [model] if model else [], parse_settings(settings or [], data_folder)
+    print(command.report(models, tuple(resolution or ()), changes, per_block, audited, as_json))
 
 
 @app.command()

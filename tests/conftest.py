@@ -28,7 +28,8 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["DIFFUSSM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ.pop("DIFFUSSM_WEIGHTS", None)
+    for variable in ("DIFFUSSM_WEIGHTS", "DIFFUSSM_DATA"):
+        os.environ.pop(variable, None)
 
 
 @pytest.fixture(autouse=True)

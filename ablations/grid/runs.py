@@ -8,9 +8,10 @@ from typing import Any
 
 from ablations.grid.arms import Arm, arms, find_control
 from ablations.grid.schema import GridFile
-from diffussm.config import Config, Request, resolve, run_id
+from diffussm.config import Config, Request, base_name, run_id
 from diffussm.cost.closed_form import forward_macs
 from diffussm.data.lookup.facts import check_fit
+from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.requested_files import as_requested
@@ -59,7 +60,7 @@ def _config(grid: GridFile, base: str, arm: Arm, settings: Mapping[str, Any]) ->
 def _resolve_and_check(base: str, overrides: Mapping[str, Any]) -> Config:
     """Return the config. Raise UserError if its model, data and evaluation do not fit together, as far as is known
     without loading them."""
-    config = as_requested(resolve(base, overrides))
+    config = as_requested(resolve_with_data(base, overrides))
     check_fit(config)
     evaluation_key(config)
     return config
@@ -116,12 +117,12 @@ def _check_levels_differ(grid: GridFile, base: str, all_arms: list[Arm], setting
         seen: dict[Any, str] = {}
         for level, overrides in own.items():
             try:
-                identity = _identity(as_requested(resolve(base, {**settings, **others, **overrides})))
+                identity = _identity(as_requested(resolve_with_data(base, {**settings, **others, **overrides})))
             except UserError:
                 continue  # does not fit together with the other levels
             if identity in seen:
                 raise UserError(
-                    f"axes.{axis}: levels {seen[identity]!r} and {level!r} are the same on base {base!r}; "
+                    f"axes.{axis}: levels {seen[identity]!r} and {level!r} are the same on base {base_name(base)!r}; "
                     "each level must change the run or its evaluation"
                 )
             seen[identity] = level
@@ -136,7 +137,7 @@ def _check_arms_differ(base: str, all_arms: list[Arm], configs: Mapping[str, Con
             part = "axes" if "arm" not in arm.levels else f"arms.{arm.name}"
             raise UserError(
                 f"{part}: arms {earlier.name!r} and {arm.name!r} are the same run with the same request on base "
-                f"{base!r}; arms must differ"
+                f"{base_name(base)!r}; arms must differ"
             )
 
 

@@ -25,13 +25,12 @@ def execute(
 ) -> int:
     """Work on the runs until nothing more can be done for any; returns the exit code."""
     console = plain_console()
-    base_names = ", ".join(request.bases)
     todo = {arms[0].run_dir.path: arms for arms in unfinished(planned).values()}
     runs = len({p.run.run_id for p in planned})
     if not todo:
-        console.print(f"Nothing left to train: all {runs} runs of {request.name} on {base_names} are done.")
+        console.print(f"Nothing left to train: all {runs} runs of {request.name} on {request.base_names} are done.")
         return 0
-    console.print(f"{request.name} on {base_names}: {plural(runs, 'run')}, {runs - len(todo)} done before.")
+    console.print(f"{request.name} on {request.base_names}: {plural(runs, 'run')}, {runs - len(todo)} done before.")
 
     names = {path: f"{_arms(arms, request)}, seed {arms[0].run.config.seed}" for path, arms in todo.items()}
     with Display(names, slots, console) as display:

@@ -17,10 +17,12 @@ from ablations.grid.arms import arms, find_control
 from ablations.grid.recipe import recipe
 from ablations.grid.schema import GridFile
 from ablations.plan.plan import PlannedRun
-from diffussm.config import run_id
+from diffussm.config import base_name, is_recipe_file, run_id
 from diffussm.metrics.requested_files import absolute
 from diffussm.store import manifests
 from diffussm.store.manifests import Entry, Manifest
+
+_PLACES = {"data.root": ""}  # settings that say where the same content is found
 
 
 class Difference(NamedTuple):
@@ -44,12 +46,12 @@ def write(
     With `keep_others`, arms and seeds that are not among `planned` keep their entries, and the settings stay.
     """
     control = find_control(grid, arms(grid)).name if grid.budget == "macs" else None  # whose MACs all match
-    now = recipe(base)
+    now = recipe(base, settings)
     difference: Difference | None = None
 
     def merged(old: Manifest | None) -> Manifest:
         nonlocal difference
-        difference = None if old is None or keep_others else _difference(old, settings, planned)
+        difference = None if old is None or keep_others else _difference(old, base, settings, planned)
         kept = () if old is None or difference else old.runs
         overrides = {p.run.arm.name: p.run.arm.overrides for p in planned}
         same = [e for e in kept if keep_others or overrides.get(e.arm) == e.overrides]
@@ -59,7 +61,8 @@ def write(
         return Manifest(
             grid=file.stem,
             file=str(file.absolute()),
-            base=base,
+            base=base_name(base),
+            base_file=base if is_recipe_file(base) else "",
             claim=grid.claim,
             source=grid.source,
             command=grid.command,
@@ -72,23 +75,29 @@ def write(
             runs=tuple(entries.values()),
         )
 
-    manifests.add(runs, file.stem, base, merged)
+    manifests.add(runs, file.stem, base_name(base), merged)
     return difference
 
 
-def _difference(old: Manifest, settings: Mapping[str, Any], planned: Iterable[PlannedRun]) -> Difference | None:
-    if {key: absolute(key, value) for key, value in old.settings.items()} != dict(settings):
+def _difference(
+    old: Manifest, base: str, settings: Mapping[str, Any], planned: Iterable[PlannedRun]
+) -> Difference | None:
+    before, now = ({key: absolute(key, value) for key, value in s.items()} for s in (old.settings, settings))
+    if before | _PLACES != now | _PLACES:
         return Difference("settings", "The settings differ from those of the last launch")
-    return recipe_difference(old, planned) or (None if old.states_recipe else _other_steps(old, planned))
+    difference = recipe_difference(old, base, settings, planned)
+    return difference or (None if old.states_recipe else _other_steps(old, planned))
 
 
-def recipe_difference(old: Manifest, planned: Iterable[PlannedRun]) -> Difference | None:
+def recipe_difference(
+    old: Manifest, base: str, settings: Mapping[str, Any], planned: Iterable[PlannedRun]
+) -> Difference | None:
     """Return how the base or the data differ from those of the manifest's runs; None if they do not.
 
     Digests say so; and each run of an arm that is as before must have the same id and the same evaluation key, from
     today's base, as it has in the manifest. For manifests of before, which state no digests, that has to do.
     """
-    now = recipe(old.base)
+    now = recipe(base, settings)
     if old.base_digest not in ("", now.base):
         change = f"it had digest {old.base_digest} and has {now.base}"
         return Difference("base", f"The base {old.base} has changed since the last launch ({change})")
@@ -106,14 +115,16 @@ def recipe_difference(old: Manifest, planned: Iterable[PlannedRun]) -> Differenc
     return None
 
 
-def extension_difference(old: Manifest, planned: Iterable[PlannedRun]) -> Difference | None:
+def extension_difference(
+    old: Manifest, base: str, settings: Mapping[str, Any], planned: Iterable[PlannedRun]
+) -> Difference | None:
     """Return how runs planned now are no longer those of the manifest, which they would extend; None if they are."""
     planned = list(planned)
     of_arm = {p.run.arm.name: p.run.arm.overrides for p in planned}
     for entry in old.runs:
         if of_arm.get(entry.arm, entry.overrides) != entry.overrides:
             return Difference("grid's file", f"Arm {entry.arm!r} has changed since the last launch")
-    return recipe_difference(old, planned)
+    return recipe_difference(old, base, settings, planned)
 
 
 def _other_steps(old: Manifest, planned: Iterable[PlannedRun]) -> Difference | None:

@@ -11,6 +11,7 @@ from ablations.grid.selection import is_selected
 from ablations.status.states import RunState, state_of
 from diffussm.config import Request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
+from diffussm.data.lookup.facts import is_provisional
 from diffussm.errors import UserError
 from diffussm.metrics.key import digests_of, evaluation_key
 from diffussm.metrics.requirements import missing_requirement
@@ -32,6 +33,7 @@ class ArmSpec:
     parameters: int
     macs: Macs  # of one call on one image
     missing_requirement: str  # the data or weights without which it cannot run; "" if it can
+    provisional: bool  # whether run ids lack the digest of data that are not there
 
     @property
     def digests(self) -> records.KeyDigests:
@@ -148,7 +150,9 @@ def _spec_of(run: Run) -> ArmSpec:
     config = run.config
     missing = missing_requirement(config)
     key = None if missing else evaluation_key(config)
-    return ArmSpec(Request.from_config(config), key, parameters(config), forward_macs(config), missing)
+    return ArmSpec(
+        Request.from_config(config), key, parameters(config), forward_macs(config), missing, is_provisional(config)
+    )
 
 
 def select(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:

@@ -15,8 +15,9 @@ from ablations.grid.schema import GridFile
 from ablations.options import RUNS
 from ablations.plan import manifest as manifests
 from ablations.plan.plan import PlannedRun, broken_matches, by_run, plan, select
-from diffussm.config import TrainingConfig, bases, resolve
-from diffussm.errors import UserError, unknown
+from diffussm.config import TrainingConfig, base_name, check_base, is_recipe_file
+from diffussm.data.lookup.resolution import resolve_with_data
+from diffussm.errors import UserError
 from diffussm.metrics.requested_files import absolute
 from diffussm.run.request import lost_milestone
 from diffussm.store.manifests import Manifest
@@ -52,8 +53,9 @@ class GridRequest:
         cls, name: str, base: str | None, seeds: Sequence[int] | None, settings: Mapping[str, Any], runs: Path
     ) -> "GridRequest":
         """Return the request for the grid `name`; what is None is as in the grid's file."""
-        if base and base not in bases():
-            raise unknown("base", base, bases())
+        if base:
+            check_base(base)
+            base = str(Path(base).absolute()) if is_recipe_file(base) else base
         grid = load(name)
         return cls(
             file=locate(name),
@@ -69,6 +71,11 @@ class GridRequest:
         return self.file.stem
 
     @property
+    def base_names(self) -> str:
+        """The names of the bases, for messages."""
+        return ", ".join(map(base_name, self.bases))
+
+    @property
     def selector(self) -> str:
         """The options by which `manage.py` and `make_figures.py` select this grid, for commands that are shown."""
         return f"--grid {self.name}" + ("" if self.runs == RUNS else f" --runs {shlex.quote(str(self.runs))}")
@@ -81,14 +88,14 @@ class GridRequest:
                 raise UserError(
                     f"max_runs: {count:,} runs on all bases, more than {most:,}; raise it in the grid file if intended"
                 )
-            return [p for base, runs in expanded.items() for p in plan(base, runs, self.runs)]
+            return [p for base, runs in expanded.items() for p in plan(base_name(base), runs, self.runs)]
 
     def training(self) -> TrainingConfig:
         """Return the training config of the control, from which those of other arms are scaled, or else of the first
         arm."""
         all_arms = arms(self.grid)
         arm = find_control(self.grid, all_arms) if self.grid.budget == "macs" else all_arms[0]
-        return resolve(self.bases[0], {**self.settings, **arm.overrides}).training
+        return resolve_with_data(self.bases[0], {**self.settings, **arm.overrides}).training
 
     def command(self, only: Sequence[str] = ()) -> str:
         """Return the command that launches this grid."""
@@ -106,7 +113,7 @@ class GridRequest:
         return [
             message
             for base in self.bases
-            for message in broken_matches(self.grid.matched, [p for p in all_planned if p.base == base])
+            for message in broken_matches(self.grid.matched, [p for p in all_planned if p.base == base_name(base)])
         ]
 
     def write(
@@ -134,7 +141,7 @@ class GridRequest:
                 self.grid,
                 base,
                 self.settings,
-                [p for p in all_planned if p.base == base],
+                [p for p in all_planned if p.base == base_name(base)],
                 keep_others,
             )
             for base in self.bases
@@ -165,8 +172,8 @@ def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -
     or the arms have changed: its runs would be others."""
     if not Path(manifest.file).exists():
         raise UserError(f"{manifest.file}: the grid's file does not exist; restore it to extend its runs")
-    seeds = sorted({entry.seed for entry in manifest.runs})
-    before = GridRequest.from_arguments(manifest.file, manifest.base, seeds, manifest.settings, runs)
+    seeds, base = sorted({entry.seed for entry in manifest.runs}), manifest.base_file or manifest.base
+    before = GridRequest.from_arguments(manifest.file, base, seeds, manifest.settings, runs)
     training = before.training()
     if steps <= training.steps:
         where = f"{manifest.grid} on {manifest.base}"
@@ -174,7 +181,7 @@ def extension(manifest: Manifest, runs: Path, only: Sequence[str], steps: int) -
     milestones = sorted({*(step for step in training.milestones if step < training.steps), training.steps})
     request = replace(before, settings={**before.settings, "training.steps": steps, "training.milestones": milestones})
     all_planned = request.plan()
-    if difference := manifests.extension_difference(manifest, all_planned):
+    if difference := manifests.extension_difference(manifest, base, before.settings, all_planned):
         raise UserError(
             f"{manifest.grid} on {manifest.base}: {difference.reason}: its runs cannot be extended; restore the "
             f"{difference.what} of before, or launch the grid anew for runs of the present one"

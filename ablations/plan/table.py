@@ -19,6 +19,7 @@ def row(p: PlannedRun, estimate: Estimate) -> dict[str, Any]:
         "arm": p.run.arm.name,
         "seed": p.run.config.seed,
         "run": p.run.run_id,
+        "provisional_id": p.spec.provisional,
         "parameters": p.spec.parameters,
         "macs_per_call": p.spec.macs.total,
         "macs_per_step": per_step,
@@ -46,7 +47,7 @@ def text(estimated: Mapping[PlannedRun, Estimate], several_bases: bool) -> str:
         shown = {
             "arm": p.run.arm.name,
             "seed": p.run.config.seed,
-            "run": p.run.run_id,
+            "run": f"{p.run.run_id} (provisional)" if p.spec.provisional else p.run.run_id,
             "parameters": f"{p.spec.parameters:,}",
             "MACs/image and call": "unknown" if p.spec.macs.total is None else f"{p.spec.macs.total:,}",
             "MACs/step": tables.format_count(per_step),

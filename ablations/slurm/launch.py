@@ -209,7 +209,7 @@ def submit(plan: SubmissionPlan) -> int:
     request, runs = plan.request, len({p.run.run_id for p in plan.planned})
     if job := allocation():
         print(f"warning: this is inside job {job}; new jobs do not inherit its SLURM variables", file=sys.stderr)
-    on, done = ", ".join(request.bases), runs - len(unfinished(plan.planned))
+    on, done = request.base_names, runs - len(unfinished(plan.planned))
     print(f"{request.name} on {on}: {tables.plural(runs, 'run')}, {done} done before.")
 
     def on_submit(submission: Submission) -> None:

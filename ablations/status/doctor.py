@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from ablations.status.check import Check
-from diffussm.data.catalogue import CATALOGUE
+from diffussm.config import Config, DataConfig, bases, resolve
+from diffussm.data.lookup.facts import data_facts
+from diffussm.data.prepared.location import prepared_names
 from diffussm.errors import UserError
 from diffussm.host import source
 from diffussm.host.checkout import ignored_variables
@@ -105,24 +107,35 @@ def _weights() -> Iterator[Check]:
 
 
 def _data(runs: Path, grid: str | None, base: str | None) -> Iterator[Check]:
-    names = list(CATALOGUE)
-    if grid:
+    """Check the data of the bases, and of $DIFFUSSM_DATA; with `grid`, those of its launched runs alone."""
+    configs: list[Config] = []
+    damaged: list[UserError] = []
+    if not grid:
+        configs += [*map(resolve, bases()), *(Config(data=DataConfig(name=name)) for name in prepared_names())]
+    else:
         launched = manifests.find_required(runs, grid, base)
-        damaged, found = [*launched.damaged], set()
+        damaged += launched.damaged
         for folder in {runs / e.run_id for manifest in launched.manifests.values() for e in manifest.runs}:
             if (folder / "config.json").exists():
                 try:
-                    found.add(RunDir(folder).config().data.name)
+                    configs.append(RunDir(folder).config())
                 except UserError as damage:
                     damaged.append(damage)
-        yield from (Check("fail", "runs", str(damage)) for damage in damaged)
-        names = sorted(found)
-    for name in names:
-        missing = CATALOGUE[name].missing_requirement
-        verdict: Literal["ok", "warning", "fail"] = "ok" if not missing else "fail" if grid else "warning"
-        yield Check(
-            verdict, "data", f"{name}: needs {missing}" if missing else f"{name}: {CATALOGUE[name].images:,} images"
-        )
+    yield from (Check("fail", "runs", str(damage)) for damage in damaged)
+    for _, config in sorted({(c.data.name, c.data.root, c.data.digest): c for c in configs}.items()):
+        yield _data_of(config, "fail" if grid else "warning")
+
+
+def _data_of(config: Config, if_missing: Literal["warning", "fail"]) -> Check:
+    name = config.data.name
+    try:
+        known = data_facts(config)
+    except UserError as error:
+        return Check("fail", "data", str(error))
+    if known.missing_requirement:
+        return Check(if_missing, "data", f"{name}: needs {known.missing_requirement}")
+    where = f" in {known.folder}" if known.folder else ""
+    return Check("ok", "data", f"{name}: {known.images:,} images{where}")
 
 
 def _machine() -> Check:

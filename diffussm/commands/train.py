@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffussm.config import bases, resolve
+from diffussm.config import bases, is_recipe_file
+from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.data.prepared.stage import set_stage
 from diffussm.distributed.group import ProcessGroup, init_from_environment
 from diffussm.errors import UserError, unknown
@@ -86,8 +87,8 @@ def _check_done(run: RunDir) -> None:
 def _run_folder(target: str, settings: Mapping[str, Any], runs: Path, replay: bool, retry: bool) -> RunDir:
     """Return the run folder that `target` is, or that it requests below `runs`."""
     path = Path(target)
-    if target in bases() or path.suffix.lower() == ".toml":
-        run = request_run(runs, resolve(target, settings), replay)
+    if target in bases() or is_recipe_file(target):
+        run = request_run(runs, resolve_with_data(target, settings), replay)
     elif not path.exists():
         raise unknown("base", target, bases(), "the path of a TOML file or of a run folder")
     elif settings:

@@ -1,7 +1,7 @@
 """The config of a run. No torch.
 
-`schema` has its fields and defaults, `fields` lists them, `resolution` makes a config from a base and overrides, and
-`identity` names runs and requests.
+`schema` has its fields and defaults, `fields` lists them, `recipes` reads bases, `resolution` makes a config from a
+base and overrides, and `identity` names runs and requests.
 """
 
 from diffussm.config.identity import (
@@ -13,7 +13,8 @@ from diffussm.config.identity import (
     without_later_defaults,
 )
 from diffussm.config.overrides import apply_overrides, config_keys, parse_settings, parse_value, split_key
-from diffussm.config.resolution import BASES, bases, load_base, merge, resolve, validate
+from diffussm.config.recipes import BASES, base_name, bases, check_base, is_recipe_file, load_base
+from diffussm.config.resolution import merge, resolve, validate
 from diffussm.config.schema import (
     BACKEND_NAMES,
     MIXERS,
@@ -46,11 +47,14 @@ __all__ = [
     "Section",
     "TrainingConfig",
     "apply_overrides",
+    "base_name",
     "bases",
+    "check_base",
     "config_keys",
     "digest",
     "is_external",
     "is_extractor_file",
+    "is_recipe_file",
     "load_base",
     "merge",
     "parse_settings",

@@ -64,8 +64,9 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def parse_settings(given: Sequence[str]) -> dict[str, Any]:
-    """Return the `--set` options, `section.field=value`, as a dict; raise UserError for one that is wrong."""
+def parse_settings(given: Sequence[str], data: str | None = None) -> dict[str, Any]:
+    """Return the `--set` options, `section.field=value`, and that of `--data`, as a dict; raise UserError for one that
+    is wrong."""
     out: dict[str, Any] = {}
     for setting in given:
         key, equals, value = setting.partition("=")
@@ -75,4 +76,8 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
         if key in out:
             raise UserError(f"--set {key}: given twice")
         out[key] = parse_value(value)
+    if data is not None:
+        if "data.root" in out:
+            raise UserError("--data: --set data.root is given too; give one of them")
+        out["data.root"] = data
     return out

@@ -1,54 +1,21 @@
 """From a base and overrides to a config.
 
-A base (`diffussm/bases/<name>.toml`) is a whole recipe; overrides are dotted keys on top of it. `resolve` makes the
-frozen Config and resets the fields that the chosen parts do not use, so that equal runs have one id.
+A base is a whole recipe (`recipes`); overrides are dotted keys on top of it. `resolve` makes the frozen Config and
+resets the fields that the chosen parts do not use, so that equal runs have one id.
 """
 
 import json
-import tomllib
 from collections.abc import Callable, Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from diffussm.config.overrides import apply_overrides, config_keys
+from diffussm.config.recipes import load_base
 from diffussm.config.schema import SOLVERS, Config, ModelConfig, is_external
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import METRICS
 from diffussm.schema_errors import first_problem
-
-BASES = Path(__file__).parents[1] / "bases"
-
-
-def load_base(name: str) -> Mapping[str, Any]:
-    """Return the recipe of a base, or in a `.toml` file: the sections of a config, and `size` and `sizes`."""
-    if name in bases():
-        return _shipped_base(name)
-    if name.lower().endswith(".toml") and Path(name).exists():
-        return _read_recipe(Path(name))
-    raise unknown("base", name, bases())
-
-
-@cache
-def _shipped_base(name: str) -> Mapping[str, Any]:
-    return tomllib.loads((BASES / f"{name}.toml").read_text())
-
-
-def _read_recipe(path: Path) -> Mapping[str, Any]:
-    try:
-        recipe = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML ({error})") from None
-    for name in ("model", "evaluation", "sizes"):
-        if not isinstance(recipe.get(name, {}), dict):
-            raise UserError(f"{path}: {name}: must be a table")
-    return {"model": {}, "sizes": {}, **recipe}
-
-
-def bases() -> list[str]:
-    return sorted(path.stem for path in BASES.glob("*.toml"))
 
 
 def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -76,7 +43,7 @@ def merge(base: str, overrides: Mapping[str, Any] | None = None) -> dict[str, An
             raise unknown("size", str(size), sizes[str(kind)])
         tree["model"] = model = sizes[str(kind)][str(size)] | model
     elif size is not None and not sizes:
-        raise UserError(f"size = {size}: {base} has no table of sizes")
+        raise UserError(f"{base}: size = {size}: it has no table of sizes")
     whole = ModelConfig().model_dump() | model
     for name in [name for name, used in _USED_IF.items() if not used(whole)]:
         if f"model.{name}" in overrides:

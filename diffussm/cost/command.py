@@ -1,29 +1,29 @@
 """`diffussm cost`: a report as text or as JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffussm.config import Config, parse_settings
+from diffussm.config import Config
 from diffussm.cost import tables
 from diffussm.cost.named import NAMED, configs
+from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.errors import UserError
 
 
 def report(
     models: Sequence[str],
     resolutions: tuple[str, ...],
-    settings: Sequence[str],
+    settings: Mapping[str, Any],
     per_block: bool,
     audited: bool,
     as_json: bool,
 ) -> str:
-    """Return the costs of `models`, or of all named models; `settings` are section.field=value."""
-    overrides = parse_settings(settings)
+    """Return the costs of `models`, or of all named models; `settings` are dotted keys of the config."""
     cases = [
         (model, resolution, config)
         for model in models or NAMED
-        for resolution, config in configs(model, resolutions, overrides).items()
+        for resolution, config in configs(model, resolutions, settings, resolve_with_data).items()
     ]
     rows = [tables.cost(*case) for case in cases]
     if as_json:

@@ -7,13 +7,12 @@ sees as latents of Stable Diffusion's autoencoder (4 channels, an eighth of the 
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffussm.config import Config, apply_overrides, bases, resolve, validate
+from diffussm.config import Config, apply_overrides, bases, is_recipe_file, resolve, validate
 from diffussm.errors import UserError, unknown
 from diffussm.store.rundir import RunDir
 
@@ -24,6 +23,8 @@ RESOLUTIONS = ("256", "512", "1024", "128px")  # the default for named models
 DIT = [f"DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (8, 4, 2)]
 DIFFUSSM = [f"DiffuSSM-{size}" for size in ("S", "B", "L", "XL")]
 NAMED = [*DIT, *DIFFUSSM]
+
+Resolve = Callable[[str, Mapping[str, Any]], Config]
 
 
 def named_config(name: str, settings: Mapping[str, Any] | None = None) -> Config:
@@ -42,11 +43,14 @@ def _overrides(name: str) -> dict[str, Any] | None:
     return None
 
 
-def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any]) -> dict[str, Config]:
+def configs(
+    model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any], resolve_base: Resolve = resolve
+) -> dict[str, Config]:
     """Return resolution -> config of a named model, base, run folder or file, changed by `settings` (dotted keys).
 
-    A file is JSON or TOML with the sections of the config. Without `resolutions`, a named model has those of the
-    literature, and any other model its own. UserError for an unknown model and for conflicting settings.
+    A file is a base in TOML, which `resolve_base` resolves, or JSON with the sections of the config. Without
+    `resolutions`, a named model has those of the literature, and any other model its own. UserError for an unknown
+    model and for conflicting settings.
     """
     overrides = _overrides(model)
     if "model.image_size" in settings and (resolutions or overrides):
@@ -55,7 +59,7 @@ def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any
         if fixed := sorted(overrides.keys() & settings.keys()):
             raise UserError(f"--set {fixed[0]}: the name {model} determines it already")
         return {r: named_config(model, {**_images(r), **settings}) for r in resolutions or RESOLUTIONS}
-    make = _config_maker(model)
+    make = _config_maker(model, resolve_base)
     own = make(settings)
     latents = own.data.name.endswith("-latents")
     if not resolutions:
@@ -65,11 +69,11 @@ def configs(model: str, resolutions: tuple[str, ...], settings: Mapping[str, Any
     return {labels[r]: make({**_images(r, latents), **settings}) for r in resolutions}
 
 
-def _config_maker(model: str) -> Callable[[Mapping[str, Any]], Config]:
+def _config_maker(model: str, resolve_base: Resolve) -> Callable[[Mapping[str, Any]], Config]:
     """Return a function settings -> config, from a base, a run folder or a file."""
-    if model in bases():
-        return partial(resolve, model)
     path = Path(model)
+    if model in bases() or (is_recipe_file(model) and path.is_file()):
+        return partial(resolve_base, model)
     if not path.exists():
         raise unknown("model", model, [*NAMED, *bases()], "the path of a run folder or of a config file")
     stored = path / "config.json"
@@ -103,12 +107,10 @@ def _from_pretrained(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    is_toml = path.suffix.lower() == ".toml"
     try:
-        text = path.read_text()
-        content = tomllib.loads(text) if is_toml else json.loads(text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not valid {'TOML' if is_toml else 'JSON'} ({error})") from None
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
     if isinstance(content, dict):
         content = content.get("config", content)
     if not isinstance(content, dict):

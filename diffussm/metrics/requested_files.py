@@ -40,6 +40,8 @@ def absolute(key: str, value: Any) -> Any:
         return value
     if key == "evaluation.reference":
         return str(Path(value).absolute()) if is_npz_name(value) else value
-    if key == "evaluation.extractor_weights" or (key == "evaluation.extractor" and is_extractor_file(value)):
+    if key in ("evaluation.extractor_weights", "data.root") or (
+        key == "evaluation.extractor" and is_extractor_file(value)
+    ):
         return str(Path(value).expanduser().absolute())
     return value

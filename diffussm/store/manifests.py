@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from diffussm.config import base_name
 from diffussm.errors import UserError, unknown
 from diffussm.store.names import Name, child
 from diffussm.store.reading import StoredModel, read_model
@@ -53,6 +54,7 @@ class Manifest(StoredModel):
     grid: Name
     file: str
     base: Name
+    base_file: str = Field("", description="path of the base; empty: a base of the package")
     claim: str
     source: str
     command: str
@@ -88,8 +90,9 @@ def newest(runs: Path) -> list[Path]:
 
 
 def find(runs: Path, grid: str | None, base: str | None) -> FoundManifests:
-    """Return the manifests of that grid and base (None: of any)."""
+    """Return the manifests of that grid and base (None: of any); a base may be given as the path of its file."""
     kept, damaged = {}, []
+    base = base and base_name(base)
     for path in newest(runs):
         try:
             manifest = read_model(path, Manifest)

@@ -1,6 +1,6 @@
 """The folder of one run: its paths, and what is requested of it. Knows no grids and loads no torch.
 
-config.json                       what the run id digests, plus paths and machine settings; written once
+config.json                       what the run id digests, plus paths and machine settings; only paths change
 requests/<digest>.json            what is requested of the run; immutable
 asked/<n>.json                    which request was asked for; the last one is the latest request
 replays/<digest>.json             that request may get its lost milestones by a replay of the training
@@ -18,7 +18,7 @@ milestones/<step>/<key>/          an evaluation: record.json, samples, and owner
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -36,7 +36,6 @@ from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import to_json, write_atomically, write_once
 
 _NOT_STORED: Any = {"training": {"steps", "milestones"}, "evaluation": True}
-# Stored, and used by nothing, in a section without the field that follows.
 _FORMER_FIELDS = {"data": ({"root", "transform"}, "digest"), "diffusion": ({"schedule"}, "")}
 
 
@@ -64,10 +63,12 @@ class RunDir(WorkDir):
 
     @classmethod
     def create(cls, runs: Path, config: Config) -> "RunDir":
-        """Return the folder of the config's run below `runs`, created if it does not exist."""
+        """Return the folder of the config's run below `runs`, created if it does not exist. Of data that have moved it
+        states the new place."""
         run = cls(child(runs, run_id(config)))
-        stored = StoredConfig(version=SCHEMA_VERSION, config=config.model_dump(mode="json", exclude=_NOT_STORED))
-        write_once(run.path / "config.json", to_json(stored.model_dump(by_alias=True)))
+        path = run.path / "config.json"
+        if not write_once(path, _stored(config)) and config.data.root not in ("", (known := run.config()).data.root):
+            write_atomically(path, _stored(known.model_copy(update={"data": config.data})))
         return run
 
     @property
@@ -256,20 +257,15 @@ class RunDir(WorkDir):
         rows: dict[float, dict[str, float]] = {}
         attempts = (path.stem.removeprefix("train-") for path in self.path.glob("train-*.jsonl") if path.is_file())
         for attempt in sorted(int(number) for number in attempts if number.isdecimal()):
-            for row in _complete_rows(self.path / f"train-{attempt}.jsonl"):
-                rows[row["step"]] = row
+            for row in read_json_lines(self.path / f"train-{attempt}.jsonl"):
+                if type(row.get("step")) is int and _are_finite(row):
+                    rows[row["step"]] = row
         return [rows[step] for step in sorted(rows)]
 
     def remove_temporaries(self) -> None:
         """Delete incomplete files of a killed owner of the training; evaluations delete their own."""
         for folder in (self._checkpoints, *self.path.glob("milestones/*/")):
             WorkDir(folder).remove_temporaries()
-
-
-def _complete_rows(path: Path) -> Iterator[dict[str, float]]:
-    for row in read_json_lines(path):
-        if type(row.get("step")) is int and _are_finite(row):
-            yield row
 
 
 def _are_finite(row: dict[str, Any]) -> bool:
@@ -290,8 +286,13 @@ def _step_and_attempt(path: Path) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
+def _stored(config: Config) -> bytes:
+    stored = StoredConfig(version=SCHEMA_VERSION, config=config.model_dump(mode="json", exclude=_NOT_STORED))
+    return to_json(stored.model_dump(by_alias=True))
+
+
 def _without_former_fields(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored config without the fields that nothing used in the version that wrote it."""
+    """Return a stored config without former fields, which nothing used, in sections without the field beside them."""
     out = dict(stored)
     for section, (fields, unless) in _FORMER_FIELDS.items():
         if isinstance(part := stored.get(section), dict) and unless not in part:

@@ -132,7 +132,7 @@ evaluation = { extractor = "digits-cnn", reference = "digits", metrics = ["fid"]
         (["none.toml"], "base: unknown name 'none.toml'"),
         (["bad.toml"], "bad.toml: not valid TOML"),
         (["flat.toml"], "flat.toml: model: must be a table"),
-        (["sizeless.toml", "--set", "size=L"], "size = L: sizeless.toml has no table of sizes"),
+        (["sizeless.toml", "--set", "size=L"], "sizeless.toml: size = L: it has no table of sizes"),
         (["."], "not a run folder"),
         ([".", "--set", "seed=1"], "--set seed: . is a run folder"),
         (["digits", "--checkpoint-seconds", "-1"], "--checkpoint-seconds"),

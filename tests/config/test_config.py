@@ -203,7 +203,7 @@ def test_mistakes_are_named(override: dict[str, object], words: str) -> None:
 
 @pytest.mark.parametrize("name", ["digit", "../bases/digits", "digits.toml", ""])
 def test_unknown_base(name: str) -> None:
-    with pytest.raises(UserError, match="valid: digits"):
+    with pytest.raises(UserError, match="valid: cifar10, digits"):
         resolve(name)
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from ablations.grid import reading
 from ablations.slurm import profile
-from diffussm.config import load_base
-from diffussm.config.resolution import BASES
+from diffussm.config import BASES, load_base
 from diffussm.cost.named import configs
 from diffussm.host.source import is_code
 from diffussm.metrics.reference.file import is_npz_name

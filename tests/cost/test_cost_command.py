@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import tests.support.tiny as tiny
-from diffussm.config import bases, resolve
+from diffussm.config import bases, parse_settings, resolve
 from diffussm.cost.command import report
 from diffussm.cost.executed import executed_macs
 from diffussm.cost.named import NAMED
@@ -105,9 +105,12 @@ def test_any_resolution_may_be_asked_for() -> None:
 
 def test_other_models_have_their_own() -> None:
     assert {base: [(one["resolution"], one["tokens"]) for one in rows(base)] for base in bases()} == {
+        "cifar10": [("32px", 1024)],
         "digits": [("8px", 64)],
         "digits16": [("16px", 256)],
+        "imagenet128_pixel": [("128px", 16384)],
         "imagenet256": [("256", 1024)],
+        "imagenet64": [("64px", 4096)],
         "mnist": [("28px", 784)],
         "photos": [("32px", 1024)],
     }
@@ -226,7 +229,7 @@ def test_what_a_mixer_does_not_say_is_unknown() -> None:
         "macs_per_training_step",
     ]
     assert found["parameters"] == sum(part["parameters"] for part in found["parts"])
-    shown = report(["digits"], (), [WITHOUT_MACS], True, False, False)
+    shown = report(["digits"], (), parse_settings([WITHOUT_MACS]), True, False, False)
     assert shown.splitlines()[2].split().count("unknown") == len(unknown)
     (mixer,) = [line for line in shown.splitlines() if line.startswith("block.mixer")]
     assert mixer.split() == ["block.mixer", "1", "8.32", "k", "unknown", "unknown"]

@@ -82,7 +82,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     ("given", "words"),
     [
         (["--grid", "hourglass_vs_patches"], "did you mean 'hourglass_vs_patch'? valid: attention_vs_ssm"),
-        (["--grid", "hourglass_vs_patch", "--base", "digit"], "did you mean 'digits'? valid: digits"),
+        (["--grid", "hourglass_vs_patch", "--base", "digit"], "did you mean 'digits'? valid: cifar10"),
         (["--grid", "hourglass_vs_patch", "--set", "training.step=3"], "did you mean 'training.steps'?"),
         (["--grid", "hourglass_vs_patch", "--set", "training.steps"], "give it as section.field=value"),
         (["--grid", "hourglass_vs_patch", "--set", "training.steps=few"], "training.steps = 'few'"),

@@ -12,7 +12,7 @@ import pytest
 from ablations.grid import recipe as recipes
 from ablations.plan.manifest import Difference
 from ablations.plan.request import GridRequest, extension
-from diffussm.config import resolution
+from diffussm.config import recipes as config_recipes
 from diffussm.data import catalogue
 from diffussm.data.load import reference_images
 from diffussm.errors import UserError
@@ -43,17 +43,15 @@ class Folder:
         self.grid.write_text(f'{HEADER}base = "digits"\nseeds = 1\n[axes.scale]\n{LEVELS}')
         self.bases.mkdir()
         self.base = self.bases / "digits.toml"
-        self.original = (resolution.BASES / "digits.toml").read_text()
+        self.original = (config_recipes.BASES / "digits.toml").read_text()
         self.base.write_text(self.original)
 
     def change(self, old: str, new: str) -> None:
         assert old in self.base.read_text()
         self.base.write_text(self.base.read_text().replace(old, new))
-        resolution._shipped_base.cache_clear()
 
     def restore(self) -> None:
         self.base.write_text(self.original)
-        resolution._shipped_base.cache_clear()
 
     def launch(self, *seeds: int, settings: dict[str, Any] = SETTINGS) -> Difference | None:
         request = GridRequest.from_arguments(str(self.grid), None, seeds, settings, self.runs)
@@ -81,11 +79,9 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
     made = Folder(tmp_path)
-    monkeypatch.setattr(resolution, "BASES", made.bases)
-    resolution._shipped_base.cache_clear()
+    monkeypatch.setattr(config_recipes, "BASES", made.bases)
     yield made
     monkeypatch.undo()
-    resolution._shipped_base.cache_clear()
 
 
 def test_seeds_of_one_recipe_are_merged(folder: Folder) -> None:
@@ -94,7 +90,7 @@ def test_seeds_of_one_recipe_are_merged(folder: Folder) -> None:
     folder.change("threads = 1", "threads = 2")  # changes no result
     assert folder.launch(2) is None
     assert folder.seeds == [0, 1, 2]
-    assert (folder.manifest.base_digest, folder.manifest.data_digest) == recipes.recipe("digits")
+    assert (folder.manifest.base_digest, folder.manifest.data_digest) == recipes.recipe("digits", {})
 
 
 @pytest.mark.parametrize("is_stated", [True, False])
@@ -108,7 +104,7 @@ def test_runs_of_another_base_share_no_row(what: str, is_stated: bool, folder: F
     difference = folder.launch(2)
     assert difference is not None
     if is_stated:
-        now = recipes.recipe("digits").base
+        now = recipes.recipe("digits", {}).base
         assert f"base digits has changed since the last launch (it had digest {before.base_digest} and has {now})" in (
             difference.reason
         )

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffussm.config import ModelConfig
+from diffussm.config import ModelConfig, parse_settings
 from diffussm.cost.command import report
 
 COLUMNS = [
@@ -63,7 +63,8 @@ WITHOUT_MACS, WITH_MACS, WITH_UNCOUNTED_OPERATOR = (
 def rows(
     model: str, *settings: str, resolutions: tuple[str, ...] = (), per_block: bool = False, audited: bool = False
 ) -> list[dict[str, Any]]:
-    return json.loads(report([model] if model else [], resolutions, settings, per_block, audited, as_json=True))
+    changes = parse_settings(settings)
+    return json.loads(report([model] if model else [], resolutions, changes, per_block, audited, as_json=True))
 
 
 def row(model: str, *settings: str, resolution: str = "", **more: bool) -> dict[str, Any]:

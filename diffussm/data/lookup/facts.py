@@ -6,7 +6,7 @@ from dataclasses import replace
 from diffussm.config import Config, DataConfig, is_external
 from diffussm.data.catalogue import CATALOGUE, DataFacts
 from diffussm.data.lookup.external import external_facts
-from diffussm.data.prepared.location import missing_prepared, prepared_folder
+from diffussm.data.prepared.location import SOURCES, missing_prepared, prepared_folder
 from diffussm.data.prepared.manifest import read_manifest
 from diffussm.errors import UserError
 
@@ -138,6 +138,7 @@ def _nearest(data: DataConfig) -> str:
 
 
 def _what_is_missing(data: DataConfig, image_size: int | str) -> str:
-    hint = f"did you mean {_nearest(data)!r}? " if _nearest(data) and not data.root else ""
+    hint = f"did you mean {_nearest(data)!r}? " if _nearest(data) else ""
     embedded = ", ".join(sorted(name for name, facts in CATALOGUE.items() if not facts.missing_requirement))
-    return f"a prepared data set ({hint}embedded: {embedded}), {missing_prepared(data, image_size)}"
+    others = "" if data.root or data.name in SOURCES else f" ({hint}embedded: {embedded})"
+    return f"a prepared data set{others}, {missing_prepared(data, image_size)}"

@@ -1,9 +1,11 @@
 """From a base and overrides to a config that fits its data, as far as those are there."""
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from diffussm.config import Config, merge, validate
+from diffussm.config import Config, DataConfig, merge, validate
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.lookup.facts import describe_missing, find
 from diffussm.errors import UserError
@@ -19,7 +21,7 @@ def resolve_with_data(base: str, overrides: Mapping[str, Any] | None = None) -> 
     Raises UserError, which names the field.
     """
     tree = merge(base, overrides)
-    data = validate({"data": tree.get("data", {})}, base).data
+    data = _data_section(json.dumps(tree.get("data", {}), default=str), base)
     known, model = find(data), tree["model"]
     if data.name in CATALOGUE:
         return validate(tree, base)
@@ -33,3 +35,8 @@ def resolve_with_data(base: str, overrides: Mapping[str, Any] | None = None) -> 
         fields = ", ".join(f"model.{field}" for field in unset)
         raise UserError(f"{describe_missing(data)}; to plan without it, set {fields}")
     return validate(tree, base)
+
+
+@lru_cache(maxsize=256)  # most arms of a grid share it
+def _data_section(content: str, base: str) -> DataConfig:
+    return validate({"data": json.loads(content)}, base).data

@@ -1,6 +1,7 @@
 """Where the prepared data set of a config lies. No NumPy."""
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from diffussm.config import DataConfig
@@ -17,7 +18,13 @@ SOURCES = {  # what the prepared data sets of the shipped bases are made of
 def prepared_folder(data: DataConfig) -> Path | None:
     """Return the folder of the prepared data set: data.root or, if that does not hold one, $DIFFUSSM_DATA/<name>; None
     if neither does."""
-    return next((folder for folder in _candidates(data) if (folder / MANIFEST).exists()), None)
+    return next((folder for folder in _candidates(data) if _is_there(folder)), None)
+
+
+def prepared_names() -> list[str]:
+    """Return the names of the prepared data sets in $DIFFUSSM_DATA."""
+    above = os.environ.get(VARIABLE)
+    return sorted(path.parent.name for path in Path(above).expanduser().glob(f"*/{MANIFEST}")) if above else []
 
 
 def missing_prepared(data: DataConfig, image_size: int | str) -> str:
@@ -35,8 +42,20 @@ def missing_prepared(data: DataConfig, image_size: int | str) -> str:
     return f"and {found}; make it with `{command}`{then}"
 
 
-def _candidates(data: DataConfig) -> list[Path]:
-    roots = [Path(data.root).expanduser()] if data.root else []
-    if above := os.environ.get(VARIABLE):
-        roots.append(Path(above).expanduser() / data.name)
-    return [root.absolute() for root in roots]
+def _candidates(data: DataConfig) -> tuple[Path, ...]:
+    return _absolute(data.root, data.name, os.environ.get(VARIABLE, ""), os.getcwd())
+
+
+@lru_cache(maxsize=256)  # a plan asks for each of its arms
+def _absolute(root: str, name: str, above: str, working_directory: str) -> tuple[Path, ...]:
+    given = [Path(root).expanduser()] if root else []
+    given += [Path(above).expanduser() / name] if above else []
+    return tuple(working_directory / folder for folder in given)
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        os.stat(f"{folder}/{MANIFEST}")
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # or no name that a file can have
+        return False
+    return True

@@ -1,0 +1,118 @@
+"""Bases: whole recipes, those of this package (`diffussm/bases/<name>.toml`) and those in TOML files of the user's.
+
+A recipe may extend another: `extends = "cifar10"`, or the path of a file, relative to its own.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from diffussm.config.schema import Config
+from diffussm.errors import UserError, unknown
+
+BASES = Path(__file__).parents[1] / "bases"
+FILE = "the path of a .toml file"
+_TABLES = ("sizes", *(name for name, info in Config.model_fields.items() if info.annotation is not int))
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
+
+
+def bases() -> list[str]:
+    return list(_names(BASES))
+
+
+@lru_cache
+def _names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+
+
+def is_recipe_file(base: str) -> bool:
+    """Return whether a base is given as the path of a file."""
+    return base.lower().endswith(".toml")
+
+
+def check_base(base: str) -> None:
+    """Raise UserError unless this is a base of the package, or a file with a name that folders can be named after."""
+    path = Path(base)
+    if not is_recipe_file(base) or not path.exists():
+        if base not in bases():
+            raise unknown("base", base, bases(), FILE)
+    elif len(path.stem) > 80 or not re.fullmatch(_NAME, path.stem):
+        raise UserError(
+            f"{path}: a base's file name has 1 to 80 letters, digits and _ - . only, begins with a letter or digit and "
+            "has no .., because manifests and reports are named after it"
+        )
+
+
+def base_name(base: str) -> str:
+    """Return the name under which a base's runs are listed: that of a file is its own without .toml."""
+    return Path(base).stem if is_recipe_file(base) else base
+
+
+def load_base(name: str) -> Mapping[str, Any]:
+    """Return the recipe of a base, or in a `.toml` file: the sections of a config, and `size` and `sizes`.
+
+    What it extends is merged in, field by field. A relative `data.root` is made absolute: it is relative to the file.
+    """
+    if name in bases():
+        return _whole(BASES / f"{name}.toml", ())
+    if is_recipe_file(name) and Path(name).exists():
+        return _whole(Path(name), ())
+    raise unknown("base", name, bases(), FILE)
+
+
+def _whole(path: Path, extending: tuple[Path, ...]) -> Mapping[str, Any]:
+    """Return the recipe of a file with what it extends; `extending` are the files that extend it."""
+    if path in extending:
+        raise UserError(f"{extending[0]}: extends: {' -> '.join(map(str, [*extending, path]))} is a cycle")
+    recipe = _read(path)
+    if "extends" not in recipe:
+        return {"model": {}, "sizes": {}, **recipe}
+    below = _whole(_extended(path, recipe["extends"]), (*extending, path))
+    return _merged(below, {name: part for name, part in recipe.items() if name != "extends"})
+
+
+def _extended(path: Path, name: Any) -> Path:
+    if isinstance(name, str):
+        if name in bases():
+            return BASES / f"{name}.toml"
+        file = Path(os.path.normpath(path.parent.absolute() / Path(name).expanduser()))
+        if is_recipe_file(name) and file.exists():
+            return file
+    raise unknown(f"{path}: extends", str(name), bases(), FILE)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables merged field by field; of a field that both have, the value of `above`."""
+    out = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, dict) and isinstance(out.get(name), dict)
+        out[name] = _merged(out[name], value) if both else value
+    return out
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """Return the content of a file, read again only if it is replaced or changed."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    return _parsed(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _parsed(path: Path, *_version: int) -> Mapping[str, Any]:
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid TOML ({error})") from None
+    for name in _TABLES:
+        if not isinstance(recipe.get(name, {}), dict):
+            raise UserError(f"{path}: {name}: must be a table")
+    root = recipe.get("data", {}).get("root")
+    if root and isinstance(root, str):
+        recipe["data"]["root"] = str(path.parent.absolute() / Path(root).expanduser())
+    return recipe
