@@ -1,9 +1,11 @@
 """Loading data, in images per second: training batches, and images decoded from files."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.measure import Bench, Contender
 from diffussm.config import DataConfig
@@ -12,6 +14,7 @@ from diffussm.data.folder import CentreCropped
 from diffussm.data.load import training_data
 from diffussm.data.pixels import NpzPixels, Pixels, write_npz
 from diffussm.data.preparing.prepare import Options, prepare
+from diffussm.data.transforms import as_array, centre_cropped
 from diffussm.rng import permutation
 from diffussm.training.batches import scaled
 
@@ -60,6 +63,40 @@ def files(kind: str, folder: Path, count: int) -> Pixels:
     images = np.random.default_rng(0).integers(0, 256, (count, 3, 64, 64), dtype=np.uint8)
     write_npz(folder / "images.npz", (3, 64, 64), count, iter([images]))
     return NpzPixels(folder / "images.npz")
+
+
+def bare_loop(folder: Path, out: Path) -> None:
+    """Decode, crop and write the photographs of a folder, and do nothing else."""
+    cropped = []
+    for file in sorted(folder.iterdir()):
+        with Image.open(file) as image:
+            cropped.append(as_array(centre_cropped(image.convert("RGB"), SIDE)))
+    np.save(out, np.stack(cropped))
+
+
+@pytest.mark.parametrize("kind", ["data prepare", "bare loop of Pillow"])
+def test_preparing(bench: Bench, tmp_path: Path, kind: str) -> None:
+    count = bench.scale.count(16)
+    bench.describe("data", f"preparing {count} photographs at {SIDE} x {SIDE}", kind, dtype="uint8", device="cpu")
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    files("JPEG files, centre-cropped", source, count)
+
+    def make() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        if kind == "data prepare":
+            prepare(source, out, Options(image_size=SIDE))
+        else:
+            out.mkdir()
+            bare_loop(source, out / "pixels-00000.npy")
+
+    def check() -> None:
+        """Assert that both write the same images."""
+        make()
+        bare_loop(source, tmp_path / "expected.npy")
+        np.testing.assert_array_equal(np.load(out / "pixels-00000.npy"), np.load(tmp_path / "expected.npy"))
+
+    bench.measure(Contender(make, check, items=count))
 
 
 @pytest.mark.parametrize(("kind", "count"), [("JPEG files, centre-cropped", 16), (".npz", 4096)], ids=["jpeg", "npz"])

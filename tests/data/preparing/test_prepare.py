@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,6 +195,17 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path, monkeypatc
     assert len(list((tmp_path / "2").glob("pixels-*.npy"))) == 5
     with pytest.raises(UserError, match=r"ant/0\.png: is empty"):
         prepare(source, tmp_path / "x", Options(image_size=8), 2)
+
+
+def test_numpy_alone_reads_it_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(class_folders(tmp_path / "in"), tmp_path / "sets" / "photos64", Options(image_size=64))
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    found = PreparedImages(tmp_path / "sets" / "photos64")
+    assert np.array_equal(np.concatenate(names["shards"]), found.take(range(12)).pixels)
+    assert list(names["labels"]) == list(found.labels)
 
 
 def test_a_shard_has_at_most_128_mib() -> None:
