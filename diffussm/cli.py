@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from diffussm.commands import data, extractor
-from diffussm.errors import UserError, exit_code, unknown
+from diffussm.errors import UserError, exit_code
 from diffussm.metric_table import BY_DEFAULT
 
 UsageError: Any = typer.BadParameter.__base__  # raised for wrong arguments; typer exports only this subclass of it
@@ -214,19 +214,9 @@ def convert(
     heads: Annotated[int | None, typer.Option(help="attention heads of a .pt of a width that is not published")] = None,
 ) -> None:
     """Convert a model to a folder that `from_pretrained` reads."""
-    from diffussm.models.pretrained import from_pretrained, save_pretrained
-    from diffussm.models.trained import load_network, select_milestone
-    from diffussm.store.rundir import RunDir, is_run_folder
+    from diffussm.commands.convert import convert
 
-    if weights not in ("ema", "raw"):
-        raise unknown("--weights", weights, ["ema", "raw"])
-    if is_run_folder(source):
-        run = RunDir(source)
-        step = select_milestone(run, weights, step)
-        model = load_network(run, run.config(), weights, step, "auto")
-        save_pretrained(model, folder, run_id=run.run_id, step=step, kind=weights)
-    else:
-        save_pretrained(from_pretrained(source, heads=heads), folder)
+    convert(source, folder, step, weights, heads)
     print(folder)
 
 

@@ -1,0 +1,21 @@
+"""`diffussm convert`."""
+
+from pathlib import Path
+
+from diffussm.errors import unknown
+from diffussm.models.pretrained import from_pretrained, save_pretrained
+from diffussm.models.trained import load_network, select_milestone
+from diffussm.store.rundir import RunDir, is_run_folder
+
+
+def convert(source: Path, folder: Path, step: int | None, weights: str, heads: int | None) -> None:
+    """Save the model of a run, or another program's, in `folder`. `step` and `weights` choose of a run's."""
+    if weights not in ("ema", "raw"):
+        raise unknown("--weights", weights, ["ema", "raw"])
+    if is_run_folder(source):
+        run = RunDir(source)
+        step = select_milestone(run, weights, step)
+        model = load_network(run, run.config(), weights, step, "auto")
+        save_pretrained(model, folder, run_id=run.run_id, step=step, kind=weights)
+    else:
+        save_pretrained(from_pretrained(source, heads=heads), folder)
