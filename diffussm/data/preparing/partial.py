@@ -80,6 +80,7 @@ class PartialSet:
         self.out, self.plan = out, plan
         self.path = partial_folder(out)
         self.set = self.path / "set"
+        self._made = [folder for folder in out.parents if not folder.exists()]  # for this set, the innermost first
         if self.path.exists():
             self._check_plan()
             for folder in (self.path, self.set, self.path / "shards"):
@@ -115,6 +116,9 @@ class PartialSet:
         if kept:
             return f"{kept} of {self.plan.shards} shards are finished and kept in {self.path}"
         _delete(self.path)
+        with contextlib.suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
         return ""
 
     def _record(self, number: int) -> Path:

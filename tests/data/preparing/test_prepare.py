@@ -168,7 +168,7 @@ def test_broken_images_are_errors_or_listed(tmp_path: Path) -> None:
     (source / "bee" / "0.png").write_bytes(b"")
     (source / "cat" / "1.png").write_bytes(encoded(Image.fromarray(noise(9, 9)))[:-20])
     with pytest.raises(UserError, match=r"bee/0\.png: is empty; --skip-broken leaves out such images$"):
-        prepare(source, tmp_path / "out", Options(image_size=8))
+        prepare(source, tmp_path / "sets" / "new" / "out", Options(image_size=8))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
     manifest = prepare(source, tmp_path / "out", Options(image_size=8, skip_broken=True))
     assert names(tmp_path / "out") == ["ant/0.png", "ant/1.png", "bee/1.png", "cat/0.png"]
