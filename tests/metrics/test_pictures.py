@@ -20,7 +20,7 @@ from tests.support import tiny
 from tests.support.own_extractor import NAMES, prepared_digits
 from tests.support.prepared_set import noise_images, write_prepared
 
-ANY_NAMES = ("daisy", "Ромашка", "菊", "زهرة", "a$b$", "golden retriever of the north", "\udcff\udcfe", "\n\x1b[1m")
+ANY_NAMES = ("daisy", "Ромашка", "菊", "زهرة", "a$b$", "\udcff\udcfe", "\n\x1b[1m", "0")
 
 
 def of_prepared(folder: Path, **changes: object) -> Config:
@@ -50,6 +50,15 @@ def test_a_name_is_cut_to_its_column() -> None:
     assert fitted("cat", used, 3) == ""
     assert wrapped("one two three", used, 50) == ["one two", "three"]
     assert wrapped("one \udcff", used, 200) == ["one ?"]
+
+
+def test_columns_are_as_wide_as_names_up_to_a_limit() -> None:
+    pixels = noise_images(8, (3, 32, 32))
+    plain = sheet(pixels)
+    assert plain.width == 8 * 33
+    assert sheet(pixels, names=list("abcdefgh")).width == plain.width
+    assert sheet(pixels, names=["golden retriever of the north", *"bcdefgh"]).width == 4 * plain.width  # 132 a column
+    assert sheet(pixels, names=["golden retriever of the north"] * 8).width == plain.width
 
 
 def test_one_class_is_named_once() -> None:

@@ -1,5 +1,6 @@
 """Text in pictures, in any script."""
 
+import math
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,11 @@ def fitted(text: str, used: Font, width: int) -> str:
     while text and used.getlength(text + "...") > width:
         text = text[:-1]
     return text + "..." if text else ""
+
+
+def length(text: str, used: Font) -> int:
+    """Return the width of the text in pixels, rounded up."""
+    return math.ceil(used.getlength(_drawable(text, used)))
 
 
 def wrapped(text: str, used: Font, width: int) -> list[str]:
