@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 
 from diffussm.config import Config
-from diffussm.errors import naming_weights
+from diffussm.errors import UserError, naming_weights
 from diffussm.host.clock import utc
 from diffussm.host.provenance import CREATED
 from diffussm.metrics.context import EvaluationContext
@@ -20,7 +20,7 @@ from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.pictures.names import names_of
 from diffussm.metrics.pictures.nearest import nearest_at_milestone
 from diffussm.metrics.pictures.sheet import Nearest, sheet
-from diffussm.metrics.requirements import check_requirements
+from diffussm.metrics.requirements import missing_measuring_requirement
 from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.metrics.suite import metric_suite
@@ -51,7 +51,8 @@ def evaluate_milestone(
     made the record meanwhile, it stays. Raises Stopped between steps of the sampler once the context's `stop` is set,
     and NotFinite, which names the weights and the first sample that is not finite.
     """
-    check_requirements(config)  # the reference too: the key must be that of the file that was requested
+    if missing := missing_measuring_requirement(config):  # also of another reference file than was requested
+        raise UserError(missing)
     key, evaluation, processes = evaluation_key(config), config.evaluation, context.processes
     suite = metric_suite(evaluation, key, str(device))
     weights, weights_path = read_kept_weights(run, step, evaluation.weights), run.weights(step, evaluation.weights)

@@ -18,7 +18,13 @@ from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_npz_na
 
 def missing_requirement(config: Config) -> str:
     """Return what the config's run lacks before it can start, in a line that names the field; "" if nothing."""
-    if missing := missing_data(config) or missing_evaluation_requirement(config.evaluation):
+    return missing_data(config) or missing_measuring_requirement(config)
+
+
+def missing_measuring_requirement(config: Config) -> str:
+    """Return what sampling and measuring lack, in a line that names the field; "" if nothing. The training data are
+    not needed."""
+    if missing := missing_evaluation_requirement(config.evaluation):
         return missing
     sampler = config.evaluation.sampler
     if sampler in SOLVERS and not find_spec("diffusers"):

@@ -1,13 +1,16 @@
 """What is known of a config's data set before it is loaded, and whether the model fits it."""
 
 import difflib
+import os
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 
 from diffussm.config import Config, DataConfig, is_external
 from diffussm.data.catalogue import CATALOGUE, DataFacts
 from diffussm.data.lookup.external import external_facts
 from diffussm.data.prepared.location import SOURCES, missing_prepared, prepared_folder
-from diffussm.data.prepared.manifest import read_manifest
+from diffussm.data.prepared.manifest import MANIFEST, read_manifest
 from diffussm.errors import UserError
 
 
@@ -49,17 +52,8 @@ def find(data: DataConfig) -> DataFacts | None:
     if is_external(data.name):
         found = external_facts(data)
     elif folder := prepared_folder(data):
-        manifest = read_manifest(folder)
-        found = DataFacts(
-            manifest.count,
-            manifest.image_size,
-            manifest.channels,
-            len(manifest.classes),
-            sha256=manifest.digest,
-            transform=manifest.transform,
-            class_names=manifest.classes,
-            folder=folder.absolute(),
-        )
+        status = os.stat(folder / MANIFEST)
+        found = _prepared_facts(folder, status.st_ino, status.st_size, status.st_mtime_ns)
     else:
         _check_spelling(data)
         return None
@@ -74,6 +68,21 @@ def find(data: DataConfig) -> DataFacts | None:
     if not data.digest and data.transform not in (DataConfig().transform, found.transform):
         raise UserError(f"data.transform = {data.transform}: {data.name} has {found.transform}; leave it out")
     return found
+
+
+@lru_cache(maxsize=256)  # a plan asks for each of its arms
+def _prepared_facts(folder: Path, *_version: int) -> DataFacts:
+    manifest = read_manifest(folder)
+    return DataFacts(
+        manifest.count,
+        manifest.image_size,
+        manifest.channels,
+        len(manifest.classes),
+        sha256=manifest.digest,
+        transform=manifest.transform,
+        class_names=manifest.classes,
+        folder=folder,
+    )
 
 
 def find_required(data: DataConfig) -> DataFacts:

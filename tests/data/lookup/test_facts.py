@@ -11,7 +11,7 @@ from diffussm.data.lookup.facts import check_fit, data_facts, find, find_require
 from diffussm.data.prepared.manifest import Manifest
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
-from diffussm.metrics.requirements import missing_requirement
+from diffussm.metrics.requirements import missing_measuring_requirement, missing_requirement
 from tests.support.prepared_set import noise_images, write_prepared
 
 CLASS = """
@@ -167,6 +167,8 @@ def test_the_key_of_an_evaluation_does_not_need_the_data() -> None:
         evaluation_key(config)
     plain = evaluation_key(resolve("photos", {"data.name": "faces", "data.digest": "0" * 64}))
     assert plain == evaluation_key(resolve("photos"))
+    assert missing_measuring_requirement(config) == ""
+    assert "needs a prepared data set" in missing_requirement(config)
 
 
 def test_a_class_from_outside(module: str) -> None:
