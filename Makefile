@@ -53,8 +53,6 @@ bench: .venv
 example:
 	mkdir -p reports/example
 	cd reports/out/hourglass_vs_patch/digits && cp results.md fid_over_steps.png metrics_over_steps.png samples.png ../../../example/
-	cd reports/out/hourglass_vs_patch/mnist && cp results.md ../../../example/mnist.md && \
-		cp fid_over_steps.png ../../../example/mnist.png && cp samples.png ../../../example/mnist_samples.png
 	for grid in attention_vs_ssm equal_macs model_scale sampler_steps; do \
 		cp reports/out/$$grid/digits/results.md reports/example/$$grid.md; done
 	cp reports/out/attention_vs_ssm/digits/fid_over_steps.png reports/example/attention_vs_ssm.png
