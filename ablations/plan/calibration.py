@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from diffussm.config import Config, digest
+from diffussm.config import Config, digest, is_npz_name
 from diffussm.host.machine import gpus, processor, usable_cores
-from diffussm.metrics.reference.file import is_npz_name
 from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.writing import to_json, write_atomically
 

@@ -17,8 +17,7 @@ from ablations.grid.arms import arms, find_control
 from ablations.grid.recipe import recipe
 from ablations.grid.schema import GridFile
 from ablations.plan.plan import PlannedRun
-from diffussm.config import base_name, is_recipe_file, run_id
-from diffussm.metrics.requested_files import absolute
+from diffussm.config import absolute, base_name, is_recipe_file, run_id
 from diffussm.store import manifests
 from diffussm.store.manifests import Entry, Manifest
 

@@ -15,10 +15,9 @@ from ablations.grid.schema import GridFile
 from ablations.options import RUNS
 from ablations.plan import manifest as manifests
 from ablations.plan.plan import PlannedRun, broken_matches, by_run, plan, select
-from diffussm.config import TrainingConfig, base_name, check_base, is_recipe_file
+from diffussm.config import TrainingConfig, absolute, base_name, check_base, is_recipe_file
 from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.errors import UserError
-from diffussm.metrics.requested_files import absolute
 from diffussm.run.request import lost_milestone
 from diffussm.store.manifests import Manifest
 from diffussm.store.rundir import RunDir

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffussm.config import is_extractor_file
+from diffussm.config import is_extractor_file, is_npz_name
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.folder import CentreCropped
 from diffussm.data.load import reference_images
@@ -23,7 +23,7 @@ from diffussm.metric_table import METRICS
 from diffussm.metrics.external import default_extractor
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.registry import check_shape, extractor_facts
-from diffussm.metrics.reference.file import METADATA, STATISTICS, ReferenceFile, is_npz_name
+from diffussm.metrics.reference.file import METADATA, STATISTICS, ReferenceFile
 from diffussm.metrics.reference.gaussian import stated_gaussian
 from diffussm.metrics.statistics.finite import finite
 from diffussm.metrics.statistics.frechet import FrechetDistance, Moments

@@ -13,7 +13,8 @@ from diffussm.config.identity import (
     without_later_defaults,
 )
 from diffussm.config.overrides import apply_overrides, config_keys, parse_settings, parse_value, split_key
-from diffussm.config.recipes import BASES, base_name, bases, check_base, is_recipe_file, load_base
+from diffussm.config.paths import absolute, is_extractor_file, is_npz_name
+from diffussm.config.recipes import BASES, FROM_DATA, base_name, bases, check_base, is_recipe_file, load_base
 from diffussm.config.resolution import merge, resolve, validate
 from diffussm.config.schema import (
     BACKEND_NAMES,
@@ -28,12 +29,12 @@ from diffussm.config.schema import (
     Section,
     TrainingConfig,
     is_external,
-    is_extractor_file,
 )
 
 __all__ = [
     "BACKEND_NAMES",
     "BASES",
+    "FROM_DATA",
     "MIXERS",
     "SCHEMA_VERSION",
     "SOLVERS",
@@ -46,6 +47,7 @@ __all__ = [
     "Request",
     "Section",
     "TrainingConfig",
+    "absolute",
     "apply_overrides",
     "base_name",
     "bases",
@@ -54,6 +56,7 @@ __all__ = [
     "digest",
     "is_external",
     "is_extractor_file",
+    "is_npz_name",
     "is_recipe_file",
     "load_base",
     "merge",

@@ -10,7 +10,8 @@ import json
 from functools import cache, lru_cache
 from typing import Any
 
-from diffussm.config.schema import Config, EvaluationConfig, Section, is_external, is_extractor_file
+from diffussm.config.paths import is_extractor_file
+from diffussm.config.schema import Config, EvaluationConfig, Section, is_external
 
 SCHEMA_VERSION = 1  # rises when a default or a meaning changes, never for a new field
 

@@ -1,6 +1,7 @@
 """Bases: whole recipes, those of this package (`diffussm/bases/<name>.toml`) and those in TOML files of the user's.
 
-A recipe may extend another: `extends = "cifar10"`, or the path of a file, relative to its own.
+A recipe may extend another: `extends = "cifar10"`, or the path of a file, relative to its own. One that names other
+data does not inherit what is theirs: image size, channels and classes.
 """
 
 import os
@@ -11,11 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from diffussm.config.paths import PATHS, absolute
 from diffussm.config.schema import Config
 from diffussm.errors import UserError, unknown
 
 BASES = Path(__file__).parents[1] / "bases"
 FILE = "the path of a .toml file"
+FROM_DATA = ("image_size", "channels", "classes")  # fields of the model that its data determine
 _TABLES = ("sizes", *(name for name, info in Config.model_fields.items() if info.annotation is not int))
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
 
@@ -55,7 +58,7 @@ def base_name(base: str) -> str:
 def load_base(name: str) -> Mapping[str, Any]:
     """Return the recipe of a base, or in a `.toml` file: the sections of a config, and `size` and `sizes`.
 
-    What it extends is merged in, field by field. A relative `data.root` is made absolute: it is relative to the file.
+    What it extends is merged in, field by field. Relative paths in a file are relative to it, and made absolute.
     """
     if name in bases():
         return _whole(BASES / f"{name}.toml", ())
@@ -72,6 +75,8 @@ def _whole(path: Path, extending: tuple[Path, ...]) -> Mapping[str, Any]:
     if "extends" not in recipe:
         return {"model": {}, "sizes": {}, **recipe}
     below = _whole(_extended(path, recipe["extends"]), (*extending, path))
+    if recipe.get("data", {}).keys() & {"name", "root"}:
+        below = {**below, "model": {name: value for name, value in below["model"].items() if name not in FROM_DATA}}
     return _merged(below, {name: part for name, part in recipe.items() if name != "extends"})
 
 
@@ -112,7 +117,14 @@ def _parsed(path: Path, *_version: int) -> Mapping[str, Any]:
     for name in _TABLES:
         if not isinstance(recipe.get(name, {}), dict):
             raise UserError(f"{path}: {name}: must be a table")
-    root = recipe.get("data", {}).get("root")
-    if root and isinstance(root, str):
-        recipe["data"]["root"] = str(path.parent.absolute() / Path(root).expanduser())
-    return recipe
+    return recipe if path.parent == BASES else _with_absolute_paths(recipe, path.parent)
+
+
+def _with_absolute_paths(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    sections = {key.partition(".")[0] for key in PATHS}
+    return {
+        name: {field: absolute(f"{name}.{field}", value, folder) for field, value in part.items()}
+        if name in sections
+        else part
+        for name, part in recipe.items()
+    }

@@ -214,11 +214,6 @@ else:
     MetricName = Literal[tuple(METRICS)]
 
 
-def is_extractor_file(extractor: str) -> bool:
-    """Return whether an extractor is named as a file, by its suffix. The file need not exist."""
-    return extractor.lower().endswith(".safetensors")
-
-
 class EvaluationConfig(Section):
     """How samples are made and measured; not part of the run id."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffussm.config import EvaluationConfig, digest, is_extractor_file
+from diffussm.config import EvaluationConfig, digest, is_extractor_file, is_npz_name
 from diffussm.data.pixels import Pixels
 from diffussm.distributed.group import ProcessGroup
 from diffussm.errors import UserError
@@ -23,7 +23,7 @@ from diffussm.metrics.features.registry import EXTRACTORS, extractor_facts
 from diffussm.metrics.key import external_key
 from diffussm.metrics.reference import cache
 from diffussm.metrics.reference.facts import reference_facts
-from diffussm.metrics.reference.file import ReferenceFile, is_npz_name
+from diffussm.metrics.reference.file import ReferenceFile
 from diffussm.metrics.requirements import check_requirements, unsupported_metrics
 from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.metrics.suite import metric_suite

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from diffussm.config import Config, EvaluationConfig, is_extractor_file
+from diffussm.config import Config, EvaluationConfig, is_extractor_file, is_npz_name
 from diffussm.data.lookup.facts import stated_facts
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
@@ -11,7 +11,6 @@ from diffussm.metric_table import METRICS
 from diffussm.metrics.features.registry import check_shape, extractor_facts, shape_mismatch
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import reference_facts
-from diffussm.metrics.reference.file import is_npz_name
 from diffussm.metrics.requirements import unsupported_metrics
 from diffussm.store.records import EvaluationKey, KeyDigests
 

@@ -1,11 +1,10 @@
 """The files that an evaluation names, as they are requested: by absolute paths, with their hashes. No torch."""
 
 from pathlib import Path
-from typing import Any
 
-from diffussm.config import Config, is_extractor_file
+from diffussm.config import Config, absolute, is_extractor_file, is_npz_name
 from diffussm.metrics.features.registry import extractor_facts
-from diffussm.metrics.reference.file import ReferenceFile, is_npz_name
+from diffussm.metrics.reference.file import ReferenceFile
 from diffussm.store.hashes import file_sha256
 
 
@@ -32,16 +31,3 @@ def as_requested(config: Config) -> Config:
     if all(getattr(evaluation, field) == value for field, value in changes.items()):
         return config
     return config.model_copy(update={"evaluation": evaluation.model_copy(update=changes)})
-
-
-def absolute(key: str, value: Any) -> Any:
-    """Return the value of a config key with its path made absolute, if it is one."""
-    if not isinstance(value, str) or not value:
-        return value
-    if key == "evaluation.reference":
-        return str(Path(value).absolute()) if is_npz_name(value) else value
-    if key in ("evaluation.extractor_weights", "data.root") or (
-        key == "evaluation.extractor" and is_extractor_file(value)
-    ):
-        return str(Path(value).expanduser().absolute())
-    return value

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from diffussm.config import SOLVERS, Config, EvaluationConfig
+from diffussm.config import SOLVERS, Config, EvaluationConfig, is_npz_name
 from diffussm.data.catalogue import missing_reference
 from diffussm.data.lookup.facts import missing_data
 from diffussm.errors import UserError
@@ -13,7 +13,7 @@ from diffussm.metric_table import METRICS
 from diffussm.metrics.features.registry import ExtractorFacts, extractor_facts
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import ReferenceFacts
-from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_npz_name
+from diffussm.metrics.reference.file import STATISTICS, ReferenceFile
 
 
 def missing_requirement(config: Config) -> str:

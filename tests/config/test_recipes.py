@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diffussm.config import bases, check_base, load_base, resolve
+from diffussm.config import FROM_DATA, bases, check_base, load_base, resolve
 from diffussm.errors import UserError
 
 
@@ -107,3 +107,30 @@ def test_shipped_bases_that_extend_others() -> None:
     assert small.training == large.training == paper.training
     assert (large.model.depth, large.model.width) == (paper.model.depth, paper.model.width) == (29, 1152)
     assert "extends" not in load_base("imagenet128_pixel")
+
+
+def test_paths_are_relative_to_their_file(here: Path) -> None:
+    Path("a").mkdir()
+    Path("a/mine.toml").write_text(
+        'extends = "digits"\n[evaluation]\nreference = "ref.npz"\nextractor = "x/cnn.safetensors"\n'
+        'extractor_weights = "../weights"\n'
+    )
+    Path("a/named.toml").write_text(
+        'extends = "digits"\n[evaluation]\nreference = "photos"\nextractor = "photos-cnn"\n'
+    )
+    os.chdir("/")
+    evaluation = resolve(str(here / "a/mine.toml")).evaluation
+    assert evaluation.reference == str(here / "a/ref.npz")
+    assert evaluation.extractor == str(here / "a/x/cnn.safetensors")
+    assert evaluation.extractor_weights == str(here / "a/../weights")
+    evaluation = resolve(str(here / "a/named.toml")).evaluation
+    assert (evaluation.reference, evaluation.extractor) == ("photos", "photos-cnn")
+
+
+def test_other_data_bring_their_own_shape(here: Path) -> None:
+    Path("same.toml").write_text('extends = "digits16"\ntraining.lr = 0.5')
+    Path("other.toml").write_text('extends = "digits16"\ndata.name = "mine"\nmodel.channels = 3')
+    assert load_base("same.toml")["model"]["image_size"] == 16
+    assert load_base("other.toml")["model"] == {
+        name: value for name, value in load_base("digits16")["model"].items() if name not in FROM_DATA
+    } | {"channels": 3}

@@ -7,10 +7,9 @@ import pytest
 
 from ablations.grid import reading
 from ablations.slurm import profile
-from diffussm.config import BASES, load_base
+from diffussm.config import BASES, is_npz_name, load_base
 from diffussm.cost.named import configs
 from diffussm.host.source import is_code
-from diffussm.metrics.reference.file import is_npz_name
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".TOML", ".Toml"])

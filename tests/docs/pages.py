@@ -17,6 +17,7 @@ PROGRAMS = ("make ", "pytest bench/", "python ", "diffussm ", "torchrun ")  # wh
 NOT_OURS = ("git ", "cd ", "source ", ". ", "cp ", "sed ")
 QUICK_SUITE = "bench/test_startup.py"  # imports little
 STANDS_FOR = {  # files that the pages have the reader write, and existing ones
+    "--base mine.toml": "--base digits",
     "--profile mylab.toml": "--profile a100",
     "--grid ema": "--grid residual",
     "--grid my_grid.toml": "--grid residual",

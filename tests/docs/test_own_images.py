@@ -4,56 +4,60 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import own_images, tiny
+from tests.support import forked, own_images, tiny
 
 SETTINGS = {key: value for key, value in tiny.SETTINGS.items() if key not in ("model.hourglass", "evaluation.metrics")}
+PREPARED = "240 images of 3 x 16 x 16, transform centre-crop 16, 2 classes: flower, temple"
 
 
-def shortened(command: str) -> str:
-    """Return the command with tiny models and few steps."""
+def environment(folder: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "DIFFUSSM_CACHE": str(folder / "cache")}
+
+
+def with_own_reports(command: str) -> str:
+    return f"{command} --out out" if "make_figures" in command else command
+
+
+def shortened(folder: Path, command: str) -> list[str]:
+    """Return the words of the command, with tiny models and few steps."""
+    program, *words = shlex.split(with_own_reports(command))
     if "extractor train" in command:
-        return f"{command} --epochs 2"
+        words += ["--epochs", "2"]
     if "launch.py" in command:
-        return shlex.join([*shlex.split(command), *(f"--set={key}={value}" for key, value in SETTINGS.items())])
-    return command
+        words += [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    words = [str(next(folder.glob(word))) if "*" in word else word for word in words]
+    return [sys.executable, *(["-m", "diffussm"] if program == "diffussm" else []), *words]
 
 
-def follow(folder: Path, change: Callable[[str], str]) -> dict[str, str]:
-    """Give the page's commands, changed, in the folder; return what each prints."""
-    own_images.write_folder(folder)
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "DIFFUSSM_CACHE": str(folder / "cache"),
-    }
-    printed = {}
-    for command in own_images.commands():
-        given = f"{change(command)} --out out" if "make_figures" in command else change(command)
-        done = subprocess.run(["/bin/bash", "-c", given], cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{given}\n{done.stdout}{done.stderr}"
-        printed[command] = done.stdout + done.stderr
-    return printed
-
-
-def check(folder: Path, printed: dict[str, str]) -> None:
-    (prepared,) = [text for command, text in printed.items() if "data prepare" in command]
-    assert "240 images of 3 x 16 x 16, transform centre-crop 16, 2 classes: flower, temple" in prepared
+def check_results(folder: Path) -> None:
     results = (folder / "out/hourglass_vs_patch/mine/results.md").read_text()
     for arm in ("M = 2, P = 1", "M = 1, P = 2", "M = 1, P = 1"):
         assert f"| {arm} | 1 done |" in results
-    assert "mine-cnn" in results
+    assert "own CNN of mine" in results
     assert list(folder.glob("runs/*m2p1*/sheets/*.png"))
 
 
 def test_every_command_works(tmp_path: Path) -> None:
-    check(tmp_path, follow(tmp_path, shortened))
+    own_images.write_folder(tmp_path)
+    printed = ""
+    for command in own_images.commands():
+        done = forked.run(shortened(tmp_path, command), cwd=tmp_path, env=environment(tmp_path))
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        printed += done.stdout + done.stderr
+    assert PREPARED in printed
+    check_results(tmp_path)
 
 
 @pytest.mark.slow
 def test_the_page_as_it_stands(tmp_path: Path) -> None:
-    check(tmp_path, follow(tmp_path, str))
+    own_images.write_folder(tmp_path)
+    for command in map(with_own_reports, own_images.commands()):
+        shell = ["/bin/bash", "-c", command]
+        done = subprocess.run(shell, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    check_results(tmp_path)

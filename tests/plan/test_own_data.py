@@ -19,6 +19,10 @@ from tests.support.prepared_set import noise_images, write_prepared
 
 BASE = """
 extends = "photos"
+[model]
+image_size = 32
+channels = 3
+classes = 0
 [data]
 name = "mine"
 [training]

@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from diffussm.config import Config, DataConfig, merge, validate
+from diffussm.config import FROM_DATA, Config, DataConfig, merge, validate
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.lookup.facts import describe_missing, find
 from diffussm.errors import UserError
-
-FROM_DATA = ("image_size", "channels", "classes")
 
 
 def resolve_with_data(base: str, overrides: Mapping[str, Any] | None = None) -> Config:

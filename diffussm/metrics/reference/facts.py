@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from diffussm.config import is_npz_name
 from diffussm.data.catalogue import facts
-from diffussm.metrics.reference.file import ReferenceFile, is_npz_name
+from diffussm.metrics.reference.file import ReferenceFile
 
 
 class ReferenceFacts(NamedTuple):

@@ -26,12 +26,6 @@ _TEXTS = ("source", "transform", "extractor", "extractor_sha256")
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
-def is_npz_name(reference: str) -> bool:
-    """Return whether a reference is named as a file, by the suffix .npz in any case, and not as a data set. The file
-    need not exist."""
-    return reference.lower().endswith(".npz")
-
-
 class ArrayInfo(NamedTuple):
     dtype: str
     shape: tuple[int, ...]

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffussm.config import is_npz_name
 from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels
 from diffussm.metric_table import CLEAN_FID
 from diffussm.metrics.features.extractor import Extractor, Layers
 from diffussm.metrics.reference import cache
-from diffussm.metrics.reference.file import STATISTICS, ReferenceFile, is_npz_name
+from diffussm.metrics.reference.file import STATISTICS, ReferenceFile
 from diffussm.metrics.reference.gaussian import stated_gaussian
 from diffussm.metrics.statistics.fid import noise_floor
 from diffussm.metrics.statistics.finite import finite
