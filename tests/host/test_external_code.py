@@ -72,7 +72,7 @@ def test_what_is_no_external_module_has_none(tmp_path: Path) -> None:
         assert digest_in(tmp_path, name) == ""
 
 
-def test_an_edit_between_two_attempts_is_recorded_and_said(
+def test_an_edit_between_two_attempts_is_recorded_and_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "edited_mixer.py").write_text(MIXER.replace("my_helper", "edited_helper"))
@@ -94,9 +94,9 @@ def test_an_edit_between_two_attempts_is_recorded_and_said(
     external_code._digest.cache_clear()
     evaluate_run(run, 8, {"sampler_steps": 4}, SINGLE_PROCESS)
     (after,) = digests_of(run) - {before}
-    said = f"edited_mixer: its source ({after}) is not that of attempt 1 of the training ({before})\n"
-    assert capfd.readouterr().err.count(said) == 1
+    message = f"edited_mixer: its source ({after}) is not that of attempt 1 of the training ({before})\n"
+    assert capfd.readouterr().err.count(message) == 1
     tiny.run_folder(tmp_path / "runs", **mixer, training__steps=32, training__milestones=[8, 16, 24, 32])
     TaskRunner(run.path).run_pending(assume_owner_dead)
-    assert capfd.readouterr().err.count(said) == 1  # the evaluation is by the code of its training
+    assert capfd.readouterr().err.count(message) == 1  # the evaluation is by the code of its training
     assert digests_of(run) == {before, after}

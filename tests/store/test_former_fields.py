@@ -11,7 +11,7 @@ from tests.support import tiny
 
 
 @pytest.mark.parametrize("had", [{"root": "/there", "transform": "centre-crop 8"}, {"root": "", "transform": "none"}])
-def test_former_fields_of_data_are_left_out(had: dict[str, str], tmp_path: Path) -> None:
+def test_former_fields_of_data_are_ignored(had: dict[str, str], tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, tiny.config())
     path = run.path / "config.json"
     content = json.loads(path.read_text())

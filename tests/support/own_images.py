@@ -21,8 +21,8 @@ def write_crops(folder: Path, per_class: int = 120) -> None:
         (folder / name).mkdir(parents=True)
         for k in range(per_class):
             width, height = (int(side) for side in generator.integers(40, 160, 2))
-            left, top = int(generator.integers(image.width - width)), int(generator.integers(image.height - height))
-            crop = image.crop((left, top, left + width, top + height))
+            column, row = int(generator.integers(image.width - width)), int(generator.integers(image.height - height))
+            crop = image.crop((column, row, column + width, row + height))
             crop.save(folder / name / f"{k:04d}.{'jpg' if k % 2 else 'png'}")
 
 
