@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffussm.config import Config, is_external
+from diffussm.errors import UserError
 from diffussm.host.provenance import EXTERNAL_CODE
 from diffussm.metrics.features.registry import extractor_facts
+from diffussm.store.reading import open_regular
 from diffussm.store.rundir import RunDir
 
 
@@ -40,7 +42,8 @@ def describe_changes(run: RunDir, provenance: Mapping[str, Any], before: int | N
 
 def _external_code(run: RunDir, attempt: int) -> dict[str, str]:
     """Return the digests in an attempt's provenance; none if that is damaged or of an earlier version."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        found = json.loads((run.path / f"provenance-{attempt}.json").read_text()).get(EXTERNAL_CODE, {})
+    path = run.path / f"provenance-{attempt}.json"
+    with contextlib.suppress(OSError, UserError, ValueError, AttributeError), open_regular(path, UserError) as file:
+        found = json.loads(file.read()).get(EXTERNAL_CODE, {})
         return {str(module): str(digest) for module, digest in found.items()}
     return {}
