@@ -36,7 +36,7 @@ def test_golden_values() -> None:
         rng.random_words(1, Stream.NOISE, 2, 3, 1, 2)[0],
         np.random.Philox(key=[1, 4], counter=[3, 0, 2, 0]).random_raw(2),
     )
-    assert [int(s) for s in Stream] == list(range(14))
+    assert [int(s) for s in Stream] == list(range(15))
 
 
 def test_normals_are_normal() -> None:

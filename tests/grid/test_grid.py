@@ -154,7 +154,7 @@ def test_states(tmp_path: Path) -> None:
     run.add_order("retry")
     run.write_state(State(phase="stopped", attempt=attempt))
     write_atomically(run.checkpoint(2400, 1), b"")
-    assert state() == "unreachable (the weights of step 1200 were not kept; --replay trains 2400 steps again)"
+    assert state() == "unreachable (the weights of step 1200 were not kept; --replay trains 1800 steps again)"
     for step in request.milestones:
         write_atomically(run.weights(step, "ema"), b"")
     assert state() == "resumable (5 evaluations left)"

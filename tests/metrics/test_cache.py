@@ -184,7 +184,7 @@ def test_nothing_is_written_elsewhere(folder: Path, tmp_path: Path, monkeypatch:
     assert cache.folder() == home / "diffussm"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.folder() == home / ".cache/diffussm"
-    assert json.loads(next(folder.glob("*.json")).read_text()) == {"number": 1.0}
+    assert json.loads(next(folder.glob("*.json")).read_text())["number"] == 1.0
 
 
 def test_another_layer_of_an_outside_extractor_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

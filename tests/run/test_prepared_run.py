@@ -228,7 +228,7 @@ def test_a_disk_that_fails_ends_the_run_in_one_line_and_it_can_be_resumed(
 def test_a_missing_folder_is_reported_before_the_run_starts(own: Path, tmp_path: Path, undisturbed: Any) -> None:
     run = tiny.run_folder(tmp_path / "runs", **settings(own))
     moved = own.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=r"data\.name = thirty: needs a prepared data set .* and no manifest\.json in"):
+    with pytest.raises(UserError, match=r"data\.name = thirty: needs a prepared data set, and no manifest\.json in"):
         work(run)
     moved.rename(own)
     work(run)

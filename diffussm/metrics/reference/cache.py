@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffussm.config import digest
+from diffussm.errors import UserError
 from diffussm.host.machine import user_cache
 from diffussm.store.integrity.digest import ZEROS, is_intact, seal
 from diffussm.store.writing import to_json, write_atomically
@@ -62,5 +63,5 @@ def _path(key: Mapping[str, Any], suffix: str) -> Path:
 
 
 def _write(path: Path, content: Any) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UserError):
         write_atomically(path, content)
