@@ -110,6 +110,7 @@ def _start_program(
     for number, file in enumerate([Path(os.devnull), *printed]):
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
     os.chdir(cwd)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     subprocess.Popen = _Popen  # type: ignore[misc]
     _Popen.path_of_libraries = path
     _execute(argv, environment, path)
