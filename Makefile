@@ -57,6 +57,8 @@ example:
 		cp reports/out/$$grid/digits/results.md reports/example/$$grid.md; done
 	cp reports/out/attention_vs_ssm/digits/fid_over_steps.png reports/example/attention_vs_ssm.png
 	cp reports/out/equal_macs/digits/fid_over_steps.png reports/example/equal_macs.png
+	cd reports/out/hourglass_vs_patch/mnist && cp results.md ../../../example/mnist.md && \
+		cp fid_over_steps.png ../../../example/mnist.png && cp samples.png ../../../example/mnist_samples.png
 	cp reports/out/paper/figure_3.png reports/example/
 	mkdir -p reports/example/bench
 	cd reports/out/bench/small-cpu && cp copies.md copies.png lead.md lead.png lengths.md lengths.png parts.md parts.png \
