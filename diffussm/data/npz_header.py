@@ -19,7 +19,7 @@ from diffussm.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-_HEADER_LIMIT = 10_000  # bytes of an .npy header
+HEADER_LIMIT = 10_000  # bytes of an .npy header
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
 
 
@@ -58,15 +58,7 @@ def read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> H
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UserError(f"{what}: is compressed in a way that is not read; allowed: stored, deflated")
     with naming_damage(what), archive.open(info) as member:
-        start = io.BytesIO(member.read(_HEADER_LIMIT))
-    import numpy as np
-
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    try:
-        read = readers[np.lib.format.read_magic(start)]
-        header = Header(*read(start, max_header_size=_HEADER_LIMIT), start.tell())
-    except Exception:  # NumPy may raise any exception on a damaged header
-        raise UserError(f"{what}: is damaged (its .npy header cannot be parsed)") from None
+        header = parse_header(member.read(HEADER_LIMIT), what)
     if header.dtype.hasobject:
         raise UserError(
             f"{what}: holds Python objects, which are not loaded from files; allowed: plain numbers or text"
@@ -77,3 +69,16 @@ def read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> H
         shape = f"an array of shape {header.shape}, {length} bytes"
         raise UserError(f"{what}: is damaged ({info.file_size} bytes; its header says {shape})")
     return header
+
+
+def parse_header(content: bytes, what: str) -> Header:
+    """Return the header at the start of an .npy file's content; UserError, beginning with `what`, if it is damaged."""
+    import numpy as np
+
+    start = io.BytesIO(content)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        read = readers[np.lib.format.read_magic(start)]
+        return Header(*read(start, max_header_size=HEADER_LIMIT), start.tell())
+    except Exception:  # NumPy may raise any exception on a damaged header
+        raise UserError(f"{what}: is damaged (its .npy header cannot be parsed)") from None

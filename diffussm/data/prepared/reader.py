@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffussm.data.images import Images
+from diffussm.data.npz_header import HEADER_LIMIT, parse_header
 from diffussm.data.pixels.base import Shape, spans
 from diffussm.data.prepared.manifest import Manifest, StoredFile, content_digest, read_manifest, reading
 from diffussm.errors import UserError
 from diffussm.store.reading import open_regular
 
 OPEN_FILES = 256  # shards kept open at once
-_HEADER = 1 << 10  # bytes that hold the header of a shard
 _INSTANCES: "weakref.WeakSet[PreparedImages]" = weakref.WeakSet()
 
 
@@ -126,15 +126,12 @@ class PreparedImages:
 
 def header_size(file: io.FileIO, dtype: str, shape: tuple[int, ...], path: Path) -> int:
     """Return the bytes of an .npy file before its data; UserError if that is not an array of this type and shape."""
-    start = io.BytesIO(os.pread(file.fileno(), _HEADER, 0))
-    try:
-        np.lib.format.read_magic(start)
-        found, fortran, kind = np.lib.format.read_array_header_1_0(start)
-    except Exception:  # NumPy may raise any exception on a damaged header
-        raise UserError(f"{path}: is damaged (its .npy header cannot be parsed)") from None
-    if (found, fortran, kind.str) != (shape, False, dtype):
-        raise UserError(f"{path}: is damaged: it holds {kind} {found}, expected {np.dtype(dtype)} {shape}")
-    return start.tell()
+    header = parse_header(os.pread(file.fileno(), HEADER_LIMIT, 0), str(path))
+    if (header.shape, header.fortran, header.dtype.str) != (shape, False, dtype):
+        raise UserError(
+            f"{path}: is damaged: it holds {header.dtype} {header.shape}, expected {np.dtype(dtype)} {shape}"
+        )
+    return header.size
 
 
 def _replace_locks() -> None:
