@@ -10,10 +10,11 @@ from PIL import Image
 from bench.measure import Bench, Contender
 from diffussm.config import DataConfig
 from diffussm.data.digits import scikit_learn_folder
-from diffussm.data.folder import CentreCropped
 from diffussm.data.load import training_data
 from diffussm.data.pixels import NpzPixels, Pixels, write_npz
-from diffussm.data.preparing.prepare import Options, prepare
+from diffussm.data.preparing.images import SourceImages
+from diffussm.data.preparing.prepare import prepare
+from diffussm.data.preparing.recipe import Options
 from diffussm.data.transforms import as_array, centre_cropped
 from diffussm.rng import permutation
 from diffussm.training.batches import scaled
@@ -59,7 +60,7 @@ def files(kind: str, folder: Path, count: int) -> Pixels:
         for number in range(count):
             name = ("china.jpg", "flower.jpg")[number % 2]
             (folder / f"{number}.jpg").write_bytes((scikit_learn_folder() / "datasets/images" / name).read_bytes())
-        return CentreCropped(folder, SIDE)
+        return SourceImages(folder, Options(image_size=SIDE))
     images = np.random.default_rng(0).integers(0, 256, (count, 3, 64, 64), dtype=np.uint8)
     write_npz(folder / "images.npz", (3, 64, 64), count, iter([images]))
     return NpzPixels(folder / "images.npz")

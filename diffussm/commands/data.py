@@ -40,7 +40,8 @@ def prepare(
 ) -> None:
     """Make a prepared data set of images. A command that was stopped continues where it was when it is given again."""
     from diffussm.data.prepared.show import summary
-    from diffussm.data.preparing.prepare import Options, prepare
+    from diffussm.data.preparing.prepare import prepare
+    from diffussm.data.preparing.recipe import Options
 
     options = Options(image_size, transform, channels, labels, classes, limit, split, devkit, skip_broken, max_pixels)
     print(summary(prepare(source, out, options, processes)), file=sys.stderr)

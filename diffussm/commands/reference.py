@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from diffussm.config import is_extractor_file, is_npz_name
 from diffussm.data.catalogue import CATALOGUE
-from diffussm.data.folder import CentreCropped
 from diffussm.data.load import reference_images
 from diffussm.data.pixels import ArrayPixels, NpzPixels, Pixels, read_arrays, write_npz
 from diffussm.data.prepared.manifest import MANIFEST
 from diffussm.data.prepared.reader import PreparedImages
-from diffussm.data.sources.base import Entry, labelled_by_folder
+from diffussm.data.preparing.images import SourceImages
+from diffussm.data.preparing.recipe import Options
+from diffussm.data.transforms import CENTRE_CROP
 from diffussm.distributed.group import select_device
 from diffussm.errors import NotFinite, UserError, printable
 from diffussm.metric_table import METRICS
@@ -45,9 +46,9 @@ def build(
 ) -> None:
     """Write `out`: `images` random images of the source, and statistics of all of them.
 
-    `source` is an embedded or a prepared data set, a folder of photographs, which are cropped to `image_size` as for
-    training, or an .npz of images. The labels of the images are kept. What is taken of a folder and what is left out of
-    it is printed, and stored with the statistics.
+    `source` is an embedded or a prepared data set, an .npz of images, or what a data set can be prepared of, through
+    the same transform to `image_size`. The labels of the images are kept. What is taken of a source and what is left
+    out of it is printed, and stored with the statistics.
     """
     if not is_npz_name(out.name):
         raise UserError(f"{out}: a reference is an .npz file; give a name that ends in .npz")
@@ -69,8 +70,11 @@ def build(
     }
     if transform:
         metadata["transform"] = transform
-    if isinstance(pixels, CentreCropped) and pixels.listing.skipped:
-        metadata["skipped"] = pixels.listing.skipped
+    left_out = ""
+    if isinstance(pixels, SourceImages):
+        left_out = ", ".join(f"{count} {reason}" for reason, count in pixels.skipped.items())
+    if left_out:
+        metadata["skipped"] = left_out
     if isinstance(pixels, PreparedImages):
         metadata["data_digest"] = pixels.sha256
     arrays: dict[str, NDArray[Any]] = {}
@@ -91,7 +95,9 @@ def build(
         arrays["arr_1"] = labels[chosen]
     arrays[METADATA] = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
     write_npz(out, pixels.shape, len(chosen), _selected(pixels, chosen), **arrays)
-    taken = pixels.listing if isinstance(pixels, CentreCropped) else f"{pixels.count:,} images taken"
+    taken = f"{pixels.count:,} image{'s' * (pixels.count != 1)} taken"
+    if isinstance(pixels, SourceImages):
+        taken += f"; left out: {left_out or 'nothing'}"
     print(f"{source}: {taken}; stored: {len(chosen):,}", file=sys.stderr)
 
 
@@ -104,15 +110,14 @@ class _Source(NamedTuple):
 def _source(source: str, image_size: int | None) -> _Source:
     """Return the images, their transform and their labels."""
     path = Path(source)
-    if path.is_dir() and not (path / MANIFEST).exists():
-        if image_size is None:
-            raise UserError(f"{source}: a folder needs --image-size: the pixels per side to which images are cropped")
-        cropped = CentreCropped(path, image_size)
-        entries, classes = labelled_by_folder([Entry(file, 0) for file in cropped.files])
-        return _Source(cropped, cropped.transform, _labels([entry.label or 0 for entry in entries], len(classes)))
+    is_prepared = (path / MANIFEST).exists()
+    if path.exists() and not is_prepared and not is_npz_name(source):
+        transform = "" if image_size is None else CENTRE_CROP
+        images = SourceImages(path, Options(image_size=image_size, transform=transform))
+        return _Source(images, images.transform, _labels([e.label or 0 for e in images.entries], len(images.classes)))
     if image_size is not None:
-        raise UserError("--image-size: applies to a folder of images only, which are cropped to it")
-    if path.is_dir():
+        raise UserError("--image-size: applies to images that are cropped to it; these have their size")
+    if is_prepared:
         prepared = PreparedImages(path)
         manifest = prepared.manifest
         return _Source(prepared, manifest.transform, _labels(prepared.labels, len(manifest.classes)))
@@ -122,14 +127,10 @@ def _source(source: str, image_size: int | None) -> _Source:
         is_known = labels is not None and labels.dtype.kind in "iu" and labels.shape == (pixels.count,)
         transform = ReferenceFile(path).metadata.get("transform", "")
         return _Source(pixels, transform, labels.astype(np.int64) if labels is not None and is_known else None)
-    if path.is_file():
-        raise UserError(
-            f"{source}: make a data set of it, with `diffussm data prepare`, and build the reference of that"
-        )
     if source not in CATALOGUE:
-        raise UserError(f"{source}: neither a folder, nor an .npz, nor one of {', '.join(sorted(CATALOGUE))}")
-    images = reference_images(source)
-    return _Source(ArrayPixels(images.pixels), "none", _labels(images.labels, CATALOGUE[source].classes))
+        raise UserError(f"{source}: neither images, nor one of the embedded data sets {', '.join(sorted(CATALOGUE))}")
+    embedded = reference_images(source)
+    return _Source(ArrayPixels(embedded.pixels), "none", _labels(embedded.labels, CATALOGUE[source].classes))
 
 
 def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64] | None:
@@ -139,10 +140,10 @@ def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64] | None:
 
 def _default_extractor(source: str, pixels: Pixels) -> str:
     """Return the extractor of a source for which none is given; raise UserError if there is none for its images."""
-    if isinstance(pixels, PreparedImages) and pixels.shape[0] != 3:
+    if isinstance(pixels, PreparedImages | SourceImages) and pixels.shape[0] != 3:
         raise UserError(
             f"{source}: give --extractor: Inception is for images of 3 channels, these have {pixels.shape[0]}; "
-            f"`diffussm extractor train {source}` makes one for images with classes"
+            "`diffussm extractor train` makes one for a prepared data set with classes"
         )
     return default_extractor(source)
 
@@ -172,7 +173,7 @@ def _selected(pixels: Pixels, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.
     """Yield the chosen images in order, in batches."""
     if not len(chosen):
         return
-    if isinstance(pixels, CentreCropped):
+    if isinstance(pixels, SourceImages):
         yield from pixels.subset(chosen).batches(BATCH)
         return
     if isinstance(pixels, PreparedImages):

@@ -245,10 +245,10 @@ def test_sources_that_are_refused(spoil: Callable[[Path], Any], words: str, tmp_
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("digit", "out.npz"), "neither a folder, nor an .npz, nor one of digits"),
+        (("digit", "out.npz"), "neither images, nor one of the embedded data sets digits"),
         (("nowhere.npz", "out.npz"), "nowhere.npz: no such file"),
         (("digits", "out"), "out: a reference is an .npz file"),
-        (("digits", "out.npz", "--image-size", "8"), "--image-size: applies to a folder of images only"),
+        (("digits", "out.npz", "--image-size", "8"), "--image-size: applies to images that are cropped to it"),
         (("digits", "out.npz", "--extractor", "photos-cnn"), "is for 3 x 32 x 32 images, but"),
         (("digits", "out.npz", "--extractor", "digit-cnn"), "did you mean 'digits-cnn'?"),
         (("digits", "out.npz", "--extractor", "inception-v3-compat"), "needs weights file weights-inception-2015"),

@@ -14,6 +14,7 @@ from tests.commands.test_reference_command import photographs, record_of
 from tests.support.evaluating import Run, assert_error
 from tests.support.own_extractor import prepared_digits, trained_extractor
 from tests.support.prepared_set import noise_images, write_prepared
+from tests.support.sources import class_folders, noise, pack_zip, write_cifar, write_mnist
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +61,14 @@ def test_samples_are_measured_by_the_extractor_beside_it(mine: Path, tmp_path: P
 
 def test_images_of_one_channel_need_an_extractor(mine: Path, tmp_path: Path, diffussm: Run) -> None:
     out = tmp_path / "out.npz"
-    problem = "give --extractor: Inception is for images of 3 channels, these have 1; `diffussm extractor train"
+    problem = (
+        "give --extractor: Inception is for images of 3 channels, these have 1; `diffussm extractor train` makes one"
+    )
     assert_error(diffussm("reference", "build", mine, out), problem)
-    assert_error(diffussm("reference", "build", mine, out, "--image-size", "8"), "--image-size: applies to a folder of")
+    assert_error(
+        diffussm("reference", "build", mine, out, "--image-size", "8"),
+        "--image-size: applies to images that are cropped",
+    )
     assert not out.exists()
     assert diffussm("reference", "build", mine, out, "--no-statistics", "--images", "3")[0] == 0
 
@@ -96,4 +102,34 @@ def test_labels_of_other_sources(tmp_path: Path, diffussm: Run) -> None:
     with np.load(tmp_path / "c.npz") as file:
         np.testing.assert_array_equal(file["arr_1"], [0, 0, 1, 1, 1])
     (tmp_path / "images.zip").touch()
-    assert_error(diffussm("reference", "build", tmp_path / "images.zip", tmp_path / "d.npz"), "`diffussm data prepare`")
+    assert_error(
+        diffussm("reference", "build", tmp_path / "images.zip", tmp_path / "d.npz"), "is damaged or not a .zip"
+    )
+
+
+def source_of(kind: str, place: Path) -> Path:
+    """Write 12 images or more with classes."""
+    if kind == "zip":
+        folder = class_folders(place / "unpacked")
+        files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.png")}
+        return pack_zip(place / "images.zip", files)
+    if kind == "cifar":
+        write_cifar(place)
+        return place
+    return write_mnist(place, noise(12 * 9, 9, channels=1).reshape(12, 9, 9), np.arange(12, dtype=np.uint8) % 4)
+
+
+@pytest.mark.parametrize(("kind", "given"), [("zip", ["--image-size", "8"]), ("cifar", []), ("idx", [])])
+def test_a_source_has_the_reference_of_what_is_prepared_of_it(
+    kind: str, given: list[str], tmp_path: Path, diffussm: Run
+) -> None:
+    source = source_of(kind, tmp_path / kind)
+    assert diffussm("data", "prepare", source, tmp_path / "set", *given)[0] == 0
+    for origin, options in ((source, given), (tmp_path / "set", [])):
+        out = tmp_path / f"of-{Path(origin).name}.npz"
+        code, _, err = diffussm("reference", "build", origin, out, "--no-statistics", "--images", "7", *options)
+        assert (code, "stored: 7" in err) == (0, True), err
+    with np.load(tmp_path / f"of-{source.name}.npz") as first, np.load(tmp_path / "of-set.npz") as second:
+        assert set(first) == set(second) == {"arr_0", "arr_1", "diffussm"}
+        np.testing.assert_array_equal(first["arr_0"], second["arr_0"])
+        np.testing.assert_array_equal(first["arr_1"], second["arr_1"])

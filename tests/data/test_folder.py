@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffussm.data.folder import CentreCropped
+from diffussm.data.preparing.images import SourceImages
+from diffussm.data.preparing.recipe import Options
 from diffussm.data.sources.folder import image_files
 from diffussm.data.transforms import as_array, centre_cropped, in_channels
 from diffussm.errors import UserError
+
+
+def photographs(folder: Path, size: int) -> SourceImages:
+    return SourceImages(folder, Options(image_size=size))
+
 
 Kernel = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -155,8 +161,8 @@ def photo_folder(root: Path) -> dict[str, NDArray[np.uint8]]:
 
 def test_folder(tmp_path: Path) -> None:
     made = photo_folder(tmp_path)
-    found = CentreCropped(tmp_path, 8)
-    assert found.files == sorted(NAMES)
+    found = photographs(tmp_path, 8)
+    assert [entry.name for entry in found.entries] == sorted(NAMES)
     assert (found.count, found.shape, found.transform) == (7, (3, 8, 8), "centre-crop 8")
     expected = np.stack([cropped(made[name], 8).transpose(2, 0, 1) for name in sorted(NAMES)])
     for size, start, stop in [(1, 0, None), (3, 0, None), (3, 2, 6), (99, 1, None), (2, 7, 7)]:
@@ -168,7 +174,7 @@ def test_folder(tmp_path: Path) -> None:
     assert (chosen.count, chosen.shape, chosen.transform) == (3, (3, 8, 8), "centre-crop 8")
     np.testing.assert_array_equal(np.concatenate(list(chosen.batches(2))), expected[[0, 3, 5]])
     assert chosen.sha256 == hashlib.sha256(expected[[0, 3, 5]].tobytes()).hexdigest()
-    assert chosen.subset([2]).files == [sorted(NAMES)[5]]
+    assert [entry.name for entry in chosen.subset([2]).entries] == [sorted(NAMES)[5]]
     with pytest.raises(ValueError, match="there are 7 images"):
         list(found.batches(1, 8))
     for indices in ([], [7], [-1], [1, 1]):
@@ -194,7 +200,7 @@ def test_what_is_skipped_is_counted(tmp_path: Path) -> None:
     )
     (tmp_path / "one").mkdir()
     Image.fromarray(noise(8, 8)).save(tmp_path / "one" / "a.PNG")
-    assert str(CentreCropped(tmp_path / "one", 8).listing) == "1 image taken; left out: nothing"
+    assert str(image_files(tmp_path / "one")) == "1 image taken; left out: nothing"
 
 
 def test_a_hidden_root_is_read(tmp_path: Path) -> None:
@@ -207,7 +213,7 @@ def test_jpeg_of_any_name(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.JPEG", quality=100, subsampling=0)
     Image.fromarray(pixels).save(tmp_path / "b.jpg", format="PNG")  # ImageNet has one
     Image.fromarray(pixels).convert("CMYK").save(tmp_path / "c.jpg", quality=100)
-    a, b, c = np.concatenate(list(CentreCropped(tmp_path, 16).batches(3))).astype(int)
+    a, b, c = np.concatenate(list(photographs(tmp_path, 16).batches(3))).astype(int)
     np.testing.assert_array_equal(b, cropped(pixels, 16).transpose(2, 0, 1))
     assert np.abs(a - b).max() <= 3
     assert np.abs(c - b).max() <= 6
@@ -225,15 +231,15 @@ def test_links_are_followed_once_around(tmp_path: Path) -> None:
 
 
 def test_no_image_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"absent: no such folder"):
-        CentreCropped(tmp_path / "absent", 8)
+    with pytest.raises(UserError, match=r"absent: no such file or folder"):
+        photographs(tmp_path / "absent", 8)
     (tmp_path / "a.txt").touch()
     with pytest.raises(
         UserError, match=r"holds no images .*; 0 images taken; left out: 1 with other suffixes \(.txt\)"
     ):
-        CentreCropped(tmp_path, 8)
-    with pytest.raises(ValueError, match="at least 1"):
-        CentreCropped(tmp_path, 0)
+        photographs(tmp_path, 8)
+    with pytest.raises(UserError, match=r"--image-size 0: allowed: 1 \.\. 8192"):
+        photographs(tmp_path, 0)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
@@ -242,7 +248,7 @@ def test_closed_subfolder(tmp_path: Path) -> None:
     (tmp_path / "b").chmod(0)
     try:
         with pytest.raises(PermissionError):
-            CentreCropped(tmp_path, 8)
+            photographs(tmp_path, 8)
     finally:
         (tmp_path / "b").chmod(0o700)
 
@@ -250,7 +256,7 @@ def test_closed_subfolder(tmp_path: Path) -> None:
 def test_spoiled_files(tmp_path: Path) -> None:
     photo_folder(tmp_path)
     Image.fromarray(noise(40, 40)).save(tmp_path / "a" / "photo.jpg")
-    found = CentreCropped(tmp_path, 8)
+    found = photographs(tmp_path, 8)
     path = tmp_path / "a" / "photo.jpg"
     content = path.read_bytes()
     for spoiled in (b"no image", content[:100], content[: len(content) // 2], content[:-100]):

@@ -1,7 +1,7 @@
 """Sets of uint8 images that need not fit memory, read in pieces: arrays, ADM's .npz files, folders of PNG.
 
 ADM's format (guided-diffusion, `evaluations/`): `arr_0`, uint8 (N, H, W, C), in a zip of .npy files; labels in `arr_1`,
-statistics beside them. Nothing here unpickles. Photographs, which are brought to one size, are in `data.folder`.
+statistics beside them. Nothing here unpickles. Photographs, which are brought to one size, are in `data.preparing`.
 """
 
 from pathlib import Path

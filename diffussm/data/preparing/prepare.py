@@ -4,7 +4,6 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,36 +14,17 @@ from diffussm.data.prepared.manifest import Manifest, Shard, Source, read_manife
 from diffussm.data.prepared.writer import WrittenShard, write_manifest
 from diffussm.data.preparing.partial import FinishedShard, PartialSet, Plan, is_published
 from diffussm.data.preparing.processes import make_shards
+from diffussm.data.preparing.recipe import Options, Recipe, recipe_for
 from diffussm.data.preparing.selection import AUTO, Selection, select
-from diffussm.data.preparing.shards import Recipe
 from diffussm.data.sources.base import Broken, Entry, printable
-from diffussm.data.sources.base import Source as ImageSource
 from diffussm.data.sources.detect import open_source
-from diffussm.data.sources.image_file import MAX_PIXELS, decode
-from diffussm.data.transforms import CENTRE_CROP, NONE, TRANSFORMS, described
-from diffussm.errors import UserError, unknown
+from diffussm.data.transforms import described
+from diffussm.errors import UserError
 from diffussm.progress import Progress
 
 SHARD_BYTES = 1 << 27
 SHARDS = 64  # that a set is split into, if they are smaller than that: so that several processes can share the work
 LEAST_IMAGES = 256  # of a shard
-MAX_SIZE = 8192
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is asked for beside source and place. None and "" leave the choice to the source."""
-
-    image_size: int | None = None
-    transform: str = ""
-    channels: int | None = None
-    labels: str = AUTO
-    classes: Path | None = None
-    limit: int | None = None
-    split: str = ""
-    devkit: Path | None = None
-    skip_broken: bool = False
-    max_pixels: int = MAX_PIXELS
 
 
 def prepare(source: Path, out: Path, options: Options, processes: int = 1) -> Manifest:
@@ -53,11 +33,11 @@ def prepare(source: Path, out: Path, options: Options, processes: int = 1) -> Ma
     Raises UserError for a source or options that do not fit, for a broken image, and if `out` exists. Then nothing
     is left but finished shards in `out.partial`, with which the same call continues.
     """
-    _check(source, out, options)
+    _check(source, out)
     images = open_source(source, options.split, options.devkit, labelled=options.labels == AUTO)
     found = images.listed()
     selection = select(found, options.labels, options.classes, options.limit)
-    recipe = _recipe(images, selection, options)
+    recipe = recipe_for(images, selection.entries, options)
     plan = _plan(recipe, found.entries, selection)
     if out.exists():
         if is_published(out, plan):
@@ -78,55 +58,9 @@ def prepare(source: Path, out: Path, options: Options, processes: int = 1) -> Ma
     return manifest
 
 
-def _check(source: Path, out: Path, options: Options) -> None:
-    if options.transform and options.transform not in TRANSFORMS:
-        raise unknown("--transform", options.transform, TRANSFORMS)
-    for name, value, allowed in (
-        ("--image-size", options.image_size, range(1, MAX_SIZE + 1)),
-        ("--channels", options.channels, (1, 3)),
-        ("--limit", options.limit, range(1, 10**12)),
-        ("--max-pixels", options.max_pixels, range(1, 10**12)),
-    ):
-        if value is not None and value not in allowed:
-            among = "1 or 3" if name == "--channels" else f"{allowed[0]} .. {allowed[-1]}"
-            raise UserError(f"{name} {value}: allowed: {among}")
+def _check(source: Path, out: Path) -> None:
     if source.is_dir() and source.resolve() in (out.resolve(), *out.resolve().parents):
         raise UserError(f"{out}: lies in the source {source}; choose a place outside of it")
-
-
-def _recipe(source: ImageSource, selection: Selection, options: Options) -> Recipe:
-    shape = source.shape
-    transform = options.transform or (CENTRE_CROP if shape is None else NONE)
-    size = options.image_size
-    if transform == NONE:
-        own = _first_size(source, selection.entries, options) if shape is None else shape[1:]
-        if own is not None and own[0] != own[1]:
-            raise UserError(f"{source.path}: has images of {own[1]} x {own[0]} pixels; add --transform {CENTRE_CROP}")
-        if own is not None and size not in (None, own[0]):
-            raise UserError(
-                f"{source.path}: --image-size {size}: its images have {own[0]} x {own[0]} pixels; "
-                f"add --transform {CENTRE_CROP}"
-            )
-        size = size if own is None else own[0]
-    if size is None:
-        raise UserError(f"{source.path}: add --image-size S, the pixels per side to which its images are brought")
-    channels = options.channels or (3 if shape is None else shape[0])
-    return Recipe(source, transform, channels, size, options.max_pixels, options.skip_broken)
-
-
-def _first_size(source: ImageSource, entries: list[Entry], options: Options) -> tuple[int, int] | None:
-    """Return height and width of the first image that is not broken; None if all are."""
-    for entry in entries:
-        try:
-            content = source.read(entry)
-            assert isinstance(content, bytes)
-            image = decode(content, options.max_pixels).image
-        except Broken as broken:
-            if not options.skip_broken:
-                raise UserError(f"{source.naming(entry)}: {broken}; --skip-broken leaves out such images") from None
-        else:
-            return image.height, image.width
-    return None
 
 
 def _plan(recipe: Recipe, listing: list[Entry], selection: Selection) -> Plan:

@@ -10,7 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from diffussm.data.preparing.partial import FinishedShard, PartialSet
-from diffussm.data.preparing.shards import Recipe, make_shard
+from diffussm.data.preparing.recipe import Recipe
+from diffussm.data.preparing.shards import make_shard
 from diffussm.data.sources.base import Entry
 from diffussm.errors import UserError
 

@@ -2,53 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from diffussm.data.prepared.writer import write_shard
 from diffussm.data.preparing.partial import BrokenImage, FinishedShard, PartialSet
-from diffussm.data.sources.base import Broken, Entry, Source
-from diffussm.data.sources.image_file import HUGE, decode
-from diffussm.data.transforms import TRANSFORMS, CannotTransform, as_array, in_channels
-from diffussm.errors import UserError
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an image of a source becomes one of the data set."""
-
-    source: Source
-    transform: str
-    channels: int
-    image_size: int
-    max_pixels: int
-    skip_broken: bool
-
-    def image(self, entry: Entry) -> tuple[NDArray[np.uint8], tuple[str, ...], int]:
-        """Return the pixels (C, H, W), notes, and the number of pixels before; raise Broken if it cannot be used."""
-        content = self.source.read(entry)
-        if isinstance(content, bytes):
-            image, notes = decode(content, self.max_pixels)
-        else:
-            image, notes = Image.fromarray(content.squeeze(-1) if content.shape[-1] == 1 else content), ()
-        if self.channels == 1 and image.mode not in ("1", "L", "LA"):
-            notes = (*notes, "colour to grey")
-        elif self.channels == 3 and image.mode in ("1", "L", "LA"):
-            notes = (*notes, "grey to colour")
-        if min(image.size) < self.image_size:
-            notes = (*notes, "enlarged")
-        try:
-            pixels = as_array(TRANSFORMS[self.transform](in_channels(image, self.channels), self.image_size))
-        except CannotTransform as error:
-            raise Broken("does not fit", str(error)) from None
-        return pixels, notes, image.width * image.height
-
-    def error(self, entry: Entry, broken: Broken) -> UserError:
-        hint = "--max-pixels N allows more, " if broken.reason == HUGE else ""
-        return UserError(f"{self.source.naming(entry)}: {broken}; {hint}--skip-broken leaves out such images")
+from diffussm.data.preparing.recipe import Recipe
+from diffussm.data.sources.base import Broken, Entry
 
 
 def make_shard(

@@ -13,7 +13,8 @@ from PIL import Image
 from diffussm.data.prepared.manifest import read_manifest
 from diffussm.data.prepared.reader import PreparedImages
 from diffussm.data.preparing import prepare as preparing
-from diffussm.data.preparing.prepare import Options, prepare
+from diffussm.data.preparing.prepare import prepare
+from diffussm.data.preparing.recipe import Options
 from diffussm.errors import UserError
 from tests.support.sources import class_folders, encoded, noise, pack_zip, save, write_cifar, write_mnist
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from diffussm.data.preparing import prepare as preparing
-from diffussm.data.preparing.prepare import Options, prepare
-from diffussm.data.preparing.shards import Recipe
+from diffussm.data.preparing.prepare import prepare
+from diffussm.data.preparing.recipe import Options, Recipe
 from diffussm.errors import UserError
 from diffussm.store import writing
 from tests.data.preparing.test_prepare import content

@@ -8,7 +8,8 @@ import pytest
 from scipy.io import savemat
 
 from diffussm.data.prepared.reader import PreparedImages
-from diffussm.data.preparing.prepare import Options, prepare
+from diffussm.data.preparing.prepare import prepare
+from diffussm.data.preparing.recipe import Options
 from diffussm.data.sources.detect import open_source
 from diffussm.errors import UserError
 from tests.support.sources import noise, pack_tar, save
