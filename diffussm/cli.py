@@ -162,9 +162,7 @@ app.add_typer(reference, name="reference")
 def build(
     source: Annotated[str, typer.Argument(help="a data set's name or folder, an .npz, or what `data prepare` takes")],
     out: Annotated[Path, typer.Argument(help="the .npz to write")],
-    image_size: Annotated[
-        int | None, typer.Option(help="side in pixels to which images are cropped")
-    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="side in pixels to which images are cropped")] = None,
     extractor: Annotated[str, typer.Option(help="extractor (default: the data set's, or inception-v3-compat)")] = "",
     images: Annotated[int, typer.Option(help="images to keep, for precision, recall and KID", min=0)] = 10_000,
     extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",

@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from diffussm.config import Config, EvaluationConfig, is_extractor_file, is_npz_name
-from diffussm.data.lookup.facts import stated_facts
+from diffussm.data.lookup.facts import find, stated_facts
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
 from diffussm.metric_table import METRICS
@@ -12,6 +12,7 @@ from diffussm.metrics.features.registry import check_shape, extractor_facts, sha
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.requirements import unsupported_metrics
+from diffussm.schema_errors import quoted
 from diffussm.store.records import EvaluationKey, KeyDigests
 
 
@@ -27,13 +28,30 @@ def evaluation_key(config: Config) -> EvaluationKey:
 
 
 def _check_classes(config: Config) -> None:
-    """Raise UserError if the extractor is known to have another number of classes than the model."""
-    name, found = config.evaluation.extractor, extractor_facts(config.evaluation.extractor).classes
-    if found not in (None, config.model.classes):
+    """Raise UserError if the extractor is known to have other classes than the model, or in another order."""
+    name, extractor = config.evaluation.extractor, extractor_facts(config.evaluation.extractor)
+    metric = f"evaluation.metrics: label_accuracy: {name}"
+    if extractor.classes not in (None, config.model.classes):
         raise UserError(
-            f"evaluation.metrics: label_accuracy: {name} tells {found} classes apart, the model has "
-            f"{config.model.classes}; leave it out, or train an extractor on data with the same classes"
+            f"{metric} tells {extractor.classes} classes apart, the model has {config.model.classes}; leave it out, or "
+            "train an extractor on data with the same classes"
         )
+    data = _class_names(config) if extractor.class_names else ()
+    for label, (own, other) in enumerate(zip(extractor.class_names, data, strict=False)):
+        if own != other:
+            raise UserError(
+                f"{metric} has class {quoted(own)} where the data have {quoted(other)} (label {label}); leave it out, "
+                "or train an extractor on data with the same classes in the same order"
+            )
+
+
+def _class_names(config: Config) -> tuple[str, ...]:
+    """Return the names of the data's classes; none if the data are not there any more, or others are."""
+    try:
+        found = find(config.data)
+    except UserError:
+        return ()
+    return found.class_names if found else ()
 
 
 def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str) -> EvaluationKey:

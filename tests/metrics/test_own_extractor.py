@@ -184,6 +184,17 @@ def test_its_classes_are_as_many_as_the_models(tmp_path: Path) -> None:
         evaluation_key(config)
 
 
+def test_its_classes_are_those_of_the_data(own: Path, tmp_path: Path) -> None:
+    images = reference_images("digits")
+    swapped = ("zero", "two", "one", *NAMES[3:])
+    write_prepared(tmp_path / "swapped", images.pixels[:30], images.labels[:30], swapped)
+    config = tiny.config(data__name="swapped", data__root=str(tmp_path / "swapped"), evaluation__extractor=str(own))
+    with pytest.raises(UserError, match=r"has class 'one' where the data have 'two' \(label 1\)"):
+        evaluation_key(config)
+    (tmp_path / "swapped" / "manifest.json").unlink()  # where the data are not, records are found all the same
+    assert evaluation_key(config).extractor == "mine-own-cnn"
+
+
 def test_what_is_no_extractor_is_refused(own: Path, tmp_path: Path) -> None:
     field = "evaluation.extractor = "
     with pytest.raises(

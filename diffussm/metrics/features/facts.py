@@ -28,4 +28,5 @@ class ExtractorFacts:
     logits: str = ""
     batch: int = 500  # images per call
     classes: int | None = None  # number of its classes; None: not known here
+    class_names: tuple[str, ...] = ()  # in the order of its classes; empty: not known here
     sizes: str = ""  # of its layers, as a key states them; "": not known here

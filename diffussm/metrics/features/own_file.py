@@ -100,5 +100,6 @@ def own_extractor_facts(file: str) -> ExtractorFacts:
         logits="logits",
         batch=500 if own.image_size <= 32 else 125,
         classes=len(own.classes),
+        class_names=own.classes,
         sizes=" ".join(f"{layer}={size}" for layer, size in own.layers.items()),
     )
