@@ -19,7 +19,7 @@ def prepare(
     out: Annotated[Path, typer.Argument(help="folder to make")],
     image_size: Annotated[int | None, typer.Option(help="pixels per side (default: the source's own)")] = None,
     transform: Annotated[
-        str, typer.Option(help="centre-crop, as ADM's, or none (default: centre-crop for image files, none for arrays)")
+        str, typer.Option(help="centre-crop, as ADM's; lsun, as ADM's of LSUN; or none (default: that of the source)")
     ] = "",
     channels: Annotated[int | None, typer.Option(help="1 or 3 (default: 3 for image files, an array's own)")] = None,
     labels: Annotated[

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-CENTRE_CROP, NONE = "centre-crop", "none"
+CENTRE_CROP, LSUN, NONE = "centre-crop", "lsun", "none"
 MAX_RESIZED_PIXELS = 2**28  # of an image while it is brought to its size; a strip of 1 x 60,000 pixels has more
 
 
@@ -23,11 +23,25 @@ def centre_cropped(image: Image.Image, size: int) -> Image.Image:
     """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    return _resized_and_cut(image, size, Image.Resampling.BICUBIC)
+
+
+def box_resized(image: Image.Image, size: int) -> Image.Image:
+    """Return the image, size x size, as ADM takes LSUN's out of its LMDB (guided-diffusion, `lsun_bedroom.py`).
+
+    The box filter brings the shorter side to the size in one step; the centre is cut out.
+    """
+    return _resized_and_cut(image, size, Image.Resampling.BOX)
+
+
+def _resized_and_cut(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
+    """Return the centre of the image after its shorter side was brought to the size; half pixels are rounded to even
+    numbers, as Python does."""
     scale = size / min(image.size)
     width, height = round(image.width * scale), round(image.height * scale)
     if width * height > MAX_RESIZED_PIXELS:
         raise CannotTransform(f"is {image.width} x {image.height} pixels, a strip that is too long to be resized")
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    image = image.resize((width, height), resampling)
     left, top = (width - size) // 2, (height - size) // 2
     return image.crop((left, top, left + size, top + size))
 
@@ -39,7 +53,11 @@ def unchanged(image: Image.Image, size: int) -> Image.Image:
     return image
 
 
-TRANSFORMS: dict[str, Callable[[Image.Image, int], Image.Image]] = {CENTRE_CROP: centre_cropped, NONE: unchanged}
+TRANSFORMS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
+    CENTRE_CROP: centre_cropped,
+    LSUN: box_resized,
+    NONE: unchanged,
+}
 
 
 def described(transform: str, size: int) -> str:
