@@ -13,6 +13,7 @@ from diffussm.config import Request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
 from diffussm.data.lookup.facts import is_provisional
 from diffussm.errors import UserError
+from diffussm.metrics.data_digests import other_data
 from diffussm.metrics.key import digests_of, evaluation_key
 from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.heartbeat import Liveness
@@ -34,6 +35,7 @@ class ArmSpec:
     macs: Macs  # of one call on one image
     missing_requirement: str  # the data or weights without which it cannot run; "" if it can
     provisional: bool  # whether run ids lack the digest of data that are not there
+    warnings: tuple[str, ...] = ()  # a reference or an extractor that was made of other data
 
     @property
     def digests(self) -> records.KeyDigests:
@@ -149,9 +151,14 @@ def plan(base: str, grid_runs: list[Run], runs: Path) -> list[PlannedRun]:
 def _spec_of(run: Run) -> ArmSpec:
     config = run.config
     missing = missing_requirement(config)
-    key = None if missing else evaluation_key(config)
     return ArmSpec(
-        Request.from_config(config), key, parameters(config), forward_macs(config), missing, is_provisional(config)
+        request=Request.from_config(config),
+        key=None if missing else evaluation_key(config),
+        parameters=parameters(config),
+        macs=forward_macs(config),
+        missing_requirement=missing,
+        provisional=is_provisional(config),
+        warnings=() if missing else tuple(other_data(config)),
     )
 
 

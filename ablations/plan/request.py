@@ -108,12 +108,14 @@ class GridRequest:
         return shlex.join(arguments)
 
     def warnings(self, all_planned: list[PlannedRun]) -> list[str]:
-        """Messages about quantities that the grid declares matched and that are not."""
-        return [
+        """Messages about quantities that the grid declares matched and that are not, and about references and
+        extractors that were made of other data than the runs'."""
+        matches = [
             message
             for base in self.bases
             for message in broken_matches(self.grid.matched, [p for p in all_planned if p.base == base_name(base)])
         ]
+        return [*matches, *dict.fromkeys(warning for p in all_planned for warning in p.spec.warnings)]
 
     def write(
         self, planned: list[PlannedRun], all_planned: list[PlannedRun], replay: bool, keep_others: bool = False

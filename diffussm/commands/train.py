@@ -11,6 +11,7 @@ from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.data.prepared.stage import set_stage
 from diffussm.distributed.group import ProcessGroup, init_from_environment
 from diffussm.errors import UserError, unknown
+from diffussm.metrics.data_digests import other_data
 from diffussm.progress import Progress
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import print_failure
@@ -43,6 +44,8 @@ def train(
         with init_from_environment() as processes, stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             # Until the rendezvous is over, when nothing polls the request, signals end the process as usual.
             run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
+            if processes.is_rank_zero:
+                _warn_of_other_data(run)
             if stage:
                 set_stage(stage, [run.config().data])
             return _run_tasks(run, stop, processes, checkpoint_seconds, to_logs)
@@ -76,6 +79,14 @@ def _run_tasks(
             print(f"{'superseded' if isinstance(stopped, Superseded) else 'stopped'}: {stopped}", file=sys.stderr)
         return FAILED if isinstance(stopped, Superseded) else STOPPED
     return DONE
+
+
+def _warn_of_other_data(run: RunDir) -> None:
+    """Print a line for each reference and extractor of the run's requests that was made of other data."""
+    config = run.config()
+    requested = (config.model_copy(update={"evaluation": request.evaluation}) for request in run.requests())
+    for line in dict.fromkeys(line for one in requested for line in other_data(one)):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def _check_done(run: RunDir) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ RECORD_VERSION = 1
 DDPM_VERSION = 2  # before, it visited other timesteps at some numbers of steps
 OWN_CNN = "-own-cnn"  # ends the names of extractors that users trained
 PLACE_DEPTH = 3  # of a record's folder below its run's
+DATA_DIGESTS = "data_digests"  # in provenance: of the data of training, of the reference and of the extractor
 
 
 class EvaluationKey(BaseModel):
@@ -111,6 +112,13 @@ class Record(BaseModel):
     )
     is_verifiable: bool = Field(True, exclude=True, description="whether the record's file stated its digest")
 
+    @property
+    def of_other_data(self) -> list[str]:
+        """`reference` and `extractor`, each if it was made of other data than the run was trained on, as far as is
+        known."""
+        digests = self.provenance.get(DATA_DIGESTS)
+        return of_other_data(digests) if isinstance(digests, dict) else []
+
     @model_validator(mode="after")
     def _possible(self) -> "Record":
         for field, values in (("metrics", self.metrics), ("timing", self.timing)):
@@ -134,6 +142,13 @@ class KeyDigests(NamedTuple):
     def measure_as(self, other: "KeyDigests") -> bool:
         """Return whether both are of one way to measure, under one or two names of the reference."""
         return self.key == other.key or (bool(self.content) and self.content == other.content)
+
+
+def of_other_data(digests: Mapping[str, str]) -> list[str]:
+    """Return which of `reference` and `extractor` have another digest than the data of `training`; one that is not
+    stated is taken for the same."""
+    training = digests.get("training")
+    return [name for name in ("reference", "extractor") if training and digests.get(name, training) != training]
 
 
 def unreliable(key: EvaluationKey, metrics: Collection[str]) -> dict[str, str]:

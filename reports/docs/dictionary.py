@@ -98,6 +98,13 @@ PROVENANCE = (
         "UTC, ISO 8601",
         "diffussm/host/clock.py",
     ),
+    Column(
+        "data_digests.*",
+        "digests of the data that the run was trained on, its reference was built from and its extractor was trained "
+        "on, each if it is stated; missing in records of versions before this field",
+        "hexadecimal",
+        "diffussm/metrics/data_digests.py",
+    ),
     Column("attempt", "number of the attempt at this evaluation", "-", "diffussm/run/runner.py"),
     Column("backend", "backend of S4D", "-", MACHINE_FILE),
     THREADS._replace(source=MACHINE_FILE),

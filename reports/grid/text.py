@@ -44,6 +44,24 @@ def unverifiable(results: GridResults) -> str:
     return f"{count} cannot be verified: an earlier version wrote them, without a digest.\n\n"
 
 
+def of_other_data(results: GridResults) -> str:
+    """Return a sentence on records whose reference or extractor was made of other data than the run was trained on; ""
+    if there are none."""
+    found = results.found.values()
+    counts = {part: sum(part in record.of_other_data for record in found) for part in ("reference", "extractor")}
+    made = {
+        "reference": "measured against a reference that was built from",
+        "extractor": "measured with an extractor that was trained on",
+    }
+    parts = [
+        f"{count} of {plural(len(found), 'record')} {'was' if count == 1 else 'were'} {made[part]} other data than the "
+        "runs were trained on."
+        for part, count in counts.items()
+        if count
+    ]
+    return f"**Warning:** {' '.join(parts)}\n\n" if parts else ""
+
+
 def step_name(results: GridResults) -> str:
     """Return the label of the x axis of a curve."""
     return f"steps of {results.control} (equal training MACs)" if results.control else "step"

@@ -30,3 +30,4 @@ class ExtractorFacts:
     classes: int | None = None  # number of its classes; None: not known here
     class_names: tuple[str, ...] = ()  # in the order of its classes; empty: not known here
     sizes: str = ""  # of its layers, as a key states them; "": not known here
+    data_digest: str = ""  # of the data set that it was trained on; "": not stated

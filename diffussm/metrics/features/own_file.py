@@ -102,4 +102,5 @@ def own_extractor_facts(file: str) -> ExtractorFacts:
         classes=len(own.classes),
         class_names=own.classes,
         sizes=" ".join(f"{layer}={size}" for layer, size in own.layers.items()),
+        data_digest=own.recipe.data_digest,
     )

@@ -21,6 +21,7 @@ class ReferenceFacts(NamedTuple):
     extractor_sha256: str | None  # of the network of its statistics; None: it has none, or the network is unknown
     of_extractor: str = ""  # its name in a message, if the file has it
     is_known: bool = True  # False: there is no such file, and what follows from its content is unknown
+    data_digest: str = ""  # of the data set that it was built from; "": not stated
 
 
 def reference_facts(reference: str, stated_sha256: str = "") -> ReferenceFacts:
@@ -29,7 +30,9 @@ def reference_facts(reference: str, stated_sha256: str = "") -> ReferenceFacts:
     if not is_npz_name(reference):
         known = facts(reference, "evaluation.reference")
         shape = known.channels, known.image_size
-        return ReferenceFacts(reference, known.sha256, known.images, "images", (), shape, "none", None)
+        return ReferenceFacts(
+            reference, known.sha256, known.images, "images", (), shape, "none", None, data_digest=known.sha256
+        )
     file = ReferenceFile(Path(reference))
     if file.problem() or stated_sha256 not in ("", file.sha256):
         return ReferenceFacts(file.name, stated_sha256, 0, "images", (), None, None, None, is_known=False)
@@ -44,4 +47,5 @@ def reference_facts(reference: str, stated_sha256: str = "") -> ReferenceFacts:
         metadata.get("transform"),
         metadata.get("extractor_sha256"),
         f" ({name})" if (name := metadata.get("extractor")) else "",
+        data_digest=metadata.get("data_digest", ""),
     )

@@ -22,7 +22,7 @@ from diffussm.store.hashes import file_sha256
 METADATA = "diffussm"
 _METADATA_LIMIT = 1_000_000  # bytes
 _COUNTS = {"samples": 2, "channels": 1, "image_size": 1}  # the least of each in metadata
-_TEXTS = ("source", "transform", "extractor", "extractor_sha256")
+_TEXTS = ("source", "transform", "extractor", "extractor_sha256", "data_digest")
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
