@@ -15,14 +15,15 @@ _OF_THE_FILE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELO
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images of a folder and its subfolders, in the order of their relative paths."""
+    """The images of a folder and its subfolders, or other files by `suffixes`, in the order of their relative paths."""
 
     path: Path
     kind: str = "folder"
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES
     shape: ClassVar[None] = None
 
     def listed(self) -> Found:
-        listing = image_files(self.path)
+        listing = image_files(self.path, self.suffixes)
         entries, classes = labelled_by_folder([Entry(name, size) for name, size in listing.found])
         return Found(entries, classes, listing.counts)
 
@@ -38,14 +39,14 @@ class ImageFolder:
         return f"{self.path}/{printable(entry.name)}"
 
 
-def image_files(root: Path) -> Listing:
+def image_files(root: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Listing:
     """Return the image files by relative paths, sorted as text with "/" between names, and what was left out.
 
     Links are followed unless they form a cycle. Hidden files and the content of hidden folders are left out. Raises
     UserError if there is no folder, or no image in it."""
     if not root.is_dir():
         raise UserError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
-    listing = Listing(IMAGE_SUFFIXES)
+    listing = Listing(suffixes)
     for walked, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
         folder = Path(walked)
         ancestors = {ancestor.resolve() for ancestor in (folder, *folder.parents)}
@@ -55,7 +56,7 @@ def image_files(root: Path) -> Listing:
         for name in files:
             listing.add(folder, name, "/".join((*parts, name)), hidden)
     if not listing.found:
-        raise UserError(f"{root}: holds no images ({' '.join(IMAGE_SUFFIXES)}), nor do its subfolders; {listing}")
+        raise UserError(f"{root}: holds no images ({' '.join(suffixes)}), nor do its subfolders; {listing}")
     listing.found.sort()
     return listing
 

@@ -22,16 +22,18 @@ _LARGE, _RATIO = 1 << 28, 100  # bytes to which no sound image is compressed at 
 
 @dataclass(frozen=True)
 class ZipOfImages:
-    """The images of a zip, as if it were unpacked to a folder; a folder that holds all others is left out of names."""
+    """The images of a zip, or other files by `suffixes`, as if it were unpacked to a folder; a folder that holds all
+    others is left out of names."""
 
     path: Path
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES
     kind: ClassVar[str] = "zip"
     shape: ClassVar[None] = None
 
     def listed(self) -> Found:
         with reading(self.path, "a zip"), self.path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
-        listing, chosen = Listing(IMAGE_SUFFIXES), []
+        listing, chosen = Listing(self.suffixes), []
         for info in members:
             *folders, name = _parts(info)
             if listing.takes(name, any(map(is_hidden_folder, folders))):
@@ -39,7 +41,7 @@ class ZipOfImages:
                 chosen.append(([*folders, name], info))
                 listing.found.append((name, info.file_size))
         if not chosen:
-            raise UserError(f"{self.path}: holds no images ({' '.join(IMAGE_SUFFIXES)}); {listing}")
+            raise UserError(f"{self.path}: holds no images ({' '.join(self.suffixes)}); {listing}")
         while len({parts[0] for parts, _ in chosen}) == 1 and min(len(parts) for parts, _ in chosen) > 1:
             chosen = [(parts[1:], info) for parts, info in chosen]
         entries = [
