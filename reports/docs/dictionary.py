@@ -98,12 +98,18 @@ PROVENANCE = (
         "UTC, ISO 8601",
         "diffussm/host/clock.py",
     ),
-    Column(
-        "data_digests.*",
-        "digests of the data that the run was trained on, its reference was built from and its extractor was trained "
-        "on, each if it is stated; missing in records of versions before this field",
-        "hexadecimal",
-        "diffussm/metrics/data_digests.py",
+    *(
+        Column(
+            f"data_digests.{part}",
+            f"digest of the data that {made}; missing where it is not stated, and in records of versions before it",
+            "hexadecimal",
+            "diffussm/metrics/data_digests.py",
+        )
+        for part, made in (
+            ("training", "the run was trained on"),
+            ("reference", "the reference was built from"),
+            ("extractor", "the extractor was trained on"),
+        )
     ),
     Column("attempt", "number of the attempt at this evaluation", "-", "diffussm/run/runner.py"),
     Column("backend", "backend of S4D", "-", MACHINE_FILE),
