@@ -76,23 +76,6 @@ def test_all_files_are_written(runs: Path, tmp_path: Path, capsys: pytest.Captur
     assert "A and C: 1 shared seed at step 24, too few for a conclusion." in text
 
 
-def test_a_reference_of_other_data_is_stated(runs: Path, tmp_path: Path) -> None:
-    def page() -> str:
-        grid_report.results_page(load(manifest, runs), tmp_path / "results")
-        return (tmp_path / "results.md").read_text()
-
-    manifest = runs / "grids" / "hourglass_vs_patch-digits.1.json"
-    assert "Warning" not in page()
-    paths = list(runs.glob("*/milestones/*/*/record.json"))
-    for digests in ({"training": "1", "reference": "1"}, {"training": "1", "reference": "2", "extractor": "2"}):
-        stated = records.read(paths[0])
-        assert stated
-        paths[0].unlink()
-        records.write(stated.model_copy(update={"provenance": {records.DATA_DIGESTS: digests}}), paths[0])
-    count = f"**Warning:** 1 of {len(paths)} records was measured"
-    assert f"{count} against a reference that was built from other data than the runs were trained on. 1 of " in page()
-
-
 def test_missing_and_failed_runs_have_rows(runs: Path) -> None:
     table = tables.run_table(load(runs / "grids" / "hourglass_vs_patch-digits.1.json", runs))
     assert len(table) == 9

@@ -1,0 +1,26 @@
+"""What results.md says beside its numbers."""
+
+from pathlib import Path
+
+import tests.support.synthetic_records as synthetic
+from diffussm.store import records
+from reports.grid import report as grid_report
+from reports.grid.results import load
+
+
+def test_a_reference_of_other_data_is_stated(tmp_path: Path) -> None:
+    def page() -> str:
+        grid_report.results_page(load(manifest, runs), tmp_path / "results")
+        return (tmp_path / "results.md").read_text()
+
+    runs = tmp_path / "runs"
+    manifest = synthetic.write(runs, synthetic.basic_metrics)
+    assert "Warning" not in page()
+    paths = list(runs.glob("*/milestones/*/*/record.json"))
+    for digests in ({"training": "1", "reference": "1"}, {"training": "1", "reference": "2", "extractor": "2"}):
+        stated = records.read(paths[0])
+        assert stated
+        paths[0].unlink()
+        records.write(stated.model_copy(update={"provenance": {records.DATA_DIGESTS: digests}}), paths[0])
+    count = f"**Warning:** 1 of {len(paths)} records was measured"
+    assert f"{count} against a reference that was built from other data than the runs were trained on. 1 of " in page()
