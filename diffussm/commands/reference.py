@@ -70,11 +70,11 @@ def build(
     }
     if transform:
         metadata["transform"] = transform
-    left_out = ""
+    skipped = ""
     if isinstance(pixels, SourceImages):
-        left_out = ", ".join(f"{count} {reason}" for reason, count in pixels.skipped.items())
-    if left_out:
-        metadata["skipped"] = left_out
+        skipped = ", ".join(f"{count} {reason}" for reason, count in pixels.skipped.items())
+    if skipped:
+        metadata["skipped"] = skipped
     if isinstance(pixels, PreparedImages):
         metadata["data_digest"] = pixels.sha256
     arrays: dict[str, NDArray[Any]] = {}
@@ -97,7 +97,7 @@ def build(
     write_npz(out, pixels.shape, len(chosen), _selected(pixels, chosen), **arrays)
     taken = f"{pixels.count:,} image{'s' * (pixels.count != 1)} taken"
     if isinstance(pixels, SourceImages):
-        taken += f"; left out: {left_out or 'nothing'}"
+        taken += f"; left out: {skipped or 'nothing'}"
     print(f"{source}: {taken}; stored: {len(chosen):,}", file=sys.stderr)
 
 

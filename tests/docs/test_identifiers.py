@@ -21,6 +21,7 @@ SIDES = {  # where `left` is a side, not what is pending
     ("reports/bench/figures.py", "left"),
     ("reports/paper/published.py", "left"),
     ("tests/data/test_folder.py", "left"),
+    ("tests/data/test_transforms.py", "left"),
 }
 ALIGNMENT = {"left_aligned", "LEFT_ALIGNED"}  # of columns of text, in any module
 

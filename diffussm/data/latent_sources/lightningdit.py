@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffussm.data.latent_sources.base import Facts, latent_shape
-from diffussm.data.latent_sources.padding import LEFT_OUT, duplicates, stated_number
+from diffussm.data.latent_sources.padding import ADDED, duplicates, stated_number
 from diffussm.data.latent_sources.shards import Shard, shard
 from diffussm.data.latent_sources.tensors import tensors
 from diffussm.data.sources.base import Entry, Found
@@ -49,7 +49,7 @@ class LightningDit:
                 Entry(name, size, label, (row,))
                 for (name, size, row), label in zip(places[:kept], of_rank[:kept].tolist(), strict=True)
             ]
-        return Found(entries, tuple(map(str, range(classes))), {LEFT_OUT: added} if added else {})
+        return Found(entries, tuple(map(str, range(classes))), {ADDED: added} if added else {})
 
     def facts(self, found: Found) -> Facts:
         flips, *shape = self.read(found.entries[0]).shape

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from diffussm.data.latent_sources.base import IMAGENET_CLASSES, IMAGENET_TRAIN
 from diffussm.errors import UserError
 
-LEFT_OUT = "duplicates of the first images, which DistributedSampler adds"
+ADDED = "duplicates of the first images, which DistributedSampler adds"
 _CLOSE = 0.25  # of the squared distance of different images
 
 
-def stated_number(told: int | None, classes: int) -> int | None:
-    """Return how many images there were: as told, or ImageNet's if there are as many classes; None if unknown."""
-    return IMAGENET_TRAIN if told is None and classes == IMAGENET_CLASSES else told
+def stated_number(images: int | None, classes: int) -> int | None:
+    """Return how many images there were: as stated, or ImageNet's if there are as many classes; None if unknown."""
+    return IMAGENET_TRAIN if images is None and classes == IMAGENET_CLASSES else images
 
 
 def duplicates(

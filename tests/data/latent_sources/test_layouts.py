@@ -67,15 +67,15 @@ def test_repa(tmp_path: Path) -> None:
     assert np.array_equal(read, moments[:, None])
 
 
-@pytest.mark.parametrize(("whitened", "told"), [(True, (-1.0, 1.0)), (False, (0.0, 1.0)), (True, None)])
-def test_the_range_of_pixels_must_be_told_and_fit(
-    tmp_path: Path, whitened: bool, told: tuple[float, float] | None
+@pytest.mark.parametrize(("whitened", "stated"), [(True, (-1.0, 1.0)), (False, (0.0, 1.0)), (True, None)])
+def test_the_range_of_pixels_must_be_stated_and_fit(
+    tmp_path: Path, whitened: bool, stated: tuple[float, float] | None
 ) -> None:
-    source = open_latents(files.edm2(tmp_path / "in", files.edm2_moments(30, whitened), None), told)
+    source = open_latents(files.edm2(tmp_path / "in", files.edm2_moments(30, whitened), None), stated)
     with pytest.raises(UserError, match="--vae-range") as error:
         source.facts(source.listed())
     expected = {(True, (-1.0, 1.0)): "they look like those", (False, (0.0, 1.0)): "too far for that range"}
-    assert expected.get((whitened, told), "add --vae-range 0,1 if EDM2's tool") in str(error.value)
+    assert expected.get((whitened, stated), "add --vae-range 0,1 if EDM2's tool") in str(error.value)
 
 
 def test_edm2_of_another_vae_has_no_scale(tmp_path: Path) -> None:

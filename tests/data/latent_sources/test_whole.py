@@ -6,7 +6,7 @@ import pytest
 
 from diffussm.data.latent_sources import padding
 from diffussm.data.latent_sources.detect import open_latents
-from diffussm.data.latent_sources.padding import LEFT_OUT
+from diffussm.data.latent_sources.padding import ADDED
 from diffussm.data.sources.base import Found
 from diffussm.errors import UserError
 from tests.support import latent_files as files
@@ -27,7 +27,7 @@ def test_lightningdit_duplicates(tmp_path: Path, labels: list[int], ranks: int, 
     """The labels need not tell them: a set may have one class."""
     found = open_latents(lightningdit(tmp_path, labels, ranks)).listed()
     assert len(found.entries) == 7
-    assert found.skipped == ({LEFT_OUT: added} if added else {})
+    assert found.skipped == ({ADDED: added} if added else {})
     of_rank = [sum(f"rank{rank:02d}" in name for name in names(found)) for rank in range(ranks)]
     assert of_rank == [len(range(rank, 7, ranks)) for rank in range(ranks)]
     assert [entry.label for entry in found.entries] == [labels[i] for r in range(ranks) for i in range(r, 7, ranks)]
@@ -40,7 +40,7 @@ def test_another_image_of_the_first_class_is_no_duplicate(tmp_path: Path) -> Non
 
 def test_the_number_of_images_settles_it(tmp_path: Path) -> None:
     lightningdit(tmp_path, [0, 0, 0, 1, 1, 2, 2], 4)
-    assert open_latents(tmp_path, images=6).listed().skipped == {LEFT_OUT: 2}
+    assert open_latents(tmp_path, images=6).listed().skipped == {ADDED: 2}
     assert open_latents(tmp_path, images=8).listed().skipped == {}
     with pytest.raises(UserError, match="holds 8 latents, of 9 images that 4 processes encoded; --images N says"):
         open_latents(tmp_path, images=9).listed()
@@ -51,7 +51,7 @@ def test_the_number_of_images_settles_it(tmp_path: Path) -> None:
 def test_imagenets_number_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(padding, "IMAGENET_CLASSES", 3)
     monkeypatch.setattr(padding, "IMAGENET_TRAIN", 7)
-    assert open_latents(lightningdit(tmp_path / "lit", [0, 0, 0, 1, 1, 2, 2], 4)).listed().skipped == {LEFT_OUT: 1}
+    assert open_latents(lightningdit(tmp_path / "lit", [0, 0, 0, 1, 1, 2, 2], 4)).listed().skipped == {ADDED: 1}
     files.fast_dit(tmp_path / "fast", files.latents(6), [0, 0, 1, 1, 2, 2])
     with pytest.raises(UserError, match=r"holds 6 of 7 images' latents: extract_features\.py counts from 0 in each"):
         open_latents(tmp_path / "fast").listed()
@@ -79,7 +79,7 @@ def test_several_ranks_of_fast_dit(tmp_path: Path) -> None:
     stems = [f"{step}_x{step + 5}_{rank}" for step in range(2) for rank in range(4)]
     found = open_latents(files.fast_dit(tmp_path, values, labels, stems)).listed()
     assert names(found) == stems[:7]
-    assert found.skipped == {LEFT_OUT: 1}
+    assert found.skipped == {ADDED: 1}
     assert [entry.label for entry in found.entries] == [0, 0, 0, 1, 1, 2, 2]
 
 
