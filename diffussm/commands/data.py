@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Prepared data sets: made of images
 @app.command()
 def prepare(
     source: Annotated[
-        Path, typer.Argument(help="folder or .zip of images, .npz, ImageNet, CIFAR-10, idx files (docs/data.md)")
+        Path, typer.Argument(help="folder or .zip of images, .npz, ImageNet, LSUN, CIFAR-10, idx files (docs/data.md)")
     ],
     out: Annotated[Path, typer.Argument(help="folder to make")],
     image_size: Annotated[int | None, typer.Option(help="pixels per side (default: the source's own)")] = None,

@@ -17,6 +17,7 @@ from diffussm.data.prepared.manifest import MANIFEST
 from diffussm.data.prepared.reader import PreparedImages
 from diffussm.data.preparing.images import SourceImages
 from diffussm.data.preparing.recipe import Options
+from diffussm.data.sources.detect import open_source
 from diffussm.data.transforms import CENTRE_CROP
 from diffussm.distributed.group import select_device
 from diffussm.errors import NotFinite, UserError, printable
@@ -112,7 +113,8 @@ def _source(source: str, image_size: int | None) -> _Source:
     path = Path(source)
     is_prepared = (path / MANIFEST).exists()
     if path.exists() and not is_prepared and not is_npz_name(source):
-        transform = "" if image_size is None else CENTRE_CROP
+        is_sized = open_source(path, labelled=False).shape is not None
+        transform = CENTRE_CROP if image_size is not None and is_sized else ""
         images = SourceImages(path, Options(image_size=image_size, transform=transform))
         return _Source(images, images.transform, _labels([e.label or 0 for e in images.entries], len(images.classes)))
     if image_size is not None:

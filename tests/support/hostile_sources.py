@@ -19,6 +19,7 @@ from tests.support.sources import (
     pack_zip,
     save,
     write_cifar,
+    write_lsun,
     write_mnist,
 )
 
@@ -125,6 +126,15 @@ def mnist(images: bytes | None = None, its_labels: bytes | None = None) -> Make:
         if its_labels is not None:
             (tmp / "m" / "train-labels-idx1-ubyte").write_bytes(its_labels)
         return (tmp / "m",)
+
+    return make
+
+
+def lmdb_file(change: Callable[[bytes], bytes], value: bytes = bytes(3000), *options: str) -> Make:
+    def make(tmp: Path) -> tuple[Any, ...]:
+        data = write_lsun(tmp / "a_train_lmdb", {b"k": value}) / "data.mdb"
+        data.write_bytes(change(data.read_bytes()))
+        return tmp / "a_train_lmdb", *S, *options
 
     return make
 

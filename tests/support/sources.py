@@ -5,7 +5,9 @@ import io
 import struct
 import tarfile
 import zipfile
+from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,3 +85,24 @@ def pack_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DE
         for name, content in members.items():
             archive.writestr(name, content)
     return path
+
+
+def open_lmdb(folder: Path, **options: Any) -> Any:
+    """Return an LMDB, open to be written to unless options say something else."""
+    import lmdb  # an extra
+
+    return lmdb.open(str(folder), **{"map_size": 1 << 30, "sync": False, **options})
+
+
+def write_lsun(folder: Path, values: dict[bytes, bytes]) -> Path:
+    """Write an LMDB with these values as LSUN's: `data.mdb` and `lock.mdb`."""
+    with open_lmdb(folder) as environment, environment.begin(write=True) as writing:
+        for key, value in values.items():
+            writing.put(key, value)
+    return folder
+
+
+def webp_images(count: int, width: int = 20, height: int = 16) -> dict[bytes, bytes]:
+    """Images as LSUN has them: WebP, by hexadecimal keys, in the order of these."""
+    images = {sha1(b"%d" % n).hexdigest().encode(): noise(height, width, n) for n in range(count)}
+    return {key: encoded(Image.fromarray(images[key]), "WEBP") for key in sorted(images)}

@@ -10,7 +10,7 @@ from PIL import Image
 from diffussm.data.preparing.selection import AUTO
 from diffussm.data.sources.base import Broken, Entry, Source
 from diffussm.data.sources.image_file import HUGE, MAX_PIXELS, decode
-from diffussm.data.transforms import CENTRE_CROP, NONE, TRANSFORMS, CannotTransform, as_array, in_channels
+from diffussm.data.transforms import CENTRE_CROP, LSUN, NONE, TRANSFORMS, CannotTransform, as_array, in_channels
 from diffussm.errors import UserError, unknown
 
 MAX_SIZE = 8192
@@ -84,7 +84,7 @@ class Recipe:
 def recipe_for(source: Source, entries: list[Entry], options: Options) -> Recipe:
     """Return how the images of a source are made; UserError if the options do not fit it."""
     shape = source.shape
-    transform = options.transform or (CENTRE_CROP if shape is None else NONE)
+    transform = options.transform or (LSUN if source.kind == "lsun" else CENTRE_CROP if shape is None else NONE)
     size = options.image_size
     if transform == NONE:
         own = _first_size(source, entries, options) if shape is None else shape[1:]

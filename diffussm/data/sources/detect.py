@@ -10,6 +10,7 @@ from diffussm.data.sources.cifar import Cifar10
 from diffussm.data.sources.folder import ImageFolder
 from diffussm.data.sources.idx import IdxFiles
 from diffussm.data.sources.imagenet import FlatValidation, imagenet
+from diffussm.data.sources.lsun.source import lsun
 from diffussm.data.sources.npz import NpzSamples
 from diffussm.data.sources.webdataset import WebDataset, is_webdataset
 from diffussm.data.sources.zip import ZipOfImages
@@ -18,7 +19,7 @@ from diffussm.errors import UserError
 SPLITS = ("train", "val", "test")
 READ = (
     "a folder of images, a .zip of them, an .npz of samples, ImageNet, CIFAR-10's binary version (.tar.gz), idx files, "
-    "or WebDataset's .tar"
+    "LSUN's LMDB, or WebDataset's .tar"
 )
 
 
@@ -70,7 +71,7 @@ def _in_folder(path: Path, split: str, devkit: Path | None, labelled: bool) -> S
             raise UserError(f"{folder}: holds CIFAR-10 as Python pickles, which are not read; get the binary version")
     if file := idx.images_file(path, split or "train"):
         return IdxFiles(file)
-    if source := imagenet(path, split, devkit, labelled):
+    if source := imagenet(path, split, devkit, labelled) or lsun(path, split):
         return source
     return _without_splits(WebDataset(path) if is_webdataset(path) else ImageFolder(path), split)
 
