@@ -31,7 +31,7 @@ def test_training_batch(bench: Bench, name: str) -> None:
     def check() -> None:
         """Assert that the second half of a batch is the same when it is loaded alone."""
         batch, half = data.batch(0, 3, size), data.batch(0, 3, size, size // 2)
-        np.testing.assert_array_equal(batch.pixels[size // 2 :], half.pixels)
+        np.testing.assert_array_equal(batch[0][size // 2 :], half[0])
 
     bench.measure(Contender(lambda: data.batch(0, next(steps), size), check, items=size))
 
@@ -48,10 +48,10 @@ def test_prepared(bench: Bench, tmp_path: Path, side: int, count: int) -> None:
 
     def check() -> None:
         """Assert that an epoch has every image once, flipped or not."""
-        seen, shuffled = data.batch(0, 0, count).pixels, images[permutation(0, 0, count)]
+        seen, shuffled = data.batch(0, 0, count)[0], images[permutation(0, 0, count)]
         assert all((a == b).all() or (a == b[..., ::-1]).all() for a, b in zip(seen, shuffled, strict=True))
 
-    bench.measure(Contender(lambda: scaled(data.batch(0, next(steps), size).pixels), check, items=size))
+    bench.measure(Contender(lambda: scaled(data.batch(0, next(steps), size)[0]), check, items=size))
 
 
 def files(kind: str, folder: Path, count: int) -> Pixels:

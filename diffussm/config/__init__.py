@@ -18,6 +18,7 @@ from diffussm.config.recipes import BASES, FROM_DATA, base_name, bases, check_ba
 from diffussm.config.resolution import merge, resolve, validate
 from diffussm.config.schema import (
     BACKEND_NAMES,
+    LATENT_FIELDS,
     MIXERS,
     SOLVERS,
     TIMESTEP_FREQUENCIES,
@@ -35,6 +36,7 @@ __all__ = [
     "BACKEND_NAMES",
     "BASES",
     "FROM_DATA",
+    "LATENT_FIELDS",
     "MIXERS",
     "SCHEMA_VERSION",
     "SOLVERS",

@@ -11,12 +11,12 @@ from functools import cache, lru_cache
 from typing import Any
 
 from diffussm.config.paths import is_extractor_file
-from diffussm.config.schema import Config, EvaluationConfig, Section, is_external
+from diffussm.config.schema import LATENT_FIELDS, Config, EvaluationConfig, Section, is_external
 
 SCHEMA_VERSION = 1  # rises when a default or a meaning changes, never for a new field
 
 _OUTSIDE_TRAJECTORY = {
-    "data": {"root", "transform"},
+    "data": {"root", "transform", *LATENT_FIELDS},
     "training": {"steps", "milestones", "threads", "backend"},
     "evaluation": set(EvaluationConfig.model_fields),
 }
@@ -84,7 +84,7 @@ class Request(Section):
         e = self.evaluation
         paths = {"reference"} if e.reference_file_sha256 else set()
         paths |= {"extractor"} if e.extractor_weights_sha256 and is_extractor_file(e.extractor) else set()
-        return _request_digest(self, frozenset({"batch", "extractor_weights", *paths}))
+        return _request_digest(self, frozenset({"batch", "extractor_weights", "vae", *paths}))
 
 
 @lru_cache(maxsize=1 << 12)  # most runs of a grid share a request
@@ -103,6 +103,8 @@ FIELDS_ADDED_LATER = {  # since the first digests, with their defaults
     "labels": "random",
     "extractor_layers": "",
     "clean_fid_sha256": "",
+    "vae": "",
+    "vae_sha256": "",
 }
 
 

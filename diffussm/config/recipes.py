@@ -1,24 +1,25 @@
 """Bases: whole recipes, those of this package (`diffussm/bases/<name>.toml`) and those in TOML files of the user's.
 
 A recipe may extend another: `extends = "cifar10"`, or the path of a file, relative to its own. One that names other
-data does not inherit what is theirs: image size, channels and classes.
+data does not inherit what is theirs: image size, channels and classes, transform, and what is said of latents.
 """
 
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from diffussm.config.paths import PATHS, absolute
-from diffussm.config.schema import Config
+from diffussm.config.schema import LATENT_FIELDS, Config
 from diffussm.errors import UserError, unknown
 
 BASES = Path(__file__).parents[1] / "bases"
 FILE = "the path of a .toml file"
 FROM_DATA = ("image_size", "channels", "classes")  # fields of the model that its data determine
+OF_THE_DATA = {"model": FROM_DATA, "data": ("transform", *LATENT_FIELDS)}
 _TABLES = ("sizes", *(name for name, info in Config.model_fields.items() if info.annotation is not int))
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
 
@@ -76,8 +77,15 @@ def _whole(path: Path, extending: tuple[Path, ...]) -> Mapping[str, Any]:
         return {"model": {}, "sizes": {}, **recipe}
     below = _whole(_extended(path, recipe["extends"]), (*extending, path))
     if recipe.get("data", {}).keys() & {"name", "root"}:
-        below = {**below, "model": {name: value for name, value in below["model"].items() if name not in FROM_DATA}}
+        below = {
+            **below,
+            **{section: _without(below.get(section, {}), OF_THE_DATA[section]) for section in OF_THE_DATA},
+        }
     return _merged(below, {name: part for name, part in recipe.items() if name != "extends"})
+
+
+def _without(section: Mapping[str, Any], fields: Collection[str]) -> Mapping[str, Any]:
+    return {name: value for name, value in section.items() if name not in fields}
 
 
 def _extended(path: Path, name: Any) -> Path:

@@ -141,9 +141,21 @@ class DataConfig(Section):
     root: str = Field(
         "", description="the folder of the prepared data set; empty, or where it is not there: $DIFFUSSM_DATA/<name>"
     )
-    transform: str = Field(
-        "none", description="what was done to the images of the prepared data set; filled in when the run is planned"
+    # Of a prepared data set, filled in when the run is planned.
+    transform: str = Field("none", description="what was done to the images of the prepared data set")
+    decoded_size: Count = Field(0, description="side in pixels of the images that latents decode to; 0: no latents")
+    scale: tuple[float, ...] = Field(
+        (), description="of latents: the network sees (latent - shift) x scale; one value, or one per channel"
     )
+    shift: tuple[float, ...] = Field((), description="of latents: see data.scale")
+    vae_range: tuple[float, ...] = Field((-1.0, 1.0), description="of latents: the autoencoder's black and white")
+    vae_sha256: str = Field(
+        "", pattern=SHA256_OR_EMPTY, description="of latents: SHA-256 of the autoencoder; empty: unknown"
+    )
+    baked: tuple[str, ...] = Field((), description="of latents: what is the same in each epoch, as they are stored")
+
+
+LATENT_FIELDS = ("decoded_size", "scale", "shift", "vae_range", "vae_sha256", "baked")  # of the data, if it is latents
 
 
 class DiffusionConfig(Section):
@@ -232,6 +244,12 @@ class EvaluationConfig(Section):
         pattern=SHA256_OR_EMPTY,
         description="SHA-256 of the weights of an extractor package.module:NAME or of its file; empty: as when it is "
         "requested",
+    )
+    vae: str = Field("", description="folder of Diffusers' autoencoder that decodes latents; empty: $DIFFUSSM_VAE")
+    vae_sha256: str = Field(
+        "",
+        pattern=SHA256_OR_EMPTY,
+        description="SHA-256 that it must have; empty: that of the one which encoded the data, or as when requested",
     )
     samples: int = Field(1000, ge=2, description="number of samples to generate and measure")
     batch: Positive = Field(250, description="samples generated and measured at a time")

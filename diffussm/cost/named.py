@@ -61,7 +61,7 @@ def configs(
         return {r: named_config(model, {**_images(r), **settings}) for r in resolutions or RESOLUTIONS}
     make = _config_maker(model, resolve_base)
     own = make(settings)
-    latents = own.data.name.endswith("-latents")
+    latents = own.data.decoded_size > 0
     if not resolutions:
         side = own.model.image_size
         return {f"{side * LATENT_FACTOR}" if latents else f"{side}px": own}

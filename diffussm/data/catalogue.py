@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffussm.errors import unknown
+
+if TYPE_CHECKING:
+    from diffussm.data.prepared.manifest import LatentFacts
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,8 @@ class DataFacts:
     missing_requirement: str = ""  # what the user must provide first; "" if nothing
     class_names: tuple[str, ...] = ()  # in the order of the labels; empty: they have only numbers
     folder: Path | None = None  # of a prepared data set
+    latents: "LatentFacts | None" = None  # of a prepared data set
 
-
-LATENTS = "latents of Stable Diffusion's VAE, for which this version has no loader"
 
 CATALOGUE = {
     "digits": DataFacts(1797, 8, 1, 10, "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"),
@@ -34,15 +37,6 @@ CATALOGUE = {
     "digits16": DataFacts(1797, 16, 1, 10, "93d84264ffe7f863aa54b4e89d8b18740f25b03fd226ffcc7248a15557f4ede1"),
     "mnist": DataFacts(5000, 28, 1, 10, "1f75c140503b3082c96134f5593303f3133e59989a92e21f060c644c655c3722"),
     "photos": DataFacts(2048, 32, 3, 0, "8bcde3aae5a9c0841943093e6c3356bcce4e9b8d0bb0478df725205c5e570954"),
-    "imagenet256-latents": DataFacts(
-        1_281_167,
-        32,
-        4,
-        1000,
-        decoded=(3, 256),
-        transform="centre-crop 256",
-        missing_requirement=f"ImageNet as 32 x 32 {LATENTS}",
-    ),
 }
 
 

@@ -8,6 +8,7 @@ from diffussm.data.catalogue import facts, missing_reference
 from diffussm.data.images import Flipped, HeldImages, Images, IndexedImages, Shuffled, TrainingData
 from diffussm.data.lookup.external import data_class
 from diffussm.data.lookup.facts import find_required
+from diffussm.data.prepared.latents import LatentTraining, PreparedLatents
 from diffussm.data.prepared.reader import PreparedImages
 from diffussm.errors import UserError
 
@@ -31,6 +32,8 @@ def training_data(data: DataConfig) -> TrainingData:
     Raises UserError if they must be provided first, or have another digest than the config states.
     """
     known = find_required(data)
+    if known.folder and known.decoded:
+        return LatentTraining(PreparedLatents(known.folder), data.flip)
     if known.folder:
         made: TrainingData = Shuffled(PreparedImages(known.folder))
     elif is_external(data.name):

@@ -32,9 +32,11 @@ class Batch(NamedTuple):
             return Batch(*(part.pin_memory() for part in self))
 
 
-def scaled(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return pixels 0 .. 255 as numbers in [-1, 1]."""
-    out = np.divide(pixels, np.float32(127.5), dtype=np.float32)
+def scaled(values: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return pixels 0 .. 255 as numbers in [-1, 1]; other values as they are."""
+    if values.dtype != np.uint8:
+        return values.astype(np.float32, copy=False)
+    out = np.divide(values, np.float32(127.5), dtype=np.float32)
     out -= 1
     return out
 
@@ -50,15 +52,15 @@ class Batches:
         """Return the batch of a step, or `count` of its samples from `start` on."""
         seed, size, classes = self._config.seed, self._config.training.batch, self._config.model.classes
         count = size - start if count is None else count
-        pixels, labels = self._data.batch(seed, step, size, start, count)
+        values, labels = self._data.batch(seed, step, size, start, count)
         if not classes:
             labels = np.zeros(count, dtype=np.int64)
         dropped = uniform(seed, Stream.LABEL_DROP, step, start, count) < self._config.training.label_dropout
         return Batch(
-            torch.from_numpy(scaled(pixels)),
+            torch.from_numpy(scaled(values)),
             torch.from_numpy(np.where(dropped, classes, labels)),
             torch.from_numpy(integers(seed, Stream.TIMESTEP, step, start, count, self._config.diffusion.timesteps)),
-            torch.from_numpy(normal(seed, Stream.NOISE, step, start, count, tuple(pixels.shape[1:]))),
+            torch.from_numpy(normal(seed, Stream.NOISE, step, start, count, tuple(values.shape[1:]))),
         )
 
 

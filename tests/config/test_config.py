@@ -7,7 +7,17 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from diffussm.config import Config, Request, config_keys, digest, parse_value, resolve, run_id, trajectory
+from diffussm.config import (
+    LATENT_FIELDS,
+    Config,
+    Request,
+    config_keys,
+    digest,
+    parse_value,
+    resolve,
+    run_id,
+    trajectory,
+)
 from diffussm.errors import UserError
 from tests.support import golden
 
@@ -28,8 +38,10 @@ def test_every_field_has_a_golden_identity() -> None:
         "evaluation.reference",
         "evaluation.reference_file_sha256",
         "evaluation.extractor_weights_sha256",
+        "evaluation.vae_sha256",
     }
-    without |= {"data.name", "data.root", "data.transform", "diffusion.learned_variance"}
+    without |= {"data.name", "data.root", "data.transform", "diffusion.learned_variance", "evaluation.vae"}
+    without |= {f"data.{field}" for field in LATENT_FIELDS}
     without |= {"evaluation.guidance_channels"}  # below model.channels, which is 1 on this base
     without |= {"model.heads", "model.image_size", "model.channels"}  # follow from the others on this base
     assert golden.FIELDS.keys() == set(config_keys()) - without
@@ -108,7 +120,7 @@ def test_a_new_field_of_the_evaluation_at_its_default_is_in_no_digest() -> None:
     assert Request.from_config(all_channels).results_digest != Request.from_config(two).results_digest
     old = Request.from_config(all_channels).model_dump(mode="json")
     later_fields = "guidance_channels", "extractor_weights", "reference_file_sha256", "extractor_weights_sha256"
-    for later in (*later_fields, "labels"):
+    for later in (*later_fields, "labels", "vae", "vae_sha256"):
         del old["evaluation"][later]
     assert Request.from_config(all_channels).digest == digest(old)
     assert Request.model_validate_json(json.dumps(old)) == Request.from_config(all_channels)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from diffussm import rng
-from diffussm.rng import Stream
+from diffussm.rng import Stream, normal_quantiles, quantile_normal, random_words
 
 
 @given(start=st.integers(0, 1000), count=st.integers(1, 40), cut=st.integers(0, 40), size=st.integers(1, 9))
@@ -64,3 +64,25 @@ def test_permutation_visits_everything_once_and_differs_by_epoch() -> None:
 def test_a_parameter_draws_by_its_name(name: str) -> None:
     other = "c.weight"
     assert rng.name_hash(name) != rng.name_hash(other)
+
+
+def test_quantile_normals_are_normal() -> None:
+    table = normal_quantiles()
+    assert table.dtype == np.float32
+    assert len(np.unique(table)) == 2**16
+    np.testing.assert_array_equal(table, -table[::-1])
+    np.testing.assert_allclose(np.mean(table.astype(np.float64) ** 2), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.mean(table.astype(np.float64) ** 4), 3, rtol=2e-3)
+    np.testing.assert_allclose(table, stats.norm.ppf((np.arange(2**16) + 0.5) / 2**16), rtol=1e-4)
+    drawn = quantile_normal(0, Stream.POSTERIOR, 0, 0, 50, (4, 32, 32)).astype(np.float64)
+    assert abs(drawn.mean()) < 0.01
+    assert abs(drawn.var() - 1) < 0.01
+    assert abs(np.corrcoef(drawn[:, 0].ravel(), drawn[:, 1].ravel())[0, 1]) < 0.02
+
+
+def test_a_quantile_is_that_of_16_bits() -> None:
+    words = random_words(5, Stream.POSTERIOR, 6, 7, 2, 3)
+    drawn = quantile_normal(5, Stream.POSTERIOR, 6, 7, 2, (10,))
+    for sample, value in np.ndindex(2, 10):
+        bits = int(words[sample, value // 4]) >> 16 * (value % 4) & 0xFFFF
+        assert drawn[sample, value] == normal_quantiles()[bits]

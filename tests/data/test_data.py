@@ -107,8 +107,7 @@ def test_unknown_data() -> None:
 
 def test_missing_requirements_are_reported() -> None:
     assert missing_requirement(resolve("digits")) == ""
-    assert missing_requirement(resolve("imagenet256")).startswith("data.name = imagenet256-latents: needs ImageNet")
-    with pytest.raises(UserError, match="needs ImageNet as 32 x 32 latents"):
-        training_data(DataConfig(name="imagenet256-latents"))
-    with pytest.raises(UserError, match="needs ImageNet as 32 x 32 latents"):
-        reference_images("imagenet256-latents")
+    needs = "data.name = imagenet256-latents: needs a prepared data set"
+    assert missing_requirement(resolve("imagenet256")).startswith(needs)
+    with pytest.raises(UserError, match=needs):
+        training_data(resolve("imagenet256").data)

@@ -97,7 +97,10 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
             ["--grid", "hourglass_vs_patch", "--set", "evaluation.extractor=photos-cnn"],
             "is for 3 x 32 x 32 images, but",
         ),
-        (["--grid", "hourglass_vs_patch", "--base", "imagenet256"], "data.name = imagenet256-latents: needs ImageNet"),
+        (
+            ["--grid", "hourglass_vs_patch", "--base", "imagenet256"],
+            "imagenet256-latents: needs a prepared data set",
+        ),
         (["--grid", "no/such/grid.toml"], "--grid 'no/such/grid.toml': there is no such file"),
         (["--grid", "model_scale", "--set", "size=S"], "--set size: axes.size.S sets it already"),
         (["--grid", "hourglass_vs_patch", "--executor", "slrm"], "valid: debug, local"),

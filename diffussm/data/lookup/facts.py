@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from diffussm.config import Config, DataConfig, is_external
+from diffussm.config import LATENT_FIELDS, Config, DataConfig, is_external
 from diffussm.data.catalogue import CATALOGUE, DataFacts
 from diffussm.data.lookup.external import external_facts
 from diffussm.data.prepared.location import SOURCES, missing_prepared, prepared_folder
@@ -40,7 +40,8 @@ def stated_facts(config: Config) -> DataFacts:
         channels=model.channels,
         classes=model.classes,
         sha256=data.digest,
-        transform=data.transform if is_known else "",
+        transform=data.transform if is_known or data.decoded_size else "",
+        decoded=(3, data.decoded_size) if data.decoded_size else None,
     )
 
 
@@ -65,9 +66,19 @@ def find(data: DataConfig) -> DataFacts | None:
             f"data.digest = {data.digest}: {place} holds other images, with digest {found.sha256}; set data.root to "
             "the folder of those that are meant"
         )
-    if not data.digest and data.transform not in (DataConfig().transform, found.transform):
-        raise UserError(f"data.transform = {data.transform}: {data.name} has {found.transform}; leave it out")
+    if not data.digest:
+        _check_stated(data, found)
     return found
+
+
+def _check_stated(data: DataConfig, found: DataFacts) -> None:
+    """Raise UserError if a recipe expects other data."""
+    decoded = found.decoded[1] if found.decoded else 0
+    for field, actual in (("transform", found.transform), ("decoded_size", decoded)):
+        stated = getattr(data, field)
+        if stated not in (getattr(DataConfig(), field), actual):
+            place = f"{data.name} in {found.folder}" if found.folder else data.name
+            raise UserError(f"data.{field} = {stated}: {place} has {actual or 'none'}; prepare others, or change it")
 
 
 @lru_cache(maxsize=256)  # a plan asks for each of its arms
@@ -82,6 +93,8 @@ def _prepared_facts(folder: Path, *_version: int) -> DataFacts:
         transform=manifest.transform,
         class_names=manifest.classes,
         folder=folder,
+        decoded=(3, manifest.latents.decoded_size) if manifest.latents else None,
+        latents=manifest.latents,
     )
 
 
@@ -131,7 +144,7 @@ def _check_unread(data: DataConfig) -> None:
             f"data.root = {data.root}: {data.name} is embedded, and reads no folder; set data.name to another name for "
             "a prepared data set, or remove data.root"
         )
-    for field in ("digest", "transform"):
+    for field in ("digest", "transform", *LATENT_FIELDS):
         if getattr(data, field) != getattr(DataConfig(), field):
             raise UserError(f"data.{field}: {data.name} is embedded, and does not read it; remove it")
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from diffussm.config import FROM_DATA, Config, DataConfig, merge, validate
-from diffussm.data.catalogue import CATALOGUE
+from diffussm.config import FROM_DATA, LATENT_FIELDS, Config, DataConfig, merge, validate
+from diffussm.data.catalogue import CATALOGUE, DataFacts
 from diffussm.data.lookup.facts import describe_missing, find
 from diffussm.errors import UserError
 
@@ -27,12 +27,18 @@ def resolve_with_data(base: str, overrides: Mapping[str, Any] | None = None) -> 
     if known:
         tree["model"] = model | {field: getattr(known, field) for field in unset}
         root = str(known.folder) if known.folder else data.root
-        filled = {"root": root, "digest": known.sha256, "transform": known.transform}
+        filled = {"root": root, "digest": known.sha256, "transform": known.transform, **_latent_fields(known)}
         tree["data"] = data.model_dump(mode="json") | filled
     elif unset:
         fields = ", ".join(f"model.{field}" for field in unset)
         raise UserError(f"{describe_missing(data)}; to plan without it, set {fields}")
     return validate(tree, base)
+
+
+def _latent_fields(known: DataFacts) -> dict[str, Any]:
+    """Return what a config states of latents."""
+    stated = known.latents or DataConfig()
+    return {field: getattr(stated, field) for field in LATENT_FIELDS}
 
 
 @lru_cache(maxsize=256)  # most arms of a grid share it

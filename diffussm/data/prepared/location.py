@@ -12,6 +12,7 @@ SOURCES = {  # what the prepared data sets of the shipped bases are made of
     "cifar10": "cifar-10-binary.tar.gz",
     "imagenet64": "ILSVRC/Data/CLS-LOC/train",
     "imagenet128": "ILSVRC/Data/CLS-LOC/train",
+    "imagenet256-latents": "ILSVRC/Data/CLS-LOC/train",
 }
 
 
@@ -38,7 +39,9 @@ def missing_prepared(data: DataConfig, image_size: int | str) -> str:
     source = SOURCES.get(data.name, "SOURCE")
     if candidates and data.root and candidates[0].is_dir() and any(candidates[0].iterdir()):  # the images themselves
         source, target, then = str(candidates[0]), "DIR", " and give --data DIR"
-    command = f"diffussm data prepare {source} {target} --image-size {image_size}"
+    command = f"diffussm data prepare {source} {target} --image-size {data.decoded_size or image_size}"
+    if data.decoded_size:
+        command += " --vae FOLDER"
     return f"and {found}; make it with `{command}`{then}"
 
 

@@ -1,4 +1,4 @@
-"""Reading of prepared data sets: any images, in any order, each compared with its SHA-256 before it is used."""
+"""Reading of what a prepared data set stores of its images, each view compared with its SHA-256 before it is used."""
 
 import hashlib
 import io
@@ -21,7 +21,7 @@ from diffussm.errors import UserError
 from diffussm.store.reading import open_regular
 
 OPEN_FILES = 256  # shards kept open at once
-_INSTANCES: "weakref.WeakSet[PreparedImages]" = weakref.WeakSet()
+_INSTANCES: "weakref.WeakSet[PreparedItems]" = weakref.WeakSet()
 
 
 class DamagedShard(UserError):
@@ -38,10 +38,10 @@ class DamagedShard(UserError):
         return type(self), (self.path, self.index)
 
 
-class PreparedImages:
-    """The images and labels of a prepared data set, as `Pixels` and by index.
+class PreparedItems:
+    """Labels and stored items of a prepared data set, by index.
 
-    Labels and hashes are read and checked at once, pixels when they are wanted. A file that is missing, damaged or
+    Labels and hashes are read and checked at once, items when they are wanted. A file that is missing, damaged or
     unreadable is a UserError that names it.
     """
 
@@ -49,11 +49,12 @@ class PreparedImages:
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
         self.count = self.manifest.count
-        side = self.manifest.image_size
-        self.shape: Shape = (self.manifest.channels, side, side)
         self.labels: NDArray[np.int64] = self._array(self.manifest.labels, "<i8", (self.count,))
-        self.image_sha256: NDArray[np.uint8] = self._array(self.manifest.image_sha256, "|u1", (self.count, 32))
+        hashes = (self.count * self.manifest.views, 32)
+        self.view_sha256: NDArray[np.uint8] = self._array(self.manifest.image_sha256, "|u1", hashes)
         self._check_digest()
+        self._views = self.manifest.views
+        self._name = "pixels" if self.manifest.kind == "pixels" else "latents"
         self._ends = np.cumsum([shard.images for shard in self.manifest.shards])
         self._open: OrderedDict[int, tuple[io.FileIO, int]] = OrderedDict()  # shard -> file, bytes of its header
         weakref.finalize(self, _close_all, self._open)
@@ -65,29 +66,23 @@ class PreparedImages:
         """The digest of the content."""
         return self.manifest.digest
 
-    def take(self, indices: Iterable[int] | NDArray[np.int64]) -> Images:
-        """Return the images of these indices, 0 .. count - 1, in this order."""
-        chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64)
-        pixels = np.empty((len(chosen), *self.shape), dtype=np.uint8)
-        shards = np.searchsorted(self._ends, chosen, side="right")
+    def read(self, indices: NDArray[np.int64], views: NDArray[np.int64] | int, out: NDArray[Any]) -> None:
+        """Read a view of each of these images, 0 .. count - 1, in this order into the rows of `out`."""
+        shards = np.searchsorted(self._ends, indices, side="right")
+        stored = indices * self._views + views
         with self._lock:
-            for row in np.argsort(chosen, kind="stable"):  # in the order of the file
-                self._read(int(shards[row]), int(chosen[row]), pixels[row])
-        return Images(pixels, self.labels[chosen])
+            for row in np.argsort(indices, kind="stable"):  # in the order of the file
+                self._read(int(shards[row]), int(stored[row]), out[row])
 
-    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
-        for first, last in spans(self.count, size, start, stop):
-            yield self.take(np.arange(first, last)).pixels
-
-    def _read(self, shard: int, index: int, out: NDArray[np.uint8]) -> None:
-        """Read the image into `out` and compare it with its hash."""
-        path = self.folder / self.manifest.shards[shard].arrays["pixels"].file
+    def _read(self, shard: int, view: int, out: NDArray[Any]) -> None:
+        """Read the view, counted through the data set, into `out` and compare it with its hash."""
+        path = self.folder / self.manifest.shards[shard].arrays[self._name].file
         file, header = self._opened(shard, path)
-        first = int(self._ends[shard]) - self.manifest.shards[shard].images
+        first = (int(self._ends[shard]) - self.manifest.shards[shard].images) * self._views
         with reading(path):
-            read = os.preadv(file.fileno(), [out.data.cast("B")], header + (index - first) * out.nbytes)
-        if read != out.nbytes or hashlib.sha256(out.data).digest() != self.image_sha256[index].tobytes():
-            raise DamagedShard(path, index)
+            read = os.preadv(file.fileno(), [out.data.cast("B")], header + (view - first) * out.nbytes)
+        if read != out.nbytes or hashlib.sha256(out.data).digest() != self.view_sha256[view].tobytes():
+            raise DamagedShard(path, view // self._views)
 
     def _opened(self, shard: int, path: Path) -> tuple[io.FileIO, int]:
         if shard in self._open:
@@ -97,7 +92,9 @@ class PreparedImages:
             self._open.popitem(last=False)[1][0].close()
         with reading(path):
             file = io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # does not wait for the writer of a pipe
-            header = header_size(file, "|u1", (self.manifest.shards[shard].images, *self.shape), path)
+            header = header_size(
+                file, self.manifest.dtype, (self.manifest.shards[shard].images, *self.manifest.item_shape), path
+            )
         self._open[shard] = file, header
         return file, header
 
@@ -116,12 +113,36 @@ class PreparedImages:
 
     def _check_digest(self) -> None:
         m = self.manifest
-        found = content_digest(m.kind, self.shape, len(m.classes), self.image_sha256.data, self.labels.data)
+        shape = (m.channels, m.image_size, m.image_size)
+        hashes, labels = self.view_sha256.data, self.labels.data
+        found = content_digest(m.kind, shape, len(m.classes), hashes, labels, m.flips, m.latents)
         if found != m.digest:
             raise UserError(
                 f"{self.folder}: {m.labels.file} or {m.image_sha256.file} is damaged: the content has digest "
                 f"{found[:12]}..., the manifest states {m.digest[:12]}...; {Manifest.repair}"
             )
+
+
+class PreparedImages(PreparedItems):
+    """The images and labels of a prepared data set of pixels, as `Pixels` and by index. UserError for latents."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        if self.manifest.kind != "pixels":
+            raise UserError(f"{folder}: holds latents, not images")
+        side = self.manifest.image_size
+        self.shape: Shape = (self.manifest.channels, side, side)
+
+    def take(self, indices: Iterable[int] | NDArray[np.int64]) -> Images:
+        """Return the images of these indices, 0 .. count - 1, in this order."""
+        chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64)
+        pixels = np.empty((len(chosen), *self.shape), dtype=np.uint8)
+        self.read(chosen, 0, pixels)
+        return Images(pixels, self.labels[chosen])
+
+    def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        for first, last in spans(self.count, size, start, stop):
+            yield self.take(np.arange(first, last)).pixels
 
 
 def header_size(file: io.FileIO, dtype: str, shape: tuple[int, ...], path: Path) -> int:
@@ -136,8 +157,8 @@ def header_size(file: io.FileIO, dtype: str, shape: tuple[int, ...], path: Path)
 
 def _replace_locks() -> None:
     """Replace locks that a thread held, which a fork leaves behind."""
-    for images in _INSTANCES:
-        images._lock = Lock()
+    for items in _INSTANCES:
+        items._lock = Lock()
 
 
 os.register_at_fork(after_in_child=_replace_locks)

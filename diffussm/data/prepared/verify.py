@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from diffussm.data.prepared.manifest import MANIFEST, Manifest, StoredFile, read_manifest
-from diffussm.data.prepared.reader import PreparedImages
+from diffussm.data.prepared.reader import PreparedItems
 from diffussm.data.sources.base import printable
 from diffussm.errors import UserError
 from diffussm.host.machine import usable_cores
@@ -31,7 +31,7 @@ def find_damage(folder: Path, progress: Callable[[int], None]) -> list[str]:
     found += [f"{printable(name)}: is no file of the data set" for name in others]
     if not found:
         try:
-            PreparedImages(folder)
+            PreparedItems(folder)
         except UserError as error:  # its files are those of the manifest, but do not fit each other
             found.append(f"{MANIFEST}: {error}")
     return found

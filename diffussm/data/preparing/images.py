@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from diffussm.data.pixels.base import Shape, pixels_sha256, spans
 from diffussm.data.pixels.decode import decoded
-from diffussm.data.preparing.recipe import Options, recipe_for
+from diffussm.data.preparing.recipe import Options, image_recipe
 from diffussm.data.sources.base import Broken, Entry
 from diffussm.data.sources.detect import open_source
-from diffussm.data.transforms import described
 from diffussm.errors import UserError
 
 
@@ -28,11 +27,10 @@ class SourceImages:
         source = open_source(path, labelled=False)
         found = source.listed()
         self.entries, self.classes, self.skipped = found
-        self._recipe = recipe_for(source, self.entries, options)
-        side = self._recipe.image_size
+        self._recipe = image_recipe(source, self.entries, options)
         self.count = len(self.entries)
-        self.shape: Shape = (self._recipe.channels, side, side)
-        self.transform = described(self._recipe.transform, side)
+        self.shape: Shape = self._recipe.content.shape
+        self.transform = self._recipe.content.transform
 
     def subset(self, indices: Iterable[int]) -> "SourceImages":
         """Return these images alone, in their present order; ValueError if an index is repeated or outside
@@ -56,6 +54,6 @@ class SourceImages:
 
     def _image(self, entry: Entry) -> NDArray[np.uint8]:
         try:
-            return self._recipe.image(entry)[0]
+            return self._recipe.image(entry).item
         except Broken as error:
             raise UserError(f"{self._recipe.source.naming(entry)}: {error}") from None

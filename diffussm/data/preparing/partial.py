@@ -36,7 +36,9 @@ class Plan(StoredModel):
     transform: str
     classes: tuple[str, ...]
     images_per_shard: Positive
+    views: Positive = Field(1, description="how often an image is stored, each with its own SHA-256")
     versions: dict[str, str]
+    making: str = Field("", description="of latents: what else their bytes depend on, such as the autoencoder")
 
     @property
     def shards(self) -> int:
@@ -51,6 +53,14 @@ class BrokenImage(StoredModel):
     detail: str
 
 
+class ShardRounding(StoredModel):
+    """The error of storing some values of a shard as float16."""
+
+    largest: float
+    squares: float = Field(description="sum of the squared errors")
+    values: Positive
+
+
 class FinishedShard(StoredModel):
     """A shard whose file is on disk."""
 
@@ -63,6 +73,7 @@ class FinishedShard(StoredModel):
     broken: tuple[BrokenImage, ...]
     notes: dict[str, Count]
     largest: Count = Field(description="pixels of the largest file that was taken")
+    rounding: tuple[ShardRounding, ...] = Field((), description="of float16: of means or samples, then of deviations")
     max_pixels: Positive = Field(description="that a file might have")
 
     def is_as_asked(self, skip_broken: bool, max_pixels: int) -> bool:
@@ -96,7 +107,7 @@ class PartialSet:
             intact = shard.file is None or (self.set / shard.file.file).stat().st_size == shard.bytes
         except (FileNotFoundError, UserError):
             return None
-        return shard if intact and len(shard.image_sha256) == 64 * shard.images else None
+        return shard if intact and len(shard.image_sha256) == 64 * shard.images * self.plan.views else None
 
     def add(self, number: int, shard: FinishedShard) -> None:
         write_atomically(self._record(number), shard.model_dump_json().encode())

@@ -1,164 +1,20 @@
-"""Preparing a data set: from a source's images to shards and a manifest."""
+"""Preparing a data set of images."""
 
-import hashlib
-import sys
-from collections import Counter
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-from PIL import features
-
-from diffussm.data.prepared.manifest import Manifest, Shard, Source, read_manifest
-from diffussm.data.prepared.writer import WrittenShard, write_manifest
-from diffussm.data.preparing.partial import FinishedShard, PartialSet, Plan, is_published
-from diffussm.data.preparing.processes import make_shards
-from diffussm.data.preparing.recipe import Options, Recipe, recipe_for
-from diffussm.data.preparing.selection import AUTO, Selection, select
-from diffussm.data.sources.base import Broken, Entry, printable
+from diffussm.data.prepared.manifest import Manifest
+from diffussm.data.preparing.build import build
+from diffussm.data.preparing.recipe import Options, image_recipe
+from diffussm.data.preparing.selection import AUTO, select
 from diffussm.data.sources.detect import open_source
-from diffussm.data.transforms import described
-from diffussm.errors import UserError
-from diffussm.progress import Progress
-
-SHARD_BYTES = 1 << 27
-SHARDS = 64  # that a set is split into, if they are smaller than that: so that several processes can share the work
-LEAST_IMAGES = 256  # of a shard
 
 
 def prepare(source: Path, out: Path, options: Options, processes: int = 1) -> Manifest:
     """Make the data set `out` of the images of `source`, or continue to make it; return its manifest.
 
-    Raises UserError for a source or options that do not fit, for a broken image, and if `out` exists. Then nothing
-    is left but finished shards in `out.partial`, with which the same call continues.
+    Raises UserError for a source or options that do not fit, and as `build`.
     """
-    _check(source, out)
     images = open_source(source, options.split, options.devkit, labelled=options.labels == AUTO)
     found = images.listed()
     selection = select(found, options.labels, options.classes, options.limit)
-    recipe = recipe_for(images, selection.entries, options)
-    plan = _plan(recipe, found.entries, selection)
-    if out.exists():
-        if is_published(out, plan):
-            return read_manifest(out)
-        raise UserError(f"{out}: already exists; remove it, or choose another name")
-    partial = PartialSet(out, plan)
-    try:
-        shards = _shards(recipe, partial, selection.entries, processes)
-        manifest = _finish(partial, shards, selection, recipe)
-    except (UserError, KeyboardInterrupt, OSError) as error:
-        kept = partial.abandon()
-        if kept and isinstance(error, UserError):
-            raise UserError(f"{error}; {kept}") from None
-        if kept:
-            print(f"{out}: {kept}; the same command continues", file=sys.stderr)
-        raise
-    partial.publish()
-    return manifest
-
-
-def _check(source: Path, out: Path) -> None:
-    if source.is_dir() and source.resolve() in (out.resolve(), *out.resolve().parents):
-        raise UserError(f"{out}: lies in the source {source}; choose a place outside of it")
-
-
-def _plan(recipe: Recipe, listing: list[Entry], selection: Selection) -> Plan:
-    count = len(selection.entries)
-    return Plan(
-        kind=recipe.source.kind,
-        source=_digest(listing),
-        selection=_digest(selection.entries),
-        images=count,
-        channels=recipe.channels,
-        image_size=recipe.image_size,
-        transform=described(recipe.transform, recipe.image_size),
-        classes=selection.classes,
-        images_per_shard=images_per_shard(count, recipe.channels * recipe.image_size**2),
-        versions=_versions(),
-    )
-
-
-def images_per_shard(images: int, image_bytes: int) -> int:
-    """Return how many images a shard has: so many that there are `SHARDS` of them, within the limits."""
-    return max(1, min(SHARD_BYTES // image_bytes, max(LEAST_IMAGES, -(-images // SHARDS))))
-
-
-def _digest(entries: Iterable[Entry]) -> str:
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update(repr(tuple(entry)).encode("utf-8", "surrogateescape") + b"\n")
-    return digest.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of what decodes and resizes."""
-    libraries = ("libjpeg_turbo", "libtiff", "webp", "avif")
-    found = {name: features.version(name) for name in libraries}
-    for package in ("diffussm", "Pillow", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {name: text for name, text in sorted(found.items()) if text}
-
-
-def _shards(recipe: Recipe, partial: PartialSet, entries: list[Entry], processes: int) -> list[FinishedShard]:
-    per_shard = partial.plan.images_per_shard
-    finished: dict[int, FinishedShard] = {}
-    for number in range(partial.plan.shards):
-        shard = partial.finished(number)
-        if shard is not None and shard.is_as_asked(recipe.skip_broken, recipe.max_pixels):
-            finished[number] = shard
-    wanted = {
-        number: entries[number * per_shard : (number + 1) * per_shard]
-        for number in range(partial.plan.shards)
-        if number not in finished
-    }
-    before = len(entries) - sum(map(len, wanted.values()))
-    progress = Progress("images", len(entries))
-    progress(before)
-    finished |= make_shards(recipe, partial, wanted, processes, lambda done: progress(before + done))
-    return [finished[number] for number in sorted(finished)]
-
-
-def _finish(partial: PartialSet, shards: list[FinishedShard], selection: Selection, recipe: Recipe) -> Manifest:
-    """Write the rest of the set."""
-    broken = [image for shard in shards for image in shard.broken]
-    dropped = {image.index for image in broken}
-    kept = [entry for index, entry in enumerate(selection.entries) if index not in dropped]
-    if not kept:
-        raise UserError(f"{recipe.source.path}: all {len(broken):,} images are broken; the first: {broken[0].reason}")
-    written = [
-        WrittenShard(
-            Shard(images=shard.images, arrays={"pixels": shard.file}),
-            np.frombuffer(bytes.fromhex(shard.image_sha256), dtype=np.uint8).reshape(-1, 32),
-        )
-        for shard in shards
-        if shard.file is not None
-    ]
-    notes = sum((Counter(shard.notes) for shard in shards), Counter[str]())
-    reasons = Counter(f"broken: {image.reason}" for image in broken)
-    plan = partial.plan
-    return write_manifest(
-        partial.set,
-        written,
-        shape=(plan.channels, plan.image_size, plan.image_size),
-        labels=np.array([entry.label or 0 for entry in kept], dtype=np.int64),
-        classes=plan.classes,
-        transform=plan.transform,
-        names=(printable(entry.name) for entry in kept),
-        source=Source(
-            kind=plan.kind,
-            listing_sha256=plan.source,
-            taken=len(kept),
-            skipped=dict(sorted((Counter(selection.skipped) + reasons).items())),
-            notes=dict(sorted(notes.items())),
-        ),
-        versions=plan.versions,
-        broken=[_line(selection.entries[image.index], Broken(image.reason, image.detail)) for image in broken],
-    )
-
-
-def _line(entry: Entry, broken: Broken) -> str:
-    return f"{printable(entry.name)}\t{broken}"
+    return build(out, image_recipe(images, selection.entries, options), found, selection, processes)

@@ -1,16 +1,27 @@
-"""How an image of a source becomes one of the data set."""
+"""How what a data set stores of an image is made of a source."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffussm.data.prepared.writer import Content
 from diffussm.data.preparing.selection import AUTO
 from diffussm.data.sources.base import Broken, Entry, Source
 from diffussm.data.sources.image_file import HUGE, MAX_PIXELS, decode
-from diffussm.data.transforms import CENTRE_CROP, LSUN, NONE, TRANSFORMS, CannotTransform, as_array, in_channels
+from diffussm.data.transforms import (
+    CENTRE_CROP,
+    LSUN,
+    NONE,
+    TRANSFORMS,
+    CannotTransform,
+    as_array,
+    described,
+    in_channels,
+)
 from diffussm.errors import UserError, unknown
 
 MAX_SIZE = 8192
@@ -46,9 +57,42 @@ class Options:
                 raise UserError(f"{name} {value}: allowed: {among}")
 
 
+class Made(NamedTuple):
+    """What a data set stores of an image."""
+
+    item: NDArray[Any]  # of the recipe's shape
+    notes: tuple[str, ...] = ()  # what was done to it
+    pixels: int = 0  # before it was brought to its size
+
+
+class Recipe(Protocol):
+    """How what a data set stores of an image is made. It is small and can be pickled, as its source."""
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def content(self) -> Content:
+        """Return what is stored."""
+
+    @property
+    def skip_broken(self) -> bool:
+        """Return whether broken images are left out."""
+
+    @property
+    def max_pixels(self) -> int: ...
+
+    def made(self, entries: Sequence[Entry]) -> Iterator[Made | Broken]:
+        """Yield what is stored of each image of a shard, as float32 if it is stored as float16, or why it is
+        broken."""
+
+    def error(self, entry: Entry, broken: Broken) -> UserError:
+        """Return the error of a broken image that is not left out."""
+
+
 @dataclass(frozen=True)
-class Recipe:
-    """How an image of a source becomes one of the data set."""
+class ImageRecipe:
+    """How an image of a source becomes pixels of the data set."""
 
     source: Source
     transform: str
@@ -57,8 +101,20 @@ class Recipe:
     max_pixels: int
     skip_broken: bool
 
-    def image(self, entry: Entry) -> tuple[NDArray[np.uint8], tuple[str, ...], int]:
-        """Return the pixels (C, H, W), notes, and the number of pixels before; raise Broken if it cannot be used."""
+    @property
+    def content(self) -> Content:
+        side = self.image_size
+        return Content("pixels", (self.channels, side, side), described(self.transform, side))
+
+    def made(self, entries: Sequence[Entry]) -> Iterator[Made | Broken]:
+        for entry in entries:
+            try:
+                yield self.image(entry)
+            except Broken as reason:
+                yield reason
+
+    def image(self, entry: Entry) -> Made:
+        """Return the pixels (C, H, W); raise Broken if the image cannot be used."""
         content = self.source.read(entry)
         if isinstance(content, bytes):
             image, notes = decode(content, self.max_pixels)
@@ -74,14 +130,14 @@ class Recipe:
             pixels = as_array(TRANSFORMS[self.transform](in_channels(image, self.channels), self.image_size))
         except CannotTransform as error:
             raise Broken("does not fit", str(error)) from None
-        return pixels, notes, image.width * image.height
+        return Made(pixels, notes, image.width * image.height)
 
     def error(self, entry: Entry, broken: Broken) -> UserError:
         hint = "--max-pixels N allows more, " if broken.reason == HUGE else ""
         return UserError(f"{self.source.naming(entry)}: {broken}; {hint}--skip-broken leaves out such images")
 
 
-def recipe_for(source: Source, entries: list[Entry], options: Options) -> Recipe:
+def image_recipe(source: Source, entries: list[Entry], options: Options) -> ImageRecipe:
     """Return how the images of a source are made; UserError if the options do not fit it."""
     shape = source.shape
     transform = options.transform or (LSUN if source.kind == "lsun" else CENTRE_CROP if shape is None else NONE)
@@ -99,7 +155,7 @@ def recipe_for(source: Source, entries: list[Entry], options: Options) -> Recipe
     if size is None:
         raise UserError(f"{source.path}: add --image-size S, the pixels per side to which its images are brought")
     channels = options.channels or (3 if shape is None else shape[0])
-    return Recipe(source, transform, channels, size, options.max_pixels, options.skip_broken)
+    return ImageRecipe(source, transform, channels, size, options.max_pixels, options.skip_broken)
 
 
 def _first_size(source: Source, entries: list[Entry], options: Options) -> tuple[int, int] | None:

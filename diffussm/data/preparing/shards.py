@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from diffussm.data.prepared.writer import write_shard
-from diffussm.data.preparing.partial import BrokenImage, FinishedShard, PartialSet
+from diffussm.data.prepared.writer import Content, write_shard
+from diffussm.data.preparing.partial import BrokenImage, FinishedShard, PartialSet, ShardRounding
 from diffussm.data.preparing.recipe import Recipe
 from diffussm.data.sources.base import Broken, Entry
 
@@ -16,25 +18,25 @@ def make_shard(
 ) -> FinishedShard:
     """Make the shard of these images and return it; call `count` after each. UserError names a broken image, unless
     these are left out."""
-    side = recipe.image_size
-    pixels = np.empty((len(entries), recipe.channels, side, side), dtype=np.uint8)
+    content = recipe.content
+    items = np.empty((len(entries), *content.item_shape), dtype=np.uint8 if content.latents is None else np.float32)
     kept, broken, notes, largest = 0, [], Counter[str](), 0
-    for position, entry in enumerate(entries):
-        try:
-            pixels[kept], found, size = recipe.image(entry)
-        except Broken as reason:
+    for position, (entry, made) in enumerate(zip(entries, recipe.made(entries), strict=True)):
+        if isinstance(made, Broken):
             if not recipe.skip_broken:
-                raise recipe.error(entry, reason) from None
+                raise recipe.error(entry, made) from None
             index = number * partial.plan.images_per_shard + position
-            broken.append(BrokenImage(index=index, reason=reason.reason, detail=reason.detail))
+            broken.append(BrokenImage(index=index, reason=made.reason, detail=made.detail))
         else:
-            kept, largest = kept + 1, max(largest, size)
-            notes.update(found)
+            items[kept] = made.item
+            kept, largest = kept + 1, max(largest, made.pixels)
+            notes.update(made.notes)
         count()
+    items, rounding = _as_stored(items[:kept], content)
     file, hashes, size = None, b"", 0
     if kept:
-        written = write_shard(partial.set, number, pixels[:kept])
-        file, hashes = written.shard.arrays["pixels"], written.image_sha256.tobytes()
+        written = write_shard(partial.set, number, items, content.array)
+        file, hashes = written.shard.arrays[content.array], written.image_sha256.tobytes()
         size = (partial.set / file.file).stat().st_size
     shard = FinishedShard(
         images=kept,
@@ -44,7 +46,22 @@ def make_shard(
         broken=tuple(broken),
         notes=dict(sorted(notes.items())),
         largest=largest,
+        rounding=rounding,
         max_pixels=recipe.max_pixels,
     )
     partial.add(number, shard)
     return shard
+
+
+def _as_stored(items: NDArray[Any], content: Content) -> tuple[NDArray[Any], tuple[ShardRounding, ...]]:
+    """Return the items in the type in which they are stored, and the error of float16."""
+    if content.latents is None or content.latents.dtype == "float32" or not len(items):
+        return items, ()
+    with np.errstate(over="ignore"):
+        stored = items.astype(np.float16)
+    error = np.abs(items - stored.astype(np.float32))
+    parts = (error[:, :, 0], error[:, :, 1]) if content.kind == "mean-std" else (error,)
+    return stored, tuple(
+        ShardRounding(largest=part.max(), squares=np.square(part, dtype=np.float64).sum(), values=part.size)
+        for part in parts
+    )

@@ -127,7 +127,7 @@ def test_another_digest_than_the_data_have(mine: Manifest, tmp_path: Path) -> No
 def test_what_is_missing_says_where_it_was_looked_for_and_what_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedded = "embedded: " + ", ".join(sorted(set(CATALOGUE) - {"imagenet256-latents"}))
+    embedded = "embedded: " + ", ".join(sorted(CATALOGUE))
     assert find(DataConfig(name="faces")) is None
     assert refused(name="faces") == (
         f"data.name = faces: needs a prepared data set ({embedded}), and neither data.root nor $DIFFUSSM_DATA says "
@@ -140,7 +140,9 @@ def test_what_is_missing_says_where_it_was_looked_for_and_what_makes_it(
         "--image-size SIDE`" in refused(name="faces", root="/none")
     )
     assert "prepare cifar-10-binary.tar.gz " in refused(name="cifar10")
-    assert refused(name="imagenet256-latents").startswith("data.name = imagenet256-latents: needs ImageNet as 32 x 32")
+    latents = refused(name="imagenet256-latents", decoded_size=256)
+    assert "prepare ILSVRC/Data/CLS-LOC/train " in latents
+    assert "--image-size 256 --vae FOLDER`" in latents
 
 
 def test_a_folder_of_images_is_to_be_prepared_first(tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def test_without_the_data_the_base_must_say_it_all(base: str) -> None:
 
 def test_a_transform_by_hand_is_that_of_the_data(base: str, tmp_path: Path) -> None:
     write_prepared(tmp_path / "mine", noise_images(), classes=("cat", "dog"))
-    with pytest.raises(UserError, match=r"data\.transform = centre-crop 8: mine has none; leave it out"):
+    with pytest.raises(
+        UserError, match=r"data\.transform = centre-crop 8: mine in .* has none; prepare others, or change it"
+    ):
         resolve_with_data(base, {"data.root": str(tmp_path / "mine"), "data.transform": "centre-crop 8"})
 
 

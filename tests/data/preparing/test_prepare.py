@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffussm.data.prepared.manifest import read_manifest
 from diffussm.data.prepared.reader import PreparedImages
-from diffussm.data.preparing import prepare as preparing
+from diffussm.data.preparing import build as preparing
 from diffussm.data.preparing.prepare import prepare
 from diffussm.data.preparing.recipe import Options
 from diffussm.errors import UserError

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from diffussm.data.preparing import prepare as preparing
+from diffussm.data.preparing import build as preparing
 from diffussm.data.preparing.prepare import prepare
-from diffussm.data.preparing.recipe import Options, Recipe
+from diffussm.data.preparing.recipe import ImageRecipe, Options
 from diffussm.errors import UserError
 from diffussm.store import writing
 from tests.data.preparing.test_prepare import content
@@ -74,15 +74,15 @@ def test_killed_at_any_change_of_the_disk(source: Path, tmp_path: Path) -> None:
 
 def stop_at_the_last(source: Path, out: Path, options: Options = OPTIONS) -> None:
     """Prepare all shards but the last."""
-    image = Recipe.image
+    image = ImageRecipe.image
 
-    def stopping(recipe: Recipe, entry: Any) -> Any:
+    def stopping(recipe: ImageRecipe, entry: Any) -> Any:
         if entry.name == "cat/x.png":
             raise KeyboardInterrupt
         return image(recipe, entry)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Recipe, "image", stopping)
+        patch.setattr(ImageRecipe, "image", stopping)
         prepare(source, out, options)
 
 
@@ -92,8 +92,8 @@ def test_finished_shards_are_not_made_again(
     stop_at_the_last(source, tmp_path / "out")
     assert f"2 of 3 shards are finished and kept in {tmp_path}/out.partial; the same command" in capsys.readouterr().err
     read: list[str] = []
-    image = Recipe.image
-    monkeypatch.setattr(Recipe, "image", lambda recipe, entry: read.append(entry.name) or image(recipe, entry))
+    image = ImageRecipe.image
+    monkeypatch.setattr(ImageRecipe, "image", lambda recipe, entry: read.append(entry.name) or image(recipe, entry))
     (tmp_path / "out.partial" / "set" / "pixels-00000.npy").write_bytes(b"cut short")
     prepare(source, tmp_path / "out", OPTIONS)
     assert read == ["ant/0.png", "ant/1.png", "bee/0.png", "cat/x.png"]
