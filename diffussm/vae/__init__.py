@@ -1,0 +1,1 @@
+"""The autoencoder between images and latents: a local folder in Diffusers' format."""
