@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import difflib
 import errno
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
@@ -79,7 +80,10 @@ def printable(text: str) -> str:
 
 def exit_code(main: Callable[[], int]) -> int:
     """Run `main` and return its exit code; 2 after a UserError or an error of the file system that a user can cause,
-    whose message is printed in one line, and 130 after Ctrl-C."""
+    whose message is printed in one line, and 130 after Ctrl-C. What the output's encoding lacks is printed escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return main()
     except UserError as error:

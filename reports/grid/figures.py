@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MultipleLocator
-from numpy.typing import NDArray
 
 from diffussm.metric import UNRELIABLE
 from diffussm.metric_table import METRICS
@@ -20,7 +19,6 @@ from reports.grid import axes as axes_range
 from reports.grid.stats import LEAST_SEEDS
 
 NOTE_HEIGHT = 0.13  # inches of a line below a figure
-NAME_LENGTH = 20  # letters of a class's name, at most
 
 
 def fid_over_steps(
@@ -103,28 +101,6 @@ def metrics_over_steps(
     small: dict[str, Any] = {"fontsize": 7, "title_fontsize": 7, "ncols": 3, "frameon": False}
     figure.legend(handles, labels, loc="outside lower center", title="\n".join(notes), **small)
     figure.suptitle(title, fontsize=9)
-    return figure
-
-
-def sample_rows(samples: dict[str, NDArray[np.uint8]], classes: Sequence[str], title: str) -> Figure:
-    """Return a named row of images (N, H, W, C) each; images in a column share their noise, and their class if there
-    are `classes`, the names of N."""
-    count = len(next(iter(samples.values())))
-    classes = [style.drawable(textwrap.shorten(name, NAME_LENGTH, placeholder="...")) for name in classes]
-    slanted = max(map(len, classes), default=0) > 4
-    size = (0.48 * count + 1.1 + 0.4 * slanted, 0.52 * len(samples) + 0.45 + 0.9 * slanted)
-    figure, axes = style.subplots(len(samples), count, figsize=size, squeeze=False)
-    for row, (name, images) in zip(axes, samples.items(), strict=True):
-        for axis, image in zip(row, images, strict=True):
-            axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    if classes:
-        turned: dict[str, Any] = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if slanted else {}
-        for axis, name in zip(axes[0], classes, strict=True):
-            axis.set_title(name, fontsize=8, pad=2, parse_math=False, **turned)
-    figure.suptitle(title, fontsize=8)
-    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.97))
     return figure
 
 

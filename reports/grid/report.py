@@ -14,6 +14,7 @@ from reports import markdown as md
 from reports import style
 from reports.grid import figures, tables, text
 from reports.grid.results import GridResults
+from reports.grid.sample_rows import sample_rows
 from reports.paper import published
 
 SHOWN_SAMPLES = 12
@@ -200,7 +201,7 @@ def _sample_rows(
             {"row": name, "sample": i, "label": label, **{f"pixel_{p}": v for p, v in enumerate(pixels)}}
             for i, (label, pixels) in enumerate(zip(labels, flat, strict=True))
         ]
-    style.save(figures.sample_rows(images, list(classes), title), stem.with_suffix(".png"))
+    style.save(sample_rows(images, list(classes), title), stem.with_suffix(".png"))
     _write_table(stem, pd.DataFrame(rows), list(chosen.run_id))
     return [stem.with_suffix(".png")]
 

@@ -1,8 +1,15 @@
 """`diffussm data`."""
 
+import io
+import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from diffussm import cli
 from tests.support.evaluating import Run
+from tests.support.prepared_set import noise_images, write_prepared
 from tests.support.sources import class_folders
 
 
@@ -36,3 +43,12 @@ def test_mistakes(tmp_path: Path, diffussm: Run) -> None:
         assert message in err
         assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_names_are_printed_whatever_the_encoding_of_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prepared(tmp_path / "set", noise_images(2), np.arange(2), ("花", "Ä"))
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="cp1252", write_through=True))
+    monkeypatch.setattr(sys, "argv", ["diffussm", "data", "show", str(tmp_path / "set")])
+    assert cli.main() == 0
+    assert "2 classes: \\u82b1, Ä" in printed.getvalue().decode("cp1252")

@@ -15,7 +15,7 @@ from diffussm.metrics.pictures import nearest
 from diffussm.metrics.pictures.names import names_of
 from diffussm.metrics.pictures.nearest import closest, nearest_at_milestone, nearest_images
 from diffussm.metrics.pictures.sheet import BAND, Nearest, sheet
-from diffussm.metrics.pictures.text import fitted, font, wrapped
+from diffussm.metrics.pictures.text import fitted, length, wrapped
 from tests.support import tiny
 from tests.support.own_extractor import NAMES, prepared_digits
 from tests.support.prepared_set import noise_images, write_prepared
@@ -32,24 +32,28 @@ def of_prepared(folder: Path, **changes: object) -> Config:
 
 def test_names_in_any_script_are_drawn() -> None:
     pixels = reference_images("digits").pixels[:8]
-    plain, named = np.asarray(sheet(pixels)), np.asarray(sheet(pixels, names=ANY_NAMES))
-    assert named.shape == (plain.shape[0] + BAND, *plain.shape[1:])
-    np.testing.assert_array_equal(named[: len(plain)], plain)
-    for cell in np.split(named[len(plain) :], 8, axis=1):
+    named = np.asarray(sheet(pixels, names=ANY_NAMES))
+    for cell in np.split(named[-BAND:], 8, axis=1):
         assert (cell < 128).any()  # something is written below each
 
 
+def test_names_stand_below_the_images() -> None:
+    pixels = reference_images("digits").pixels[:8]
+    plain, named = np.asarray(sheet(pixels)), np.asarray(sheet(pixels, names=["daisy", *"bcdefgh"]))
+    assert named.shape == (plain.shape[0] + BAND, *plain.shape[1:])
+    np.testing.assert_array_equal(named[: len(plain)], plain)
+
+
 def test_a_name_is_cut_to_its_column() -> None:
-    used = font(11)
-    assert fitted("cat", used, 60) == "cat"
-    cut = fitted("golden retriever of the north", used, 60)
+    assert fitted("cat", 60).text == "cat"
+    cut = fitted("golden retriever of the north", 60).text
     assert cut.startswith("gold")
     assert cut.endswith("...")
-    assert used.getlength(cut) <= 60
-    assert fitted("\ud800\n", used, 60) == "??"
-    assert fitted("cat", used, 3) == ""
-    assert wrapped("one two three", used, 50) == ["one two", "three"]
-    assert wrapped("one \udcff", used, 200) == ["one ?"]
+    assert length(cut) <= 60
+    assert fitted("\ud800\n", 60).text == "\\ud800\\n"
+    assert fitted("cat", 3).text == ""
+    assert [line.text for line in wrapped("one two three", 50)] == ["one two", "three"]
+    assert [line.text for line in wrapped("one \udcff", 200)] == ["one \\udcff"]
 
 
 def test_columns_are_as_wide_as_names_up_to_a_limit() -> None:

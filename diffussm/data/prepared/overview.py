@@ -1,15 +1,14 @@
 """A picture of what a prepared data set holds: some images of each class, under its name."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from diffussm.data.prepared.reader import PreparedImages
+from diffussm.host.fonts import drawable
 
 COLUMNS, MOST_ROWS = 8, 16
 LEAST_SIDE, MOST_SIDE = 64, 128  # of an image in the picture
@@ -31,10 +30,11 @@ def overview(data: PreparedImages) -> Image.Image:
     side, caption = _side(data.shape[1]), _FONT_SIZE + 6 if classes else 0
     height = caption + side + (_MARGIN if classes else _GAP)
     page = Image.new("RGB", (2 * _MARGIN + COLUMNS * (side + _GAP), 2 * _MARGIN + len(rows) * height), "white")
-    draw, font = ImageDraw.Draw(page), _font()
+    draw = ImageDraw.Draw(page)
     for number, row in enumerate(rows):
         top = _MARGIN + number * height
-        draw.text((_MARGIN, top), _drawable(row.caption, font), "black", font)
+        shown = drawable(row.caption)
+        draw.text((_MARGIN, top), shown.text, "black", shown.font(_FONT_SIZE))
         for column, pixels in enumerate(data.take(row.images).pixels):
             page.paste(_tile(pixels, side), (_MARGIN + column * (side + _GAP), top + caption))
     return page
@@ -69,19 +69,3 @@ def _tile(pixels: NDArray[np.uint8], side: int) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)).squeeze())
     smaller = side < image.width
     return image.resize((side, side), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return DejaVu, which Matplotlib ships, or Pillow's own."""
-    package = find_spec("matplotlib")
-    if package is not None and package.origin:
-        path = Path(package.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-        if path.exists():
-            return ImageFont.truetype(str(path), _FONT_SIZE)
-    return ImageFont.load_default(_FONT_SIZE)
-
-
-def _drawable(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Return the text, characters that the font does not have as escapes."""
-    absent = bytes(font.getmask("\uffff"))
-    return "".join(c if c.isascii() or bytes(font.getmask(c)) != absent else ascii(c)[1:-1] for c in text)

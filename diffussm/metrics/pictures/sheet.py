@@ -8,10 +8,10 @@ from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from diffussm.metrics.pictures.text import fitted, font, length, wrapped
+from diffussm.host.fonts import Drawable
+from diffussm.metrics.pictures.text import LETTERS, fitted, length, wrapped
 
 LEAST_WIDTH = 512  # pixels
-LETTERS = 11  # size of the letters in pixels
 MARGIN = 2  # beside a text
 MOST_FOR_NAME = 120  # width to which a column is enlarged so that names fit
 BAND = LETTERS + 8  # height of a line of text
@@ -37,7 +37,7 @@ def sheet(
     is_of_one_class = len(set(names)) == 1
     scale = max(1, LEAST_WIDTH // rows[0].width)
     if names and not is_of_one_class:
-        column = min(max(length(name, font(LETTERS)) for name in names) + 2 * MARGIN, MOST_FOR_NAME)
+        column = min(max(length(name) for name in names) + 2 * MARGIN, MOST_FOR_NAME)
         scale = max(scale, -(-column * columns // rows[0].width))
     width = rows[0].width * scale
     strips: list[Image.Image] = []
@@ -53,7 +53,7 @@ def sheet(
     if nearest:
         note = f"Below the samples: their nearest images in the training set, by {nearest.by}"
         notes.append(note + ("; then the classes that the samples are of" if names and not is_of_one_class else ""))
-    strips += [_line(line, width) for note in notes for line in wrapped(note, font(LETTERS), width - 2 * MARGIN)]
+    strips += [_line(line, width) for note in notes for line in wrapped(note, width - 2 * MARGIN)]
     whole = Image.new("RGB", (width, sum(strip.height for strip in strips)), "white")
     top = 0
     for strip in strips:
@@ -80,12 +80,12 @@ def _line_of_names(names: Sequence[str], width: int, columns: int) -> Image.Imag
     image = Image.new("RGB", (width, BAND), "white")
     draw, cell = ImageDraw.Draw(image), width // columns
     for column, name in enumerate(names):
-        text = fitted(name, font(LETTERS), cell - 2 * MARGIN)
-        draw.text((column * cell + cell // 2, 0), text, "black", font(LETTERS), anchor="ma")
+        shown = fitted(name, cell - 2 * MARGIN)
+        draw.text((column * cell + cell // 2, 0), shown.text, "black", shown.font(LETTERS), anchor="ma")
     return image
 
 
-def _line(text: str, width: int) -> Image.Image:
+def _line(shown: Drawable, width: int) -> Image.Image:
     image = Image.new("RGB", (width, BAND), "white")
-    ImageDraw.Draw(image).text((MARGIN, 2), text, "black", font(LETTERS), anchor="la")
+    ImageDraw.Draw(image).text((MARGIN, 2), shown.text, "black", shown.font(LETTERS), anchor="la")
     return image

@@ -1,56 +1,41 @@
-"""Text in pictures, in any script."""
+"""Text in pictures, in any script, in lines of a width."""
 
 import math
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
-from PIL import ImageFont
+from diffussm.host.fonts import Drawable, drawable
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+LETTERS = 11  # size of the letters in pixels
+ELLIPSIS = "..."
 
 
-@cache
-def font(size: int) -> Font:
-    """Return DejaVu Sans, which Matplotlib brings, or Pillow's font. A character that it lacks is drawn as a box."""
-    matplotlib = find_spec("matplotlib")  # not imported, which takes long
-    if matplotlib and matplotlib.origin:
-        file = Path(matplotlib.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-        if file.is_file():
-            return ImageFont.truetype(file, size)
-    return ImageFont.load_default(size)
-
-
-def fitted(text: str, used: Font, width: int) -> str:
-    """Return the text as it can be drawn in one line of `width` pixels: cut, and without what cannot be printed."""
-    text = _drawable(text, used)
-    if used.getlength(text) <= width:
-        return text
-    while text and used.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..." if text else ""
-
-
-def length(text: str, used: Font) -> int:
+def length(text: str) -> int:
     """Return the width of the text in pixels, rounded up."""
-    return math.ceil(used.getlength(_drawable(text, used)))
+    return _length(drawable(text))
 
 
-def wrapped(text: str, used: Font, width: int) -> list[str]:
-    """Return the text in lines of at most `width` pixels, without what cannot be printed; a single word that is wider
-    is cut."""
+def fitted(text: str, width: int) -> Drawable:
+    """Return the text as it can be drawn in one line of `width` pixels: cut if need be."""
+    whole = drawable(text)
+    if _length(whole) <= width:
+        return whole
+    for end in range(len(whole.text) - 1, 0, -1):
+        cut = whole._replace(text=whole.text[:end] + ELLIPSIS)
+        if _length(cut) <= width:
+            return cut
+    return whole._replace(text="")
+
+
+def wrapped(text: str, width: int) -> list[Drawable]:
+    """Return the text in lines of at most `width` pixels; a single word that is wider is cut."""
     lines = [""]
-    for word in _drawable(text, used).split():
+    for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if used.getlength(longer) <= width:
+        if length(longer) <= width:
             lines[-1] = longer
         else:
-            lines.append(fitted(word, used, width))
-    return [line for line in lines if line]
+            lines.append(word)
+    return [fitted(line, width) for line in lines if line]
 
 
-def _drawable(text: str, used: Font) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    if isinstance(used, ImageFont.FreeTypeFont):
-        return text
-    return text.encode("latin-1", "replace").decode("latin-1")
+def _length(text: Drawable) -> int:
+    return math.ceil(text.font(LETTERS).getlength(text.text))
