@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from bench.measure import Bench, Contender
@@ -12,6 +14,8 @@ from diffussm.config import DataConfig
 from diffussm.data.digits import scikit_learn_folder
 from diffussm.data.load import training_data
 from diffussm.data.pixels import NpzPixels, Pixels, write_npz
+from diffussm.data.prepared.manifest import LatentFacts, Source
+from diffussm.data.prepared.writer import Content, write_manifest, write_shard
 from diffussm.data.preparing.images import SourceImages
 from diffussm.data.preparing.prepare import prepare
 from diffussm.data.preparing.recipe import Options
@@ -52,6 +56,48 @@ def test_prepared(bench: Bench, tmp_path: Path, side: int, count: int) -> None:
         assert all((a == b).all() or (a == b[..., ::-1]).all() for a, b in zip(seen, shuffled, strict=True))
 
     bench.measure(Contender(lambda: scaled(data.batch(0, next(steps), size)[0]), check, items=size))
+
+
+@pytest.mark.parametrize("kind", ["samples", "posteriors, each drawn", "posteriors in float16, each drawn"])
+def test_latents(bench: Bench, tmp_path: Path, kind: str) -> None:
+    """Latents of 4 x 32 x 32 from the page cache: read, compared with their hashes, mirrored, scaled."""
+    count, size = bench.scale.count(512), bench.scale.count(32)
+    bench.describe("data", f"a batch of {size} latents that trains", f"4 x 32 x 32, {kind}", device="cpu")
+    stored = np.abs(np.random.default_rng(0).normal(size=(count, 2, 2, 4, 32, 32))).astype(np.float32)
+    stored = stored[:, :, 0].copy() if kind == "samples" else stored.astype("f2" if "float16" in kind else "f4")
+    prepare_latents(tmp_path / "prepared", stored)
+    data, steps = training_data(DataConfig(name="mine", root=str(tmp_path / "prepared"), flip=True)), iter(range(10**9))
+
+    def check() -> None:
+        """Assert that an image is one of its pair, scaled, up to a few standard deviations."""
+        values, pair = data.batch(0, 0, 1)[0][0] / 0.18215, stored[permutation(0, 0, count)[0]].astype(np.float32)
+        if kind == "samples":
+            assert min(np.abs(values - view).max() for view in pair) < 1e-5
+        else:
+            assert min((np.abs(values - mean) / std).max() for mean, std in pair) < 4.4
+
+    bench.measure(Contender(lambda: data.batch(0, next(steps), size), check, items=size))
+
+
+def prepare_latents(folder: Path, stored: NDArray[Any]) -> None:
+    """Write mirrored pairs of samples (N, 2, C, h, w) or of means and deviations (N, 2, 2, C, h, w) as a data set."""
+    folder.mkdir()
+    dtype: Any = stored.dtype.name
+    facts = LatentFacts(
+        vae_sha256="", vae_range=(-1.0, 1.0), scale=(0.18215,), shift=(0.0,), scaled=False, decoded_size=256, baked=(),
+        dtype=dtype,
+    )  # fmt: skip
+    kind: Any = "mean-std" if stored.ndim == 6 else "sample"
+    write_manifest(
+        folder,
+        [write_shard(folder, 0, stored, "latents")],
+        Content(kind, stored.shape[-3:], "none", "paired", facts),
+        np.zeros(len(stored), dtype=np.int64),
+        (),
+        map(str, range(len(stored))),
+        Source(kind="bench", listing_sha256="0" * 64, taken=len(stored), skipped={}, notes={}),
+        {},
+    )
 
 
 def files(kind: str, folder: Path, count: int) -> Pixels:
