@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from diffussm.data.latent_sources.base import STABLE_DIFFUSION, Facts, latent_shape
 from diffussm.data.sources.base import MAX_CLASSES, Entry, Found
-from diffussm.data.sources.files import read_file
+from diffussm.data.sources.files import modified, read_file
 from diffussm.errors import UserError
 from diffussm.store.reading import open_regular
 
@@ -53,7 +53,7 @@ class Dimsum:
                 f"{maps.labels}: its labels are {labels.min()} .. {labels.max()}; allowed: 0 .. {MAX_CLASSES - 1}"
             )
         entries = [Entry(f"{at:07d}", 2 * maps.item, label, (at,)) for at, label in enumerate(labels[0].tolist())]
-        return Found(entries, tuple(map(str, range(int(labels.max()) + 1))), {})
+        return Found(entries, tuple(map(str, range(int(labels.max()) + 1))), {}, modified([maps.features]))
 
     def facts(self, found: Found) -> Facts:
         shape = latent_shape(self.read(found.entries[0]).shape[1:], str(self.path))

@@ -52,12 +52,13 @@ class Edm2:
             skipped = skipped | {"with other names": others}
         labels = self._labels([entry for entry in everything.entries if entry.name == LABELS])
         if labels is None:
-            return Found(entries, (), skipped)
+            return Found(entries, (), skipped, everything.modified)
         if other := sorted(labels.keys() ^ {entry.name for entry in entries}):
             lack = "names no label of it" if other[0] not in labels else "names it, but it is not there"
             raise UserError(f"{self.path}: {other[0]}: {LABELS} {lack}")
         labelled = [entry._replace(label=labels[entry.name]) for entry in entries]
-        return Found(labelled, tuple(map(str, range(max(labels.values()) + 1))), skipped)
+        classes = tuple(map(str, range(max(labels.values()) + 1)))
+        return Found(labelled, classes, skipped, everything.modified)
 
     def facts(self, found: Found) -> Facts:
         _, _, channels, height, width = self.read(found.entries[0]).shape

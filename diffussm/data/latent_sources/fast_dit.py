@@ -18,7 +18,7 @@ from diffussm.data.latent_sources.arrays import MOST, floats, npy
 from diffussm.data.latent_sources.base import STABLE_DIFFUSION, Facts, latent_shape
 from diffussm.data.latent_sources.padding import ADDED, duplicates, stated_number
 from diffussm.data.sources.base import MAX_CLASSES, Entry, Found, printable
-from diffussm.data.sources.files import read_file
+from diffussm.data.sources.files import modified, read_file
 from diffussm.errors import UserError
 
 FEATURES, LABELS = "_features", "_labels"
@@ -56,7 +56,8 @@ class FastDit:
         processes = max(rank for rank in ranks if rank is not None) + 1 if None not in ranks else 1
         added = duplicates(found, processes, images, lambda at: self.read(entries[at])[0], str(features))
         kept = entries[: len(entries) - added]
-        return Found(kept, tuple(map(str, range(int(found.max()) + 1))), {ADDED: added} if added else {})
+        classes, skipped = tuple(map(str, range(int(found.max()) + 1))), {ADDED: added} if added else {}
+        return Found(kept, classes, skipped, modified(features / f"{stem}.npy" for stem in stems))
 
     def facts(self, found: Found) -> Facts:
         first = found.entries[0]

@@ -18,7 +18,7 @@ from diffussm.data.latent_sources.padding import ADDED, duplicates, stated_numbe
 from diffussm.data.latent_sources.shards import Shard, shard
 from diffussm.data.latent_sources.tensors import tensors
 from diffussm.data.sources.base import Entry, Found
-from diffussm.data.sources.files import read_file
+from diffussm.data.sources.files import modified, read_file
 from diffussm.errors import UserError
 
 FILE = re.compile(r"latents_rank(\d+)_shard(\d+)\.safetensors")
@@ -49,7 +49,9 @@ class LightningDit:
                 Entry(name, size, label, (row,))
                 for (name, size, row), label in zip(places[:kept], of_rank[:kept].tolist(), strict=True)
             ]
-        return Found(entries, tuple(map(str, range(classes))), {ADDED: added} if added else {})
+        skipped = {ADDED: added} if added else {}
+        files = (part.path for shards in ranks for part in shards)
+        return Found(entries, tuple(map(str, range(classes))), skipped, modified(files))
 
     def facts(self, found: Found) -> Facts:
         flips, *shape = self.read(found.entries[0]).shape

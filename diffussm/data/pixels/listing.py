@@ -1,5 +1,6 @@
 """The images of a folder or an archive, and what was left out of it, with the reasons."""
 
+import hashlib
 import os
 import stat
 from collections import Counter
@@ -16,6 +17,7 @@ class Listing:
     def __init__(self, suffixes: tuple[str, ...]):
         self.suffixes = suffixes
         self.found: list[tuple[str, int]] = []  # relative name and size in bytes
+        self._times: list[tuple[str, int]] = []  # relative name and when the file was changed, in ns
         self._hidden: Counter[str] = Counter()
         self._others: Counter[str] = Counter()
 
@@ -47,8 +49,14 @@ class Listing:
             return
         if stat.S_ISREG(status.st_mode):
             self.found.append((relative, status.st_size))
+            self._times.append((relative, status.st_mtime_ns))
         else:
             self._hidden["no regular files"] += 1
+
+    @property
+    def modified(self) -> str:
+        """A digest of when the files were changed."""
+        return times_digest(self._times)
 
     @property
     def skipped(self) -> str:
@@ -67,6 +75,14 @@ class Listing:
     def __str__(self) -> str:
         taken = f"{len(self.found):,} image{'s' * (len(self.found) != 1)} taken"
         return f"{taken}; left out: {self.skipped or 'nothing'}"
+
+
+def times_digest(times: Iterable[tuple[str, int]]) -> str:
+    """Return the SHA-256 of the names of files and when they were changed, whatever their order."""
+    digest = hashlib.sha256()
+    for time in sorted(times):
+        digest.update(repr(time).encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
 
 
 def is_hidden_folder(name: str) -> bool:

@@ -35,7 +35,7 @@ def build(out: Path, recipe: Recipe, found: Found, selection: Selection, process
     source = recipe.source.path
     if source.is_dir() and source.resolve() in (out.resolve(), *out.resolve().parents):
         raise UserError(f"{out}: lies in the source {source}; choose a place outside of it")
-    plan = _plan(recipe, found.entries, selection)
+    plan = _plan(recipe, found, selection)
     if out.exists():
         if is_published(out, plan):
             return read_manifest(out)
@@ -55,12 +55,13 @@ def build(out: Path, recipe: Recipe, found: Found, selection: Selection, process
     return manifest
 
 
-def _plan(recipe: Recipe, listing: list[Entry], selection: Selection) -> Plan:
+def _plan(recipe: Recipe, found: Found, selection: Selection) -> Plan:
     count, content = len(selection.entries), recipe.content
     channels, image_size, _ = content.shape
     return Plan(
         kind=recipe.source.kind,
-        source=_digest(listing),
+        source=_digest(found.entries),
+        modified=found.modified,
         selection=_digest(selection.entries),
         images=count,
         channels=channels,

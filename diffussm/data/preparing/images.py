@@ -25,8 +25,7 @@ class SourceImages:
 
     def __init__(self, path: Path, options: Options):
         source = open_source(path, labelled=False)
-        found = source.listed()
-        self.entries, self.classes, self.skipped = found
+        self.entries, self.classes, self.skipped, _ = source.listed()
         self._recipe = image_recipe(source, self.entries, options)
         self.count = len(self.entries)
         self.shape: Shape = self._recipe.content.shape

@@ -21,6 +21,12 @@ from diffussm.errors import UserError
 from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.writing import write_atomically
 
+_CHANGES = {  # what it says of fields that are digests
+    "source": "the source has changed",
+    "modified": "the source has changed: files have another time of modification",
+    "selection": "the labels or the images that are selected differ",
+}
+
 
 class Plan(StoredModel):
     """What is prepared: all that the bytes of the shards depend on."""
@@ -29,6 +35,7 @@ class Plan(StoredModel):
 
     kind: str = Field(description="of the source")
     source: str = Field(pattern=SHA256, description="digest of the listing")
+    modified: str = Field("", description="digest of when its files were changed; empty: their content is listed")
     selection: str = Field(pattern=SHA256, description="digest of the images to take, in order, with their labels")
     images: Positive
     channels: Positive
@@ -43,6 +50,11 @@ class Plan(StoredModel):
     @property
     def shards(self) -> int:
         return -(-self.images // self.images_per_shard)
+
+    def differences(self, former: "Plan") -> list[str]:
+        """Return the fields in which a former plan differs; one of before does not say when files were changed."""
+        fields = [name for name in Plan.model_fields if getattr(former, name) != getattr(self, name)]
+        return [name for name in fields if name != "modified" or former.modified]
 
 
 class BrokenImage(StoredModel):
@@ -142,13 +154,12 @@ class PartialSet:
             if any(not path.match(".plan.json.*.tmp") for path in self.path.iterdir()):
                 raise UserError(f"{self.path}: exists, and holds no plan of `data prepare`; remove it") from None
             return
-        changed = [name for name in Plan.model_fields if getattr(former, name) != getattr(self.plan, name)]
+        changed = self.plan.differences(former)
         if not changed:
             return
         name = changed[0]
-        if name in ("source", "selection"):
-            what = "the source has changed" if name == "source" else "the labels or the images that are selected differ"
-        else:
+        what = _CHANGES.get(name, "")
+        if not what:
             what = f"{name} was {_shown(getattr(former, name))} and is now {_shown(getattr(self.plan, name))}"
         raise UserError(
             f"{self.path}: was begun otherwise: {what}; give the former options, or delete it to begin anew"
@@ -164,7 +175,7 @@ def is_published(out: Path, plan: Plan) -> bool:
     folder = partial_folder(out)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, UserError):
         superseded = (out / MANIFEST).exists() and not (folder / "set").exists()
-        if superseded and read_model(folder / "plan.json", Plan) == plan:
+        if superseded and not plan.differences(read_model(folder / "plan.json", Plan)):
             _delete(folder)
             return True
     return False

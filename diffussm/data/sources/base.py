@@ -28,6 +28,7 @@ class Found(NamedTuple):
     entries: list[Entry]
     classes: tuple[str, ...]
     skipped: dict[str, int]  # reason to number of files
+    modified: str = ""  # digest of when files were changed, if nothing else tells that their content has changed
 
 
 class Broken(Exception):

@@ -8,11 +8,12 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import IO, cast
 
+from diffussm.data.pixels.listing import times_digest
 from diffussm.errors import UserError
 from diffussm.store.reading import open_regular
 
@@ -50,6 +51,11 @@ def read_up_to(file: IO[bytes], size: int) -> bytes:
     while len(content) < size and (some := file.read(min(size - len(content), _BLOCK))):
         content += some
     return bytes(content)
+
+
+def modified(paths: Iterable[Path]) -> str:
+    """Return a digest of the names of files and when they were changed."""
+    return times_digest((path.name, path.stat().st_mtime_ns) for path in paths)
 
 
 def read_text(path: Path, most: int = 1 << 28) -> str:

@@ -25,7 +25,7 @@ class ImageFolder:
     def listed(self) -> Found:
         listing = image_files(self.path, self.suffixes)
         entries, classes = labelled_by_folder([Entry(name, size) for name, size in listing.found])
-        return Found(entries, classes, listing.counts)
+        return Found(entries, classes, listing.counts, listing.modified)
 
     def read(self, entry: Entry) -> bytes:
         try:

@@ -36,7 +36,7 @@ class FlatValidation:
     def listed(self) -> Found:
         listing = image_files(self.path)
         if self.truth is None:
-            return Found([Entry(name, size) for name, size in listing.found], (), listing.counts)
+            return Found([Entry(name, size) for name, size in listing.found], (), listing.counts, listing.modified)
         wnids, classes = ground_truth(self.truth)
         index = {wnid: label for label, wnid in enumerate(classes)}
         entries = []
@@ -45,7 +45,7 @@ class FlatValidation:
             if not match or int(match[1]) not in wnids:
                 raise UserError(f"{self.path}/{printable(name)}: {self.truth} says nothing of this image; remove it")
             entries.append(Entry(name, size, index[wnids[int(match[1])]]))
-        return Found(entries, classes, listing.counts)
+        return Found(entries, classes, listing.counts, listing.modified)
 
     def read(self, entry: Entry) -> bytes:
         return ImageFolder(self.path).read(entry)

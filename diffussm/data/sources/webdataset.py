@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from diffussm.data.pixels.listing import Listing
 from diffussm.data.sources.base import IMAGE_SUFFIXES, MAX_CLASSES, Broken, Entry, Found, printable
-from diffussm.data.sources.files import reading
+from diffussm.data.sources.files import modified, reading
 from diffussm.errors import UserError
 
 _LONGEST = 16  # bytes of a .cls
@@ -35,11 +35,13 @@ class WebDataset:
         if not entries:
             raise UserError(f"{self.path}: holds no images ({' '.join(IMAGE_SUFFIXES)}); {listing}")
         if not labels:
-            return Found(entries, (), listing.counts)
+            return Found(entries, (), listing.counts, modified(_tars(self.path)))
         if missing := [entry.name for entry in entries if _key(entry.name) not in labels]:
             raise UserError(f"{self.path}: {printable(missing[0])}: has no .cls beside it, though other images have")
         entries = [entry._replace(label=labels[_key(entry.name)]) for entry in entries]
-        return Found(entries, tuple(map(str, range(max(labels.values()) + 1))), listing.counts)
+        return Found(
+            entries, tuple(map(str, range(max(labels.values()) + 1))), listing.counts, modified(_tars(self.path))
+        )
 
     def read(self, entry: Entry) -> bytes:
         number, offset = entry.place

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from diffussm.data.sources.base import Broken, Entry, Found, printable
+from diffussm.data.sources.files import modified
 from diffussm.data.sources.lsun.structure import keys_and_sizes
 from diffussm.errors import UserError
 
@@ -33,7 +34,7 @@ class Lsun:
         with _lock:
             _opened.clear()
         _environment(self.path)
-        return Found(entries, (), {})
+        return Found(entries, (), {}, modified([self.path / DATA]))
 
     def read(self, entry: Entry) -> bytes:
         environment = _environment(self.path)
