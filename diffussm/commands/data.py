@@ -48,6 +48,48 @@ def prepare(
     print(out)
 
 
+@app.command("import")
+def import_(
+    path: Annotated[
+        Path, typer.Argument(help="latents as fast-DiT, EDM2, REPA, MAR, LightningDiT, DDT or DiMSUM have")
+    ],
+    out: Annotated[Path, typer.Argument(help="folder to make")],
+    vae: Annotated[Path | None, typer.Option(help="Diffusers folder of the autoencoder: its hash is stated")] = None,
+    vae_range: Annotated[
+        str, typer.Option(help="what black and white are for the autoencoder: 0,1 or -1,1 (EDM2's files do not say)")
+    ] = "",
+    scale: Annotated[str, typer.Option(help="one number, or one for each channel, with commas")] = "",
+    shift: Annotated[str, typer.Option(help="one number, or one for each channel, with commas")] = "",
+    images: Annotated[
+        int | None, typer.Option(help="how many images were encoded (of 1,000 classes: ImageNet's)")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="file with the name of each class per line")] = None,
+    limit: Annotated[int | None, typer.Option(help="at most so many images, evenly spaced over the listing")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float16, in which they are stored")] = "float32",
+    transform: Annotated[str, typer.Option(help="what was done to the images, in words, such as centre-crop 256")] = "",
+    image_size: Annotated[int | None, typer.Option(help="pixels per side of the images (default: by the VAE)")] = None,
+    processes: Annotated[int, typer.Option(help="processes that read; the result is the same", min=1)] = 1,
+) -> None:
+    """Make a prepared data set of latents that another program has written; what was baked in is stated."""
+    from diffussm.data.prepared.show import summary
+    from diffussm.data.preparing.importing import ImportOptions, import_latents, numbers
+
+    options = ImportOptions(
+        vae=vae,
+        vae_range=numbers("--vae-range", vae_range),
+        scale=numbers("--scale", scale),
+        shift=numbers("--shift", shift),
+        images=images,
+        classes=classes,
+        limit=limit,
+        dtype=dtype,
+        transform=transform,
+        image_size=image_size,
+    )
+    print(summary(import_latents(path, out, options, processes)), file=sys.stderr)
+    print(out)
+
+
 @app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="a prepared data set")]) -> None:
     """Compare every file with its SHA-256; name those that are missing or damaged, and others that lie there."""

@@ -19,6 +19,7 @@ SIDES = {  # where `left` is a side, not what is pending
     ("diffussm/data/photos.py", "left"),
     ("diffussm/ssm/compiled/tile.py", "left"),
     ("reports/bench/figures.py", "left"),
+    ("reports/grid/sample_rows.py", "left"),
     ("reports/paper/published.py", "left"),
     ("tests/data/test_folder.py", "left"),
     ("tests/data/test_transforms.py", "left"),

@@ -1,13 +1,12 @@
 """The interface of layouts of latents, what a layout says of them, and the checks of what is read."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.data.sources.base import Entry, Found
+from diffussm.data.sources.base import Entry, Found, Origin
 from diffussm.errors import UserError
 
 ONE_SAMPLE, ONE_FLIP = "one posterior sample", "one flip"
@@ -46,16 +45,8 @@ class Facts:
         return (flips, 2, *self.shape) if self.kind == "mean-std" else (flips, *self.shape)
 
 
-class LatentSource(Protocol):
+class LatentSource(Origin, Protocol):
     """Latents at a path. It is small and can be pickled: other processes read entries of it."""
-
-    @property
-    def kind(self) -> str:
-        """Return the name of the layout."""
-
-    @property
-    def path(self) -> Path:
-        """Return where it lies."""
 
     def listed(self) -> Found:
         """Return what there is, the same order at every call; UserError if it cannot be listed, or is not whole."""
@@ -66,9 +57,6 @@ class LatentSource(Protocol):
     def read(self, entry: Entry) -> NDArray[np.float32]:
         """Return mean and standard deviation of an image's flips, (F, 2, C, h, w), or their samples, (F, C, h, w);
         UserError, which names the file, if it is damaged."""
-
-    def naming(self, entry: Entry) -> str:
-        """Return how a message names the image's latent."""
 
 
 def checked(source: LatentSource, facts: Facts, entry: Entry) -> NDArray[np.float32]:

@@ -74,9 +74,7 @@ class Dimsum:
         features, labels = memory_maps(self.path)
         items, odd = divmod(labels.stat().st_size, 8)
         if odd or items % 2 or not items:
-            raise UserError(
-                f"{labels}: has {labels.stat().st_size:,} bytes; needed is an int64 for each of 2 N latents"
-            )
+            raise UserError(f"{labels}: has {labels.stat().st_size:,} bytes; needed are 2 N int64")
         size = features.stat().st_size
         side = math.isqrt(size // (items * CHANNELS * 4))
         if not side or items * CHANNELS * 4 * side**2 != size:

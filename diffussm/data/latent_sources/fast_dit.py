@@ -98,7 +98,7 @@ def folders(path: Path) -> tuple[Path, Path]:
     if len(pairs) != 1:
         found = ", ".join(f"{printable(name)}{FEATURES}" for name in names) or "none"
         raise UserError(
-            f"{path}: holds no single pair of folders *{FEATURES} and *{LABELS}; of latents it has: {found}"
+            f"{path}: needed is one pair of folders, *{FEATURES} and *{LABELS}; of the former it has {found}"
         )
     return path / f"{pairs[0]}{FEATURES}", path / f"{pairs[0]}{LABELS}"
 

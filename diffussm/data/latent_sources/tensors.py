@@ -22,9 +22,7 @@ def tensors(content: bytes, names: tuple[str, ...], what: str) -> list[NDArray[n
     try:
         found: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # torch may raise any exception on a damaged file
-        raise UserError(
-            f"{what}: is damaged, or holds more than tensors: then it is a pickle, which is not loaded"
-        ) from None
+        raise UserError(f"{what}: is damaged, or holds more than tensors: a pickle, which is not loaded") from None
     arrays = []
     for name in names:
         tensor = found.get(name) if isinstance(found, dict) else None

@@ -1,21 +1,24 @@
 """What a prepared data set holds, in words."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from diffussm.data.prepared.manifest import Manifest
+from diffussm.data.prepared.manifest import LatentFacts, Manifest
 from diffussm.data.prepared.reader import PreparedImages
 
 NAMES_SHOWN = 10
+CHANNELS_SHOWN = 4
 
 
 def summary(manifest: Manifest) -> str:
     """Return what was taken, what was done to it and what was left out, a line each."""
     m = manifest
     lines = [
-        f"{m.count:,} image{'s' * (m.count != 1)} of {m.channels} x {m.image_size} x {m.image_size}, "
-        f"transform {m.transform}, {_classes(m.classes)}"
+        f"{m.count:,} {'image' if m.latents is None else 'latent'}{'s' * (m.count != 1)} of "
+        f"{m.channels} x {m.image_size} x {m.image_size}, transform {m.transform or 'unknown'}, {_classes(m.classes)}"
     ]
+    lines += [_latents(m, m.latents)] if m.latents else []
     lines += [f"treated: {_counts(m.source.notes)}"] * bool(m.source.notes)
     lines += [f"left out: {_counts(m.source.skipped)}"] * bool(m.source.skipped)
     lines += [f"broken images are listed in {m.broken.file}"] if m.broken else []
@@ -29,7 +32,7 @@ def description(folder: Path, data: PreparedImages) -> str:
 
 def _facts(data: PreparedImages) -> Iterator[str]:
     m = data.manifest
-    size = m.count * m.channels * m.image_size**2
+    size = m.count * math.prod(m.item_shape) * int(m.dtype[-1])
     yield f"digest {m.digest}"
     yield f"source: {m.source.kind}, listing {m.source.listing_sha256[:12]}..."
     yield (
@@ -43,6 +46,23 @@ def _facts(data: PreparedImages) -> Iterator[str]:
     width = max(map(len, m.classes), default=0)
     for label, (name, count) in enumerate(zip(m.classes, counts, strict=True)):
         yield f"  {label:5d}  {name:{width}s}  {count:9,d} images"
+
+
+def _latents(m: Manifest, facts: LatentFacts) -> str:
+    stored = "one posterior sample, the same in every epoch" if m.kind == "sample" else "mean and standard deviation"
+    flips = {"none": "no flips", "paired": "both flips", "baked": "one flip, the same in every epoch"}[m.flips]
+    black, white = facts.vae_range
+    return (
+        f"of each image {stored}; {flips}; scale {_values(facts.scale)}, shift {_values(facts.shift)}"
+        f"{', applied in what is stored' * facts.scaled}; stored as {facts.dtype}; pixels {black:g} .. {white:g}; "
+        f"decoded to {facts.decoded_size} x {facts.decoded_size} by "
+        f"{f'VAE {facts.vae_sha256[:12]}...' if facts.vae_sha256 else 'a VAE that is not stated'}"
+    )
+
+
+def _values(values: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{value:.6g}" for value in values[:CHANNELS_SHOWN])
+    return f"({shown}{', ...' * (len(values) > CHANNELS_SHOWN)})" if len(values) > 1 else shown
 
 
 def _classes(names: tuple[str, ...]) -> str:

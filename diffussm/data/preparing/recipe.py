@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffussm.data.prepared.writer import Content
 from diffussm.data.preparing.selection import AUTO
-from diffussm.data.sources.base import Broken, Entry, Source
+from diffussm.data.sources.base import Broken, Entry, Origin, Source
 from diffussm.data.sources.image_file import HUGE, MAX_PIXELS, decode
 from diffussm.data.transforms import (
     CENTRE_CROP,
@@ -69,7 +69,7 @@ class Recipe(Protocol):
     """How what a data set stores of an image is made. It is small and can be pickled, as its source."""
 
     @property
-    def source(self) -> Source: ...
+    def source(self) -> Origin: ...
 
     @property
     def content(self) -> Content:

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from diffussm.data.prepared.writer import Content, write_shard
 from diffussm.data.preparing.partial import BrokenImage, FinishedShard, PartialSet, ShardRounding
-from diffussm.data.preparing.recipe import Recipe
+from diffussm.data.preparing.recipe import Made, Recipe
 from diffussm.data.sources.base import Broken, Entry
+
+LARGEST_FLOAT16 = 65504.0
 
 
 def make_shard(
@@ -22,6 +24,7 @@ def make_shard(
     items = np.empty((len(entries), *content.item_shape), dtype=np.uint8 if content.latents is None else np.float32)
     kept, broken, notes, largest = 0, [], Counter[str](), 0
     for position, (entry, made) in enumerate(zip(entries, recipe.made(entries), strict=True)):
+        made = _fitting(made, content)
         if isinstance(made, Broken):
             if not recipe.skip_broken:
                 raise recipe.error(entry, made) from None
@@ -53,12 +56,20 @@ def make_shard(
     return shard
 
 
+def _fitting(made: Made | Broken, content: Content) -> Made | Broken:
+    """Return what is stored, or why it cannot be."""
+    if isinstance(made, Made) and content.latents is not None and content.latents.dtype == "float16":
+        largest = float(np.abs(made.item).max())
+        if largest > LARGEST_FLOAT16:
+            return Broken("is too large for float16", f"it has a value of {largest:.6g}; --dtype float32 takes it")
+    return made
+
+
 def _as_stored(items: NDArray[Any], content: Content) -> tuple[NDArray[Any], tuple[ShardRounding, ...]]:
     """Return the items in the type in which they are stored, and the error of float16."""
     if content.latents is None or content.latents.dtype == "float32" or not len(items):
         return items, ()
-    with np.errstate(over="ignore"):
-        stored = items.astype(np.float16)
+    stored = items.astype(np.float16)
     error = np.abs(items - stored.astype(np.float32))
     parts = (error[:, :, 0], error[:, :, 1]) if content.kind == "mean-std" else (error,)
     return stored, tuple(

@@ -42,8 +42,8 @@ class Broken(Exception):
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
 
 
-class Source(Protocol):
-    """Images at a path. It is small and can be pickled: other processes read entries of it."""
+class Origin(Protocol):
+    """Where what a data set stores came from."""
 
     @property
     def kind(self) -> str:
@@ -52,6 +52,13 @@ class Source(Protocol):
     @property
     def path(self) -> Path:
         """Return where it lies."""
+
+    def naming(self, entry: Entry) -> str:
+        """Return how a message names the image."""
+
+
+class Source(Origin, Protocol):
+    """Images at a path. It is small and can be pickled: other processes read entries of it."""
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
@@ -62,9 +69,6 @@ class Source(Protocol):
 
     def read(self, entry: Entry) -> bytes | NDArray[np.uint8]:
         """Return the content of an image's file, or its pixels (H, W, C); Broken if it cannot be read."""
-
-    def naming(self, entry: Entry) -> str:
-        """Return how a message names the image."""
 
 
 def printable(name: str) -> str:
