@@ -13,7 +13,15 @@ from PIL import features
 
 from diffussm.data.prepared.manifest import Manifest, Rounding, Shard, Source, read_manifest
 from diffussm.data.prepared.writer import Content, WrittenShard, write_manifest
-from diffussm.data.preparing.partial import FinishedShard, PartialSet, Plan, is_published
+from diffussm.data.preparing.lock import locked
+from diffussm.data.preparing.partial import (
+    FinishedShard,
+    PartialSet,
+    Plan,
+    check_is_partial,
+    is_published,
+    partial_folder,
+)
 from diffussm.data.preparing.processes import make_shards
 from diffussm.data.preparing.recipe import Recipe
 from diffussm.data.preparing.selection import Selection
@@ -32,15 +40,39 @@ def build(out: Path, recipe: Recipe, found: Found, selection: Selection, process
     Raises UserError for a broken image, and if `out` exists. Then nothing is left but finished shards in `out.partial`,
     with which the same call continues.
     """
-    source = recipe.source.path
-    if source.is_dir() and source.resolve() in (out.resolve(), *out.resolve().parents):
-        raise UserError(f"{out}: lies in the source {source}; choose a place outside of it")
+    check_place(recipe.source.path, out)
     plan = _plan(recipe, found, selection)
-    if out.exists():
+    with locked(partial_folder(out)):
         if is_published(out, plan):
             return read_manifest(out)
-        raise UserError(f"{out}: already exists; remove it, or choose another name")
-    partial = PartialSet(out, plan)
+        if out.exists():
+            raise _exists(out)
+        return _made(recipe, PartialSet(out, plan), selection, processes)
+
+
+def check_place(source: Path, out: Path) -> None:
+    """Raise UserError if no data set can be made there of that source."""
+    if not out.name:
+        raise UserError(f"{out}: exists; choose the name of a folder that is to be made")
+    if out.is_symlink() and not out.exists():
+        raise UserError(f"{out}: is a link to nothing; remove it, or choose another name")
+    partial = partial_folder(out)
+    if out.exists() and not partial.exists():
+        raise _exists(out)
+    here, there = source.resolve(), out.resolve()
+    if source.is_dir() and here in (there, *there.parents):
+        raise UserError(f"{out}: lies in the source {source}; choose a place outside of it")
+    if partial.resolve() in (here, *here.parents):
+        raise UserError(f"{out}: would be made in {partial}, where the source is; choose another name")
+    check_is_partial(partial)
+
+
+def _exists(out: Path) -> UserError:
+    return UserError(f"{out}: already exists; remove it, or choose another name")
+
+
+def _made(recipe: Recipe, partial: PartialSet, selection: Selection, processes: int) -> Manifest:
+    """Return the manifest of the set, after making what is missing of it."""
     try:
         shards = _shards(recipe, partial, selection.entries, processes)
         manifest = _finish(partial, shards, selection, recipe)
@@ -49,7 +81,7 @@ def build(out: Path, recipe: Recipe, found: Found, selection: Selection, process
         if kept and isinstance(error, UserError):
             raise UserError(f"{error}; {kept}") from None
         if kept:
-            print(f"{out}: {kept}; the same command continues", file=sys.stderr)
+            print(f"{partial.out}: {kept}; the same command continues", file=sys.stderr)
         raise
     partial.publish()
     return manifest

@@ -2,12 +2,12 @@
 
     plan.json            what is prepared, from what, by which versions; another plan is refused
     shards/00000.json    a shard that is finished, written after its file
+    lock                 locked by the process that works at it (`lock`)
     set/                 the files of the data set; renamed to OUT at the end
 
 A shard is made of consecutive images of the plan, and depends on nothing else.
 """
 
-import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -16,11 +16,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from diffussm.config.schema import Count, Positive
-from diffussm.data.prepared.manifest import MANIFEST, SHA256, StoredFile
+from diffussm.data.prepared.manifest import MANIFEST, SHA256, Manifest, StoredFile, read_manifest
+from diffussm.data.preparing.lock import LOCK
 from diffussm.errors import UserError
 from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.writing import write_atomically
 
+PLAN = "plan.json"
 _CHANGES = {  # what it says of fields that are digests
     "source": "the source has changed",
     "modified": "the source has changed: files have another time of modification",
@@ -55,6 +57,13 @@ class Plan(StoredModel):
         """Return the fields in which a former plan differs; one of before does not say when files were changed."""
         fields = [name for name in Plan.model_fields if getattr(former, name) != getattr(self, name)]
         return [name for name in fields if name != "modified" or former.modified]
+
+    def is_of(self, manifest: Manifest) -> bool:
+        """Return whether the data set was made by this plan, as far as its manifest says."""
+        m = manifest
+        made = (m.source.kind, m.source.listing_sha256, m.channels, m.image_size, m.transform, m.classes, m.versions)
+        asked = (self.kind, self.source, self.channels, self.image_size, self.transform, self.classes, self.versions)
+        return made == asked and m.views == self.views and m.count <= self.images
 
 
 class BrokenImage(StoredModel):
@@ -94,22 +103,19 @@ class FinishedShard(StoredModel):
 
 
 class PartialSet:
-    """The folder `OUT.partial`, made for a plan or continued by it.
+    """The folder `OUT.partial`, whose lock is held, made for a plan or continued by it.
 
-    Raises UserError if OUT exists, or if the folder is of another plan.
+    Raises UserError if it is of another plan.
     """
 
     def __init__(self, out: Path, plan: Plan):
         self.out, self.plan = out, plan
         self.path = partial_folder(out)
         self.set = self.path / "set"
-        self._made = [folder for folder in out.parents if not folder.exists()]  # for this set, the innermost first
-        if self.path.exists():
-            self._check_plan()
-            for folder in (self.path, self.set, self.path / "shards"):
-                for temporary in folder.glob(".*.tmp"):  # of a process that was killed
-                    temporary.unlink(missing_ok=True)
-        write_atomically(self.path / "plan.json", plan.model_dump_json(indent=1).encode())
+        self._check_plan()
+        for folder in (self.path, self.set, self.path / "shards"):
+            _delete_temporaries(folder)
+        write_atomically(self.path / PLAN, plan.model_dump_json(indent=1).encode())
         self.set.mkdir(exist_ok=True)
 
     def finished(self, number: int) -> FinishedShard | None:
@@ -126,6 +132,7 @@ class PartialSet:
 
     def publish(self) -> None:
         """Rename the finished set to OUT, and delete the rest."""
+        _delete_temporaries(self.set)  # which a process that was killed may have made since
         try:
             os.rename(self.set, self.out)
         except OSError as error:
@@ -133,15 +140,12 @@ class PartialSet:
         _delete(self.path)
 
     def abandon(self) -> str:
-        """Delete the folder unless it holds a finished shard; return what is kept, "" for nothing."""
+        """Delete its content unless it holds a finished shard; return what is kept, "" for nothing."""
         shards = map(self.finished, range(self.plan.shards))
         kept = sum(shard is not None and shard.images > 0 for shard in shards)
         if kept:
             return f"{kept} of {self.plan.shards} shards are finished and kept in {self.path}"
         _delete(self.path)
-        with contextlib.suppress(OSError):
-            for folder in self._made:
-                folder.rmdir()
         return ""
 
     def _record(self, number: int) -> Path:
@@ -149,10 +153,8 @@ class PartialSet:
 
     def _check_plan(self) -> None:
         try:
-            former = read_model(self.path / "plan.json", Plan)
+            former = read_model(self.path / PLAN, Plan)
         except FileNotFoundError:
-            if any(not path.match(".plan.json.*.tmp") for path in self.path.iterdir()):
-                raise UserError(f"{self.path}: exists, and holds no plan of `data prepare`; remove it") from None
             return
         changed = self.plan.differences(former)
         if not changed:
@@ -170,22 +172,38 @@ def partial_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
 
 
+def check_is_partial(folder: Path) -> None:
+    """Raise UserError if something else than a partial set is at its place."""
+    if not os.path.lexists(folder) or (folder / PLAN).exists():
+        return
+    if any(path.name != LOCK and not path.match(f".{PLAN}.*.tmp") for path in folder.iterdir()):
+        raise UserError(f"{folder}: exists, and holds no plan of `data prepare`; rename it, or choose another OUT")
+
+
 def is_published(out: Path, plan: Plan) -> bool:
     """Return whether a process was killed after it had renamed the set to OUT; delete what it left over."""
     folder = partial_folder(out)
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, UserError):
-        superseded = (out / MANIFEST).exists() and not (folder / "set").exists()
-        if superseded and not plan.differences(read_model(folder / "plan.json", Plan)):
-            _delete(folder)
-            return True
-    return False
+    if not (out / MANIFEST).exists() or (folder / "set").exists():
+        return False
+    try:
+        is_same = not plan.differences(read_model(folder / PLAN, Plan))
+    except FileNotFoundError:  # it was deleted last
+        is_same = plan.is_of(read_manifest(out))
+    if is_same:
+        _delete(folder)
+    return is_same
 
 
 def _delete(folder: Path) -> None:
-    """Delete a partial set, its plan last: what a process that is killed leaves can still be told."""
+    """Delete a partial set but for its lock, its plan last: what a process that is killed leaves can still be told."""
     for inner in ("set", "shards"):
         shutil.rmtree(folder / inner, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    (folder / PLAN).unlink(missing_ok=True)
+
+
+def _delete_temporaries(folder: Path) -> None:
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 def _shown(value: object) -> str:

@@ -1,5 +1,7 @@
 """A data set whose preparation was stopped anywhere is continued by the same call, and has the same bytes."""
 
+import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from diffussm.data.preparing import build as preparing
+from diffussm.data.preparing.lock import locked
 from diffussm.data.preparing.prepare import prepare
 from diffussm.data.preparing.recipe import ImageRecipe, Options
 from diffussm.errors import UserError
@@ -28,8 +31,10 @@ class Kill:
 
     def __init__(self, patch: pytest.MonkeyPatch, at: int | None):
         self.count, self.at = 0, at
-        for module, name in ((os, "replace"), (os, "fsync"), (os, "rename"), (Path, "mkdir"), (shutil, "rmtree")):
-            patch.setattr(module, name, self._counted(getattr(module, name)))
+        for module, names in ((os, ("replace", "fsync", "rename")), (Path, ("mkdir", "unlink", "rmdir"))):
+            for name in names:
+                patch.setattr(module, name, self._counted(getattr(module, name)))
+        patch.setattr(shutil, "rmtree", self._counted(shutil.rmtree))
         patch.setattr(writing, "_remove", self._counted(writing._remove))
 
     def _counted(self, change: Any) -> Any:
@@ -53,7 +58,8 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     return tmp_path / "in"
 
 
-def test_killed_at_any_change_of_the_disk(source: Path, tmp_path: Path) -> None:
+def test_killed_at_any_change_of_the_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # this machine stays
     with pytest.MonkeyPatch.context() as patch:
         changes = Kill(patch, None)
         prepare(source, tmp_path / "whole", OPTIONS)
@@ -153,3 +159,53 @@ def test_what_exists_is_never_overwritten(source: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "new.partial", "out"]
     with pytest.raises(UserError, match="lies in the source"):
         prepare(source, source / "out", OPTIONS)
+    (tmp_path / "dangling").symlink_to("nothing")
+    with pytest.raises(UserError, match="dangling: is a link to nothing"):
+        prepare(source, tmp_path / "dangling", OPTIONS)
+    source.rename(tmp_path / "q.partial")
+    with pytest.raises(UserError, match=r"q: would be made in .*q\.partial, where the source is; choose another name"):
+        prepare(tmp_path / "q.partial", tmp_path / "q", OPTIONS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "new.partial", "out", "q.partial"]
+    assert not (tmp_path / "q.partial" / "lock").exists()
+
+
+@pytest.mark.parametrize("out", ["", ".", "/"])
+def test_a_place_without_a_name(source: Path, out: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="exists; choose the name of a folder that is to be made"):
+        prepare(source, Path(out), OPTIONS)
+
+
+def test_one_process_at_a_time(source: Path, tmp_path: Path) -> None:
+    """Another one leaves all as it is, and the next one continues."""
+    stop_at_the_last(source, tmp_path / "out")
+    (tmp_path / "out.partial" / "set" / ".pixels-00002.npy.abcd.tmp").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with locked(tmp_path / "out.partial"), pytest.raises(UserError, match=r"out\.partial: another process prepares"):
+        prepare(source, tmp_path / "out", OPTIONS)
+    assert sorted(tmp_path.rglob("*")) == before
+    prepare(source, tmp_path / "out", OPTIONS)
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".tmp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_temporary_file_of_a_killed_process_is_not_published(source: Path, tmp_path: Path) -> None:
+    image = ImageRecipe.image
+
+    def leaving(recipe: ImageRecipe, entry: Any) -> Any:
+        (tmp_path / "out.partial" / "set" / ".pixels-00002.npy.abcd.tmp").touch()
+        return image(recipe, entry)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageRecipe, "image", leaving)
+        prepare(source, tmp_path / "out", OPTIONS)
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_file_system_without_locks(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    assert prepare(source, tmp_path / "deep" / "out", OPTIONS).count == 6
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["out"]
