@@ -51,8 +51,8 @@ def open_latents(path: Path, vae_range: tuple[float, float] | None = None, image
             return Mar(path)
         if name.endswith(".pt"):
             return Ddt(path)
-        if name.endswith(".npy"):
-            _refuse_objects(path / name)
+    if array := next((name for name in _in_subfolders(path, names) if name.endswith(".npy")), ""):
+        _refuse_objects(path / array)
     raise UserError(f"{path}: holds no latents of a layout that is read: {READ}")
 
 

@@ -209,12 +209,14 @@ def test_several_processes_make_the_same_bytes(tmp_path: Path) -> None:
 def test_a_damaged_latent_in_a_later_shard_keeps_those_before(tmp_path: Path) -> None:
     path = files.fast_dit(tmp_path / "in", files.latents(5), LABELS)
     broken = path / "imagenet256_features" / "4.npy"
-    intact = broken.read_bytes()
+    intact, time = broken.read_bytes(), broken.stat().st_mtime_ns
     broken.write_bytes(b"x" * len(intact))
+    os.utime(broken, ns=(time, time))  # damaged on the disk, not written anew
     with pytest.raises(
         UserError, match=r"4\.npy: is damaged .*; 2 of 3 shards are finished and kept in .*set\.partial"
     ):
         import_latents(path, tmp_path / "set", ImportOptions())
     broken.write_bytes(intact)
+    os.utime(broken, ns=(time, time))
     import_latents(path, tmp_path / "set", ImportOptions())
     assert not os.path.exists(tmp_path / "set.partial")
