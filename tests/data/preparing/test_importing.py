@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from diffussm.data.latent_sources.fast_dit import FastDit
+from diffussm.data.prepared.latents import PreparedLatents
 from diffussm.data.prepared.manifest import Manifest
 from diffussm.data.preparing import build
 from diffussm.data.preparing.importing import ImportOptions, import_latents
@@ -56,6 +57,29 @@ def test_edm2(tmp_path: Path) -> None:
     assert (facts.scaled, facts.baked, facts.vae_range, facts.decoded_size) == (False, (), (0.0, 1.0), 512)
     assert (facts.scale[3], facts.shift[3]) == (0.5 / 3.28, -2.15)
     assert np.array_equal(read, moments[:, None])
+
+
+def test_the_network_sees_what_that_of_the_program_sees(tmp_path: Path) -> None:
+    """Latents of each layout as its own program computes them."""
+    values, moments = files.latents(5), files.edm2_moments(5, whitened=True)
+    raw_mean, raw_std = files.EDM2_MEAN, files.EDM2_STD
+    scale = np.float32(0.5) / np.float32(raw_std)
+    bias = np.float32(0) - np.float32(raw_mean) * scale
+    edm2 = moments[:, 0] * scale.reshape(-1, 1, 1) + bias.reshape(-1, 1, 1)  # encode_latents
+    mean, std = np.float32([0.5, -1, 2, 3]), np.float32([2, 3, 0.5, 1])
+    files.statistics(files.lightningdit(tmp_path / "lit", values, values, LABELS), mean.tolist(), std.tolist())
+    whitened = (values - mean.reshape(-1, 1, 1)) / std.reshape(-1, 1, 1)
+    wide = files.latents(5, 32)
+    cases = {
+        files.fast_dit(tmp_path / "fast", values, LABELS): (values, None),
+        files.edm2(tmp_path / "edm2", moments, LABELS): (edm2, (0.0, 1.0)),
+        tmp_path / "lit": (whitened, None),
+        files.mar(tmp_path / "mar", wide, wide, LABELS): (wide[:, :16] * np.float32(0.2325), None),
+    }
+    for path, (expected, vae_range) in cases.items():
+        out = path.with_suffix(".set")
+        import_latents(path, out, ImportOptions(vae_range=vae_range))
+        np.testing.assert_allclose(PreparedLatents(out).means(np.arange(5)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_stated_goes_before_the_layout(tmp_path: Path) -> None:
