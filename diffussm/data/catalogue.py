@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diffussm.errors import unknown
 
 if TYPE_CHECKING:
-    from diffussm.data.prepared.manifest import LatentFacts
+    from diffussm.data.prepared.manifest import Flips, LatentFacts
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class DataFacts:
     class_names: tuple[str, ...] = ()  # in the order of the labels; empty: they have only numbers
     folder: Path | None = None  # of a prepared data set
     latents: "LatentFacts | None" = None  # of a prepared data set
+    flips: "Flips" = "none"  # of latents: whether they are stored mirrored too
 
 
 CATALOGUE = {

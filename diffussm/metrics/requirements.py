@@ -14,11 +14,13 @@ from diffussm.metrics.features.registry import ExtractorFacts, extractor_facts
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import ReferenceFacts
 from diffussm.metrics.reference.file import STATISTICS, ReferenceFile
+from diffussm.metrics.reference.published import where_from
 
 
 def missing_requirement(config: Config) -> str:
-    """Return what the config's run lacks before it can start, in a line that names the field; "" if nothing."""
-    return missing_data(config) or missing_measuring_requirement(config)
+    """Return what the config's run lacks before it can start, data and what measures it, in a line that names the
+    fields; "" if nothing."""
+    return "; ".join(filter(None, (missing_data(config), missing_measuring_requirement(config))))
 
 
 def missing_measuring_requirement(config: Config) -> str:
@@ -42,8 +44,10 @@ def missing_evaluation_requirement(evaluation: EvaluationConfig) -> str:
     """Return what the evaluation lacks (reference or weights), in a line that names the field; "" if nothing."""
     reference, weights = evaluation.reference, evaluation.extractor_weights
     if is_npz_name(reference):
-        if missing := ReferenceFile(Path(reference)).problem():
-            return f"evaluation.reference = {reference}: {missing}"
+        file = ReferenceFile(Path(reference))
+        if missing := file.problem():
+            hint = "" if file.path.exists() else f"; {where_from(file.path)}"
+            return f"evaluation.reference = {reference}: {missing}{hint}"
         if missing := _changed_since(reference, evaluation.reference_file_sha256):
             return f"evaluation.reference = {reference}: {missing}"
     elif evaluation.reference_file_sha256:

@@ -54,10 +54,11 @@ FIELDS: dict[str, Any] = {  # one other value for each field that a run or a req
     "evaluation.metrics": ["fid"],
     "evaluation.weights": "raw",
 }
-FIRST_METRICS = {  # what bases measured before they measured more
-    "digits": ["fid", "label_accuracy"],
-    "digits16": ["fid", "label_accuracy"],
-    "photos": ["fid"],
+FIRST_RELEASES: dict[str, dict[str, Any]] = {  # what bases said before they were changed
+    "digits": {"evaluation.metrics": ["fid", "label_accuracy"]},
+    "digits16": {"evaluation.metrics": ["fid", "label_accuracy"]},
+    "photos": {"evaluation.metrics": ["fid"]},
+    "imagenet256": {"data.flip": False},  # when there was no loader for its data
 }
 WITH = {
     "data.digest": {"data.name": "mine"},
@@ -69,8 +70,8 @@ WITH = {
 def cases() -> dict[str, tuple[str, dict[str, Any]]]:
     """Name -> base and overrides: every base, every arm of every shipped grid on its base, every field."""
     out: dict[str, tuple[str, dict[str, Any]]] = {f"base {base}": (base, {}) for base in bases()}
-    for base, metrics in FIRST_METRICS.items():
-        out[f"base {base} as first released"] = (base, {"evaluation.metrics": metrics})
+    for base, overrides in FIRST_RELEASES.items():
+        out[f"base {base} as first released"] = (base, overrides)
     for name in grids():
         for base in load(name).bases:
             out |= {f"grid {name} on {base}: {arm.name}": (base, arm.overrides) for arm in arms(load(name))}

@@ -10,7 +10,7 @@ from diffussm.config import LATENT_FIELDS, Config, DataConfig, is_external
 from diffussm.data.catalogue import CATALOGUE, DataFacts
 from diffussm.data.lookup.external import external_facts
 from diffussm.data.prepared.location import SOURCES, missing_prepared, prepared_folder
-from diffussm.data.prepared.manifest import MANIFEST, read_manifest
+from diffussm.data.prepared.manifest import MANIFEST, check_mirrored, read_manifest
 from diffussm.errors import UserError
 
 
@@ -95,6 +95,7 @@ def _prepared_facts(folder: Path, *_version: int) -> DataFacts:
         folder=folder,
         decoded=(3, manifest.latents.decoded_size) if manifest.latents else None,
         latents=manifest.latents,
+        flips=manifest.flips,
     )
 
 
@@ -113,7 +114,8 @@ def is_provisional(config: Config) -> bool:
 
 
 def check_fit(config: Config) -> None:
-    """Raise UserError if the model's image size, channels or classes differ from those of the data."""
+    """Raise UserError if the model's image size, channels or classes differ from those of the data, or if these cannot
+    be mirrored as the config says."""
     known, model = data_facts(config), config.model
     for field in ("image_size", "channels"):
         if getattr(model, field) != getattr(known, field):
@@ -123,6 +125,8 @@ def check_fit(config: Config) -> None:
     if model.classes not in (0, known.classes):
         allowed = f"{known.classes}; allowed: {known.classes}, or 0 for none" if known.classes else "none; allowed: 0"
         raise UserError(f"model.classes = {model.classes}: {config.data.name} has {allowed}")
+    if config.data.flip and known.latents and known.folder:
+        check_mirrored(known.folder, known.flips)
 
 
 def missing_data(config: Config) -> str:

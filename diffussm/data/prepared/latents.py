@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffussm.data.images import EpochOrder, Examples
+from diffussm.data.prepared.manifest import check_mirrored
 from diffussm.data.prepared.reader import PreparedItems
 from diffussm.errors import UserError
 from diffussm.rng import Stream, quantile_normal, uniform
@@ -48,12 +49,8 @@ class LatentTraining:
     """
 
     def __init__(self, latents: PreparedLatents, flip: bool):
-        flips = latents.manifest.flips
-        if flip and flips != "paired":
-            raise UserError(
-                f"data.flip = true: the latents in {latents.folder} have flips: {flips}, and cannot be mirrored; "
-                + ("leave it out" if flips == "baked" else "prepare them with --flips, or leave it out")
-            )
+        if flip:
+            check_mirrored(latents.folder, latents.manifest.flips)
         self._latents, self._flip = latents, flip
         self._order = EpochOrder(latents.count)
 

@@ -13,6 +13,9 @@ SOURCES = {  # what the prepared data sets of the shipped bases are made of
     "imagenet64": "ILSVRC/Data/CLS-LOC/train",
     "imagenet128": "ILSVRC/Data/CLS-LOC/train",
     "imagenet256-latents": "ILSVRC/Data/CLS-LOC/train",
+    "imagenet512-latents": "ILSVRC/Data/CLS-LOC/train",
+    "lsun-bedroom-latents": "bedroom_train_lmdb",
+    "lsun-church-latents": "church_outdoor_train_lmdb",
 }
 
 
@@ -41,7 +44,7 @@ def missing_prepared(data: DataConfig, image_size: int | str) -> str:
         source, target, then = str(candidates[0]), "DIR", " and give --data DIR"
     command = f"diffussm data prepare {source} {target} --image-size {data.decoded_size or image_size}"
     if data.decoded_size:
-        command += " --vae FOLDER"
+        command += f" --vae FOLDER{' --flips' if data.flip else ''}"
     return f"and {found}; make it with `{command}`{then}"
 
 

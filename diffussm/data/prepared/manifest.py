@@ -151,6 +151,15 @@ def item_shape(kind: Kind, flips: Flips, shape: tuple[int, int, int]) -> tuple[i
     return (2 if flips == "paired" else 1, *([2] if kind == "mean-std" else []), *shape)
 
 
+def check_mirrored(folder: Path, flips: Flips) -> None:
+    """Raise UserError, about `data.flip`, unless the latents of this set are stored mirrored too."""
+    if flips != "paired":
+        hint = "set it to false" if flips == "baked" else "prepare them with --flips, or set it to false"
+        raise UserError(
+            f"data.flip = true: the latents in {folder} have flips: {flips}, and cannot be mirrored; {hint}"
+        )
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a prepared data set, read again only if its file is replaced or changed.
 

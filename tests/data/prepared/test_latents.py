@@ -71,7 +71,7 @@ def test_what_is_mirrored_is_the_other_of_the_pair(tmp_path: Path) -> None:
     np.testing.assert_array_equal(without, stored[order, 0, 0])
 
 
-@pytest.mark.parametrize(("flips", "advice"), [("none", "prepare them with --flips"), ("baked", "leave it out")])
+@pytest.mark.parametrize(("flips", "advice"), [("none", "prepare them with --flips"), ("baked", "set it to false")])
 def test_latents_cannot_be_mirrored(tmp_path: Path, flips: Any, advice: str) -> None:
     write_latents(tmp_path / "set", moments(), flips)
     with pytest.raises(UserError, match=rf"data\.flip = true: .* have flips: {flips}, .*{advice}"):
