@@ -13,7 +13,7 @@ from diffussm.config import Request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
 from diffussm.data.lookup.facts import is_provisional
 from diffussm.errors import UserError
-from diffussm.metrics.data_digests import other_data
+from diffussm.metrics.data_digests import remarks
 from diffussm.metrics.key import digests_of, evaluation_key
 from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.heartbeat import Liveness
@@ -35,7 +35,7 @@ class ArmSpec:
     macs: Macs  # of one call on one image
     missing_requirement: str  # the data or weights without which it cannot run; "" if it can
     provisional: bool  # whether run ids lack the digest of data that are not there
-    warnings: tuple[str, ...] = ()  # a reference or an extractor that was made of other data
+    warnings: tuple[str, ...] = ()  # of what was baked into the data, of a reference or an extractor of other data
 
     @property
     def digests(self) -> records.KeyDigests:
@@ -158,7 +158,7 @@ def _spec_of(run: Run) -> ArmSpec:
         macs=forward_macs(config),
         missing_requirement=missing,
         provisional=is_provisional(config),
-        warnings=() if missing else tuple(other_data(config)),
+        warnings=() if missing else tuple(remarks(config)),
     )
 
 

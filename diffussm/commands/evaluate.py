@@ -12,7 +12,7 @@ from diffussm.distributed.group import ProcessGroup, init_from_environment, sele
 from diffussm.errors import NotFinite, UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
-from diffussm.metrics.data_digests import other_data
+from diffussm.metrics.data_digests import remarks
 from diffussm.metrics.external import evaluate_external, external_config, external_evaluation_key
 from diffussm.metrics.external_code import describe_changes, evaluation_code
 from diffussm.metrics.key import evaluation_key, key_digests
@@ -90,7 +90,7 @@ def evaluate_run(
         context = EvaluationContext(processes, report=Progress(f"{run.run_id}, step {step}: samples", samples))
         described = provenance.describe(evaluation_code(config))
         origin = {**described, **execution.model_dump(by_alias=True), "processes": processes.world_size}
-        warnings = (f"warning: {line}" for line in other_data(config))
+        warnings = (f"warning: {line}" for line in remarks(config))
         for line in (*describe_changes(run, origin), *warnings) if processes.is_rank_zero else ():
             print(line, file=sys.stderr)
         try:

@@ -17,6 +17,7 @@ SAMPLING_FIELDS = (
     "clip",
     "weights",
     "transform",
+    "vae_sha256",
 )
 LEFT_ALIGNED = ("samples", "metric")
 

@@ -11,7 +11,7 @@ from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.data.prepared.stage import set_stage
 from diffussm.distributed.group import ProcessGroup, init_from_environment
 from diffussm.errors import UserError, unknown
-from diffussm.metrics.data_digests import other_data
+from diffussm.metrics.data_digests import remarks
 from diffussm.progress import Progress
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import print_failure
@@ -45,7 +45,7 @@ def train(
             # Until the rendezvous is over, when nothing polls the request, signals end the process as usual.
             run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
             if processes.is_rank_zero:
-                _warn_of_other_data(run)
+                _warn_of_data(run)
             if stage:
                 set_stage(stage, [run.config().data])
             return _run_tasks(run, stop, processes, checkpoint_seconds, to_logs)
@@ -81,11 +81,12 @@ def _run_tasks(
     return DONE
 
 
-def _warn_of_other_data(run: RunDir) -> None:
-    """Print a line for each reference and extractor of the run's requests that was made of other data."""
+def _warn_of_data(run: RunDir) -> None:
+    """Print a line on what was baked into the run's data, and for each reference and extractor of its requests that was
+    made of other data."""
     config = run.config()
     requested = (config.model_copy(update={"evaluation": request.evaluation}) for request in run.requests())
-    for line in dict.fromkeys(line for one in requested for line in other_data(one)):
+    for line in dict.fromkeys(line for one in requested for line in remarks(one)):
         print(f"warning: {line}", file=sys.stderr, flush=True)
 
 

@@ -21,6 +21,7 @@ _IS_PATH: dict[str, Callable[[str], bool]] = {
     "evaluation.reference": is_npz_name,
     "evaluation.extractor": is_extractor_file,
     "evaluation.extractor_weights": bool,
+    "evaluation.vae": bool,
 }
 PATHS = tuple(_IS_PATH)
 

@@ -1,11 +1,13 @@
-"""Whether a run is measured on the data that it is trained on: digests of its data, of those that its reference was
-built from and of those that its extractor was trained on. No torch."""
+"""What a launch says of a run's data, and what a record states: digests of its data, of those that its reference was
+built from and of those that its extractor was trained on, and what was baked into latents. No torch."""
+
+from typing import Any
 
 from diffussm.config import Config
 from diffussm.data.lookup.facts import stated_facts
 from diffussm.metrics.features.registry import extractor_facts
 from diffussm.metrics.reference.facts import reference_facts
-from diffussm.store.records import of_other_data
+from diffussm.store.records import DATA_BAKED, DATA_DIGESTS, of_other_data
 
 SHOWN = 12  # digits of a digest
 _MADE = {
@@ -24,6 +26,25 @@ def data_digests(config: Config) -> dict[str, str]:
         "extractor": extractor_facts(evaluation.extractor).data_digest,
     }
     return {name: digest for name, digest in found.items() if digest}
+
+
+def data_provenance(config: Config) -> dict[str, Any]:
+    """Return what a record states of the run's data: their digests and, of latents, what was baked in."""
+    baked = {DATA_BAKED: list(config.data.baked)} if config.data.decoded_size else {}
+    return {DATA_DIGESTS: data_digests(config), **baked}
+
+
+def remarks(config: Config) -> list[str]:
+    """Return what a user must know of the run's data before it is launched, a line each."""
+    return [*baked_in(config), *other_data(config)]
+
+
+def baked_in(config: Config) -> list[str]:
+    """Return a line on latents of which something is the same in each epoch."""
+    if not config.data.baked:
+        return []
+    what = " and ".join(config.data.baked)
+    return [f"data.name = {config.data.name}: {what} of each image was baked into its latents, the same in each epoch"]
 
 
 def other_data(config: Config) -> list[str]:

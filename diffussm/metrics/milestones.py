@@ -16,7 +16,7 @@ from diffussm.errors import UserError, naming_weights
 from diffussm.host.clock import utc
 from diffussm.host.provenance import CREATED
 from diffussm.metrics.context import EvaluationContext
-from diffussm.metrics.data_digests import data_digests
+from diffussm.metrics.data_digests import data_provenance
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.pictures.names import names_of
 from diffussm.metrics.pictures.nearest import nearest_at_milestone
@@ -84,7 +84,7 @@ def evaluate_milestone(
             key=key,
             metrics=metrics,
             timing=timing,
-            provenance={**provenance, records.DATA_DIGESTS: data_digests(config), CREATED: utc()},
+            provenance={**provenance, **data_provenance(config), CREATED: utc()},
             weights_sha256=weights.origin.sha256,
             weights_verifiable=weights.origin.stamp is not None,
         )

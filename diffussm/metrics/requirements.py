@@ -10,6 +10,7 @@ from diffussm.errors import UserError
 from diffussm.metric import Metric
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
 from diffussm.metric_table import METRICS
+from diffussm.metrics.decoding.given import missing_vae
 from diffussm.metrics.features.registry import ExtractorFacts, extractor_facts
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import ReferenceFacts
@@ -26,7 +27,7 @@ def missing_requirement(config: Config) -> str:
 def missing_measuring_requirement(config: Config) -> str:
     """Return what sampling and measuring lack, in a line that names the field; "" if nothing. The training data are
     not needed."""
-    if missing := missing_evaluation_requirement(config.evaluation):
+    if missing := missing_evaluation_requirement(config.evaluation) or missing_vae(config):
         return missing
     sampler = config.evaluation.sampler
     if sampler in SOLVERS and not find_spec("diffusers"):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from diffussm.config import Config
 from diffussm.diffusion.sampling import Network, guided, make_sampler
 from diffussm.errors import NotFinite
+from diffussm.metrics.decoding.decoder import make_decoder
 from diffussm.rng import Stream, integers, normal
 from diffussm.stopping import StopRequest
 
@@ -22,7 +23,7 @@ class SampleMaker:
     """Makes the samples of the config's seed; each depends on its index alone.
 
     `labels` are those of all samples, by default as the evaluation says: drawn uniformly from the classes, or sample i
-    of class i mod classes; the noise is drawn by (seed, index).
+    of class i mod classes; the noise is drawn by (seed, index). Latents are decoded to images of `shape`.
     """
 
     def __init__(
@@ -36,7 +37,8 @@ class SampleMaker:
         m, e = config.model, config.evaluation
         self.seed, self.classes, self.device, self._labels = config.seed, m.classes, device, labels
         self._balanced = e.labels == "balanced"
-        self.shape = (m.channels, m.image_size, m.image_size)
+        self._noise_shape = (m.channels, m.image_size, m.image_size)
+        self.shape, self._decode = make_decoder(config, device)
         self._sample = make_sampler(config.diffusion, e.sampler, e.sampler_steps, e.clip, device, stop=stop)
         self._network = guided(network, e.guidance, m.classes, e.guidance_channels or m.channels)
 
@@ -56,12 +58,13 @@ class SampleMaker:
         """
 
         def noise(step: int) -> torch.Tensor:
-            drawn = normal(self.seed, Stream.SAMPLE_NOISE, step, start, count, self.shape)
+            drawn = normal(self.seed, Stream.SAMPLE_NOISE, step, start, count, self._noise_shape)
             return torch.from_numpy(drawn).to(self.device)
 
         labels = self.labels(start, count)
-        images = self._sample(self._network, torch.from_numpy(labels).to(self.device), noise)
-        return Samples(to_pixels(images, start), labels)
+        sampled = self._sample(self._network, torch.from_numpy(labels).to(self.device), noise)
+        _check_finite(sampled, start)
+        return Samples(to_pixels(self._decode(sampled), start), labels)
 
 
 def generate(
@@ -79,7 +82,11 @@ def generate(
 
 def to_pixels(images: torch.Tensor, start: int = 0) -> NDArray[np.uint8]:
     """Map [-1, 1] to 0 .. 255; NotFinite names the first sample, counted from `start`, that is not finite."""
-    finite = images.flatten(1).isfinite().all(1)
+    _check_finite(images, start)
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+
+
+def _check_finite(samples: torch.Tensor, start: int) -> None:
+    finite = samples.flatten(1).isfinite().all(1)
     if not finite.all():
         raise NotFinite(f"sample {start + int(finite.int().argmin())} is not finite")
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()

@@ -18,11 +18,17 @@ from diffussm.store.integrity.set_aside import set_aside
 from diffussm.store.integrity.stamp import DamagedFile
 from diffussm.store.rundir import RunDir
 
+_HASHES = {
+    "reference": "reference_file_sha256",
+    "extractor": "extractor_weights_sha256",
+    "vae": "vae_sha256",
+}  # of the files that fields of the evaluation name
+
 
 def requested_config(run: RunDir, overrides: Mapping[str, Any]) -> Config:
     """Return the run's config with the evaluation of its latest request, changed by `overrides` of its fields."""
     requested = run.latest_request().evaluation.model_dump(mode="json")
-    for field, stated in (("reference", "reference_file_sha256"), ("extractor", "extractor_weights_sha256")):
+    for field, stated in _HASHES.items():
         if field in overrides:
             del requested[stated]  # of a file that is not used
     evaluation = requested | dict(overrides)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from diffussm.config import Config, Request
 from diffussm.metrics.key import key_digests
-from diffussm.metrics.requirements import missing_evaluation_requirement
+from diffussm.metrics.requirements import missing_measuring_requirement
 from diffussm.store import records
 from diffussm.store.records import KeyDigests
 from diffussm.store.rundir import RunDir, step_of
@@ -69,7 +69,9 @@ def missing_records(run: RunDir, requests: list[Request]) -> list[MissingRecords
     incomplete: list[MissingRecords] = []
     for equal in same.values():
         if steps := tuple(sorted({step for one in equal for step in milestones_without_record(run, *one)})):
-            found = next((one for one in equal if not missing_evaluation_requirement(one[0].evaluation)), None)
+            found = next(
+                (one for one in equal if not missing_measuring_requirement(_requested_config(run.path, one[0]))), None
+            )
             (complete if found else incomplete).append(MissingRecords(*(found or equal[0]), steps))
     return complete + incomplete
 
@@ -173,7 +175,11 @@ def _last_failure(folder: WorkDir) -> State | None:
 
 def request_key(run: Path, request: Request) -> KeyDigests:
     """Return the digests by which the run's records for this request are found."""
-    return key_digests(_config(run).model_copy(update={"evaluation": request.evaluation}))
+    return key_digests(_requested_config(run, request))
+
+
+def _requested_config(run: Path, request: Request) -> Config:
+    return _config(run).model_copy(update={"evaluation": request.evaluation})
 
 
 @cache

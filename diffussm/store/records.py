@@ -24,6 +24,7 @@ RECORD_VERSION = 1
 DDPM_VERSION = 2  # before, it visited other timesteps at some numbers of steps
 OWN_CNN = "-own-cnn"  # ends the names of extractors that users trained
 PLACE_DEPTH = 3  # of a record's folder below its run's
+DATA_BAKED = "data_baked"  # in provenance: of latents, what is the same in each epoch
 DATA_DIGESTS = "data_digests"  # in provenance: of the data of training, of the reference and of the extractor
 
 
@@ -57,6 +58,7 @@ class EvaluationKey(BaseModel):
         "", description="network and layers of an extractor from outside this package, sizes of one's own in a file"
     )
     clean_fid_sha256: str = Field("", description="SHA-256 of clean-fid's weights file, if its metrics are requested")
+    vae_sha256: str = Field("", description="SHA-256 of the autoencoder that decoded the samples; empty: none did")
 
     @property
     def digest(self) -> str:
@@ -118,6 +120,12 @@ class Record(BaseModel):
         known."""
         digests = self.provenance.get(DATA_DIGESTS)
         return of_other_data(digests) if isinstance(digests, dict) else []
+
+    @property
+    def data_baked(self) -> tuple[str, ...]:
+        """What was baked into the latents that the run was trained on, as far as is known."""
+        stated = self.provenance.get(DATA_BAKED)
+        return tuple(map(str, stated)) if isinstance(stated, list) else ()
 
     @model_validator(mode="after")
     def _possible(self) -> "Record":

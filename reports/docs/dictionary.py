@@ -62,6 +62,7 @@ KEY_FIELDS = {
     "transform": ("-", "diffussm/data/catalogue.py, or the file"),
     "extractor_layers": ("-", "the extractor"),
     "clean_fid_sha256": ("hexadecimal", "clean-fid's weights file"),
+    "vae_sha256": ("hexadecimal", "the data's manifest, or the autoencoder's folder"),
 }
 
 TIMING = (
@@ -110,6 +111,12 @@ PROVENANCE = (
             ("reference", "the reference was built from"),
             ("extractor", "the extractor was trained on"),
         )
+    ),
+    Column(
+        "data_baked",
+        "of latents, what is the same in each epoch: one posterior sample, one flip; missing if trained on images",
+        "list",
+        "the data's manifest",
     ),
     Column("attempt", "number of the attempt at this evaluation", "-", "diffussm/run/runner.py"),
     Column("backend", "backend of S4D", "-", MACHINE_FILE),

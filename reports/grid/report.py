@@ -52,7 +52,7 @@ def results_page(results: GridResults, stem: Path) -> Path:
     """Write results.md and .csv: a row for each arm."""
     page = f"# {results.grid} on {results.base}\n\nClaim: {results.claim} ({results.source})\n\n"
     page += "" if results.states_recipe else f"{RECIPE_NOT_STATED}\n\n"
-    page += text.unverifiable(results) + text.of_other_data(results)
+    page += text.unverifiable(results) + text.of_other_data(results) + text.baked_in(results)
     page += f"{text.costs_markdown(results)}\n{_matched(results)}\n"
     if results.measures:
         page += f"\n{text.OVER_SEEDS} {_evaluation_settings(results)}\n{text.reliability_markdown(results)}"

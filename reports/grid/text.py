@@ -1,6 +1,7 @@
 """The tables of a grid as text: Markdown and sentences about the numbers of `tables`."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -60,6 +61,18 @@ def of_other_data(results: GridResults) -> str:
         if count
     ]
     return f"**Warning:** {' '.join(parts)}\n\n" if parts else ""
+
+
+def baked_in(results: GridResults) -> str:
+    """Return a sentence on records of runs on latents of which something is the same in each epoch; "" if there are
+    none."""
+    found = results.found.values()
+    counts = Counter(record.data_baked for record in found if record.data_baked)
+    parts = [
+        f"{' and '.join(baked)} of each image was baked into the latents of {count} of {plural(len(found), 'record')}"
+        for baked, count in counts.items()
+    ]
+    return f"In training, {'; '.join(parts)}: the same in each epoch.\n\n" if parts else ""
 
 
 def step_name(results: GridResults) -> str:

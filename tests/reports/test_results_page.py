@@ -8,6 +8,23 @@ from reports.grid import report as grid_report
 from reports.grid.results import load
 
 
+def test_what_was_baked_into_latents_is_stated(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    manifest = synthetic.write(runs, synthetic.basic_metrics)
+    paths = list(runs.glob("*/milestones/*/*/record.json"))
+    for path, baked in zip(paths, (["one posterior sample", "one flip"], ["one posterior sample"], []), strict=False):
+        stated = records.read(path)
+        assert stated
+        path.unlink()
+        records.write(stated.model_copy(update={"provenance": {records.DATA_BAKED: baked}}), path)
+    grid_report.results_page(load(manifest, runs), tmp_path / "results")
+    count = f"of each image was baked into the latents of 1 of {len(paths)} records"
+    page = (tmp_path / "results.md").read_text()
+    assert f"one posterior sample and one flip {count}" in page
+    assert f"one posterior sample {count}" in page
+    assert page.count("the same in each epoch.") == 1
+
+
 def test_a_reference_of_other_data_is_stated(tmp_path: Path) -> None:
     def page() -> str:
         grid_report.results_page(load(manifest, runs), tmp_path / "results")

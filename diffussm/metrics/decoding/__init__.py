@@ -1,0 +1,2 @@
+"""Decoding of sampled latents: `given` finds the autoencoder and what is wrong with it, without torch; `decoder` runs
+it."""
