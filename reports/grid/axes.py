@@ -1,5 +1,6 @@
 """The range of an axis: values, and intervals that mean something, decide it; those that span everything do not."""
 
+import math
 from typing import Literal, NamedTuple
 
 import pandas as pd
@@ -8,6 +9,7 @@ from matplotlib.axes import Axes
 from reports.grid.stats import LEAST_SEEDS
 
 MARGIN = 0.25  # of the range, on either side, that intervals which do not decide it may reach
+LEAST_MARGIN = 0.05  # of the range, beyond the values that are possible
 LOWEST_OF_LOG = 4  # a logarithmic axis reaches this factor below the lowest value, whatever the intervals
 CUT = "longer intervals are cut"
 
@@ -15,6 +17,9 @@ CUT = "longer intervals are cut"
 class Range(NamedTuple):
     low: float
     high: float
+
+
+ANY = Range(-math.inf, math.inf)
 
 
 def decisive_range(curve: pd.DataFrame, is_unreliable: bool) -> Range:
@@ -28,10 +33,16 @@ def decisive_range(curve: pd.DataFrame, is_unreliable: bool) -> Range:
     return Range(float(every.min()), float(every.max()))
 
 
-def clip(axis: Axes, curve: pd.DataFrame, decisive: Range, note_at: Literal["top", "bottom"] = "top") -> None:
-    """Cut the axis, linear or logarithmic, where intervals reach further beyond the decisive range than its margin, and
-    say so at its top or bottom."""
-    ends = curve[["mean", "seeds_low", "seeds_high", "samples_low", "samples_high"]]
+def clip(
+    axis: Axes,
+    curve: pd.DataFrame,
+    decisive: Range,
+    note_at: Literal["top", "bottom"] = "top",
+    possible: Range = ANY,
+) -> None:
+    """Cut the axis, linear or logarithmic, where `possible` parts of intervals reach further beyond the decisive range
+    than its margin, and say so at its top or bottom."""
+    ends = curve[["mean", "seeds_low", "seeds_high", "samples_low", "samples_high"]].clip(*possible)
     lowest, highest = float(ends.min().min()), float(ends.max().max())
     if axis.get_yscale() == "log":
         low = max(decisive.low, float(curve["mean"].min()) / LOWEST_OF_LOG)
@@ -39,10 +50,11 @@ def clip(axis: Axes, curve: pd.DataFrame, decisive: Range, note_at: Literal["top
         limits = Range(low / factor, decisive.high * factor)
     else:
         span = decisive.high - decisive.low or abs(decisive.high) or 1.0
-        limits = Range(decisive.low - MARGIN * span, decisive.high + MARGIN * span)
-    is_cut = lowest < limits.low, highest > limits.high
-    if any(is_cut):
-        low, high = axis.get_ylim()
-        axis.set_ylim(limits.low if is_cut[0] else min(low, limits.low), limits.high if is_cut[1] else high)
+        limits = Range(
+            max(decisive.low - MARGIN * span, possible.low - LEAST_MARGIN * span),
+            min(decisive.high + MARGIN * span, possible.high + LEAST_MARGIN * span),
+        )
+    if lowest < limits.low or highest > limits.high:
+        axis.set_ylim(limits)
         y = {"top": 0.98, "bottom": 0.02}[note_at]
         axis.text(0.98, y, CUT, transform=axis.transAxes, ha="right", va=note_at, fontsize=6, color="0.35")

@@ -155,11 +155,13 @@ def test_figures_show_the_available_intervals(full: GridResults) -> None:
     names = {name: full.key.metric_label(name) for name in metrics}
     figure = figures.metrics_over_steps(curve, full.arms, names, "a title", "step")
     sfid, *_, clean_fid = figure.axes
-    assert sfid.get_ylabel() == "sFID\n(digits CNN, n = 12)"
-    assert clean_fid.get_ylabel() == "clean-fid\n(its own Inception, n = 12)"
-    assert [axis.get_title().split()[0] for axis in figure.axes] == ["lower", "lower", "higher", "lower"]
+    assert sfid.get_ylabel() == "digits CNN, n = 12"
+    assert clean_fid.get_ylabel() == "its own Inception, n = 12"
+    titles = ["sFID: lower", "KID: lower", "recall: higher", "clean-fid: lower"]
+    assert [axis.get_title() for axis in figure.axes] == [f"{title} is better" for title in titles]
     (legend,) = figure.legends
-    assert legend.get_title().get_text() == "bands: 95 % over seeds; bars: 95 % over the samples of one run"
+    note = "bands: 95 % over seeds; bars, side by side: 95 % over the samples of one run"
+    assert legend.get_title().get_text() == note
     assert [text.get_text() for text in legend.get_texts()] == ["A", "B", "C"]
     plt.close(figure)
 
