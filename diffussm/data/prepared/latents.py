@@ -28,9 +28,7 @@ class PreparedLatents(PreparedItems):
     def stored(self, indices: NDArray[np.int64], views: NDArray[np.int64] | int = 0) -> NDArray[np.float32]:
         """Return a view of each image as it is stored: means and standard deviations (N, 2, C, h, w), or samples
         (N, C, h, w)."""
-        out = np.empty((len(indices), *self.manifest.item_shape[1:]), dtype=self.manifest.dtype)
-        self.read(indices, views, out)
-        return out.astype(np.float32, copy=False)
+        return self.read(indices, views).astype(np.float32, copy=False)
 
     def scaled(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return stored latents (N, C, h, w) as the network sees them."""

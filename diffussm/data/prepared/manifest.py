@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from diffussm.config.schema import SHA256_OR_EMPTY, Count, Positive
 from diffussm.errors import UserError
@@ -21,6 +21,15 @@ FORMAT: Literal[1] = 1
 Kind = Literal["pixels", "mean-std", "sample"]
 Flips = Literal["none", "paired", "baked"]
 SHA256 = r"^[0-9a-f]{64}$"
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("allowed: printable characters")
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_printable)]
 
 
 class StoredFile(StoredModel):
@@ -107,7 +116,7 @@ class Manifest(StoredModel):
         description="none: each is stored once, as it is; paired: also mirrored; baked: some are stored mirrored"
     )
     latents: LatentFacts | None = Field(None, description="none: the data are pixels")
-    classes: tuple[str, ...] = Field(description="names in the order of the labels; empty: no labels")
+    classes: tuple[Printable, ...] = Field(description="names in the order of the labels; empty: no labels")
     labels: StoredFile
     image_sha256: StoredFile
     sources: StoredFile
@@ -115,6 +124,11 @@ class Manifest(StoredModel):
     shards: tuple[Shard, ...] = Field(min_length=1)
     source: Source
     versions: dict[str, str] = Field(description="of the tools that made it")
+
+    @property
+    def array(self) -> str:
+        """The name of the array that each shard has."""
+        return "pixels" if self.latents is None else "latents"
 
     @property
     def item_shape(self) -> tuple[int, ...]:
@@ -138,6 +152,11 @@ class Manifest(StoredModel):
         for values in (self.latents.scale, self.latents.shift) if self.latents else ():
             if len(values) not in (1, self.channels):
                 raise ValueError(f"scale, shift: allowed: one value, or one for each of {self.channels} channels")
+        for number, shard in enumerate(self.shards):
+            if list(shard.arrays) != [self.array]:
+                raise ValueError(f"shards.{number}.arrays: {list(shard.arrays)}: allowed: {self.array}")
+        if self.kind == "pixels" and self.channels not in (1, 3):
+            raise ValueError(f"channels = {self.channels}: allowed: 1 or 3")
         return self
 
 

@@ -1,7 +1,9 @@
 """Reading of what a prepared data set stores of its images, each view compared with its SHA-256 before it is used."""
 
+import contextlib
 import hashlib
 import io
+import math
 import os
 import weakref
 from collections import OrderedDict
@@ -53,8 +55,9 @@ class PreparedItems:
         hashes = (self.count * self.manifest.views, 32)
         self.view_sha256: NDArray[np.uint8] = self._array(self.manifest.image_sha256, "|u1", hashes)
         self._check_digest()
+        self._check_labels()
+        self._check_size()
         self._views = self.manifest.views
-        self._name = "pixels" if self.manifest.kind == "pixels" else "latents"
         self._ends = np.cumsum([shard.images for shard in self.manifest.shards])
         self._open: OrderedDict[int, tuple[io.FileIO, int]] = OrderedDict()  # shard -> file, bytes of its header
         weakref.finalize(self, _close_all, self._open)
@@ -66,35 +69,66 @@ class PreparedItems:
         """The digest of the content."""
         return self.manifest.digest
 
-    def read(self, indices: NDArray[np.int64], views: NDArray[np.int64] | int, out: NDArray[Any]) -> None:
-        """Read a view of each of these images, 0 .. count - 1, in this order into the rows of `out`."""
+    def read(self, indices: NDArray[np.int64], views: NDArray[np.int64] | int = 0) -> NDArray[Any]:
+        """Return a view of each of these images, 0 .. count - 1, in this order, as an array that is the caller's."""
         shards = np.searchsorted(self._ends, indices, side="right")
         stored = indices * self._views + views
         with self._lock:
+            for shard in shards[:1]:  # its header is compared before there is memory of that shape
+                self._opened(int(shard))
+            out = np.empty((len(indices), *self.view_shape), dtype=self.manifest.dtype)
             for row in np.argsort(indices, kind="stable"):  # in the order of the file
                 self._read(int(shards[row]), int(stored[row]), out[row])
+        return out
+
+    @property
+    def view_shape(self) -> tuple[int, ...]:
+        """The shape of what has a SHA-256 of its own."""
+        shape = self.manifest.item_shape
+        return shape if self.manifest.kind == "pixels" else shape[1:]
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of a value."""
+        return np.dtype(self.manifest.dtype).itemsize
+
+    def views_of(self, shard: int) -> NDArray[np.uint8]:
+        """Return the SHA-256 of each view of a shard."""
+        first = (int(self._ends[shard]) - self.manifest.shards[shard].images) * self._views
+        return self.view_sha256[first : int(self._ends[shard]) * self._views]
+
+    def header_of(self, shard: int, file: io.FileIO, path: Path) -> int:
+        """Return the bytes before the values of a shard's open file; UserError if it is of another type or shape."""
+        shape = (self.manifest.shards[shard].images, *self.manifest.item_shape)
+        return header_size(file, self.manifest.dtype, shape, path)
 
     def _read(self, shard: int, view: int, out: NDArray[Any]) -> None:
         """Read the view, counted through the data set, into `out` and compare it with its hash."""
-        path = self.folder / self.manifest.shards[shard].arrays[self._name].file
-        file, header = self._opened(shard, path)
+        path = self._path(shard)
+        file, header = self._opened(shard)
         first = (int(self._ends[shard]) - self.manifest.shards[shard].images) * self._views
         with reading(path):
             read = os.preadv(file.fileno(), [out.data.cast("B")], header + (view - first) * out.nbytes)
         if read != out.nbytes or hashlib.sha256(out.data).digest() != self.view_sha256[view].tobytes():
             raise DamagedShard(path, view // self._views)
 
-    def _opened(self, shard: int, path: Path) -> tuple[io.FileIO, int]:
+    def _path(self, shard: int) -> Path:
+        return self.folder / self.manifest.shards[shard].arrays[self.manifest.array].file
+
+    def _opened(self, shard: int) -> tuple[io.FileIO, int]:
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]
         if len(self._open) >= OPEN_FILES:
             self._open.popitem(last=False)[1][0].close()
+        path = self._path(shard)
         with reading(path):
             file = io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # does not wait for the writer of a pipe
-            header = header_size(
-                file, self.manifest.dtype, (self.manifest.shards[shard].images, *self.manifest.item_shape), path
-            )
+            try:
+                header = self.header_of(shard, file, path)
+            except BaseException:
+                file.close()
+                raise
         self._open[shard] = file, header
         return file, header
 
@@ -122,6 +156,28 @@ class PreparedItems:
                 f"{found[:12]}..., the manifest states {m.digest[:12]}...; {Manifest.repair}"
             )
 
+    def _check_size(self) -> None:
+        """Raise UserError if the images cannot be as large as the manifest says: memory is taken by what it says."""
+        size = math.prod(self.manifest.item_shape) * self.item_bytes
+        for shard in range(len(self.manifest.shards)):
+            with contextlib.suppress(OSError):  # whoever reads it will say why
+                if (found := self._path(shard).stat().st_size) < size:
+                    raise UserError(
+                        f"{self._path(shard)}: has {found:,} bytes, and the manifest says {size:,} of one image; "
+                        f"{Manifest.repair}"
+                    )
+                return
+
+    def _check_labels(self) -> None:
+        most = max(len(self.manifest.classes) - 1, 0)
+        outside = np.flatnonzero((self.labels < 0) | (self.labels > most))
+        if outside.size:
+            path, first = self.folder / self.manifest.labels.file, outside[0]
+            raise UserError(
+                f"{path}: is damaged: image {first} has label {self.labels[first]}; the manifest has "
+                f"{len(self.manifest.classes) or 'no'} classes"
+            )
+
 
 class PreparedImages(PreparedItems):
     """The images and labels of a prepared data set of pixels, as `Pixels` and by index. UserError for latents."""
@@ -136,9 +192,7 @@ class PreparedImages(PreparedItems):
     def take(self, indices: Iterable[int] | NDArray[np.int64]) -> Images:
         """Return the images of these indices, 0 .. count - 1, in this order."""
         chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64)
-        pixels = np.empty((len(chosen), *self.shape), dtype=np.uint8)
-        self.read(chosen, 0, pixels)
-        return Images(pixels, self.labels[chosen])
+        return Images(self.read(chosen), self.labels[chosen])
 
     def batches(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[NDArray[np.uint8]]:
         for first, last in spans(self.count, size, start, stop):

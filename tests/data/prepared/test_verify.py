@@ -1,6 +1,9 @@
 """`data verify` and `data show`."""
 
 import json
+import re
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffussm.data.prepared.manifest import content_digest
 from diffussm.data.prepared.overview import overview
 from diffussm.data.prepared.reader import PreparedImages
+from diffussm.errors import UserError
 from tests.support.evaluating import Run
 from tests.support.prepared_set import noise_images, write_prepared
 
@@ -74,6 +79,19 @@ MANIFESTS: dict[str, tuple[Any, str]] = {
     "with another digest": (lambda m: m | {"digest": "0" * 64}, "the content has digest"),
     "with other classes": (lambda m: m | {"classes": ["ant"]}, "the content has digest"),
     "no text": (lambda _: "\udcff", "is damaged: not valid JSON"),
+    "with two channels": (lambda m: m | {"channels": 2}, "channels = 2: allowed: 1 or 3"),
+    "with control characters": (
+        lambda m: m | {"classes": ["a", "\x1b[31m", "c"]},
+        r"classes[1] = '\x1b[31m': allowed: printable characters",
+    ),
+    "without arrays": (
+        lambda m: m | {"shards": [*m["shards"][:2], m["shards"][2] | {"arrays": {}}]},
+        "shards.2.arrays: []: allowed: pixels",
+    ),
+    "with other arrays": (
+        lambda m: m | {"shards": [shard | {"arrays": {"latents": shard["arrays"]["pixels"]}} for shard in m["shards"]]},
+        "shards.0.arrays: ['latents']: allowed: pixels",
+    ),
 }
 
 
@@ -90,6 +108,53 @@ def test_a_damaged_manifest_is_one_line(name: str, command: str, folder: Path, t
     assert message in out + err
     assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def changed(folder: Path, labels: Any = None, **fields: Any) -> None:
+    """Change the manifest, and digests and hashes so that they fit it."""
+    path = folder / "manifest.json"
+    m = json.loads(path.read_text()) | fields
+    if labels is not None:
+        np.save(folder / "labels.npy", labels)
+    for key in ("labels", "image_sha256"):
+        m[key]["sha256"] = sha256((folder / m[key]["file"]).read_bytes()).hexdigest()
+    shape, hashes = (m["channels"], m["image_size"], m["image_size"]), np.load(folder / "sha256.npy")
+    m["digest"] = content_digest(m["kind"], shape, len(m["classes"]), hashes.data, np.load(folder / "labels.npy").data)
+    path.write_text(json.dumps(m))
+
+
+def swap_hashes(folder: Path) -> None:
+    hashes = np.load(folder / "sha256.npy")
+    np.save(folder / "sha256.npy", hashes[[0, 1, 2, 3, 4, 5, 6, 8, 7, *range(9, 20)]])
+    changed(folder)
+
+
+def other_borders(folder: Path) -> None:
+    shards = json.loads((folder / "manifest.json").read_text())["shards"]
+    changed(folder, shards=[shard | {"images": n} for shard, n in zip(shards, (6, 8, 6), strict=True)])
+
+
+CONSISTENT: dict[str, tuple[Callable[[Path], None], str]] = {
+    "too few classes": (lambda d: changed(d, classes=["ant"]), "labels.npy: is damaged: image 1 has label 1; the"),
+    "no classes": (lambda d: changed(d, classes=[]), "has label 1; the manifest has no classes"),
+    "a negative label": (lambda d: changed(d, np.arange(20) % 3 - 1), "labels.npy: is damaged: image 0 has label -1"),
+    "other borders of shards": (other_borders, "pixels-00000.npy: is damaged: it holds uint8 (7, 3, 8, 8), expected"),
+    "larger images": (lambda d: changed(d, image_size=9), "(7, 3, 8, 8), expected uint8 (7, 3, 9, 9)"),
+    "huge images": (lambda d: changed(d, image_size=10**6), "has 1,472 bytes, and the manifest says 3,000,000,000,000"),
+    "other hashes of images": (swap_hashes, "pixels-00001.npy: "),
+}
+
+
+@pytest.mark.parametrize("name", CONSISTENT)
+def test_files_that_do_not_fit_each_other(name: str, folder: Path, diffussm: Run) -> None:
+    """All hashes are right; verifying finds what reading refuses, which takes no memory of a size that is not there."""
+    change, message = CONSISTENT[name]
+    change(folder)
+    code, out, err = diffussm("data", "verify", folder)
+    assert (code, message in out) == (2, True), out + err
+    with pytest.raises(UserError, match=re.escape(message)):
+        PreparedImages(folder).take(range(20))
+    assert diffussm("data", "show", folder)[0] == 2
 
 
 def test_no_data_set(tmp_path: Path, diffussm: Run) -> None:
