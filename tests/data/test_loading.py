@@ -75,8 +75,8 @@ def test_flipped_batches_can_be_cut(name: str, folder: Path) -> None:
         training_data(mine(folder, flip=flip) if name == "prepared" else DataConfig(name=name, flip=flip))
         for flip in (False, True)
     )
-    whole, unflipped = flipped.batch(1, 2, 12), plain.batch(1, 2, 12)
-    parts = [flipped.batch(1, 2, 12, start, 4) for start in (0, 4, 8)]
-    assert np.array_equal(np.concatenate([part.pixels for part in parts]), whole.pixels)
-    assert 0 < sum((a != b).any() for a, b in zip(whole.pixels, unflipped.pixels, strict=True)) < 12
-    assert np.array_equal(plain.batch(1, 2, 12).pixels, unflipped.pixels)
+    (whole, _), (unflipped, _) = flipped.batch(1, 2, 12), plain.batch(1, 2, 12)
+    parts = [flipped.batch(1, 2, 12, start, 4)[0] for start in (0, 4, 8)]
+    assert np.array_equal(np.concatenate(parts), whole)
+    assert 0 < sum((a != b).any() for a, b in zip(whole, unflipped, strict=True)) < 12
+    assert np.array_equal(plain.batch(1, 2, 12)[0], unflipped)
