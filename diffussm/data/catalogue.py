@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffussm.errors import unknown
+from diffussm.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from diffussm.data.prepared.manifest import Flips, LatentFacts
@@ -32,6 +32,12 @@ class DataFacts:
     flips: "Flips" = "none"  # of latents: whether they are stored mirrored too
 
 
+PICKLES = (".pkl", ".pickle")
+IS_PICKLE = (
+    "is a pickle, as EDM2's references are, which is not loaded because it can run any program; make an .npz with "
+    "`diffussm reference build`, or from the mean and covariance in it as arrays mu and sigma"
+)
+
 CATALOGUE = {
     "digits": DataFacts(1797, 8, 1, 10, "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"),
     # Its pixels are interpolated from those of digits; it stays for runs of before there was mnist.
@@ -43,6 +49,8 @@ CATALOGUE = {
 
 def facts(name: str, field: str) -> DataFacts:
     """Return the facts of data set `name`; UserError names the config field `field` if it is unknown."""
+    if name.lower().endswith(PICKLES):
+        raise UserError(f"{field} = {name}: {IS_PICKLE}")
     if name not in CATALOGUE:
         raise unknown(field, name, CATALOGUE)
     return CATALOGUE[name]

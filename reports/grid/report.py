@@ -10,6 +10,7 @@ import pandas as pd
 
 from diffussm.metric_table import FRECHET, METRICS
 from diffussm.store.names import child
+from diffussm.store.records import EvaluationKey
 from reports import markdown as md
 from reports import style
 from reports.grid import figures, tables, text
@@ -112,11 +113,18 @@ def _evaluation_settings(results: GridResults) -> str:
     named = f"{results.label('fid')}:" if results.has_fid else f"Evaluated with {key.extractor_and_n}:"
     floors = {METRICS[name].title: results.floor(name) for name in FRECHET}
     scores = " and ".join(f"{name} {floor:.2f}" for name, floor in floors.items() if floor is not None)
-    return (
-        f"{named} {_sampler(results)}, {key.weights} weights, "
-        f"against {key.reference_samples} images of {key.reference}"
-        + (f"; real images score {scores} at this n (noise floor, 20 draws)." if scores else ".")
+    return f"{named} {_sampler(results)}, {key.weights} weights, against {_reference(key)}" + (
+        f"; real images score {scores} at this n (noise floor, 20 draws)." if scores else "."
     )
+
+
+def _reference(key: EvaluationKey) -> str:
+    """Return which reference the numbers are against, and whether Frechet distances use statistics in its file."""
+    sha256 = f"(SHA-256 {key.reference_sha256[:12]}...)"
+    if key.reference_kind == "images":
+        return f"{key.reference_samples} images of {key.reference} {sha256}"
+    images = f", for precision, recall and KID its {key.reference_samples} images" if key.reference_samples else ""
+    return f"the statistics in the file {key.reference} {sha256}{images}"
 
 
 def _curves(results: GridResults, stem: Path) -> list[Path]:

@@ -77,6 +77,7 @@ def test_samples_that_are_refused(
         ([], "the reference must be given: --reference"),
         (["--reference", "digit"], "evaluation.reference: unknown name 'digit'; did you mean 'digits'?"),
         (["--reference", "nowhere.npz"], "nowhere.npz: no such file"),
+        (["--reference", "img512.pkl"], "evaluation.reference = img512.pkl: is a pickle, as EDM2's references are"),
         ([*DIGITS[:2], "--extractor", "digit-cnn"], "evaluation.extractor: unknown name 'digit-cnn'; did you mean"),
         ([*DIGITS, "--metrics", "fid,fod"], "evaluation.metrics: unknown name 'fod'; did you mean 'fid'?"),
         ([*DIGITS, "--metrics", "fid,label_accuracy"], "label_accuracy needs class labels"),

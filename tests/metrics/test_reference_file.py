@@ -6,7 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffussm.data.catalogue import IS_PICKLE
+from diffussm.metrics.features.registry import extractor_facts
+from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.reference.file import ReferenceFile
+from diffussm.metrics.reference.gaussian import stated_gaussian
+from diffussm.metrics.requirements import unsupported_metrics
 from tests.support.image_sets import images, in_file, npy, zipped
 
 IMAGES = npy(in_file(images(4, (3, 4, 4))))
@@ -39,3 +44,35 @@ def test_sound(tmp_path: Path, method: int) -> None:
     zipped(tmp_path / "a.npz", {"arr_0.npy": IMAGES}, method)
     file = ReferenceFile(tmp_path / "a.npz")
     assert (file.problem(), file.images, file.image_shape, file.kind) == ("", 4, (3, 4), "images")
+
+
+GAUSSIAN = {"mu": np.arange(3.0), "sigma": np.diag([1.0, 2.0, 3.0])}
+
+
+def test_a_file_of_adm(tmp_path: Path) -> None:
+    """Its statistics of CLIP's features are passed over."""
+    spatial = {"mu_s": np.ones(5), "sigma_s": np.eye(5)}
+    clip = {"mu_clip": np.full(7, np.nan), "sigma_clip": np.zeros((7, 2, 2))}
+    np.savez(tmp_path / "VIRTUAL_imagenet512.npz", in_file(images(4, (3, 4, 4))), **GAUSSIAN, **spatial, **clip)
+    file = ReferenceFile(tmp_path / "VIRTUAL_imagenet512.npz")
+    assert (file.problem(), file.images, file.kind, file.layers) == ("", 4, "statistics", ("features", "spatial"))
+    np.testing.assert_array_equal(stated_gaussian(file.path, "features").mean, GAUSSIAN["mu"])
+    np.testing.assert_array_equal(stated_gaussian(file.path, "spatial").covariance, np.eye(5))
+
+
+def test_mean_and_covariance_alone(tmp_path: Path) -> None:
+    """As MAR's `adm_in256_stats.npz`."""
+    np.savez(tmp_path / "stats.npz", **GAUSSIAN)
+    known = reference_facts(str(tmp_path / "stats.npz"))
+    assert (known.kind, known.images, known.layers, known.shape) == ("statistics", 0, ("features",), None)
+    refused = unsupported_metrics(extractor_facts("inception-v3-compat"), known, 50_000)
+    assert not {"fid", "inception_score"} & refused.keys()
+    assert refused["sfid"] == "needs mu_s and sigma_s besides mu and sigma, which stats does not have"
+    assert refused["precision"].endswith("of the reference, but stats has none")
+
+
+@pytest.mark.parametrize("name", ["img512.pkl", "IMG.PKL", "a.pickle"])
+def test_a_pickle_is_not_opened(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
+    assert ReferenceFile(tmp_path / name).problem() == IS_PICKLE
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,5 +1,6 @@
 """What results.md says beside its numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import tests.support.synthetic_records as synthetic
@@ -23,6 +24,25 @@ def test_what_was_baked_into_latents_is_stated(tmp_path: Path) -> None:
     assert f"one posterior sample and one flip {count}" in page
     assert f"one posterior sample {count}" in page
     assert page.count("the same in each epoch.") == 1
+
+
+def test_the_reference_behind_the_numbers_is_stated(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    results = load(synthetic.write(runs, synthetic.basic_metrics), runs)
+    grid_report.results_page(results, tmp_path / "results")
+    assert "against 1797 images of digits (SHA-256 0b7e9c3202d7...)" in (tmp_path / "results.md").read_text()
+    for images, more in ((10_000, ", for precision, recall and KID its 10000 images"), (0, "")):
+        of_adm = {
+            "reference": "VIRTUAL_imagenet512", "reference_sha256": "ab" * 32, "reference_kind": "statistics",
+            "reference_samples": images,
+        }  # fmt: skip
+        found = {
+            row: record.model_copy(update={"key": record.key.model_copy(update=of_adm)})
+            for row, record in results.found.items()
+        }
+        grid_report.results_page(replace(results, found=found), tmp_path / "results")
+        expected = f"against the statistics in the file VIRTUAL_imagenet512 (SHA-256 abababababab...){more}"
+        assert expected in (tmp_path / "results.md").read_text()
 
 
 def test_a_reference_of_other_data_is_stated(tmp_path: Path) -> None:

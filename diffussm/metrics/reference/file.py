@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffussm.data.catalogue import IS_PICKLE, PICKLES
 from diffussm.data.npz_header import open_archive, read_header
 from diffussm.errors import UserError
 from diffussm.store.hashes import file_sha256
@@ -48,6 +49,8 @@ class ReferenceFile:
         """Return type and shape of every array; raise UserError if the file is missing, damaged or no .npz."""
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such file")
+        if self.path.name.lower().endswith(PICKLES):
+            raise UserError(f"{self.path}: {IS_PICKLE}")
         status = self.path.stat()
         return _headers(self.path, status.st_size, status.st_mtime_ns)
 
