@@ -18,6 +18,7 @@ from diffussm.errors import UserError
 from diffussm.host import source
 from diffussm.host.checkout import ignored_variables
 from diffussm.host.machine import gpus, memory_gb, processor, usable_cores
+from diffussm.metrics.decoding.given import given_vae, missing_vae
 from diffussm.metrics.features.registry import EXTRACTORS
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
@@ -26,7 +27,8 @@ LEAST_FREE_GB = 5.0
 
 
 def examine(runs: Path, grid: str | None, base: str | None) -> list[Check]:
-    """Check folder, disk, versions, weights and data; with `grid`, only the data that its launched runs need."""
+    """Check folder, disk, versions, weights, data and autoencoders; with `grid`, of the last two only what its launched
+    runs need."""
     return [*_folder(runs), _disk(runs), *_versions(), _code(), *_weights(), *_data(runs, grid, base), _machine()]
 
 
@@ -118,12 +120,15 @@ def _data(runs: Path, grid: str | None, base: str | None) -> Iterator[Check]:
         for folder in {runs / e.run_id for manifest in launched.manifests.values() for e in manifest.runs}:
             if (folder / "config.json").exists():
                 try:
-                    configs.append(RunDir(folder).config())
+                    run = RunDir(folder)
+                    evaluation = run.latest_request().evaluation
+                    configs.append(run.config().model_copy(update={"evaluation": evaluation}))
                 except UserError as damage:
                     damaged.append(damage)
     yield from (Check("fail", "runs", str(damage)) for damage in damaged)
     for _, config in sorted({(c.data.name, c.data.root, c.data.digest): c for c in configs}.items()):
         yield _data_of(config, "fail" if grid else "warning")
+    yield from dict.fromkeys(_vae_of(c, "fail" if grid else "warning") for c in configs if c.data.decoded_size)
 
 
 def _data_of(config: Config, if_missing: Literal["warning", "fail"]) -> Check:
@@ -136,6 +141,16 @@ def _data_of(config: Config, if_missing: Literal["warning", "fail"]) -> Check:
         return Check(if_missing, "data", f"{name}: needs {known.missing_requirement}")
     where = f" in {known.folder}" if known.folder else ""
     return Check("ok", "data", f"{name}: {known.images:,} images{where}")
+
+
+def _vae_of(config: Config, if_missing: Literal["warning", "fail"]) -> Check:
+    try:
+        if missing := missing_vae(config):
+            return Check(if_missing, "autoencoder", missing)
+        facts = given_vae(config)
+    except UserError as error:
+        return Check("fail", "autoencoder", str(error))
+    return Check("ok", "autoencoder", f"{facts.folder}, sha256 {facts.sha256[:12]}...")
 
 
 def _machine() -> Check:

@@ -8,7 +8,7 @@ from diffussm.data.catalogue import facts, missing_reference
 from diffussm.data.images import Flipped, HeldImages, Images, IndexedImages, Shuffled, TrainingData
 from diffussm.data.lookup.external import data_class
 from diffussm.data.lookup.facts import find_required
-from diffussm.data.prepared.latents import LatentTraining, PreparedLatents
+from diffussm.data.prepared.latents import Decode, DecodedLatents, LatentTraining, PreparedLatents
 from diffussm.data.prepared.reader import PreparedImages
 from diffussm.errors import UserError
 
@@ -43,11 +43,15 @@ def training_data(data: DataConfig) -> TrainingData:
     return Flipped(made) if data.flip else made
 
 
-def training_images(data: DataConfig) -> IndexedImages | None:
+def training_images(data: DataConfig, decode: Decode | None = None) -> IndexedImages | None:
     """Return the images that a config trains on, as they are stored; None if there is no finite number of them.
 
-    Raises as `training_data`.
+    Of latents these are the decoded means of the posteriors, or samples; None without `decode`, which makes pixels of
+    latents as the network sees them. Raises as `training_data`.
     """
+    known = find_required(data)
+    if known.folder and known.decoded:
+        return DecodedLatents(PreparedLatents(known.folder), decode) if decode else None
     made = training_data(data.model_copy(update={"flip": False}))
     return made.images if isinstance(made, Shuffled) else None
 

@@ -25,9 +25,10 @@ def missing_requirement(config: Config) -> str:
 
 
 def missing_measuring_requirement(config: Config) -> str:
-    """Return what sampling and measuring lack, in a line that names the field; "" if nothing. The training data are
+    """Return what sampling and measuring lack, in a line that names the fields; "" if nothing. The training data are
     not needed."""
-    if missing := missing_evaluation_requirement(config.evaluation) or missing_vae(config):
+    missing = "; ".join(filter(None, (missing_evaluation_requirement(config.evaluation), missing_vae(config))))
+    if missing:
         return missing
     sampler = config.evaluation.sampler
     if sampler in SOLVERS and not find_spec("diffusers"):

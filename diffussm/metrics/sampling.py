@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from diffussm.config import Config
 from diffussm.diffusion.sampling import Network, guided, make_sampler
-from diffussm.errors import NotFinite
 from diffussm.metrics.decoding.decoder import make_decoder
+from diffussm.metrics.decoding.pixels import check_finite, to_pixels
 from diffussm.rng import Stream, integers, normal
 from diffussm.stopping import StopRequest
 
@@ -63,7 +63,7 @@ class SampleMaker:
 
         labels = self.labels(start, count)
         sampled = self._sample(self._network, torch.from_numpy(labels).to(self.device), noise)
-        _check_finite(sampled, start)
+        check_finite(sampled, start)
         return Samples(to_pixels(self._decode(sampled), start), labels)
 
 
@@ -78,15 +78,3 @@ def generate(
     make, batch = SampleMaker(config, network, device, labels), config.evaluation.batch
     parts = [make(start, min(batch, count - start)) for start in range(0, count, batch)]
     return Samples(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def to_pixels(images: torch.Tensor, start: int = 0) -> NDArray[np.uint8]:
-    """Map [-1, 1] to 0 .. 255; NotFinite names the first sample, counted from `start`, that is not finite."""
-    _check_finite(images, start)
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
-
-
-def _check_finite(samples: torch.Tensor, start: int) -> None:
-    finite = samples.flatten(1).isfinite().all(1)
-    if not finite.all():
-        raise NotFinite(f"sample {start + int(finite.int().argmin())} is not finite")

@@ -16,13 +16,14 @@ import tests.support.tiny as tiny
 from diffussm.config import Config, resolve
 from diffussm.data.load import reference_images
 from diffussm.errors import UserError
+from diffussm.metrics.decoding.pixels import to_pixels
 from diffussm.metrics.features import registry
 from diffussm.metrics.features import train_small_cnn as train_extractor
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.small_cnn import FEATURES
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.pictures.sheet import sheet
-from diffussm.metrics.sampling import generate, to_pixels
+from diffussm.metrics.sampling import generate
 from diffussm.metrics.statistics.fid import noise_floor
 from diffussm.metrics.statistics.frechet import Statistics, frechet_distance
 from diffussm.metrics.suite import metric_suite

@@ -1,15 +1,18 @@
 """Latents of a prepared data set, as the network sees them: a sample of each posterior, drawn anew for each step."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.data.images import EpochOrder, Examples
+from diffussm.data.images import EpochOrder, Examples, Images
 from diffussm.data.prepared.manifest import check_mirrored
 from diffussm.data.prepared.reader import PreparedItems
 from diffussm.errors import UserError
 from diffussm.rng import Stream, quantile_normal, uniform
+
+Decode = Callable[[NDArray[np.float32]], NDArray[np.uint8]]  # latents as the network sees them -> pixels (N, 3, H, W)
 
 
 class PreparedLatents(PreparedItems):
@@ -38,6 +41,17 @@ class PreparedLatents(PreparedItems):
         """Return the posteriors' means, or the samples, unmirrored, as the network sees them: (N, C, h, w)."""
         stored = self.stored(indices)
         return self.scaled(stored[:, 0] if self.manifest.kind == "mean-std" else stored)
+
+
+class DecodedLatents:
+    """The images of latents, by index: the decoded means of their posteriors, or samples, unmirrored."""
+
+    def __init__(self, latents: PreparedLatents, decode: Decode):
+        self._latents, self._decode = latents, decode
+        self.labels = latents.labels
+
+    def take(self, indices: NDArray[np.int64]) -> Images:
+        return Images(self._decode(self._latents.means(indices)), self.labels[indices])
 
 
 class LatentTraining:

@@ -1,2 +1,2 @@
 """Decoding of sampled latents: `given` finds the autoencoder and what is wrong with it, without torch; `decoder` runs
-it."""
+it; `pixels` makes bytes of images."""

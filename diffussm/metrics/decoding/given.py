@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from diffussm.config import Config
+from diffussm.data.lookup.facts import is_provisional
 from diffussm.errors import UserError
 from diffussm.vae.facts import VARIABLE, VaeFacts, given_folder, vae_facts
 
@@ -23,7 +24,7 @@ def is_decoded(config: Config) -> bool:
             )
         return True
     for field in ("vae", "vae_sha256"):
-        if value := getattr(evaluation, field):
+        if (value := getattr(evaluation, field)) and not is_provisional(config):
             raise UserError(
                 f"evaluation.{field} = {value}: {data.name} has images, not latents, and nothing is decoded; remove it"
             )

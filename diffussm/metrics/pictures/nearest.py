@@ -14,7 +14,10 @@ from diffussm.config import Config, EvaluationConfig
 from diffussm.data.images import IndexedImages
 from diffussm.data.load import training_images
 from diffussm.data.lookup.facts import find_required
-from diffussm.errors import UserError
+from diffussm.data.prepared.latents import Decode
+from diffussm.errors import NotFinite, UserError
+from diffussm.metrics.decoding.decoder import make_decoder
+from diffussm.metrics.decoding.pixels import to_pixels
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.registry import ExtractorFacts, extractor_facts
 from diffussm.metrics.pictures.sheet import Nearest
@@ -50,9 +53,9 @@ def nearest_images(
     """Return the nearest training images of samples (N, C, H, W), mirrored ones too if they are trained on.
 
     Distances are those of the evaluation's extractor, if its weights are there and it is small, there is a GPU or the
-    set is; otherwise of pixels. Raises UserError if the training set is not there or not finite.
+    set is; otherwise of pixels. Latents are decoded. Raises UserError if the training set is not there or not finite.
     """
-    images = training_images(config.data)
+    images = training_images(config.data, _decode(config, device) if config.data.decoded_size else None)
     if images is None:
         raise UserError(f"data.name = {config.data.name}: is no finite set of images, so none is the nearest")
     space = _space(config.evaluation, len(images.labels), device) or PIXELS
@@ -63,8 +66,9 @@ def nearest_images(
 def nearest_at_milestone(
     samples: NDArray[np.uint8], config: Config, extractor: Extractor, device: torch.device | str
 ) -> Nearest | None:
-    """Return the same where that is cheap, None elsewhere: if there are no more than `AT_MILESTONES` images, and the
-    extractor, which must have a layer of features, is a small one; the features of the training set are cached."""
+    """Return the same where that is cheap, None elsewhere: if there are no more than `AT_MILESTONES` images, no latents
+    among them, and the extractor, which must have a layer of features, is a small one; the features of the training
+    set are cached."""
     if "features" not in extractor.layers or extractor.facts.image_size is None:
         return None
     try:
@@ -100,6 +104,20 @@ def closest(targets: NDArray[np.float64], batches: Iterable[Batch]) -> NDArray[n
         found = np.where(values < least, indices[nearest], found)
         least = np.minimum(values, least)
     return found
+
+
+def _decode(config: Config, device: torch.device | str) -> Decode:
+    decode = make_decoder(config, device).decode
+
+    def pixels(latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+        try:
+            return to_pixels(decode(torch.from_numpy(latents).to(device)))
+        except NotFinite:
+            raise UserError(
+                f"data.name = {config.data.name}: has latents that are not decoded to finite images"
+            ) from None
+
+    return pixels
 
 
 PIXELS = Space("pixels", lambda pixels: pixels.reshape(len(pixels), -1).astype(np.float64))

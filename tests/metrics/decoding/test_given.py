@@ -138,6 +138,14 @@ def test_images_read_none(field: str, value: str, tmp_path: Path, monkeypatch: p
     assert missing_requirement(tiny.config()) == ""
 
 
+def test_data_that_are_not_there_yet_may_be_latents(vae: Path) -> None:
+    """Of a base that names its own data, until they are prepared."""
+    data = tiny.config().data.model_copy(update={"name": "mine", "root": "nowhere"})
+    config = with_vae(tiny.config().model_copy(update={"data": data}), vae)
+    assert missing(config).startswith("data.name = mine: needs a prepared data set")
+    assert "vae" not in missing(config)
+
+
 def test_of_two_requests_the_one_whose_autoencoder_is_there_is_evaluated(
     vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
