@@ -116,10 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     for warning in request.warnings(all_planned):
         print(f"warning: {warning}", file=sys.stderr)
     for difference in request.write(planned, all_planned, options.replay):
-        print(
-            f"{difference.reason}: from now on, reports on this grid show these runs only. Earlier runs are kept; "
-            f"launch with the earlier {difference.what} to report on them."
-        )
+        print(f"{difference.reason}. {difference.consequence}")
     if on_cluster:
         from ablations.slurm.launch import submit
 

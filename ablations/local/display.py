@@ -70,7 +70,7 @@ class Display:
             self._bars.stop()
 
     def on_progress(self, active: Sequence[tuple[int, Task]]) -> None:
-        """Update the bars, or print a line for each training that is due one."""
+        """Update the bars, or print a line for each run that is due one."""
         for slot, task in active:
             name = self.names[task.run]
             if self._bars:
@@ -78,7 +78,7 @@ class Display:
                 if slot not in self._tasks:
                     self._tasks[slot] = self._bars.add_task(text, total=1.0, name=name)
                 self._bars.update(self._tasks[slot], description=text, completed=fraction, name=name)
-            elif task.kind == "train" and self._is_due(task.run):
+            elif self._is_due(task.run):
                 self.line(f"{name}: {_progress(task)[0]}")
         if self._bars:
             for slot in self._tasks.keys() - {slot for slot, _ in active}:

@@ -14,7 +14,7 @@ from diffussm.host.machine import gpus
 CORE_RATE = 10e9  # of one core in float32: the digits base reaches this on a server
 UTILISATION = 0.35  # of a GPU's peak
 GPU_RATES = {"bf16": 156e12 * UTILISATION, "float32": 9.75e12 * UTILISATION}  # of one A100, in MACs
-NOT_MEASURED = "; nothing was measured on this machine, run with --calibrate to do so"
+NOT_MEASURED = "; --calibrate measures how long these runs take on this machine"
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Estimates:
         """Return what the estimates of the runs are based on, in one sentence."""
         todo = [p for p in estimated if not p.done]
         bases = {estimated[p].basis for p in todo}
+        if not todo:
+            return "nothing is left to do"
         if "assumed" in bases:
             rates = sorted({self._describe_rate(p) for p in todo})
             return f"assumed: {', '.join(rates)}{NOT_MEASURED}"

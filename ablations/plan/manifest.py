@@ -29,6 +29,20 @@ class Difference(NamedTuple):
 
     what: str  # settings, base, data, base or data, grid's file
     reason: str
+    are_same_runs: bool = False  # the ids and the keys of its arms are as before: only steps and milestones differ
+
+    @property
+    def consequence(self) -> str:
+        """Return what the difference means for runs and reports, in a sentence or two."""
+        if self.are_same_runs:
+            return (
+                "The runs are the same and keep what they have done; reports show the steps and seeds that are "
+                "requested now."
+            )
+        return (
+            "From now on, reports on this grid show these runs only. Earlier runs are kept; launch with the earlier "
+            f"{self.what} to report on them."
+        )
 
 
 def write(
@@ -83,9 +97,17 @@ def _difference(
 ) -> Difference | None:
     before, now = ({key: absolute(key, value) for key, value in s.items()} for s in (old.settings, settings))
     if before | _PLACES != now | _PLACES:
-        return Difference("settings", "The settings differ from those of the last launch")
-    difference = recipe_difference(old, base, settings, planned)
-    return difference or (None if old.states_recipe else _other_steps(old, planned))
+        difference: Difference | None = Difference("settings", "The settings differ from those of the last launch")
+    else:
+        difference = recipe_difference(old, base, settings, planned)
+        difference = difference or (None if old.states_recipe else _other_steps(old, planned))
+    return difference and difference._replace(are_same_runs=_are_same_runs(old, planned))
+
+
+def _are_same_runs(old: Manifest, planned: Iterable[PlannedRun]) -> bool:
+    """Return whether each run of the manifest is a planned one, or one of its arm, and is measured as before."""
+    same = list(_same_arms(old, planned))
+    return len(same) == len(old.runs) and not any(_changed_id(*one) or _changed_key(*one) for one in same)
 
 
 def recipe_difference(
@@ -104,14 +126,26 @@ def recipe_difference(
         change = f"they had digest {old.data_digest} and have {now.data}"
         return Difference("data", f"The data of the base {old.base} have changed since the last launch ({change})")
     for entry, p in _same_arms(old, planned):
-        today = run_id(p.run.config.model_copy(update={"seed": entry.seed}))
-        if today != entry.run_id:
-            change = f"arm {entry.arm!r} with seed {entry.seed} was run {entry.run_id} and is {today}"
+        if change := _changed_id(entry, p):
             return Difference("base", f"The base {old.base} has changed since the last launch ({change})")
-        if p.spec.key and not entry.digests.measure_as(p.spec.digests):
-            change = f"arm {entry.arm!r} had evaluation key {entry.key} and has {p.spec.digests.key}"
+        if change := _changed_key(entry, p):
             return Difference("base or data", f"Runs are not measured as at the last launch ({change})")
     return None
+
+
+def _changed_id(entry: Entry, p: PlannedRun) -> str:
+    """Return how the id of an entry's run differs from that of today; "" if it does not."""
+    today = run_id(p.run.config.model_copy(update={"seed": entry.seed}))
+    if today == entry.run_id:
+        return ""
+    return f"arm {entry.arm!r} with seed {entry.seed} was run {entry.run_id} and is {today}"
+
+
+def _changed_key(entry: Entry, p: PlannedRun) -> str:
+    """Return how the key of an entry's evaluations differs from that of today; "" if it does not."""
+    if not p.spec.key or entry.digests.measure_as(p.spec.digests):
+        return ""
+    return f"arm {entry.arm!r} had evaluation key {entry.key} and has {p.spec.digests.key}"
 
 
 def extension_difference(

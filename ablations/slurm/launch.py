@@ -200,7 +200,7 @@ class SubmissionPlan:
                 f"Of that, {lost} are lost because a throttle applies within one array only: "
                 "each array waits for the last run of the previous one."
             )
-        lines.append(f"The estimate is {t['estimate'].removesuffix(NOT_MEASURED)}.")
+        lines.append(f"Estimate: {t['estimate'].removesuffix(NOT_MEASURED)}.")
         return "\n".join(lines)
 
 

@@ -41,7 +41,8 @@ def test_rows_as_json_and_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert row["seconds"] == pytest.approx((row["macs_total"] + sampling) / CORE_RATE)
         assert row["estimate"] == "assumed"
     assert content["worker_seconds_left"] == pytest.approx(sum(row["seconds"] for row in content["runs"]))
-    assert "assumed: 10 G MACs/s per core" in content["estimate"]
+    calibrate = "--calibrate measures how long these runs take on this machine"
+    assert content["estimate"] == f"assumed: 10 G MACs/s per core; {calibrate}"
     assert launch.main(arguments(tmp_path, "--dry-run", "--csv")) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["run"] for row in rows] == [row["run"] for row in content["runs"]]
@@ -55,6 +56,7 @@ def test_states_of_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     rows = {row["arm"]: row for row in planned(tmp_path, capsys)["runs"]}
     assert [rows[arm]["state"] for arm in ("M = 1, P = 2", "M = 1, P = 1")] == ["done", "new"]
     assert rows["M = 1, P = 2"]["seconds"] == 0
+    assert planned(tmp_path, capsys, "--only", "M = 1, P = 2")["estimate"] == "nothing is left to do"
     record = next(run.path.glob("milestones/16/*/record.json"))
     record.unlink()
     row = {row["arm"]: row for row in planned(tmp_path, capsys)["runs"]}["M = 1, P = 2"]

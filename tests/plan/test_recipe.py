@@ -108,6 +108,9 @@ def test_runs_of_another_base_share_no_row(what: str, is_stated: bool, folder: F
         assert f"base digits has changed since the last launch (it had digest {before.base_digest} and has {now})" in (
             difference.reason
         )
+    assert difference.are_same_runs == (what == "steps")
+    consequence = "The runs are the same" if what == "steps" else "From now on, reports on this grid show these"
+    assert difference.consequence.startswith(consequence)
     assert folder.seeds == [2]
     if is_stated or what != "steps":  # more steps of a run are the same run
         with pytest.raises(UserError, match=r"two on digits: .*: its runs cannot be extended; restore the base"):
