@@ -12,18 +12,19 @@ TERMINAL_SECONDS, LOG_SECONDS = 0.5, 30.0  # between updates of a line on a term
 class Progress:
     """Progress of `what` towards `total`; call it with the number that is done, and a note to show beside it.
 
-    Rates are computed from the first call on. With a total of 0 nothing is printed.
+    Rates are computed from the first call on. The total is printed once; one of 0, never.
     """
 
     def __init__(self, what: str, total: int, out: TextIO | None = None):
         self.what, self.total, self.out = what, total, out or sys.stderr
         self._started = self._printed = time.monotonic()
         self._initial: int | None = None  # the number that was done at the start
-        self._line_is_open = False
+        self._line_is_open = self._ended = False
 
     def __call__(self, done: int, note: str = "") -> None:
-        if not self.total:
+        if not self.total or self._ended:
             return
+        self._ended = done >= self.total
         now = time.monotonic()
         if self._initial is None:
             self._initial, self._started = done, now

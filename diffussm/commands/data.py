@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diffussm.errors import UserError
+
+if TYPE_CHECKING:
+    from diffussm.data.prepared.overview import Pictures
 
 app = typer.Typer(no_args_is_help=True, help="Prepared data sets: made of images once, read by training.")
 
@@ -37,15 +40,44 @@ def prepare(
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="leave out broken images and list them")] = False,
     max_pixels: Annotated[int, typer.Option(help="that an image file may have")] = 10**9,
     processes: Annotated[int, typer.Option(help="processes that decode; the result is the same", min=1)] = 1,
+    vae: Annotated[
+        Path | None, typer.Option(help="store latents: folder of an AutoencoderKL in Diffusers' format")
+    ] = None,
+    flips: Annotated[bool, typer.Option("--flips", help="encode the mirror image of each image too")] = False,
+    batch: Annotated[int | None, typer.Option(help="images that are encoded at once (default: 32)")] = None,
+    precision: Annotated[str, typer.Option(help="of the VAE: float32 or bf16 (default: float32)")] = "",
+    dtype: Annotated[str, typer.Option(help="float32 or float16, in which latents are stored (default: float32)")] = "",
+    scale: Annotated[str, typer.Option(help="of latents, one number or one per channel (default: the VAE's)")] = "",
+    shift: Annotated[str, typer.Option(help="of latents, one number or one per channel (default: the VAE's)")] = "",
+    vae_range: Annotated[str, typer.Option(help="what black and white are for the VAE (default: -1,1)")] = "",
+    device: Annotated[str, typer.Option(help="cuda or cpu, on which it encodes (default: cuda if there is one)")] = "",
 ) -> None:
-    """Make a prepared data set of images. A command that was stopped continues where it was when it is given again."""
+    """Make a prepared data set of images, or with --vae of their latents. A command that was stopped continues where it
+    was when it is given again, by any number of processes: its own, or those of torchrun or srun."""
     from diffussm.data.prepared.show import summary
+    from diffussm.data.preparing.encoding import encoding_options
+    from diffussm.data.preparing.latent_options import numbers
     from diffussm.data.preparing.prepare import prepare
     from diffussm.data.preparing.recipe import Options
+    from diffussm.distributed.group import init_from_environment
 
     options = Options(image_size, transform, channels, labels, classes, limit, split, devkit, skip_broken, max_pixels)
-    print(summary(prepare(source, out, options, processes)), file=sys.stderr)
-    print(out)
+    encoding = encoding_options(
+        vae,
+        flips=flips or None,
+        batch=batch,
+        precision=precision or None,
+        dtype=dtype or None,
+        scale=numbers("--scale", scale),
+        shift=numbers("--shift", shift),
+        vae_range=numbers("--vae-range", vae_range),
+        device=device or None,
+    )
+    with init_from_environment() as group:
+        manifest = prepare(source, out, options, processes, encoding, group)
+        if group.is_rank_zero:
+            print(summary(manifest), file=sys.stderr)
+            print(out)
 
 
 @app.command("import")
@@ -72,7 +104,8 @@ def import_(
 ) -> None:
     """Make a prepared data set of latents that another program has written; what was baked in is stated."""
     from diffussm.data.prepared.show import summary
-    from diffussm.data.preparing.importing import ImportOptions, import_latents, numbers
+    from diffussm.data.preparing.importing import ImportOptions, import_latents
+    from diffussm.data.preparing.latent_options import numbers
 
     options = ImportOptions(
         vae=vae,
@@ -111,20 +144,51 @@ def verify(folder: Annotated[Path, typer.Argument(help="a prepared data set")]) 
 def show(
     folder: Annotated[Path, typer.Argument(help="a prepared data set")],
     out: Annotated[Path | None, typer.Option(help="PNG to write (default: beside the folder)")] = None,
+    vae: Annotated[
+        str, typer.Option(help="folder of the autoencoder that decodes latents (default: $DIFFUSSM_VAE)")
+    ] = "",
 ) -> None:
-    """Describe a prepared data set, and write a picture of some images of each class."""
+    """Describe a prepared data set, and write a picture of some images of each class: of latents, decoded."""
+    from diffussm.data.prepared.reader import PreparedItems
+    from diffussm.data.prepared.show import description
+
+    data = PreparedItems(folder)
+    pictures = _pictures(folder, data.manifest.kind == "pixels", vae)
+    print(description(folder, data))
+    if pictures is None:
+        print("no picture: add --vae FOLDER, the autoencoder of these latents, or set $DIFFUSSM_VAE", file=sys.stderr)
+        return
+    place = folder.absolute()
+    print(_write_picture(pictures, out or place.with_name(f"{place.name}.png")))
+
+
+def _pictures(folder: Path, has_pixels: bool, vae: str) -> "Pictures | None":
+    """Return the images to be shown; None for latents without their autoencoder."""
+    if has_pixels:
+        from diffussm.data.prepared.reader import PreparedImages
+
+        if vae:
+            raise UserError(f"--vae {vae}: {folder} holds images, not latents; leave it out")
+        return PreparedImages(folder)
+    from diffussm.vae.facts import VARIABLE, given_folder
+
+    if not (given := given_folder(vae)):
+        return None
+    from diffussm.data.prepared.decoded import DecodedLatents
+    from diffussm.data.prepared.latents import PreparedLatents
+    from diffussm.distributed.group import select_device
+
+    origin = f"--vae {given}" if vae else f"${VARIABLE} = {given}"
+    return DecodedLatents(PreparedLatents(folder), Path(given), select_device(), origin)
+
+
+def _write_picture(pictures: "Pictures", path: Path) -> Path:
     import io
 
     from diffussm.data.prepared.overview import overview
-    from diffussm.data.prepared.reader import PreparedImages
-    from diffussm.data.prepared.show import description
     from diffussm.store.writing import write_atomically
 
-    data = PreparedImages(folder)
-    print(description(folder, data))
-    place = folder.absolute()
-    path = out or place.with_name(f"{place.name}.png")
     png = io.BytesIO()
-    overview(data).save(png, "PNG")
+    overview(pictures, "" if pictures.manifest.kind == "pixels" else "latents decoded").save(png, "PNG")
     write_atomically(path, png.getbuffer())
-    print(path)
+    return path

@@ -15,6 +15,10 @@ Item = TypeVar("Item")
 TIMEOUT = timedelta(days=2)  # of a collective operation: how long a process waits for the others
 
 
+class LostProcess(RuntimeError):
+    """A collective failed, as another process of the group has ended."""
+
+
 @dataclass(frozen=True)
 class ProcessGroup:
     """A group of `world_size` processes as process `rank` sees it. Its collectives run on the CPU."""
@@ -51,6 +55,17 @@ class ProcessGroup:
         if error is not None:
             raise error
         return result
+
+    def gather(self, value: Item) -> list[Item]:
+        """Return the values of all ranks, in their order, on rank zero; an empty list on the others."""
+        if self.world_size == 1:
+            return [value]
+        from torch import distributed
+
+        values: list[Any] | None = [None] * self.world_size if self.is_rank_zero else None
+        with _connected():
+            distributed.gather_object(value, values)
+        return values or []
 
     def first_nonempty(self, value: Item) -> Item:
         """Return on every rank the first value, by rank, that is not empty; an empty one if all are."""
@@ -89,7 +104,8 @@ class ProcessGroup:
         from torch import distributed
 
         values = [value]
-        distributed.broadcast_object_list(values, src=source)
+        with _connected():
+            distributed.broadcast_object_list(values, src=source)
         return values[0]
 
     @staticmethod
@@ -97,8 +113,17 @@ class ProcessGroup:
         import torch
 
         reduced = torch.tensor(values, dtype=torch.float64)
-        torch.distributed.all_reduce(reduced, operation)
+        with _connected():
+            torch.distributed.all_reduce(reduced, operation)
         return reduced.tolist()
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # of gloo, as "Connection closed by peer"
+        raise LostProcess(str(error)) from error
 
 
 SINGLE_PROCESS = ProcessGroup()

@@ -1,6 +1,7 @@
 """Encoding of images and decoding of latents by Diffusers' AutoencoderKL."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from logging import CRITICAL
 from pathlib import Path
@@ -21,8 +22,9 @@ DECODED_AT_ONCE = 1 << 20  # pixels
 class Autoencoder:
     """The autoencoder in a folder, on a device. It is never trained.
 
-    `black` and `white` are what it has for these pixels. With bf16, its weights stay float32, under autocast. UserError
-    for a folder that holds none, or whose weights do not fit its config.
+    `black` and `white` are what it has for these pixels. With bf16, its weights stay float32, under autocast; float32
+    is not TF32. UserError for a folder that holds none, whose weights do not fit its config, and for images that do not
+    fit into the memory of the device.
     """
 
     def __init__(
@@ -38,11 +40,14 @@ class Autoencoder:
         self._network = _load(self.facts.folder).to(self.device)
 
     @torch.no_grad()
-    def moments(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the posteriors of images (B, 3, H, W) as means and standard deviations: (B, 2, C, h, w)."""
-        images = torch.from_numpy(pixels).to(self.device, torch.float32)
+    def moments(self, pixels: NDArray[np.uint8], mirrored: bool = False) -> NDArray[np.float32]:
+        """Return the posteriors of images (B, 3, H, W), or of their mirror images, as means and standard deviations:
+        (B, 2, C, h, w)."""
+        images = torch.from_numpy(pixels).to(self.device).float()
         images = images / 255 * (self._white - self._black) + self._black
-        with self._autocast():
+        if mirrored:
+            images = images.flip(-1)
+        with self._computing():
             posterior = self._network.encode(images).latent_dist
         return torch.stack([posterior.mean.float(), posterior.std.float()], 1).cpu().numpy()
 
@@ -50,12 +55,22 @@ class Autoencoder:
     def decode(self, latents: Tensor) -> Tensor:
         """Return images (B, 3, H, W) in [-1, 1], where they are in range, of unscaled latents (B, C, h, w)."""
         size = max(1, DECODED_AT_ONCE // (latents.shape[-1] * self.facts.factor) ** 2)
-        with self._autocast():
+        with self._computing():
             parts = [self._network.decode(part).sample.float() for part in latents.to(self.device).split(size)]
         return (torch.cat(parts) - self._black) / (self._white - self._black) * 2 - 1
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.precision == "bf16" else nullcontext()
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        reduced = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        try:
+            with exact, reduced:
+                yield
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{self.facts.folder}: the autoencoder with a batch of this size does not fit into the memory of "
+                f"{self.device}; reduce the batch"
+            ) from None
 
 
 def _load(folder: Path) -> Any:

@@ -98,6 +98,8 @@ def _scale_and_shift(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return scale and shift as Diffusers means them: latents_mean and latents_std are per channel."""
     factor = _numbers(config, "scaling_factor", 0.18215, 1, folder)[0]
+    if not factor:
+        raise UserError(f"{folder / CONFIG}: scaling_factor: must not be zero")
     if config.get("latents_mean") is None or config.get("latents_std") is None:
         return (factor,), _numbers(config, "shift_factor", 0.0, 1, folder)
     deviations = _numbers(config, "latents_std", None, channels, folder)

@@ -84,5 +84,7 @@ def test_a_total_of_zero_prints_nothing(clock: Clock) -> None:
 
 def test_all_there_at_once(clock: Clock) -> None:
     out = io.StringIO()
-    Progress("samples", 12, out)(12)
+    say = Progress("samples", 12, out)
+    say(12)
+    say(12)
     assert out.getvalue() == "samples 12 of 12\n"

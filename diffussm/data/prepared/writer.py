@@ -46,9 +46,13 @@ class Content(NamedTuple):
         return 1 if self.latents is None else {"float32": 4, "float16": 2}[self.latents.dtype]
 
     @property
-    def making(self) -> str:
-        """What else the bytes of latents depend on, as a text."""
-        return f"{self.kind} {self.flips} {self.latents.model_dump_json()}" if self.latents else ""
+    def making(self) -> dict[str, str]:
+        """What else the bytes of latents depend on, as texts by name."""
+        if self.latents is None:
+            return {}
+        facts = self.latents.model_dump(mode="json", exclude_none=True)
+        facts |= {"kind": self.kind, "flips": self.flips, **facts.pop("encoding", {})}
+        return {name: str(value) for name, value in facts.items()}
 
     @property
     def array(self) -> str:

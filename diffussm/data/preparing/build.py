@@ -5,6 +5,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from diffussm.data.preparing.partial import (
     is_published,
     partial_folder,
 )
-from diffussm.data.preparing.processes import make_shards
 from diffussm.data.preparing.recipe import Recipe
 from diffussm.data.preparing.selection import Selection
+from diffussm.data.preparing.workers.ranks import interrupted_by_sigterm, make_shards_by_ranks
 from diffussm.data.sources.base import Broken, Entry, Found, printable
+from diffussm.distributed.group import SINGLE_PROCESS, LostProcess, ProcessGroup
 from diffussm.errors import UserError
 from diffussm.progress import Progress
 
@@ -34,20 +36,36 @@ SHARDS = 64  # that a set is split into, if they are smaller than that: so that 
 LEAST_IMAGES = 256  # of a shard
 
 
-def build(out: Path, recipe: Recipe, found: Found, selection: Selection, processes: int = 1) -> Manifest:
+def build(
+    out: Path,
+    recipe: Recipe,
+    found: Found,
+    selection: Selection,
+    processes: int = 1,
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> Manifest:
     """Make the data set `out` of the selected images, or continue to make it; return its manifest.
 
     Raises UserError for a broken image, and if `out` exists. Then nothing is left but finished shards in `out.partial`,
-    with which the same call continues.
+    with which the same call continues. The processes of a group share the work; rank zero holds the lock.
     """
+    with ExitStack() as lock:
+        partial = group.on_rank_zero(lambda: _begun(out, recipe, found, selection, lock))
+        if partial is None:
+            return read_manifest(out)
+        return _made(recipe, partial, selection, processes, group)
+
+
+def _begun(out: Path, recipe: Recipe, found: Found, selection: Selection, lock: ExitStack) -> PartialSet | None:
+    """Lock the set that is begun or continued, and return it; None if it is complete."""
     check_place(recipe.source.path, out)
     plan = _plan(recipe, found, selection)
-    with locked(partial_folder(out)):
-        if is_published(out, plan):
-            return read_manifest(out)
-        if out.exists():
-            raise _exists(out)
-        return _made(recipe, PartialSet(out, plan), selection, processes)
+    lock.enter_context(locked(partial_folder(out)))
+    if is_published(out, plan):
+        return None
+    if out.exists():
+        raise _exists(out)
+    return PartialSet(out, plan)
 
 
 def check_place(source: Path, out: Path) -> None:
@@ -71,20 +89,34 @@ def _exists(out: Path) -> UserError:
     return UserError(f"{out}: already exists; remove it, or choose another name")
 
 
-def _made(recipe: Recipe, partial: PartialSet, selection: Selection, processes: int) -> Manifest:
+def _made(recipe: Recipe, partial: PartialSet, selection: Selection, processes: int, group: ProcessGroup) -> Manifest:
     """Return the manifest of the set, after making what is missing of it."""
     try:
-        shards = _shards(recipe, partial, selection.entries, processes)
-        manifest = _finish(partial, shards, selection, recipe)
-    except (UserError, KeyboardInterrupt, OSError) as error:
-        kept = partial.abandon()
+        with interrupted_by_sigterm(group):
+            shards = _shards(recipe, partial, selection.entries, processes, group)
+            manifest = group.on_rank_zero(lambda: _finish(partial, shards, selection, recipe))
+    except (UserError, OSError) as error:  # on all ranks
+        kept = group.on_rank_zero(partial.abandon)
         if kept and isinstance(error, UserError):
             raise UserError(f"{error}; {kept}") from None
-        if kept:
-            print(f"{partial.out}: {kept}; the same command continues", file=sys.stderr)
+        _say_kept(partial.out, kept)
         raise
-    partial.publish()
+    except KeyboardInterrupt:  # perhaps on this rank alone
+        alone = group.world_size == 1
+        _say_kept(partial.out, partial.abandon() if alone else f"finished shards are kept in {partial.path}")
+        raise
+    except LostProcess:
+        raise UserError(
+            f"{partial.out}: another process has ended; finished shards are kept in {partial.path}; the same command, "
+            "by any number of processes, continues"
+        ) from None
+    group.on_rank_zero(partial.publish)
     return manifest
+
+
+def _say_kept(out: Path, kept: str) -> None:
+    if kept:
+        print(f"{out}: {kept}; the same command continues", file=sys.stderr)
 
 
 def _plan(recipe: Recipe, found: Found, selection: Selection) -> Plan:
@@ -102,7 +134,7 @@ def _plan(recipe: Recipe, found: Found, selection: Selection) -> Plan:
         classes=selection.classes,
         images_per_shard=images_per_shard(count, math.prod(content.item_shape) * content.item_bytes),
         views=content.views,
-        versions=_versions(),
+        versions=_versions(content.latents is not None and content.latents.encoding is not None),
         making=content.making,
     )
 
@@ -119,11 +151,11 @@ def _digest(entries: Iterable[Entry]) -> str:
     return digest.hexdigest()
 
 
-def _versions() -> dict[str, str]:
-    """Return the versions of what decodes and resizes."""
+def _versions(encoded: bool) -> dict[str, str]:
+    """Return the versions of what decodes and resizes, and of what encodes."""
     libraries = ("libjpeg_turbo", "libtiff", "webp", "avif")
     found = {name: features.version(name) for name in libraries}
-    for package in ("diffussm", "Pillow", "numpy"):
+    for package in ("diffussm", "Pillow", "numpy", *(("torch", "diffusers") if encoded else ())):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -131,22 +163,22 @@ def _versions() -> dict[str, str]:
     return {name: text for name, text in sorted(found.items()) if text}
 
 
-def _shards(recipe: Recipe, partial: PartialSet, entries: list[Entry], processes: int) -> list[FinishedShard]:
-    per_shard = partial.plan.images_per_shard
+def _shards(
+    recipe: Recipe, partial: PartialSet, entries: list[Entry], processes: int, group: ProcessGroup
+) -> list[FinishedShard]:
+    """Return all shards on rank zero."""
     finished: dict[int, FinishedShard] = {}
-    for number in range(partial.plan.shards):
+    for number in range(partial.plan.shards) if group.is_rank_zero else ():
         shard = partial.finished(number)
         if shard is not None and shard.is_as_asked(recipe.skip_broken, recipe.max_pixels):
             finished[number] = shard
-    wanted = {
-        number: entries[number * per_shard : (number + 1) * per_shard]
-        for number in range(partial.plan.shards)
-        if number not in finished
-    }
-    before = len(entries) - sum(map(len, wanted.values()))
-    progress = Progress("images", len(entries))
+    missing = group.broadcast([number for number in range(partial.plan.shards) if number not in finished])
+    before = len(entries) - sum(len(partial.plan.images_of(number)) for number in missing)
+    progress = Progress("images", len(entries) if group.is_rank_zero else 0)
     progress(before)
-    finished |= make_shards(recipe, partial, wanted, processes, lambda done: progress(before + done))
+    finished |= make_shards_by_ranks(
+        recipe, partial, entries, missing, processes, lambda done: progress(before + done), group
+    )
     return [finished[number] for number in sorted(finished)]
 
 

@@ -1,6 +1,5 @@
 """Importing latents that another program has written: from its files to a data set."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from diffussm.data.latent_sources.detect import open_latents
 from diffussm.data.prepared.manifest import LatentFacts, Manifest
 from diffussm.data.prepared.writer import Content
 from diffussm.data.preparing.build import build
+from diffussm.data.preparing.latent_options import black_and_white, check_dtype, of_channels
 from diffussm.data.preparing.recipe import Made
 from diffussm.data.preparing.selection import AUTO, select
 from diffussm.data.sources.base import Broken, Entry
@@ -19,8 +19,6 @@ from diffussm.data.sources.files import read_text
 from diffussm.data.sources.imagenet import WNID
 from diffussm.errors import UserError
 from diffussm.vae.facts import VaeFacts, vae_facts
-
-DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)
@@ -39,20 +37,16 @@ class ImportOptions:
     image_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UserError(f"--dtype {self.dtype}: allowed: {' or '.join(DTYPES)}")
+        check_dtype(self.dtype)
         for name, value in (("--images", self.images), ("--limit", self.limit), ("--image-size", self.image_size)):
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: allowed: 1 or more")
-        if self.vae_range is not None and (len(self.vae_range) != 2 or self.vae_range[0] >= self.vae_range[1]):
-            raise UserError(
-                f"--vae-range {','.join(f'{value:g}' for value in self.vae_range)}: allowed: two numbers, what black "
-                "and what white are, such as -1,1 or 0,1"
-            )
+        if self.vae_range is not None:
+            black_and_white(self.vae_range)
 
     @property
     def black_and_white(self) -> tuple[float, float] | None:
-        return None if self.vae_range is None else (self.vae_range[0], self.vae_range[1])
+        return None if self.vae_range is None else black_and_white(self.vae_range)
 
 
 @dataclass(frozen=True)
@@ -71,20 +65,6 @@ class LatentRecipe:
 
     def error(self, entry: Entry, broken: Broken) -> UserError:
         return UserError(f"{self.source.naming(entry)}: {broken}")
-
-
-def numbers(option: str, text: str) -> tuple[float, ...] | None:
-    """Return the numbers of an option's value, with commas between them; None if it is empty."""
-    if not text:
-        return None
-    try:
-        values = tuple(map(float, text.split(",")))
-    except ValueError:
-        values = ()
-    if not values or not all(map(math.isfinite, values)) or (option == "--scale" and 0 in values):
-        zero = ", none of them 0" if option == "--scale" else ""
-        raise UserError(f"{option} {text}: allowed: numbers, with commas between them{zero}")
-    return values
 
 
 def import_latents(path: Path, out: Path, options: ImportOptions, processes: int = 1) -> Manifest:
@@ -124,8 +104,8 @@ def _content(source: LatentSource, facts: Facts, options: ImportOptions) -> Cont
     latents = LatentFacts(
         vae_sha256=vae.sha256 if vae is not None else "",
         vae_range=options.black_and_white or facts.vae_range,
-        scale=_for_channels("--scale", scale, channels),
-        shift=_for_channels("--shift", shift, channels),
+        scale=of_channels("--scale", scale, channels),
+        shift=of_channels("--shift", shift, channels),
         scaled=facts.scaled,
         decoded_size=_decoded_size(source, facts, options, vae),
         baked=facts.baked,
@@ -146,12 +126,6 @@ def _decoded_size(source: LatentSource, facts: Facts, options: ImportOptions, va
     if size is None:
         raise UserError(f"{source.path}: add --image-size S, the pixels per side to which its latents are decoded")
     return size
-
-
-def _for_channels(name: str, values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    if len(values) not in (1, channels):
-        raise UserError(f"{name}: has {len(values)} values; allowed: one, or one for each of {channels} channels")
-    return values
 
 
 def _are_numbers(classes: tuple[str, ...]) -> bool:

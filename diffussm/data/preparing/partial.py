@@ -2,12 +2,14 @@
 
     plan.json            what is prepared, from what, by which versions; another plan is refused
     shards/00000.json    a shard that is finished, written after its file
-    lock                 locked by the process that works at it (`lock`)
+    lock                 locked by the process that works at it, of several by rank zero (`lock`)
+    failed               exists once one of several processes has failed, so that the others stop
     set/                 the files of the data set; renamed to OUT at the end
 
 A shard is made of consecutive images of the plan, and depends on nothing else.
 """
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -17,12 +19,13 @@ from pydantic import Field
 
 from diffussm.config.schema import Count, Positive
 from diffussm.data.prepared.manifest import MANIFEST, SHA256, Manifest, StoredFile, read_manifest
+from diffussm.data.prepared.writer import Content
 from diffussm.data.preparing.lock import LOCK
 from diffussm.errors import UserError
 from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.writing import write_atomically
 
-PLAN = "plan.json"
+PLAN, FAILED = "plan.json", "failed"
 _CHANGES = {  # what it says of fields that are digests
     "source": "the source has changed",
     "modified": "the source has changed: files have another time of modification",
@@ -45,13 +48,17 @@ class Plan(StoredModel):
     transform: str
     classes: tuple[str, ...]
     images_per_shard: Positive
+    making: dict[str, str] = Field({}, description="of latents: what else their bytes depend on, by name")
     views: Positive = Field(1, description="how often an image is stored, each with its own SHA-256")
     versions: dict[str, str]
-    making: str = Field("", description="of latents: what else their bytes depend on, such as the autoencoder")
 
     @property
     def shards(self) -> int:
         return -(-self.images // self.images_per_shard)
+
+    def images_of(self, shard: int) -> range:
+        """Return the indices of the images of a shard."""
+        return range(shard * self.images_per_shard, min((shard + 1) * self.images_per_shard, self.images))
 
     def differences(self, former: "Plan") -> list[str]:
         """Return the fields in which a former plan differs; one of before does not say when files were changed."""
@@ -63,7 +70,9 @@ class Plan(StoredModel):
         m = manifest
         made = (m.source.kind, m.source.listing_sha256, m.channels, m.image_size, m.transform, m.classes, m.versions)
         asked = (self.kind, self.source, self.channels, self.image_size, self.transform, self.classes, self.versions)
-        return made == asked and m.views == self.views and m.count <= self.images
+        exact = m.latents and m.latents.model_copy(update={"mean_rounding": None, "std_rounding": None})
+        making = Content(m.kind, (m.channels, m.image_size, m.image_size), m.transform, m.flips, exact).making
+        return made == asked and making == self.making and m.views == self.views and m.count <= self.images
 
 
 class BrokenImage(StoredModel):
@@ -115,6 +124,7 @@ class PartialSet:
         self._check_plan()
         for folder in (self.path, self.set, self.path / "shards"):
             _delete_temporaries(folder)
+        (self.path / FAILED).unlink(missing_ok=True)
         write_atomically(self.path / PLAN, plan.model_dump_json(indent=1).encode())
         self.set.mkdir(exist_ok=True)
 
@@ -129,6 +139,19 @@ class PartialSet:
 
     def add(self, number: int, shard: FinishedShard) -> None:
         write_atomically(self._record(number), shard.model_dump_json().encode())
+
+    def recorded(self) -> set[int]:
+        """Return the numbers of the shards that seem to be finished."""
+        return {int(path.stem) for path in (self.path / "shards").glob("[0-9]*.json")}
+
+    def set_failed(self) -> None:
+        """Let the other processes stop."""
+        with contextlib.suppress(OSError):
+            (self.path / FAILED).touch()
+
+    def has_failed(self) -> bool:
+        """Return whether a process has failed."""
+        return (self.path / FAILED).exists()
 
     def publish(self) -> None:
         """Rename the finished set to OUT, and delete the rest."""
@@ -160,9 +183,11 @@ class PartialSet:
         if not changed:
             return
         name = changed[0]
-        what = _CHANGES.get(name, "")
-        if not what:
-            what = f"{name} was {_shown(getattr(former, name))} and is now {_shown(getattr(self.plan, name))}"
+        was, now = getattr(former, name), getattr(self.plan, name)
+        if name == "making" and was.keys() == now.keys():
+            name = next(key for key in now if now[key] != was[key])
+            was, now = was[name], now[name]
+        what = _CHANGES.get(name) or f"{name} was {_shown(was)} and is now {_shown(now)}"
         raise UserError(
             f"{self.path}: was begun otherwise: {what}; give the former options, or delete it to begin anew"
         )
@@ -198,6 +223,7 @@ def _delete(folder: Path) -> None:
     """Delete a partial set but for its lock, its plan last: what a process that is killed leaves can still be told."""
     for inner in ("set", "shards"):
         shutil.rmtree(folder / inner, ignore_errors=True)
+    (folder / FAILED).unlink(missing_ok=True)
     (folder / PLAN).unlink(missing_ok=True)
 
 
@@ -208,4 +234,4 @@ def _delete_temporaries(folder: Path) -> None:
 
 def _shown(value: object) -> str:
     text = str(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
+    return text if len(text) <= 100 else f"{text[:100]}..."
