@@ -167,11 +167,12 @@ def build(
     images: Annotated[int, typer.Option(help="images to keep, for precision, recall and KID", min=0)] = 10_000,
     extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",
     statistics: Annotated[bool, typer.Option(help="store means and covariances of all images")] = True,
+    transform: Annotated[str, typer.Option(help="as for `data prepare` (default: that of the source)")] = "",
 ) -> None:
     """Build a reference from images, with the transform used in training."""
     from diffussm.commands.reference import build
 
-    build(source, out, image_size, extractor, images, extractor_weights, statistics)
+    build(source, out, image_size, extractor, images, extractor_weights, statistics, transform)
     print(out)
 
 

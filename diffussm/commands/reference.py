@@ -44,12 +44,13 @@ def build(
     images: int,
     extractor_weights: str,
     statistics: bool,
+    transform: str = "",
 ) -> None:
     """Write `out`: `images` random images of the source, and statistics of all of them.
 
     `source` is an embedded or a prepared data set, an .npz of images, or what a data set can be prepared of, through
-    the same transform to `image_size`. The labels of the images are kept. What is taken of a source and what is left
-    out of it is printed, and stored with the statistics.
+    `transform` (that of `data prepare` unless it is given) to `image_size`. The labels of the images are kept. What is
+    taken of a source and what is left out of it is printed, and stored with the statistics.
     """
     if not is_npz_name(out.name):
         raise UserError(f"{out}: a reference is an .npz file; give a name that ends in .npz")
@@ -57,7 +58,7 @@ def build(
         raise UserError(f"{out}: already exists; remove it, or choose another name")
     if not images and not statistics:
         raise UserError(f"{out}: would hold neither images nor statistics; leave out --images 0 or --no-statistics")
-    pixels, transform, labels = _source(source, image_size)
+    pixels, transform, labels = _source(source, image_size, transform)
     channels, height, width = pixels.shape
     if height != width:
         raise UserError(f"{source}: images are {height} x {width} pixels; they must be square")
@@ -108,17 +109,18 @@ class _Source(NamedTuple):
     labels: NDArray[np.int64] | None  # None if it has none
 
 
-def _source(source: str, image_size: int | None) -> _Source:
+def _source(source: str, image_size: int | None, transform: str) -> _Source:
     """Return the images, their transform and their labels."""
     path = Path(source)
     is_prepared = (path / MANIFEST).exists()
     if path.exists() and not is_prepared and not is_npz_name(source):
         is_sized = open_source(path, labelled=False).shape is not None
-        transform = CENTRE_CROP if image_size is not None and is_sized else ""
+        transform = transform or (CENTRE_CROP if image_size is not None and is_sized else "")
         images = SourceImages(path, Options(image_size=image_size, transform=transform))
         return _Source(images, images.transform, _labels([e.label or 0 for e in images.entries], len(images.classes)))
-    if image_size is not None:
-        raise UserError("--image-size: applies to images that are cropped to it; these have their size")
+    if image_size is not None or transform:
+        option = "--transform" if image_size is None else "--image-size"
+        raise UserError(f"{option}: applies to images that are cropped to a size; these have theirs")
     if is_prepared:
         prepared = PreparedImages(path)
         manifest = prepared.manifest

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffussm.commands.reference import build
 from diffussm.data.prepared.reader import PreparedImages
 from diffussm.data.preparing.prepare import prepare
 from diffussm.data.preparing.recipe import Options
@@ -22,6 +21,7 @@ from diffussm.data.sources.lsun.structure import keys_and_sizes
 from diffussm.data.transforms import LSUN, TRANSFORMS, as_array
 from diffussm.errors import UserError
 from diffussm.metrics.reference.file import ReferenceFile
+from tests.support.evaluating import Run
 from tests.support.sources import open_lmdb, webp_images, write_lsun
 
 CHURCHES = "church_outdoor_train_lmdb"
@@ -152,12 +152,22 @@ def test_prepared_as_adm_takes_it(tmp_path: Path) -> None:
     assert cropped.digest != manifest.digest
 
 
-def test_a_reference_of_it(tmp_path: Path) -> None:
-    write_lsun(tmp_path / CHURCHES, webp_images(4))
-    build(
-        str(tmp_path / CHURCHES), tmp_path / "r.npz", 8, extractor="", images=4, extractor_weights="", statistics=False
-    )
-    assert ReferenceFile(tmp_path / "r.npz").metadata["transform"] == "lsun 8"
+def test_a_reference_of_it(tmp_path: Path, diffussm: Run) -> None:
+    """From the LMDB, and from a folder of the same images."""
+    images = webp_images(4, width=31, height=25)
+    write_lsun(tmp_path / CHURCHES, images)
+    (tmp_path / "in").mkdir()
+    for key, image in images.items():
+        (tmp_path / "in" / f"{key.decode()}.webp").write_bytes(image)
+    for source, out, more in ((CHURCHES, "a.npz", ()), ("in", "b.npz", ("--transform", "lsun")), ("in", "c.npz", ())):
+        build = "reference", "build", tmp_path / source, tmp_path / out, "--image-size", 8, "--no-statistics", *more
+        assert diffussm(*build)[0] == 0
+    first, second, cropped = (ReferenceFile(tmp_path / name) for name in ("a.npz", "b.npz", "c.npz"))
+    assert first.metadata["transform"] == second.metadata["transform"] == "lsun 8"
+    assert cropped.metadata["transform"] == "centre-crop 8"
+    found = [np.load(file.path)["arr_0"] for file in (first, second, cropped)]
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
 
 
 def test_an_image_that_is_damaged(tmp_path: Path) -> None:
