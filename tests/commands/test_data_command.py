@@ -10,7 +10,7 @@ import pytest
 from diffussm import cli
 from tests.support.evaluating import Run
 from tests.support.prepared_set import noise_images, write_prepared
-from tests.support.sources import class_folders
+from tests.support.sources import class_folders, noise, save
 
 
 def test_prepare(tmp_path: Path, diffussm: Run) -> None:
@@ -23,6 +23,18 @@ def test_prepare(tmp_path: Path, diffussm: Run) -> None:
     ]
     code, out, err = diffussm("data", "prepare", tmp_path / "in", tmp_path / "set", "--image-size", "16")
     assert (code, out, err) == (2, "", f"error: {tmp_path}/set: already exists; remove it, or choose another name\n")
+
+
+def test_it_says_why_there_are_no_classes(tmp_path: Path, diffussm: Run) -> None:
+    source = class_folders(tmp_path / "in", per_class=1)
+    save(source / "stray.png", noise(4, 4))
+    code, _, err = diffussm("data", "prepare", source, tmp_path / "set", "--image-size", "8")
+    assert code == 0
+    assert "no classes: 1 image lies outside the 3 subfolders (stray.png)\n" in err
+    assert "4 images of 3 x 8 x 8, transform centre-crop 8, no classes\n" in err
+    code, _, err = diffussm("data", "prepare", source, tmp_path / "none", "--image-size", "8", "--labels", "none")
+    assert code == 0
+    assert "outside" not in err
 
 
 def test_mistakes(tmp_path: Path, diffussm: Run) -> None:

@@ -80,7 +80,7 @@ def _values(values: tuple[float, ...]) -> str:
 
 def _classes(names: tuple[str, ...]) -> str:
     if not names:
-        return "no labels"
+        return "no classes"
     shown = ", ".join(names[:NAMES_SHOWN])
     return f"{len(names)} classes: {shown}{', ...' if len(names) > NAMES_SHOWN else ''}"
 

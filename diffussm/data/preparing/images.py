@@ -25,7 +25,8 @@ class SourceImages:
 
     def __init__(self, path: Path, options: Options):
         source = open_source(path, labelled=False)
-        self.entries, self.classes, self.skipped, _ = source.listed()
+        found = source.listed()
+        self.entries, self.classes, self.skipped = found.entries, found.classes, found.skipped
         self._recipe = image_recipe(source, self.entries, options)
         self.count = len(self.entries)
         self.shape: Shape = self._recipe.content.shape

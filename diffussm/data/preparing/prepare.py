@@ -1,6 +1,7 @@
 """Preparing a data set of images, or of their latents."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,8 @@ def _work(source: Path, options: Options, encoding: EncodingOptions | None) -> _
         options = dataclasses.replace(options, channels=3)
     images = open_source(source, options.split, options.devkit, labelled=options.labels == AUTO)
     found = images.listed()
+    if found.unlabelled and options.labels == AUTO:
+        print(f"no classes: {found.unlabelled}", file=sys.stderr, flush=True)
     selection = select(found, options.labels, options.classes, options.limit)
     recipe = image_recipe(images, selection.entries, options)
     if encoding is None or vae is None:

@@ -29,6 +29,7 @@ class Found(NamedTuple):
     classes: tuple[str, ...]
     skipped: dict[str, int]  # reason to number of files
     modified: str = ""  # digest of when files were changed, if nothing else tells that their content has changed
+    unlabelled: str = ""  # what keeps it without labels, although it looks as if it had some
 
 
 class Broken(Exception):
@@ -89,3 +90,15 @@ def labelled_by_folder(entries: list[Entry]) -> tuple[list[Entry], tuple[str, ..
         return entries, ()
     index = {name: label for label, name in enumerate(names)}
     return [entry._replace(label=index[top]) for entry, (top, _, _) in zip(entries, tops, strict=True)], tuple(names)
+
+
+def outside_folders(entries: list[Entry]) -> str:
+    """Return how many images lie beside the folders that would be their classes; "" if none does, or there are fewer
+    than two such folders."""
+    outside = [entry.name for entry in entries if "/" not in entry.name]
+    folders = {entry.name.partition("/")[0] for entry in entries if "/" in entry.name}
+    if not outside or len(folders) < 2:
+        return ""
+    lie = "image lies" if len(outside) == 1 else "images lie"
+    such_as = "" if len(outside) == 1 else "such as "
+    return f"{len(outside):,} {lie} outside the {len(folders):,} subfolders ({such_as}{printable(outside[0])})"

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from diffussm.data.pixels.listing import Listing, is_hidden_folder
-from diffussm.data.sources.base import IMAGE_SUFFIXES, Broken, Entry, Found, labelled_by_folder, printable
+from diffussm.data.sources.base import (
+    IMAGE_SUFFIXES,
+    Broken,
+    Entry,
+    Found,
+    labelled_by_folder,
+    outside_folders,
+    printable,
+)
 from diffussm.errors import UserError
 
 _OF_THE_FILE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)  # not of the disk
@@ -25,7 +33,7 @@ class ImageFolder:
     def listed(self) -> Found:
         listing = image_files(self.path, self.suffixes)
         entries, classes = labelled_by_folder([Entry(name, size) for name, size in listing.found])
-        return Found(entries, classes, listing.counts, listing.modified)
+        return Found(entries, classes, listing.counts, listing.modified, outside_folders(entries))
 
     def read(self, entry: Entry) -> bytes:
         try:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from diffussm.data.pixels.listing import Listing, is_hidden_folder
-from diffussm.data.sources.base import IMAGE_SUFFIXES, Broken, Entry, Found, labelled_by_folder, printable
+from diffussm.data.sources.base import (
+    IMAGE_SUFFIXES,
+    Broken,
+    Entry,
+    Found,
+    labelled_by_folder,
+    outside_folders,
+    printable,
+)
 from diffussm.data.sources.files import reading
 from diffussm.errors import UserError
 
@@ -53,7 +61,7 @@ class ZipOfImages:
             if first.name == second.name:
                 raise UserError(f"{self.path}: has two members of the name {printable(first.name)}")
         entries, classes = labelled_by_folder(entries)
-        return Found(entries, classes, listing.counts)
+        return Found(entries, classes, listing.counts, unlabelled=outside_folders(entries))
 
     def read(self, entry: Entry) -> bytes:
         crc, offset, compressed, method = entry.place

@@ -11,6 +11,7 @@ import pytest
 
 from diffussm.data.sources.base import Broken, Source, printable
 from diffussm.data.sources.detect import open_source
+from diffussm.data.sources.zip import ZipOfImages
 from diffussm.errors import UserError
 from tests.support.sources import (
     class_folders,
@@ -45,12 +46,21 @@ def test_folder_with_classes(tmp_path: Path) -> None:
     assert found.classes == ("ant", "bee", "cat")
     assert labels(source) == [0, 0, 1, 1, 2, 2]
     assert contents(source) == [(tmp_path / entry.name).read_bytes() for entry in found.entries]
+    assert not found.unlabelled
     save(tmp_path / "x.png", noise(4, 4))  # one image is in no class: none has a label
     assert source.listed().classes == ()
+    assert source.listed().unlabelled == "1 image lies outside the 3 subfolders (x.png)"
+    save(tmp_path / "y.png", noise(4, 4))
+    assert source.listed().unlabelled == "2 images lie outside the 3 subfolders (such as x.png)"
+    packed = ZipOfImages(pack_zip(tmp_path / "set.zip", {"a/1.png": b"", "b/1.png": b"", "c.png": b""}))
+    assert packed.listed().unlabelled == "1 image lies outside the 2 subfolders (c.png)"
 
 
 def test_a_single_folder_is_no_class(tmp_path: Path) -> None:
-    assert open_source(class_folders(tmp_path, classes=("images",))).listed().classes == ()
+    found = open_source(class_folders(tmp_path, classes=("images",))).listed()
+    assert (found.classes, found.unlabelled) == ((), "")
+    save(tmp_path / "x.png", noise(4, 4))
+    assert open_source(tmp_path).listed().unlabelled == ""
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
