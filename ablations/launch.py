@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     planned = select(all_planned, options.only)
     if not planned:
         raise no_match(options.only)
-    if options.stage:
+    if options.stage is not None:
         from diffussm.data.prepared.stage import set_stage
 
         set_stage(options.stage, [p.run.config.data for p in planned], elsewhere=on_cluster)

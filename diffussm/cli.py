@@ -32,7 +32,7 @@ def train(
         typer.Option("--set", help="section.field=value of the config (docs/config.md); may be repeated"),
     ] = None,
     data_folder: DataOption = None,
-    runs: Annotated[Path, typer.Option(help="folder for the run folder of a BASE")] = Path("runs"),
+    runs: Annotated[Path | None, typer.Option(help="folder for the run folder of a BASE (default: runs)")] = None,
     replay: Annotated[
         bool,
         typer.Option(
@@ -43,7 +43,9 @@ def train(
     retry: Annotated[bool, typer.Option("--retry", help="resume a cancelled run")] = False,
     checkpoint_seconds: Annotated[float, typer.Option(help="at most this long between checkpoints", min=0)] = 60.0,
     to_logs: Annotated[bool, typer.Option("--to-logs", help="write output to log files in the run folder")] = False,
-    stage: Annotated[str, typer.Option(help="folder on a local disk, to which a prepared data set is copied")] = "",
+    stage: Annotated[
+        str | None, typer.Option(help="folder on a local disk, to which a prepared data set is copied")
+    ] = None,
 ) -> int:
     """Train one run and evaluate its milestones, or continue it, by one process or several (torchrun, srun).
 

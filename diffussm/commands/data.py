@@ -38,7 +38,9 @@ def prepare(
         typer.Option(help="devkit (.tar.gz, folder) or Kaggle's solution, for ImageNet's flat validation set"),
     ] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="leave out broken images and list them")] = False,
-    max_pixels: Annotated[int, typer.Option(help="that an image file may have")] = 10**9,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="that an image file may have (default: 1000000000)", show_default=False)
+    ] = None,
     processes: Annotated[int, typer.Option(help="processes that decode; the result is the same", min=1)] = 1,
     vae: Annotated[
         Path | None, typer.Option(help="store latents: folder of an AutoencoderKL in Diffusers' format")

@@ -58,6 +58,9 @@ def build(
         raise UserError(f"{out}: already exists; remove it, or choose another name")
     if not images and not statistics:
         raise UserError(f"{out}: would hold neither images nor statistics; leave out --images 0 or --no-statistics")
+    for option, value in (("--extractor", extractor), ("--extractor-weights", extractor_weights)):
+        if value and not statistics:
+            raise UserError(f"{option} {value}: not used with --no-statistics; leave one of them out")
     pixels, transform, labels = _source(source, image_size, transform)
     channels, height, width = pixels.shape
     if height != width:
@@ -155,6 +158,8 @@ def _default_extractor(source: str, pixels: Pixels) -> str:
 def _network(extractor: str, extractor_weights: str, shape: tuple[int, int]) -> Extractor:
     facts = extractor_facts(extractor)
     check_shape(f"--extractor {extractor}", facts, shape)
+    if extractor_weights and facts.weights.shipped:
+        raise UserError(f"--extractor-weights {extractor_weights}: {extractor} comes with its weights; leave it out")
     return Extractor(
         extractor, ["features", *(["spatial"] if facts.spatial else [])], extractor_weights, select_device()
     )

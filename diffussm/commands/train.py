@@ -26,12 +26,12 @@ DONE, FAILED, USER_ERROR, STOPPED = range(4)  # exit codes
 def train(
     target: str,
     settings: Mapping[str, Any],
-    runs: Path,
+    runs: Path | None,
     replay: bool,
     retry: bool,
     checkpoint_seconds: float,
     to_logs: bool,
-    stage: str = "",
+    stage: str | None = None,
 ) -> int:
     """Work on the run of `target`, a base, a TOML file or a run folder; return the exit code.
 
@@ -46,7 +46,7 @@ def train(
             run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
             if processes.is_rank_zero:
                 _warn_of_data(run)
-            if stage:
+            if stage is not None:
                 set_stage(stage, [run.config().data])
             return _run_tasks(run, stop, processes, checkpoint_seconds, to_logs)
     except Exception as error:
@@ -96,16 +96,18 @@ def _check_done(run: RunDir) -> None:
         raise lost_milestone(run.run_id, run.trained_steps(), missing.steps[0])
 
 
-def _run_folder(target: str, settings: Mapping[str, Any], runs: Path, replay: bool, retry: bool) -> RunDir:
-    """Return the run folder that `target` is, or that it requests below `runs`."""
+def _run_folder(target: str, settings: Mapping[str, Any], runs: Path | None, replay: bool, retry: bool) -> RunDir:
+    """Return the run folder that `target` is, or that it requests below `runs`, or "runs"."""
     path = Path(target)
     if target in bases() or is_recipe_file(target):
-        run = request_run(runs, resolve_with_data(target, settings), replay)
+        run = request_run(runs or Path("runs"), resolve_with_data(target, settings), replay)
     elif not path.exists():
         raise unknown("base", target, bases(), "the path of a TOML file or of a run folder")
     elif settings:
         option = f"--set {next(iter(settings))}"
         raise UserError(f"{option}: {target} is a run folder; give a base or a TOML file to request something of a run")
+    elif runs is not None:
+        raise UserError(f"--runs {runs}: not used: {target} is a run folder; leave it out")
     else:
         run = RunDir(path.resolve())  # its name is the run's id
         run.config()  # raises for any other folder

@@ -77,6 +77,8 @@ def parse_settings(given: Sequence[str], data: str | None = None) -> dict[str, A
             raise UserError(f"--set {key}: given twice")
         out[key] = parse_value(value)
     if data is not None:
+        if not data:
+            raise UserError("--data: is empty; give a folder, or leave it out")
         if "data.root" in out:
             raise UserError("--data: --set data.root is given too; give one of them")
         out["data.root"] = data

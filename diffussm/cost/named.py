@@ -53,6 +53,9 @@ def configs(
     model and for conflicting settings.
     """
     overrides = _overrides(model)
+    if model not in bases() and not is_recipe_file(model) and (of_data := sorted(filter(_is_of_data, settings))):
+        option = "--data" if of_data[0] == "data.root" else f"--set {of_data[0]}"
+        raise UserError(f"{option}: not used: {model} is counted without data; leave it out")
     if "model.image_size" in settings and (resolutions or overrides):
         raise UserError("--set model.image_size: use --resolution instead, which sets it")
     if overrides is not None:
@@ -67,6 +70,10 @@ def configs(
         return {f"{side * LATENT_FACTOR}" if latents else f"{side}px": own}
     labels = {r: r if latents else f"{r.removesuffix('px')}px" for r in resolutions}
     return {labels[r]: make({**_images(r, latents), **settings}) for r in resolutions}
+
+
+def _is_of_data(key: str) -> bool:
+    return key.startswith("data.")
 
 
 def _config_maker(model: str, resolve_base: Resolve) -> Callable[[Mapping[str, Any]], Config]:

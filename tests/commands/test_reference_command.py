@@ -127,6 +127,11 @@ def test_without_statistics_or_without_images(tmp_path: Path, samples: Path, dif
         diffussm("reference", "build", "digits", tmp_path / "empty.npz", "--images", "0", "--no-statistics"),
         "would hold neither",
     )
+    for option in (("--extractor", "digits-cnn"), ("--extractor-weights", "/nope")):
+        unread = diffussm("reference", "build", "digits", tmp_path / "empty.npz", "--no-statistics", *option)
+        assert_error(unread, f"{' '.join(option)}: not used with --no-statistics")
+    unread = diffussm("reference", "build", "digits", tmp_path / "empty.npz", "--extractor-weights", "/nope")
+    assert_error(unread, "--extractor-weights /nope: digits-cnn comes with its weights")
     assert not (tmp_path / "empty.npz").exists()
     assert_error(diffussm("reference", "compare", images, statistics), "no statistics in common")
 

@@ -135,7 +135,10 @@ evaluation = { extractor = "digits-cnn", reference = "digits", metrics = ["fid"]
         (["sizeless.toml", "--set", "size=L"], "sizeless.toml: size = L: it has no table of sizes"),
         (["."], "not a run folder"),
         ([".", "--set", "seed=1"], "--set seed: . is a run folder"),
+        ([".", "--runs", "x"], "--runs x: not used: . is a run folder"),
         (["digits", "--checkpoint-seconds", "-1"], "--checkpoint-seconds"),
+        (["digits", "--stage", "", "--runs", "elsewhere"], "--stage: is empty; give a folder, such as '$SLURM_TMPDIR'"),
+        (["digits", "--data", ""], "--data: is empty; give a folder, or leave it out"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -78,6 +78,8 @@ def error_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         (["DiT-S/8", "--set", "model.depth=none"], "model.depth = 'none': allowed: a whole number"),
         (["DiT-S/8", "--set", "model.state=2"], "model.state: not used with model.kind = dit; remove it"),
         (["DiT-S/8", "--set", "model.image_size=8"], "--set model.image_size: use --resolution instead"),
+        (["DiT-S/8", "--data", "set"], "--data: not used: DiT-S/8 is counted without data"),
+        (["DiT-S/8", "--set", "data.flip=true"], "--set data.flip: not used: DiT-S/8 is counted without data"),
         (["digits", "--resolution", "16px", "--set", "model.image_size=8"], "--set model.image_size: use --resolution"),
         (["digits", "--set", "model.mixer=no_such:Mixer"], "No module named 'no_such'"),
         (

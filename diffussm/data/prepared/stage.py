@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import math
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ from diffussm.config import DataConfig, is_external
 from diffussm.data.catalogue import CATALOGUE
 from diffussm.data.prepared.manifest import MANIFEST, Manifest, StoredFile, read_manifest, reading
 from diffussm.errors import UserError
+from diffussm.tables import format_count
 
 VARIABLE = "DIFFUSSM_STAGE"  # set by --stage, for all processes of a launch
 _CHUNK = 4 << 20
@@ -36,6 +38,8 @@ def set_stage(given: str, data: Iterable[DataConfig], elsewhere: bool = False) -
     Raises UserError if none of the data sets is a prepared one, and unless they train `elsewhere`, if the folder has
     a variable that is not set.
     """
+    if not given:
+        raise UserError("--stage: is empty; give a folder, such as '$SLURM_TMPDIR' in quotes, or leave it out")
     names = {section.name for section in data}
     if all(name in CATALOGUE or is_external(name) for name in names):
         raise UserError(f"--stage {given}: not used: {', '.join(sorted(names))}: only prepared data sets are copied")
@@ -50,8 +54,9 @@ def stage_folder() -> Path | None:
     if not given:
         return None
     folder = os.path.expanduser(os.path.expandvars(given))
-    if "$" in folder:
-        raise StageError(f"--stage {given}: the environment variable is not set here; set it, or give another folder")
+    if "$" in folder or not folder:
+        what = "not set here" if folder else "empty here"
+        raise StageError(f"--stage {given}: the environment variable is {what}; set it, or give another folder")
     return Path(folder).absolute()
 
 
@@ -62,6 +67,8 @@ def staged(folder: Path, stage: Path, check_stop: Callable[[], object] = lambda:
     UserErrors.
     """
     manifest = read_manifest(folder)
+    if folder.resolve() in (stage.resolve(), *stage.resolve().parents):
+        raise StageError(f"--stage: {stage}: lies in the data set {folder}; use another folder")
     content = (folder / MANIFEST).read_bytes()
     copy = stage / f"{manifest.digest[:16]}-{hashlib.sha256(content).hexdigest()[:8]}"
     with _of_stage(copy, manifest):
@@ -149,6 +156,6 @@ def _of_stage(copy: Path, manifest: Manifest) -> Iterator[None]:
     except OSError as error:
         what = f"cannot be written: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            size = manifest.count * manifest.channels * manifest.image_size**2
-            what = f"no room: the data set takes {size / 1e9:,.1f} GB"
+            size = manifest.count * math.prod(manifest.item_shape) * int(manifest.dtype[-1])
+            what = f"no room: the data set takes {format_count(size)}B"
         raise StageError(f"--stage: {copy}: {what}; use another folder, or train without --stage") from None

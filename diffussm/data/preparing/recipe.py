@@ -41,7 +41,7 @@ class Options:
     split: str = ""
     devkit: Path | None = None
     skip_broken: bool = False
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         if self.transform and self.transform not in TRANSFORMS:
@@ -140,6 +140,9 @@ class ImageRecipe:
 def image_recipe(source: Source, entries: list[Entry], options: Options) -> ImageRecipe:
     """Return how the images of a source are made; UserError if the options do not fit it."""
     shape = source.shape
+    for option, given in (("--max-pixels", options.max_pixels is not None), ("--skip-broken", options.skip_broken)):
+        if given and shape is not None:
+            raise UserError(f"{option}: not used: {source.path} holds arrays, not files of images; leave it out")
     transform = options.transform or (LSUN if source.kind == "lsun" else CENTRE_CROP if shape is None else NONE)
     size = options.image_size
     if transform == NONE:
@@ -155,7 +158,7 @@ def image_recipe(source: Source, entries: list[Entry], options: Options) -> Imag
     if size is None:
         raise UserError(f"{source.path}: add --image-size S, the pixels per side to which its images are brought")
     channels = options.channels or (3 if shape is None else shape[0])
-    return ImageRecipe(source, transform, channels, size, options.max_pixels, options.skip_broken)
+    return ImageRecipe(source, transform, channels, size, options.max_pixels or MAX_PIXELS, options.skip_broken)
 
 
 def _first_size(source: Source, entries: list[Entry], options: Options) -> tuple[int, int] | None:
@@ -164,7 +167,7 @@ def _first_size(source: Source, entries: list[Entry], options: Options) -> tuple
         try:
             content = source.read(entry)
             assert isinstance(content, bytes)
-            image = decode(content, options.max_pixels).image
+            image = decode(content, options.max_pixels or MAX_PIXELS).image
         except Broken as broken:
             if not options.skip_broken:
                 raise UserError(f"{source.naming(entry)}: {broken}; --skip-broken leaves out such images") from None

@@ -30,6 +30,8 @@ def open_source(path: Path, split: str = "", devkit: Path | None = None, labelle
     if there is no source, or not that split.
     """
     source = _find(path, split, devkit, labelled)
+    if devkit is not None and not labelled:
+        raise UserError(f"--devkit {devkit}: not used: the classes of {path} come from --labels; leave one of them out")
     if devkit is not None and not isinstance(source, FlatValidation):
         raise UserError(f"--devkit {devkit}: {path} is not ImageNet's flat validation set, which alone needs it")
     return source

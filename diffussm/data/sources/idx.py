@@ -64,13 +64,13 @@ class IdxFiles:
 
 
 def images_file(folder: Path, split: str) -> Path | None:
-    """Return the file of a folder with the images of that split (train, or test); None if no file has images.
+    """Return the file of a folder with the images of that split; None if no file has images.
 
     UserError if there are several of the split, or none."""
     files = sorted(path for path in folder.iterdir() if IMAGES_FILE.fullmatch(path.name))
     if not files:
         return None
-    words = ("train",) if split == "train" else ("t10k", "test")
+    words = ("t10k", "test") if split == "test" else (split,)
     chosen = [path for path in files if any(word in path.name for word in words)]
     if len(chosen) > 1 and len({path.name.removesuffix(".gz") for path in chosen}) == 1:
         return chosen[0]  # the same file, also compressed

@@ -61,6 +61,8 @@ def imagenet(path: Path, split: str, truth: Path | None, labelled: bool) -> Sour
     given.
     """
     if _is_flat_validation(path):
+        if split not in ("", "val"):
+            raise UserError(f"{path}: --split {split}: this is ImageNet's flat validation set")
         return _validation(path, truth, labelled)
     for inner in _KAGGLE:
         base = path / inner

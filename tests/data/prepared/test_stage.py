@@ -14,6 +14,7 @@ import pytest
 from diffussm.data.prepared import stage
 from diffussm.data.prepared.reader import PreparedImages
 from diffussm.data.prepared.stage import stage_folder, staged
+from diffussm.data.prepared.verify import find_damage
 from diffussm.errors import UserError
 from diffussm.stopping import Stopped
 from tests.support.prepared_set import noise_images, write_prepared
@@ -119,7 +120,9 @@ def test_a_full_disk_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(stage, "_write", full)
-    with pytest.raises(UserError, match=r"^--stage: .*fast.*: no room: the data set takes 0\.0 GB; use another folder"):
+    with pytest.raises(
+        UserError, match=r"^--stage: .*fast.*: no room: the data set takes 3\.84 kB; use another folder"
+    ):
         staged(folder, tmp_path / "fast")
     assert not list((tmp_path / "fast").rglob("*.partial"))
 
@@ -139,3 +142,14 @@ def test_variables_of_the_node_are_expanded(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("SLURM_TMPDIR")
     with pytest.raises(UserError, match=r"^--stage \$SLURM_TMPDIR/data: the environment variable is not set here"):
         stage_folder()
+    monkeypatch.setenv("DIFFUSSM_STAGE", "$SLURM_TMPDIR")
+    monkeypatch.setenv("SLURM_TMPDIR", "")
+    with pytest.raises(UserError, match=r"^--stage \$SLURM_TMPDIR: the environment variable is empty here"):
+        stage_folder()
+
+
+def test_a_stage_in_the_data_set_is_refused(folder: Path) -> None:
+    for place in (folder, folder / "fast"):
+        with pytest.raises(UserError, match=r"^--stage: .*: lies in the data set .*set; use another folder"):
+            staged(folder, place)
+    assert not find_damage(folder, lambda _: None)

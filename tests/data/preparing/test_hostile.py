@@ -138,6 +138,18 @@ HOSTILE: dict[str, tuple[Make, str]] = {
     "an .npz with negative labels": (npz(arr_0=IMAGES, arr_1=np.array([0, -1, 2])), r"arr_1: its labels are -1 \.\. 2"),
     "an .npz with one-hot labels": (npz(arr_0=IMAGES, arr_1=np.eye(3)), r"arr_1: is float64 \(3, 3\); labels are"),
     "an .npz of oblong images": (npz(arr_0=np.zeros((3, 4, 5, 3), np.uint8)), r"has images of 5 x 4 pixels; add --tr"),
+    "an option for image files with arrays": (
+        lambda tmp: (*npz(arr_0=IMAGES)(tmp), "--max-pixels", "5"),
+        r"--max-pixels: not used: .*a\.npz holds arrays",
+    ),
+    "broken images left out of arrays": (
+        lambda tmp: (*cifar(lambda _: None)(tmp), "--skip-broken"),
+        r"--skip-broken: not used: .*c holds arrays",
+    ),
+    "a split that idx files do not have": (
+        lambda tmp: (*mnist()(tmp), "--split", "val"),
+        r"--split val: 0 files of images go with it \(train-images-idx3-ubyte\.gz\)",
+    ),
     "an LMDB of garbage": (lmdb_file(lambda c: b"?" * len(c)), r"data\.mdb: is damaged, incomplete or not an LMDB"),
     "an LMDB that is cut": (lmdb_file(lambda c: c[:-1]), r"data\.mdb: is damaged, incomplete .* do not include"),
     "an LMDB with a page of zeros": (

@@ -137,3 +137,12 @@ def test_what_is_missing_or_damaged(tmp_path: Path) -> None:
     save(tmp_path / "flat" / "a.png", noise(4, 4))
     with pytest.raises(UserError, match=r"--devkit .*: .*flat is not ImageNet's flat validation set"):
         open_source(tmp_path / "flat", devkit=devkit)
+
+
+def test_what_would_not_be_read_of_the_validation_set(tmp_path: Path) -> None:
+    val, devkit = write_validation(tmp_path / "val"), write_devkit(tmp_path / "kit")
+    with pytest.raises(UserError, match=r"--devkit .*kit: not used: the classes of .*val come from --labels"):
+        open_source(val, devkit=devkit, labelled=False)
+    with pytest.raises(UserError, match=r"val: --split train: this is ImageNet's flat validation set"):
+        open_source(val, "train", devkit)
+    assert open_source(val, "val", devkit).listed().classes == tuple(SORTED)
