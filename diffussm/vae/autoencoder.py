@@ -44,7 +44,7 @@ class Autoencoder:
         """Return the posteriors of images (B, 3, H, W), or of their mirror images, as means and standard deviations:
         (B, 2, C, h, w)."""
         images = torch.from_numpy(pixels).to(self.device).float()
-        images = images / 255 * (self._white - self._black) + self._black
+        images.div_(255).mul_(self._white - self._black).add_(self._black)
         if mirrored:
             images = images.flip(-1)
         with self._computing():

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,14 @@ def encoding_options(vae: Path | None, **given: Any) -> EncodingOptions | None:
     return None
 
 
+class _Batch(NamedTuple):
+    """Images that are encoded at once: zeros where there is none, or a broken one."""
+
+    entries: Sequence[Entry]
+    pixels: NDArray[np.uint8]  # (B, 3, H, W)
+    images: list[Future[Image]]  # which fill the pixels
+
+
 @dataclass(frozen=True)
 class EncodingRecipe:
     """How an image of a source becomes mean and standard deviation of its posterior, and of its mirror image's.
@@ -106,37 +114,39 @@ class EncodingRecipe:
         return self.content.latents.encoding
 
     def made(self, entries: Sequence[Entry]) -> Iterator[Image]:
-        batch = self.encoding.batch
-        batches = [entries[start : start + batch] for start in range(0, len(entries), batch)]
-        for named, images in zip(batches, self._decoded(batches), strict=True):
-            yield from self._encoded(named, images)
+        """Yield mean and standard deviation of each image and its mirror image, (F, 2, C, h, w), or why it is broken.
 
-    def _decoded(self, batches: Sequence[Sequence[Entry]]) -> Iterator[list[Image]]:
-        """Yield the images of each batch, which threads decode while those before are encoded."""
+        Threads decode images while those of batches before are encoded.
+        """
+        size = self.encoding.batch
         pool = ThreadPoolExecutor(min(DECODERS, usable_cores()))
-        pending: deque[list[Future[Image]]] = deque()
+        pending: deque[_Batch] = deque()
         try:
-            for entries in batches:
-                pending.append([pool.submit(self._image, entry) for entry in entries])
+            for start in range(0, len(entries), size):
+                part = entries[start : start + size]
+                pixels = np.zeros((size, *self.images.content.shape), dtype=np.uint8)
+                images = [pool.submit(self._decode, *given) for given in zip(part, pixels, strict=False)]
+                pending.append(_Batch(part, pixels, images))
                 if len(pending) > AHEAD:
-                    yield [future.result() for future in pending.popleft()]
+                    yield from self._encoded(pending.popleft())
             while pending:
-                yield [future.result() for future in pending.popleft()]
+                yield from self._encoded(pending.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _image(self, entry: Entry) -> Image:
+    def _decode(self, entry: Entry, pixels: NDArray[np.uint8]) -> Image:
+        """Put the image into `pixels`, and return the rest of what is known of it, or why it is broken."""
         try:
-            return self.images.image(entry)
+            made = self.images.image(entry)
         except Broken as reason:
             return reason
+        pixels[:] = made.item
+        return made._replace(item=pixels)
 
-    def _encoded(self, entries: Sequence[Entry], images: Sequence[Image]) -> Iterator[Image]:
+    def _encoded(self, batch: _Batch) -> Iterator[Image]:
         """Yield what is stored of each image of a batch."""
-        pixels = np.zeros((self.encoding.batch, *self.images.content.shape), dtype=np.uint8)
-        for row, image in zip(pixels, images, strict=False):
-            if isinstance(image, Made):
-                row[:] = image.item
+        entries, pixels, futures = batch
+        images = [future.result() for future in futures]
         moments = np.stack([self._moments(pixels, mirrored) for mirrored in (False, True)[: self.content.views]], 1)
         for entry, image, item in zip(entries, images, moments, strict=False):
             if isinstance(image, Broken):

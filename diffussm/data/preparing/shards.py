@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,20 @@ from diffussm.data.sources.base import Broken, Entry
 LARGEST_FLOAT16 = 65504.0
 
 
-def make_shard(
+class Collected(NamedTuple):
+    """What a shard is made of: what is stored of its images, of latents in float32, and what is known of it."""
+
+    number: int
+    items: NDArray[Any]
+    broken: tuple[BrokenImage, ...]
+    notes: dict[str, int]
+    largest: int  # pixels
+
+
+def collect(
     recipe: Recipe, partial: PartialSet, number: int, entries: Sequence[Entry], count: Callable[[], None]
-) -> FinishedShard:
-    """Make the shard of these images and return it; call `count` after each. UserError names a broken image, unless
+) -> Collected:
+    """Return what the shard of these images is made of; call `count` after each. UserError names a broken image, unless
     these are left out."""
     content = recipe.content
     items = np.empty((len(entries), *content.item_shape), dtype=np.uint8 if content.latents is None else np.float32)
@@ -28,27 +38,33 @@ def make_shard(
         if isinstance(made, Broken):
             if not recipe.skip_broken:
                 raise recipe.error(entry, made) from None
-            index = number * partial.plan.images_per_shard + position
+            index = partial.plan.images_of(number)[position]
             broken.append(BrokenImage(index=index, reason=made.reason, detail=made.detail))
         else:
             items[kept] = made.item
             kept, largest = kept + 1, max(largest, made.pixels)
             notes.update(made.notes)
         count()
-    items, rounding = _as_stored(items[:kept], content)
+    return Collected(number, items[:kept], tuple(broken), dict(sorted(notes.items())), largest)
+
+
+def write(recipe: Recipe, partial: PartialSet, collected: Collected) -> FinishedShard:
+    """Write the shard and return it."""
+    number, content = collected.number, recipe.content
+    items, rounding = _as_stored(collected.items, content)
     file, hashes, size = None, b"", 0
-    if kept:
+    if len(items):
         written = write_shard(partial.set, number, items, content.array)
         file, hashes = written.shard.arrays[content.array], written.image_sha256.tobytes()
         size = (partial.set / file.file).stat().st_size
     shard = FinishedShard(
-        images=kept,
+        images=len(items),
         file=file,
         bytes=size,
         image_sha256=hashes.hex(),
-        broken=tuple(broken),
-        notes=dict(sorted(notes.items())),
-        largest=largest,
+        broken=collected.broken,
+        notes=collected.notes,
+        largest=collected.largest,
         rounding=rounding,
         max_pixels=recipe.max_pixels,
     )

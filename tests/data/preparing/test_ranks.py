@@ -116,7 +116,7 @@ def test_one_is_killed(alone: dict[str, bytes], tmp_path: Path) -> None:
         f"error: {tmp_path}/set: another process has ended; finished shards are kept in {tmp_path}/set.partial; the "
         "same command, by any number of processes, continues"
     )
-    assert {path.name for path in (tmp_path / "set.partial" / "shards").glob("*.json")} >= {"00000.json", "00003.json"}
+    assert {path.name for path in (tmp_path / "set.partial" / "shards").glob("*.json")} >= {"00000.json", "00001.json"}
     assert start(1, tmp_path)[0] == [0]
     assert content(tmp_path / "set") == alone
 

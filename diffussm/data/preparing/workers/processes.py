@@ -5,13 +5,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from diffussm.data.preparing.partial import FinishedShard, PartialSet
 from diffussm.data.preparing.recipe import Recipe
-from diffussm.data.preparing.shards import make_shard
+from diffussm.data.preparing.shards import collect, write
 from diffussm.data.sources.base import Entry
 from diffussm.errors import UserError
 
@@ -31,6 +31,7 @@ def make_shards(
 def _by_this_process(
     recipe: Recipe, partial: PartialSet, wanted: Wanted, progress: Callable[[int], None]
 ) -> dict[int, FinishedShard]:
+    """Return the wanted shards: each is written by a thread, while the next one is made."""
     done = 0
 
     def count() -> None:
@@ -38,7 +39,14 @@ def _by_this_process(
         done += 1
         progress(done)
 
-    return {number: make_shard(recipe, partial, number, entries, count) for number, entries in wanted.items()}
+    writing: list[Future[FinishedShard]] = []
+    with ThreadPoolExecutor(1) as thread:
+        for number, entries in wanted.items():
+            collected = collect(recipe, partial, number, entries, count)
+            if writing:
+                writing[-1].result()  # its error ends the work, and no third shard is in memory
+            writing.append(thread.submit(write, recipe, partial, collected))
+    return {number: future.result() for number, future in zip(wanted, writing, strict=True)}
 
 
 def _by_several(
@@ -93,4 +101,5 @@ def _make(number: int, entries: Sequence[Entry]) -> FinishedShard:
         if _state["stopped"].is_set():
             raise _Stopped
 
-    return make_shard(_state["recipe"], _state["partial"], number, entries, count)
+    recipe, partial = _state["recipe"], _state["partial"]
+    return write(recipe, partial, collect(recipe, partial, number, entries, count))
