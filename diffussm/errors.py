@@ -64,6 +64,11 @@ def unknown(what: str, name: str, valid: Iterable[str], other: str = "") -> User
     return UserError(f"{what}: unknown name {name!r}; {hint}valid: {', '.join(names)}{f', or {other}' * bool(other)}")
 
 
+def is_of_missing_file(error: OSError) -> bool:
+    """Return whether a file, which the error names, is not there or cannot be made there, as in /proc."""
+    return error.errno == errno.ENOENT and bool(error.filename)
+
+
 def one_line(error: UserError | OSError) -> str:
     """Return the message of the error in one line."""
     if isinstance(error, OSError) and error.strerror:
@@ -89,7 +94,7 @@ def exit_code(main: Callable[[], int]) -> int:
     except UserError as error:
         message = one_line(error)
     except OSError as error:
-        if error.errno not in USER_ERRNOS:
+        if error.errno not in USER_ERRNOS and not is_of_missing_file(error):
             raise
         message = one_line(error)
     except KeyboardInterrupt:

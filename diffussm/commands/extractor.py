@@ -17,9 +17,12 @@ def train(
         Path | None, typer.Option(help="the .safetensors to write (default: beside DIR, DIR-cnn.safetensors)")
     ] = None,
     epochs: Annotated[
-        float, typer.Option(help="passes over the images; 0: 32, more over few images and fewer over many", min=0)
+        float,
+        typer.Option(help="passes over the images; 0: 32, more over few images and fewer over many", min=0, max=1e6),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="of the initial values, the order and what is held out", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="of the initial values, the order and what is held out", min=0, max=2**63 - 1)
+    ] = 0,
 ) -> None:
     """Train a small CNN to tell the classes of a prepared data set apart; its features measure samples of such images.
 

@@ -10,7 +10,7 @@ from diffussm.config import bases, is_recipe_file
 from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.data.prepared.stage import set_stage
 from diffussm.distributed.group import ProcessGroup, init_from_environment
-from diffussm.errors import UserError, unknown
+from diffussm.errors import UserError, one_line, unknown
 from diffussm.metrics.data_digests import remarks
 from diffussm.progress import Progress
 from diffussm.run.heartbeat import Liveness
@@ -100,7 +100,11 @@ def _run_folder(target: str, settings: Mapping[str, Any], runs: Path | None, rep
     """Return the run folder that `target` is, or that it requests below `runs`, or "runs"."""
     path = Path(target)
     if target in bases() or is_recipe_file(target):
-        run = request_run(runs or Path("runs"), resolve_with_data(target, settings), replay)
+        config = resolve_with_data(target, settings)
+        try:
+            run = request_run(runs or Path("runs"), config, replay)
+        except (PermissionError, FileNotFoundError, NotADirectoryError) as error:  # no place for run folders
+            raise UserError(one_line(error)) from None
     elif not path.exists():
         raise unknown("base", target, bases(), "the path of a TOML file or of a run folder")
     elif settings:

@@ -135,6 +135,7 @@ evaluation = { extractor = "digits-cnn", reference = "digits", metrics = ["fid"]
         (["sizeless.toml", "--set", "size=L"], "sizeless.toml: size = L: it has no table of sizes"),
         (["."], "not a run folder"),
         ([".", "--set", "seed=1"], "--set seed: . is a run folder"),
+        (["digits", "--runs", "/proc/x"], "/proc/x/digits-"),
         ([".", "--runs", "x"], "--runs x: not used: . is a run folder"),
         (["digits", "--checkpoint-seconds", "-1"], "--checkpoint-seconds"),
         (["digits", "--stage", "", "--runs", "elsewhere"], "--stage: is empty; give a folder, such as '$SLURM_TMPDIR'"),

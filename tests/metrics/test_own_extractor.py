@@ -25,6 +25,7 @@ from diffussm.run.runner import TaskRunner
 from diffussm.store import records
 from tests.support import tiny
 from tests.support.damage import flip
+from tests.support.evaluating import Run
 from tests.support.own_extractor import NAMES, prepared_digits, trained_extractor
 from tests.support.prepared_set import noise_images, write_prepared
 
@@ -100,6 +101,13 @@ def test_sets_without_classes_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             train(tmp_path / name, None, 1, 0)
         assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("option", [("--epochs", "inf"), ("--epochs", "1e300"), ("--seed", "99999999999999999999999")])
+def test_numbers_that_are_too_large(option: tuple[str, str], tmp_path: Path, diffussm: Run) -> None:
+    code, out, err = diffussm("extractor", "train", tmp_path, *option)
+    assert (code, out) == (2, "")
+    assert f"Invalid value for '{option[0]}': Input should be less than or equal to" in err
 
 
 def test_the_file_stands_beside_the_folder_and_is_not_replaced(

@@ -93,6 +93,11 @@ def test_commands_say_it_in_one_line(code: int, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == f"error: /runs/file: {os.strerror(code)}\n"
 
 
+def test_a_place_where_no_file_can_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(lambda: write_atomically(Path("/proc/a/b"), b"") or 0) == 2
+    assert capsys.readouterr().err == "error: /proc/a/b: No such file or directory\n"
+
+
 @pytest.mark.parametrize(
     ("disk", "problem"),
     [

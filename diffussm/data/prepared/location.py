@@ -6,6 +6,8 @@ from pathlib import Path
 
 from diffussm.config import DataConfig
 from diffussm.data.prepared.manifest import MANIFEST
+from diffussm.errors import UserError
+from diffussm.store.reading import FILE_ERRNOS
 
 VARIABLE = "DIFFUSSM_DATA"
 SOURCES = {  # what the prepared data sets of the shipped bases are made of
@@ -40,7 +42,7 @@ def missing_prepared(data: DataConfig, image_size: int | str) -> str:
         found = f"no {MANIFEST} in {' or '.join(map(str, candidates))}"
         target, then = str(candidates[0]), ""
     source = SOURCES.get(data.name, "SOURCE")
-    if candidates and data.root and candidates[0].is_dir() and any(candidates[0].iterdir()):  # the images themselves
+    if candidates and data.root and candidates[0].is_dir() and os.listdir(candidates[0]):  # the images themselves
         source, target, then = str(candidates[0]), "DIR", " and give --data DIR"
     command = f"diffussm data prepare {source} {target} --image-size {data.decoded_size or image_size}"
     if data.decoded_size:
@@ -64,4 +66,8 @@ def _is_there(folder: Path) -> bool:
         os.stat(f"{folder}/{MANIFEST}")
     except (FileNotFoundError, NotADirectoryError, ValueError):  # or no name that a file can have
         return False
+    except OSError as error:
+        if error.errno not in FILE_ERRNOS:
+            raise
+        raise UserError(f"{folder}: cannot be read as a prepared data set: {error.strerror}") from None
     return True

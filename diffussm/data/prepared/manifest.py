@@ -190,6 +190,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(
             f"{folder}: not a prepared data set (no {MANIFEST}); make one with `diffussm data prepare`"
         ) from None
+    except PermissionError as error:
+        raise UserError(f"{folder}: cannot be read as a prepared data set: {error.strerror}") from None
     return _read(folder.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
 
 

@@ -51,7 +51,10 @@ def _work(source: Path, options: Options, encoding: EncodingOptions | None) -> _
             vae.latent_shape(options.image_size)
         options = dataclasses.replace(options, channels=3)
     images = open_source(source, options.split, options.devkit, labelled=options.labels == AUTO)
-    found = images.listed()
+    try:
+        found = images.listed()
+    except MemoryError:
+        raise UserError(f"{source}: the list of its images does not fit into memory") from None
     if found.unlabelled and options.labels == AUTO:
         print(f"no classes: {found.unlabelled}", file=sys.stderr, flush=True)
     selection = select(found, options.labels, options.classes, options.limit)

@@ -6,11 +6,14 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from diffussm.errors import UserError
+
 Split = Literal["train", "val", "test"]
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif"
 )  # fmt: skip
 MAX_CLASSES = 100_000
+MAX_IMAGES = 1 << 25  # of one file of arrays, whose list takes some 10 GB
 
 
 class Entry(NamedTuple):
@@ -70,6 +73,12 @@ class Source(Origin, Protocol):
 
     def read(self, entry: Entry) -> bytes | NDArray[np.uint8]:
         """Return the content of an image's file, or its pixels (H, W, C); Broken if it cannot be read."""
+
+
+def check_count(count: int, path: Path) -> None:
+    """Raise UserError if a file of arrays holds more images than are listed."""
+    if count > MAX_IMAGES:
+        raise UserError(f"{path}: holds {count:,} images; allowed: up to {MAX_IMAGES:,} in one file")
 
 
 def printable(name: str) -> str:

@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffussm.data.sources.base import MAX_CLASSES, Entry, Found, printable
+from diffussm.data.sources.base import MAX_CLASSES, Entry, Found, check_count, printable
 from diffussm.data.sources.files import opened, read_up_to
 from diffussm.errors import UserError
 
 IMAGES_FILE = re.compile(r"(.*)images([-.])idx[34]-ubyte(\.gz)?")
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4"}
+_MOST_SIDES = 4  # (N, H, W, C)
 _GZIP_RATIO = 1100  # to which nothing is compressed
 
 
@@ -86,6 +87,7 @@ def _images(path: Path) -> NDArray[np.uint8]:
     array = _array(path)
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or 0 in array.shape:
         raise UserError(f"{path}: holds {array.dtype} {array.shape}; images are unsigned bytes (N, H, W), one or more")
+    check_count(len(array), path)
     array = array[..., None] if array.ndim == 3 else array
     if array.shape[3] not in (1, 3):
         raise UserError(f"{path}: its images have {array.shape[3]} channels; allowed: 1 or 3")
@@ -96,7 +98,8 @@ def _array(path: Path) -> NDArray[Any]:
     with opened(path) as (file, size):
         magic = read_up_to(file, 4)
         sides = read_up_to(file, 4 * magic[3]) if len(magic) == 4 else b""
-        if magic[:2] != b"\0\0" or not sides or magic[2] not in _TYPES or len(sides) != 4 * magic[3]:
+        is_idx = magic[:2] == b"\0\0" and len(magic) == 4 and magic[2] in _TYPES and magic[3] <= _MOST_SIDES
+        if not is_idx or not sides or len(sides) != 4 * magic[3]:
             raise UserError(f"{path}: is damaged or not an idx file")
         shape = tuple(int.from_bytes(sides[at : at + 4], "big") for at in range(0, len(sides), 4))
         kind = np.dtype(_TYPES[magic[2]])

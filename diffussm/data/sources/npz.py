@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diffussm.data.npz_header import open_archive, read_header
 from diffussm.data.pixels.npz import NpzPixels, read_arrays
-from diffussm.data.sources.base import MAX_CLASSES, Broken, Entry, Found
+from diffussm.data.sources.base import MAX_CLASSES, Broken, Entry, Found, check_count
 from diffussm.errors import UserError
 
 _BATCH = 64
@@ -31,6 +31,7 @@ class NpzSamples:
     def listed(self) -> Found:
         _reader.cache_clear()
         pixels = _reader(self.path).pixels
+        check_count(pixels.count, self.path)
         labels, crc = _labels(self.path, pixels.count)
         classes = tuple(map(str, range(int(labels.max()) + 1))) if labels is not None else ()
         size = int(np.prod(pixels.shape))

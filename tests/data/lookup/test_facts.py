@@ -1,5 +1,7 @@
 """What is known of a data set before it is loaded: by its name, its folder or its class."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from diffussm.config import Config, DataConfig, resolve
 from diffussm.data.catalogue import CATALOGUE, DataFacts
 from diffussm.data.load import training_data
 from diffussm.data.lookup.facts import check_fit, data_facts, find, find_required, is_provisional, stated_facts
-from diffussm.data.prepared.manifest import Manifest
+from diffussm.data.prepared.manifest import Manifest, read_manifest
 from diffussm.errors import UserError
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.requirements import missing_measuring_requirement, missing_requirement
@@ -149,6 +151,19 @@ def test_a_folder_of_images_is_to_be_prepared_first(tmp_path: Path) -> None:
     (tmp_path / "cat.png").touch()
     error = refused(name="cats", root=str(tmp_path))
     assert f"`diffussm data prepare {tmp_path} DIR --image-size SIDE` and give --data DIR" in error
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(
+    mine: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "stat", denied)
+    data = DataConfig(name="mine", root=str(tmp_path / "mine"))
+    for look in (lambda: find(data), lambda: read_manifest(tmp_path / "mine")):
+        with pytest.raises(UserError, match="mine: cannot be read as a prepared data set: Permission denied"):
+            look()
 
 
 def test_facts_of_data_that_are_not_there_are_the_model_s() -> None:

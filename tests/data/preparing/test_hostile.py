@@ -4,12 +4,14 @@ import gzip
 import json
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from diffussm.data.sources import base
 from tests.support.evaluating import Run
 from tests.support.hostile_sources import (
     PNG,
@@ -118,6 +120,7 @@ HOSTILE: dict[str, tuple[Make, str]] = {
         mnist(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3))),
         r"its header says uint8 \(4294967295, 4294967295, 4294967295\), and it has fewer bytes",
     ),
+    "idx of 255 dimensions": (mnist(gzip.compress(b"\0\0\x08\xff" + bytes(1020))), r"is damaged or not an idx file"),
     "idx of floating point": (mnist(gzip.compress(struct.pack(">HBBI", 0, 13, 1, 0))), r"damaged or not an idx file"),
     "idx of labels as images": (mnist(gzip.compress(idx(np.zeros(3, np.uint8)))), r"holds uint8 \(3,\); images are"),
     "idx without images": (mnist(gzip.compress(idx(np.zeros((0, 4, 4), np.uint8)))), r"uint8 \(0, 4, 4\); images are"),
@@ -179,6 +182,26 @@ HOSTILE: dict[str, tuple[Make, str]] = {
     "a class twice": (classes("ant\nbee\nant x\n"), r"classes: line 3: names class 'ant' a second time"),
     "no class": (classes("\n\n"), r"classes: names no class"),
 }  # fmt: skip
+
+
+def test_more_images_than_can_be_listed(tmp_path: Path, diffussm: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for make in (npz(arr_0=IMAGES), mnist()):
+        (source,) = make(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(base, "MAX_IMAGES", 2)
+            code, _, err = diffussm("data", "prepare", source, tmp_path / "set")
+            assert (code, "holds 3 images; allowed: up to 2 in one file" in err) == (2, True), err
+        with monkeypatch.context() as patch:
+            patch.setattr(base.Found, "__new__", raising(MemoryError))
+            code, _, err = diffussm("data", "prepare", source, tmp_path / "set")
+            assert (code, err) == (2, f"error: {source}: the list of its images does not fit into memory\n")
+
+
+def raising(error: type[BaseException]) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_there_are_sixty() -> None:
