@@ -1,0 +1,84 @@
+"""A small ImageNet: crops of photographs in its layout, an autoencoder, and a base on their latents."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from diffussm.config import is_npz_name
+from tests.support import forked
+from tests.support.own_images import write_crops
+from tests.support.tiny_vae import tiny_vae
+
+WNIDS = {"flower": "n11939491", "temple": "n03877845"}
+BASE = """
+extends = "imagenet256"
+
+[sizes.diffussm]
+XL = {{ depth = 2, width = 16, heads = 2 }}
+
+[data]
+name = "{name}"
+root = "{root}"
+{flip}
+
+[training]
+batch = 16
+lr = 1e-3
+ema = 0.9
+precision = "float32"
+steps = 40
+milestones = [20, 40]
+
+[evaluation]
+vae = "vae"
+extractor = "images-cnn.safetensors"
+reference = "{reference}"
+metrics = ["fid", "precision"{label_accuracy}]
+samples = 40
+batch = 20
+sampler_steps = 4
+"""
+
+
+def write_tree(folder: Path, per_class: int = 120) -> None:
+    """Write `train/<wnid>/<wnid>_<n>.JPEG`, 240 crops, and a random autoencoder `vae` that divides sides by 4."""
+    write_crops(folder / "crops", per_class)
+    for name, wnid in WNIDS.items():
+        (folder / "train" / wnid).mkdir(parents=True)
+        for number, crop in enumerate(sorted((folder / "crops" / name).iterdir())):
+            crop.rename(folder / "train" / wnid / f"{wnid}_{number}.JPEG")
+    tiny_vae(folder / "vae", blocks=3)
+
+
+def write_base(folder: Path, name: str, root: str, classes: bool = True, flip: bool = True) -> Path:
+    """Write a base on the latents in `root`, measured on images of 32 x 32."""
+    assert is_npz_name("images.npz")
+    text = BASE.format(
+        name=name,
+        root=root,
+        flip="flip = true" if flip else "",
+        reference="images.npz",
+        label_accuracy=', "label_accuracy"' if classes else "",
+    )
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+def run(folder: Path, command: str) -> str:
+    """Run a command of the docs in the folder; return what it prints. It must succeed."""
+    program, *words = shlex.split(command)
+    given = ["-m", "diffussm", *words] if program == "diffussm" else words
+    environment = {**os.environ, "DIFFUSSM_CACHE": str(folder / "cache")}
+    done = forked.run([sys.executable, *given], cwd=folder, env=environment)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def prepare(folder: Path) -> None:
+    """Prepare images and latents, an extractor and a reference of the images."""
+    run(folder, "diffussm data prepare train images --image-size 32")
+    run(folder, "diffussm data prepare train latents --image-size 32 --vae vae --flips --batch 16")
+    run(folder, "diffussm extractor train images --epochs 2")
+    run(folder, "diffussm reference build images images.npz --extractor images-cnn.safetensors")
