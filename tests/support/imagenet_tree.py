@@ -10,6 +10,7 @@ from tests.support import forked
 from tests.support.own_images import write_crops
 from tests.support.tiny_vae import tiny_vae
 
+ROOT = Path(__file__).parents[2]
 WNIDS = {"flower": "n11939491", "temple": "n03877845"}
 BASE = """
 extends = "imagenet256"
@@ -20,7 +21,7 @@ XL = {{ depth = 2, width = 16, heads = 2 }}
 [data]
 name = "{name}"
 root = "{root}"
-{flip}
+flip = {flip}
 
 [training]
 batch = 16
@@ -53,11 +54,10 @@ def write_tree(folder: Path, per_class: int = 120) -> None:
 
 def write_base(folder: Path, name: str, root: str, classes: bool = True, flip: bool = True) -> Path:
     """Write a base on the latents in `root`, measured on images of 32 x 32."""
-    assert is_npz_name("images.npz")
     text = BASE.format(
         name=name,
         root=root,
-        flip="flip = true" if flip else "",
+        flip=str(flip).lower(),
         reference="images.npz",
         label_accuracy=', "label_accuracy"' if classes else "",
     )
@@ -69,7 +69,8 @@ def write_base(folder: Path, name: str, root: str, classes: bool = True, flip: b
 def run(folder: Path, command: str) -> str:
     """Run a command of the docs in the folder; return what it prints. It must succeed."""
     program, *words = shlex.split(command)
-    given = ["-m", "diffussm", *words] if program == "diffussm" else words
+    assert program in ("diffussm", "python")
+    given = ["-m", "diffussm", *words] if program == "diffussm" else [str(ROOT / words[0]), *words[1:]]
     environment = {**os.environ, "DIFFUSSM_CACHE": str(folder / "cache")}
     done = forked.run([sys.executable, *given], cwd=folder, env=environment)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
