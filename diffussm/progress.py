@@ -37,7 +37,7 @@ class Progress:
         if done > initial and now > self._started:
             rate = (done - initial) / (now - self._started)
             remaining = f", {format_duration((self.total - done) / rate)} left" if done < self.total else ""
-            text += f", {rate:.3g} a second{remaining}"
+            text += f", {f'{rate:,.0f}' if rate >= 100 else f'{rate:.3g}'} a second{remaining}"
         if note:
             text += f", {note}"
         self._line_is_open = terminal and done < self.total

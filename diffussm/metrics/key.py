@@ -47,12 +47,14 @@ def _check_classes(config: Config) -> None:
 
 
 def _class_names(config: Config) -> tuple[str, ...]:
-    """Return the names of the data's classes; none if the data are not there any more, or others are."""
+    """Return the names of the data's classes; none if they are only numbered, if the data are not there any more, or
+    if others are."""
     try:
         found = find(config.data)
     except UserError:
         return ()
-    return found.class_names if found else ()
+    names = found.class_names if found else ()
+    return () if names == tuple(map(str, range(len(names)))) else names
 
 
 def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str, vae: str) -> EvaluationKey:

@@ -199,6 +199,10 @@ def test_its_classes_are_those_of_the_data(own: Path, tmp_path: Path) -> None:
     config = tiny.config(data__name="swapped", data__root=str(tmp_path / "swapped"), evaluation__extractor=str(own))
     with pytest.raises(UserError, match=r"has class 'one' where the data have 'two' \(label 1\)"):
         evaluation_key(config)
+    numbered = tuple(map(str, range(10)))
+    write_prepared(tmp_path / "numbered", images.pixels[:30], images.labels[:30], numbered)  # not named
+    data = {"data__name": "numbered", "data__root": str(tmp_path / "numbered")}
+    assert evaluation_key(tiny.config(evaluation__extractor=str(own), **data)).extractor == "mine-own-cnn"
     (tmp_path / "swapped" / "manifest.json").unlink()  # where the data are not, records are found all the same
     assert evaluation_key(config).extractor == "mine-own-cnn"
 

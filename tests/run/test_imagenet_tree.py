@@ -10,6 +10,7 @@ from diffussm.data.prepared.manifest import read_manifest
 from diffussm.store import records
 from tests.support import imagenet_tree
 from tests.support.latent_files import fast_dit
+from tests.support.sources import encoded, write_lsun
 
 ARMS = ("M = 2, P = 1", "M = 1, P = 2", "M = 1, P = 1")
 
@@ -31,12 +32,13 @@ def launched(tree: Path, base: Path) -> list[records.Record]:
     results = (tree / "out/hourglass_vs_patch" / base.stem / "results.md").read_text()
     assert all(f"| {arm} | 1 done |" in results for arm in ARMS)
     found = []
-    for path in sorted((tree / "runs").glob(f"{base.stem}-*/eval/*/*/record.json")):
+    for path in sorted((tree / "runs").glob(f"{base.stem}-*/milestones/*/*/record.json")):
         record = records.read(path)
         assert record is not None
         with np.load(path.with_name("samples.npz")) as samples:
             assert samples["arr_0"].shape == (40, 32, 32, 3)
-        assert Image.open(path.with_name("samples.png")).width >= 4 * 32
+        with Image.open(path.with_name("samples.png")) as sheet:
+            assert sheet.width >= 4 * 32
         found.append(record)
     assert len(found) == 2 * len(ARMS)
     assert all(np.isfinite(list(record.metrics.values())).all() for record in found)
@@ -50,6 +52,26 @@ def test_from_the_tree_to_figures(tree: Path) -> None:
     found = launched(tree, imagenet_tree.write_base(tree, "tiny-latents", "latents"))
     assert manifest.latents
     assert {record.key.vae_sha256 for record in found} == {manifest.latents.vae_sha256}
+    results = (tree / "out/hourglass_vs_patch/tiny-latents/results.md").read_text()
+    assert "other data" not in results
+
+
+@pytest.mark.slow
+def test_without_classes_from_an_lmdb(tree: Path) -> None:
+    """LSUN's form: WebP images in an LMDB."""
+    crops = {}
+    for path in sorted((tree / "train").rglob("*.JPEG")):
+        with Image.open(path) as crop:
+            crops[path.name.encode()] = encoded(crop.convert("RGB"), "WEBP", quality=75)
+    write_lsun(tree / "church_outdoor_train_lmdb", crops)
+    source = "church_outdoor_train_lmdb"
+    imagenet_tree.run(tree, f"diffussm data prepare {source} church --image-size 32 --vae vae --flips --batch 16")
+    extractor = "--extractor images-cnn.safetensors"
+    imagenet_tree.run(tree, f"diffussm reference build {source} church.npz --image-size 32 {extractor}")
+    manifest = read_manifest(tree / "church")
+    assert (manifest.count, manifest.classes, manifest.transform) == (240, (), "lsun 32")
+    base = imagenet_tree.write_base_without_classes(tree, "church", "church", "church.npz")
+    assert len(launched(tree, base)) == 6
 
 
 @pytest.mark.slow

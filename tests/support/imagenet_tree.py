@@ -1,11 +1,13 @@
 """A small ImageNet: crops of photographs in its layout, an autoencoder, and a base on their latents."""
 
+import contextlib
 import os
 import shlex
 import sys
 from pathlib import Path
+from unittest import mock
 
-from diffussm.config import is_npz_name
+from diffussm import cli
 from tests.support import forked
 from tests.support.own_images import write_crops
 from tests.support.tiny_vae import tiny_vae
@@ -13,7 +15,7 @@ from tests.support.tiny_vae import tiny_vae
 ROOT = Path(__file__).parents[2]
 WNIDS = {"flower": "n11939491", "temple": "n03877845"}
 BASE = """
-extends = "imagenet256"
+extends = "{extends}"
 
 [sizes.diffussm]
 XL = {{ depth = 2, width = 16, heads = 2 }}
@@ -28,6 +30,7 @@ batch = 16
 lr = 1e-3
 ema = 0.9
 precision = "float32"
+threads = 1
 steps = 40
 milestones = [20, 40]
 
@@ -52,29 +55,37 @@ def write_tree(folder: Path, per_class: int = 120) -> None:
     tiny_vae(folder / "vae", blocks=3)
 
 
-def write_base(folder: Path, name: str, root: str, classes: bool = True, flip: bool = True) -> Path:
-    """Write a base on the latents in `root`, measured on images of 32 x 32."""
-    text = BASE.format(
-        name=name,
-        root=root,
-        flip=str(flip).lower(),
-        reference="images.npz",
-        label_accuracy=', "label_accuracy"' if classes else "",
-    )
+def write_base(folder: Path, name: str, root: str, flip: bool = True) -> Path:
+    """Write a base on the latents in `root`, with classes, measured on images of 32 x 32."""
+    return _write(folder, name, root, flip, "imagenet256", "images.npz", ', "label_accuracy"')
+
+
+def write_base_without_classes(folder: Path, name: str, root: str, reference: str) -> Path:
+    return _write(folder, name, root, True, "lsun_church", reference, "")
+
+
+def _write(folder: Path, name: str, root: str, flip: bool, extends: str, reference: str, label_accuracy: str) -> Path:
     path = folder / f"{name}.toml"
-    path.write_text(text)
+    settings = {"name": name, "root": root, "flip": str(flip).lower(), "extends": extends, "reference": reference}
+    path.write_text(BASE.format(**settings, label_accuracy=label_accuracy))
     return path
 
 
-def run(folder: Path, command: str) -> str:
-    """Run a command of the docs in the folder; return what it prints. It must succeed."""
+def run(folder: Path, command: str) -> None:
+    """Run a command of the docs in the folder; it must succeed."""
     program, *words = shlex.split(command)
-    assert program in ("diffussm", "python")
-    given = ["-m", "diffussm", *words] if program == "diffussm" else [str(ROOT / words[0]), *words[1:]]
-    environment = {**os.environ, "DIFFUSSM_CACHE": str(folder / "cache")}
-    done = forked.run([sys.executable, *given], cwd=folder, env=environment)
+    environment = {"DIFFUSSM_CACHE": str(folder / "cache")}
+    if program == "diffussm":
+        with (
+            contextlib.chdir(folder),
+            mock.patch.dict(os.environ, environment),
+            mock.patch("sys.argv", [program, *words]),
+        ):
+            assert cli.main() == 0, command
+        return
+    script = [sys.executable, str(ROOT / words[0]), *words[1:]]
+    done = forked.run(script, cwd=folder, env={**os.environ, **environment})
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
 
 
 def prepare(folder: Path) -> None:
