@@ -228,6 +228,26 @@ def test_an_autoencoder_that_changes_meanwhile(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "vae"]
 
 
+def test_devices_of_one_kind(source: Path, vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = iter(("NVIDIA H100", "NVIDIA A100"))  # of rank zero, which plans, and of a process that encodes
+    monkeypatch.setattr("diffussm.data.preparing.encoding._device_name", lambda _: next(names))
+    with pytest.raises(
+        UserError, match=r"^this process has NVIDIA A100, rank zero NVIDIA H100: take devices of one kind"
+    ):
+        prepare(source, tmp_path / "out", SIZE, encoding=EncodingOptions(vae))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "vae"]
+
+
+def test_a_batch_that_does_not_fit(source: Path, vae: Path, network: Watched, tmp_path: Path) -> None:
+    def encode(images: torch.Tensor) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    network.encode = encode  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"vae: .* a batch of this size does not fit into the memory of .*; reduce the"):
+        prepare(source, tmp_path / "out", SIZE, encoding=EncodingOptions(vae))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "vae"]
+
+
 def test_many_images_are_decoded_ahead(tmp_path: Path, vae: Path) -> None:
     """More batches than are held at a time."""
     for number in range(40):
