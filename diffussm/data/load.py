@@ -5,6 +5,7 @@ from collections.abc import Callable
 from diffussm.config import DataConfig, is_external
 from diffussm.data import digits, mnist, photos
 from diffussm.data.catalogue import facts, missing_reference
+from diffussm.data.checked import CheckedData
 from diffussm.data.images import Flipped, HeldImages, Images, IndexedImages, Shuffled, TrainingData
 from diffussm.data.lookup.external import data_class
 from diffussm.data.lookup.facts import find_required
@@ -37,7 +38,7 @@ def training_data(data: DataConfig) -> TrainingData:
     if known.folder:
         made: TrainingData = Shuffled(PreparedImages(known.folder))
     elif is_external(data.name):
-        made = data_class(data.name)(data)
+        made = CheckedData(data_class(data.name)(data), known, data.name)
     else:
         made = _TRAINING[data.name]()
     return Flipped(made) if data.flip else made

@@ -10,6 +10,7 @@ Such a class is built as `Class(data)`, where `data` is the section of the confi
 Without it the name stands for the content. Planning calls `facts` alone, so it should import neither torch nor NumPy.
 """
 
+import traceback
 from typing import Any
 
 from diffussm.config import DataConfig
@@ -32,7 +33,20 @@ def external_facts(data: DataConfig) -> DataFacts:
     found = data_class(data.name)
     if data.root and "root" not in getattr(found, "options", ()):
         raise UserError(f"data.root: {data.name} does not read it; remove it, or name it in the class's `options`")
-    stated = found.facts(data)
+    what = f"data.name = {data.name!r}: its facts()"
+    try:
+        stated = found.facts(data)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the class does
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"{what} raised {type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        ) from None
     if not isinstance(stated, DataFacts):
-        raise UserError(f"data.name = {data.name!r}: its facts() returned {stated!r}, expected DataFacts")
+        raise UserError(f"{what} returned {stated!r}, expected DataFacts")
+    for name, least in (("images", 0), ("image_size", 1), ("channels", 1), ("classes", 0)):
+        value = getattr(stated, name)
+        if type(value) is not int or value < least:
+            raise UserError(f"{what} states {name} = {value!r}; allowed: a whole number from {least}")
     return stated

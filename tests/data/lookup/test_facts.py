@@ -1,13 +1,16 @@
 """What is known of a data set before it is loaded: by its name, its folder or its class."""
 
 import errno
+import importlib
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diffussm.config import Config, DataConfig, resolve
 from diffussm.data.catalogue import CATALOGUE, DataFacts
+from diffussm.data.images import Examples, Images
 from diffussm.data.load import training_data
 from diffussm.data.lookup.facts import check_fit, data_facts, find, find_required, is_provisional, stated_facts
 from diffussm.data.prepared.manifest import Manifest, read_manifest
@@ -48,6 +51,16 @@ class OtherFacts(Squares):
     @staticmethod
     def facts(data):
         return 7
+
+class RaisingFacts(Squares):
+    @staticmethod
+    def facts(data):
+        return {}["side"]
+
+class NoNumber(Squares):
+    @staticmethod
+    def facts(data):
+        return DataFacts(images=10, image_size="16", channels=1, classes=2)
 """
 
 
@@ -191,10 +204,49 @@ def test_the_key_of_an_evaluation_does_not_need_the_data() -> None:
 def test_a_class_from_outside(module: str) -> None:
     data = DataConfig(name=f"{module}:Squares", root="/there")
     assert find_required(data) == DataFacts(images=10, image_size=16, channels=1, classes=2, sha256="ab" * 32)
-    assert training_data(data).batch(0, 3, 4).pixels[0, 0, 0, 0] == 3
+    assert training_data(data).batch(0, 3, 4)[0][0, 0, 0, 0] == 3
     config = Config(data=data.model_copy(update={"digest": "ab" * 32}))
     assert stated_facts(config).sha256 == "ab" * 32
     assert not is_provisional(Config(data=data))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ("pixels", "returned ndarray, expected Images or Examples (diffussm.data.images)"),
+        ("Images(pixels[:, :, :8], labels)", "returned uint8 (4, 1, 8, 16), expected uint8 or float32 (4, 1, 16, 16)"),
+        ("Images(pixels[:3], labels[:3])", "returned uint8 (3, 1, 16, 16), expected uint8 or float32 (4, 1, 16, 16)"),
+        (
+            "Images(pixels.astype(np.int64), labels)",
+            "returned int64 (4, 1, 16, 16), expected uint8 or float32 (4, 1, 16, 16)",
+        ),
+        ("Images(pixels.tolist(), labels)", "returned list, expected uint8 or float32 (4, 1, 16, 16)"),
+        ("Images(pixels, labels / 2)", "returned labels float64 (4,), expected int64 (4,)"),
+        ("Images(pixels, labels[:, None])", "returned labels int64 (4, 1), expected int64 (4,)"),
+        ("Images(pixels, labels + 2)", "returned labels 2 .. 2, expected 0 .. 1"),
+        ("Images(pixels, labels - 1)", "returned labels -1 .. -1, expected 0 .. 1"),
+    ],
+)
+def test_a_batch_that_is_not_as_its_facts_say(
+    batch: str, message: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, labels = np.zeros((4, 1, 16, 16), np.uint8), np.zeros(4, np.int64)
+    returned = eval(batch, {"Images": Images, "pixels": pixels, "labels": labels, "np": np})
+    monkeypatch.setattr(importlib.import_module(module).Squares, "batch", lambda *_: returned)
+    for flip in (False, True):
+        data = training_data(DataConfig(name=f"{module}:Squares", flip=flip))
+        with pytest.raises(UserError) as error:
+            data.batch(0, 3, 4)
+        assert str(error.value) == f"data.name = '{module}:Squares': its batch() {message}"
+
+
+def test_batches_that_are_as_stated_are_taken(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.full((4, 1, 16, 16), 0.5, np.float32)
+    examples = Examples(values, np.ones(4, np.int32))  # type: ignore[arg-type]
+    monkeypatch.setattr(importlib.import_module(module).Squares, "batch", lambda *_: examples)
+    found = training_data(DataConfig(name=f"{module}:Squares")).batch(0, 3, 4)
+    assert np.array_equal(found[0], values)
+    assert found.labels.dtype == np.int64
 
 
 def test_mistakes_of_a_class_from_outside(module: str) -> None:
@@ -202,6 +254,11 @@ def test_mistakes_of_a_class_from_outside(module: str) -> None:
     assert "run from the folder that contains no_squares.py" in refused(name="no_squares:Squares")
     assert "has no method `facts`, which a data set needs" in refused(name="my_squares:NoFacts")
     assert "its facts() returned 7, expected DataFacts" in refused(name="my_squares:OtherFacts")
+    for name, message in {
+        "RaisingFacts": r"my_squares:RaisingFacts': its facts() raised KeyError: 'side' (",
+        "NoNumber": "its facts() states image_size = '16'; allowed: a whole number from 1",
+    }.items():
+        assert message in refused(name=f"my_squares:{name}")
     assert "data.root: my_squares:Plain does not read it" in refused(name="my_squares:Plain", root="/there")
     assert "data.digest: my_squares:Plain states none; remove it" in refused(name="my_squares:Plain", digest="0" * 64)
     assert f"my_squares:Squares holds other images, with digest {'ab' * 32}" in refused(
