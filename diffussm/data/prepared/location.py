@@ -1,6 +1,7 @@
 """Where the prepared data set of a config lies. No NumPy."""
 
 import os
+import shlex
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from diffussm.errors import UserError
 from diffussm.store.reading import FILE_ERRNOS
 
 VARIABLE = "DIFFUSSM_DATA"
+SHOWN = 3  # data sets that a message names
 SOURCES = {  # what the prepared data sets of the shipped bases are made of
     "cifar10": "cifar-10-binary.tar.gz",
     "imagenet64": "ILSVRC/Data/CLS-LOC/train",
@@ -34,20 +36,40 @@ def prepared_names() -> list[str]:
 
 
 def missing_prepared(data: DataConfig, image_size: int | str) -> str:
-    """Return, in one line, where the prepared data set was looked for, and the command that makes it."""
+    """Return, in one line, where the prepared data set was looked for, and what to do: say where it is, or make it."""
     candidates = _candidates(data)
     if not candidates:
-        found, target, then = f"neither data.root nor ${VARIABLE} says where it lies", "DIR", " and give --data DIR"
-    else:
-        found = f"no {MANIFEST} in {' or '.join(map(str, candidates))}"
-        target, then = str(candidates[0]), ""
-    source = SOURCES.get(data.name, "SOURCE")
-    if candidates and data.root and candidates[0].is_dir() and os.listdir(candidates[0]):  # the images themselves
-        source, target, then = str(candidates[0]), "DIR", " and give --data DIR"
-    command = f"diffussm data prepare {source} {target} --image-size {data.decoded_size or image_size}"
+        return (
+            f"and neither data.root nor ${VARIABLE} says where it lies; make it with "
+            f"`{_command(data, image_size, SOURCES.get(data.name, 'SOURCE'), 'DIR')}` and give --data DIR"
+        )
+    looked = f"and no {MANIFEST} in {' or '.join(map(str, candidates))}"
+    if found := [folder for place in candidates for folder in _sets_in(place)]:
+        options = " or ".join(f"--data {shlex.quote(str(folder))}" for folder in found[:SHOWN])
+        return f"{looked}, but in a folder inside; give {options}"
+    if data.root and candidates[0].is_dir() and os.listdir(candidates[0]):  # the images themselves
+        return f"{looked}; make it with `{_command(data, image_size, str(candidates[0]), 'DIR')}` and give --data DIR"
+    return (
+        f"{looked}; if it was moved, change data.root, give --data DIR, or set ${VARIABLE} to the folder that holds it "
+        f"as {data.name}; else make it with "
+        f"`{_command(data, image_size, SOURCES.get(data.name, 'SOURCE'), str(candidates[0]))}`"
+    )
+
+
+def _command(data: DataConfig, image_size: int | str, source: str, target: str) -> str:
+    """Return the command that prepares a source as the data set."""
+    words = ["diffussm", "data", "prepare", source, target, "--image-size", str(data.decoded_size or image_size)]
     if data.decoded_size:
-        command += f" --vae FOLDER{' --flips' if data.flip else ''}"
-    return f"and {found}; make it with `{command}`{then}"
+        words += ["--vae", "FOLDER", *["--flips"] * data.flip]
+    return shlex.join(words)
+
+
+def _sets_in(folder: Path) -> list[Path]:
+    """Return the prepared data sets in the folder, by their names."""
+    try:
+        return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    except (OSError, ValueError):
+        return []
 
 
 def _candidates(data: DataConfig) -> tuple[Path, ...]:

@@ -151,8 +151,9 @@ def test_what_is_missing_says_where_it_was_looked_for_and_what_makes_it(
     assert "(did you mean 'digits'? embedded: " in refused(name="digts")
     monkeypatch.setenv("DIFFUSSM_DATA", str(tmp_path))
     assert (
-        f"no manifest.json in /none or {tmp_path / 'faces'}; make it with `diffussm data prepare SOURCE /none "
-        "--image-size SIDE`" in refused(name="faces", root="/none")
+        f"no manifest.json in /none or {tmp_path / 'faces'}; if it was moved, change data.root, give --data DIR, or "
+        "set $DIFFUSSM_DATA to the folder that holds it as faces; else make it with `diffussm data prepare SOURCE "
+        "/none --image-size SIDE`" in refused(name="faces", root="/none")
     )
     assert "prepare cifar-10-binary.tar.gz " in refused(name="cifar10")
     latents = refused(name="imagenet256-latents", decoded_size=256)
@@ -177,6 +178,23 @@ def test_a_folder_that_may_not_be_read_is_one_line(
     for look in (lambda: find(data), lambda: read_manifest(tmp_path / "mine")):
         with pytest.raises(UserError, match="mine: cannot be read as a prepared data set: Permission denied"):
             look()
+
+
+def test_names_in_commands_are_quoted(tmp_path: Path) -> None:
+    (tmp_path / "my cats").mkdir()
+    (tmp_path / "my cats" / "cat.png").touch()
+    assert f"prepare '{tmp_path}/my cats' DIR " in refused(name="cats", root=str(tmp_path / "my cats"))
+    assert f"prepare SOURCE '{tmp_path}/my dogs' " in refused(name="cats", root=str(tmp_path / "my dogs"))
+
+
+def test_a_folder_above_names_the_sets_in_it(tmp_path: Path) -> None:
+    for name in ("my cats", "dogs"):
+        write_prepared(tmp_path / "sets" / name, noise_images())
+    error = refused(name="cats", root=str(tmp_path / "sets"))
+    folder = tmp_path / "sets"
+    assert error.endswith(
+        f"no manifest.json in {folder}, but in a folder inside; give --data {folder}/dogs or --data '{folder}/my cats'"
+    )
 
 
 def test_facts_of_data_that_are_not_there_are_the_model_s() -> None:
