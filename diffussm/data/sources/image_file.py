@@ -7,21 +7,24 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from diffussm.data.sources.base import Broken
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # by content, whatever the suffix says
 MAX_PIXELS = 10**9
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr")  # 8 bits a channel or fewer
+_DEEP_MODES = ("I", "F")  # what they begin with
+_MOST_SIDE = 2**31 - 1  # a BMP of negative width seems to have more
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _BITS_PER_SAMPLE, _ORIENTATION = 258, 274  # tags of TIFF and EXIF
 
-DAMAGED, EMPTY, DEEP, HUGE = (
+DAMAGED, EMPTY, DEEP, HUGE, COLOURS = (
     "is damaged or not an image",
     "is empty",
     "has more than 8 bits a channel",
     "has too many pixels",
+    "has colours of a kind that is not read",
 )
 
 
@@ -51,10 +54,13 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
             raise Broken(HUGE, "they do not fit into memory") from None
         except Exception:  # Pillow may raise any exception on a damaged file
             raise Broken(DAMAGED) from None
+    if max(image.size) > _MOST_SIDE:
+        raise Broken(DAMAGED)
     if image.width * image.height > max_pixels:
         raise Broken(HUGE, f"{image.width} x {image.height}; allowed: {max_pixels:,}")
     if deep or image.mode not in _MODES:
-        raise Broken(DEEP, f"{image.format} of mode {image.mode}")
+        is_deep = deep or image.mode.startswith(_DEEP_MODES)
+        raise Broken(DEEP if is_deep else COLOURS, f"{image.format} of mode {image.mode}")
     return Decoded(image, notes)
 
 
@@ -98,20 +104,27 @@ def _formats() -> list[str]:
 
 _lock = threading.Lock()
 _users = 0
-_former_limit: int | None = None
+_LIMITS: tuple[tuple[Any, str, int | None], ...] = (  # module, name and value of each while files are decoded
+    (Image, "MAX_IMAGE_PIXELS", None),
+    (PngImagePlugin, "MAX_TEXT_CHUNK", 1 << 27),  # bytes of a text or a colour profile once it is expanded
+    (PngImagePlugin, "MAX_TEXT_MEMORY", 1 << 29),
+)
+_former_limits: list[Any] = []
 _former_filters = warnings.catch_warnings()
 
 
 @contextlib.contextmanager
 def _without_limits_of_pillow() -> Iterator[None]:
-    """Suspend Pillow's own limit of pixels, and its warnings about what is damaged beside the pixels.
+    """Suspend Pillow's own limits of pixels and of what lies beside them, and its warnings about damage there.
 
     Both hold for the whole process, and several threads may be here at the same time.
     """
-    global _users, _former_limit, _former_filters
+    global _users, _former_filters
     with _lock:
         if not _users:
-            _former_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            _former_limits[:] = [getattr(module, name) for module, name, _ in _LIMITS]
+            for module, name, value in _LIMITS:
+                setattr(module, name, value)
             _former_filters = warnings.catch_warnings()
             _former_filters.__enter__()
             warnings.simplefilter("ignore")
@@ -122,5 +135,6 @@ def _without_limits_of_pillow() -> Iterator[None]:
         with _lock:
             _users -= 1
             if not _users:
-                Image.MAX_IMAGE_PIXELS = _former_limit
+                for (module, name, _), value in zip(_LIMITS, _former_limits, strict=True):
+                    setattr(module, name, value)
                 _former_filters.__exit__(None, None, None)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 from diffussm.data.sources.base import Broken
 from diffussm.data.sources.image_file import decode
@@ -91,6 +92,11 @@ def png_of_16_bit_colours() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(2 * (1 + 12)))) + chunk(b"IEND", b"")
 
 
+def bmp_of_width(width: int) -> bytes:
+    content = encoded(RGB, "BMP")
+    return content[:18] + struct.pack("<i", width) + content[22:]
+
+
 BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "no bytes": (lambda: b"", "is empty"),
     "no image": (lambda: b"<html>not found</html>", "damaged or not an image"),
@@ -108,6 +114,11 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "16 bits in a PPM": (lambda: b"P6 2 2 65535\n" + bytes(24), "more than 8 bits a channel"),
     "16-bit colours in a PNG": (png_of_16_bit_colours, "more than 8 bits a channel"),
     "floating point": (lambda: encoded(RGB.convert("F"), "TIFF"), "more than 8 bits a channel"),
+    "LAB": (
+        lambda: encoded(RGB.convert("LAB"), "TIFF"),
+        r"colours of a kind that is not .*TIFF of mode LAB",
+    ),
+    "a BMP of negative width": (lambda: bmp_of_width(-5), "damaged or not an image"),
     "a format that is not read": (lambda: encoded(RGB, "ICO"), "damaged or not an image"),
 }
 
@@ -117,6 +128,20 @@ def test_is_broken(kind: str) -> None:
     make, reason = BROKEN[kind]
     with pytest.raises(Broken, match=reason):
         decode(make())
+
+
+@pytest.mark.parametrize("kind", ["profile", "text"])
+def test_a_png_may_hold_much_beside_its_pixels(kind: str) -> None:
+    """More than Pillow takes by itself, whose limits are in force again afterwards."""
+    info = PngInfo()
+    if kind == "text":
+        info.add_text("comment", "x" * (3 << 20), zip=True)
+    content = encoded(RGB, pnginfo=info, icc_profile=noise(1, 2 << 20).tobytes() if kind == "profile" else None)
+    before = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    assert np.array_equal(np.asarray(decode(content).image), np.asarray(RGB))
+    assert before == (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+    with pytest.raises(ValueError, match="Decompressed data too large"):
+        Image.open(io.BytesIO(content)).load()
 
 
 def test_large_images_are_taken_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
