@@ -8,28 +8,21 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal
 
 from ablations.status.check import Check
-from diffussm.config import Config, DataConfig, bases, resolve
-from diffussm.data.lookup.facts import data_facts
-from diffussm.data.prepared.location import prepared_names
-from diffussm.errors import UserError
+from ablations.status.doctor_data import data_checks
 from diffussm.host import source
 from diffussm.host.checkout import ignored_variables
 from diffussm.host.machine import gpus, memory_gb, processor, usable_cores
-from diffussm.metrics.decoding.given import given_vae, missing_vae
 from diffussm.metrics.features.registry import EXTRACTORS
-from diffussm.store import manifests
-from diffussm.store.rundir import RunDir
 
 LEAST_FREE_GB = 5.0
 
 
 def examine(runs: Path, grid: str | None, base: str | None) -> list[Check]:
-    """Check folder, disk, versions, weights, data and autoencoders; with `grid`, of the last two only what its launched
-    runs need."""
-    return [*_folder(runs), _disk(runs), *_versions(), _code(), *_weights(), *_data(runs, grid, base), _machine()]
+    """Check folder, disk, versions, weights, data, evaluations and autoencoders; with `grid` or `base`, of the last
+    three only what their runs need."""
+    return [*_folder(runs), _disk(runs), *_versions(), _code(), *_weights(), *data_checks(runs, grid, base), _machine()]
 
 
 def _folder(runs: Path) -> Iterator[Check]:
@@ -106,51 +99,6 @@ def _weights() -> Iterator[Check]:
             yield Check("fail" if weights.shipped else "warning", "weights", f"{name}: {missing}")
         else:
             yield Check("ok", "weights", f"{name}: {weights.path()}")
-
-
-def _data(runs: Path, grid: str | None, base: str | None) -> Iterator[Check]:
-    """Check the data of the bases, and of $DIFFUSSM_DATA; with `grid`, those of its launched runs alone."""
-    configs: list[Config] = []
-    damaged: list[UserError] = []
-    if not grid:
-        configs += [*map(resolve, bases()), *(Config(data=DataConfig(name=name)) for name in prepared_names())]
-    else:
-        launched = manifests.find_required(runs, grid, base)
-        damaged += launched.damaged
-        for folder in {runs / e.run_id for manifest in launched.manifests.values() for e in manifest.runs}:
-            if (folder / "config.json").exists():
-                try:
-                    run = RunDir(folder)
-                    evaluation = run.latest_request().evaluation
-                    configs.append(run.config().model_copy(update={"evaluation": evaluation}))
-                except UserError as damage:
-                    damaged.append(damage)
-    yield from (Check("fail", "runs", str(damage)) for damage in damaged)
-    for _, config in sorted({(c.data.name, c.data.root, c.data.digest): c for c in configs}.items()):
-        yield _data_of(config, "fail" if grid else "warning")
-    yield from dict.fromkeys(_vae_of(c, "fail" if grid else "warning") for c in configs if c.data.decoded_size)
-
-
-def _data_of(config: Config, if_missing: Literal["warning", "fail"]) -> Check:
-    name = config.data.name
-    try:
-        known = data_facts(config)
-    except UserError as error:
-        return Check("fail", "data", str(error))
-    if known.missing_requirement:
-        return Check(if_missing, "data", f"{name}: needs {known.missing_requirement}")
-    where = f" in {known.folder}" if known.folder else ""
-    return Check("ok", "data", f"{name}: {known.images:,} images{where}")
-
-
-def _vae_of(config: Config, if_missing: Literal["warning", "fail"]) -> Check:
-    try:
-        if missing := missing_vae(config):
-            return Check(if_missing, "autoencoder", missing)
-        facts = given_vae(config)
-    except UserError as error:
-        return Check("fail", "autoencoder", str(error))
-    return Check("ok", "autoencoder", f"{facts.folder}, sha256 {facts.sha256[:12]}...")
 
 
 def _machine() -> Check:
