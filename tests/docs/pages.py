@@ -14,10 +14,11 @@ WITH_COMMANDS = [  # paths below ROOT
 ]
 PAGES = [*WITH_COMMANDS, "CHANGELOG.md", "slurm/local_cluster/README.md", "reports/published/README.md"]
 PROGRAMS = ("make ", "pytest bench/", "python ", "diffussm ", "torchrun ")  # whose commands stand in prose, too
-NOT_OURS = ("git ", "cd ", "source ", ". ", "cp ", "sed ")
+NOT_OURS = ("git ", "cd ", "source ", ". ", "cp ", "sed ", "mkdir ", "tar ", "for ", "export ")
 QUICK_SUITE = "bench/test_startup.py"  # imports little
 STANDS_FOR = {  # files that the pages have the reader write, and existing ones
     "--base mine.toml": "--base digits",
+    "--base paper256.toml": "--base imagenet256",
     "--profile mylab.toml": "--profile a100",
     "--grid ema": "--grid residual",
     "--grid my_grid.toml": "--grid residual",

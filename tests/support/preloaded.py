@@ -1,8 +1,9 @@
 """What forked processes find imported, as it takes up to seconds: torch with what optimizers import of it, numba with
-its tables of types, Pillow with its formats."""
+its tables of types, Pillow with its formats, Diffusers' autoencoder."""
 
 import PIL.Image
 import torch._dynamo  # noqa: F401
+from diffusers import AutoencoderKL  # noqa: F401
 from numba.core.registry import cpu_target
 
 cpu_target.typing_context.refresh()
