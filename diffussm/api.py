@@ -11,12 +11,13 @@ from torch import Tensor
 from diffussm.config import BACKEND_NAMES, Config, validate
 from diffussm.data.pixels import ArrayPixels
 from diffussm.errors import UserError, unknown
+from diffussm.metrics.evaluation.folder_config import folder_config
 from diffussm.metrics.external import evaluate_external, external_config
 from diffussm.metrics.sampling import generate
 from diffussm.models.build import build_model
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
-from diffussm.models.pretrained import from_pretrained, save_pretrained
+from diffussm.models.pretrained import from_pretrained, is_model_folder, save_pretrained
 from diffussm.models.stored import read_weights
 from diffussm.models.trained import load_network, read_kept_weights, requested_config, select_milestone
 from diffussm.models.weights import load_weights
@@ -74,15 +75,22 @@ def sample(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int | None = None,
+    vae: Path | str = "",
 ) -> NDArray[np.uint8]:
     """Return `count` images, uint8 (N, C, H, W), sampled on the model's device; the model's mode is kept.
 
-    `config` is the model's config, or the run folder that holds it; its evaluation says how to sample where `steps`
-    and `guidance` do not. `classes` is one class for all images or one for each (default: as the evaluation draws
-    them). Image i
-    depends on the seed and i alone, not on `count`. Raises UserError for what does not fit the model.
+    `config` is the model's config, or the run folder or model's folder that it is from; its evaluation says how to
+    sample where `steps` and `guidance` do not. `classes` is one class for all images or one for each (default: as the
+    evaluation draws them). Latents are decoded by the autoencoder in the folder `vae` (default: the evaluation's, or
+    $DIFFUSSM_VAE). Image i depends on the seed and i alone, not on `count`. Raises UserError for what does not fit the
+    model.
     """
-    config = config if isinstance(config, Config) else requested_config(RunDir(Path(config).resolve()), {})
+    given = {"vae": str(vae)} if str(vae) else {}
+    if not isinstance(config, Config):
+        path = Path(config).resolve()
+        is_run = is_run_folder(path) or not is_model_folder(path)
+        of_folder = {**given, **({} if guidance is None else {"guidance": guidance})}
+        config = requested_config(RunDir(path), given) if is_run else folder_config(path, of_folder)
     if (model.config, model.outputs) != (config.model, config.outputs):
         raise UserError("config: does not match the given model")
     if count < 1:
@@ -91,6 +99,7 @@ def sample(
     tree["seed"] = config.seed if seed is None else seed
     tree["evaluation"]["sampler_steps"] = config.evaluation.sampler_steps if steps is None else steps
     tree["evaluation"]["guidance"] = config.evaluation.guidance if guidance is None else guidance
+    tree["evaluation"] |= given
     config = validate(tree, "sample")
     device, labels = next(model.parameters()).device, _labels(classes, count, config.model.classes)
     training = model.training

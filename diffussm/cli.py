@@ -1,12 +1,21 @@
 """Train, sample from and evaluate one run or one model. Grids are launched by ablations/launch.py."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from diffussm.commands import data, extractor
+from diffussm.commands.options import (
+    GuidanceChannelsOption,
+    GuidanceOption,
+    LabelsOption,
+    SamplerOption,
+    SamplerStepsOption,
+    VaeOption,
+    sampling_overrides,
+)
+from diffussm.commands.sample.command import sample
 from diffussm.errors import UserError, exit_code
 from diffussm.metric_table import BY_DEFAULT
 
@@ -59,77 +68,43 @@ def train(
     return train(target, changes, runs, replay, retry, checkpoint_seconds, to_logs, stage)
 
 
-@app.command()
-def sample(
-    run: Annotated[Path, typer.Argument(help="a run folder")],
-    classes: Annotated[str, typer.Option(help="classes, one sheet each, as in 3,7 (default: one sheet of all)")] = "",
-    guidance: Annotated[
-        float | None, typer.Option(help="scale of classifier-free guidance; 1: none (default: the run's own)")
-    ] = None,
-    guidance_channels: Annotated[
-        int | None, typer.Option(help="guide only the first channels, as DiT does; 0: all (default: the run's own)")
-    ] = None,
-    layout: Annotated[str, typer.Option(help="rows x columns of a sheet")] = "8x8",
-    grid: Annotated[str, typer.Option(hidden=True, help="the former name of --layout")] = "",
-    step: Annotated[int | None, typer.Option(help="milestone (default: the last)")] = None,
-    sampler_steps: Annotated[int | None, typer.Option(help="steps of the sampler (default: the run's own)")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder for the sheets (default: RUN/sheets)")] = None,
-    npz: Annotated[Path | None, typer.Option(help="write all samples to this .npz instead of sheets")] = None,
-    samples: Annotated[int | None, typer.Option(help="number of samples, with --npz", min=1)] = None,
-    nearest: Annotated[
-        bool, typer.Option("--nearest", help="below the samples of a sheet, show their nearest training images")
-    ] = False,
-) -> None:
-    """Sample from a run's kept weights: sheets of images, with the same noise for every class and guidance scale, or an
-    .npz of samples, by one process or several (torchrun, srun)."""
-    from diffussm.commands.sample_sheets import write_sheets
-    from diffussm.store.rundir import RunDir
-
-    if (npz is None) != (samples is None):
-        raise UserError("--npz FILE and --samples N: give both, or neither")
-    if npz is not None and nearest:
-        raise UserError("--nearest: applies to sheets only; leave it out with --npz")
-    rows, columns = _layout("--grid", grid) if grid else _layout("--layout", layout)
-    labels = [_label(text) for text in classes.split(",")] if classes else [None]
-    given = {"guidance": guidance, "guidance_channels": guidance_channels, "sampler_steps": sampler_steps}
-    overrides: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    if guidance == 1:
-        overrides["guidance_channels"] = 0
-    if npz is not None and samples is not None:
-        from diffussm.commands.sample import write_samples
-        from diffussm.distributed.group import init_from_environment
-
-        if len(labels) > 1:
-            raise UserError(f"--classes {classes}: with --npz, give at most one class")
-        with init_from_environment() as processes:
-            write_samples(RunDir(run), samples, npz, labels[0], overrides, step, processes)
-            if processes.is_rank_zero:
-                print(npz)
-        return
-    for path in write_sheets(RunDir(run), labels, rows, columns, overrides, step, out, nearest):
-        print(path)
+app.command()(sample)
 
 
 @app.command()
 def evaluate(
-    paths: Annotated[list[Path], typer.Argument(help="run folders, folders of PNG files, .npz files of samples")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="run folders, models' folders, folders of PNG files, .npz files of samples")
+    ],
     reference: Annotated[str, typer.Option(help="a data set's name, or an .npz in ADM's format")] = "",
     extractor: Annotated[str, typer.Option(help="feature extractor (default: the run's, or the reference's)")] = "",
     metrics: Annotated[
         str,
         typer.Option(
-            help="metrics, as in fid,sfid,kid (default: those of the run; for other samples, those of "
+            help="metrics, as in fid,sfid,kid (default: those of the run; otherwise those of "
             f"{', '.join(BY_DEFAULT)} that extractor and reference support)"
         ),
     ] = "",
     extractor_weights: Annotated[str, typer.Option(help="file or folder; see `diffussm weights`")] = "",
+    vae: VaeOption = "",
+    sampler: SamplerOption = "",
+    sampler_steps: SamplerStepsOption = None,
+    guidance: GuidanceOption = None,
+    guidance_channels: GuidanceChannelsOption = None,
+    labels: LabelsOption = "",
+    samples: Annotated[
+        int | None, typer.Option(help="n, samples of a run or model (default: the run's; 50,000)")
+    ] = None,
     step: Annotated[int | None, typer.Option(help="milestone of a run (default: the last)")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="evaluation.field=value, for runs; may be repeated")
+        list[str] | None, typer.Option("--set", help="evaluation.field=value, for runs and models; may be repeated")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the records of models (default: evaluations, in the model's)")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the records as JSON")] = False,
 ) -> None:
-    """Measure samples, of a run or external, by one process or several (torchrun, srun)."""
+    """Measure samples, of a run, of the model in a folder, or external, by one process or several (torchrun, srun)."""
     from diffussm.commands.evaluate import evaluate_paths
     from diffussm.config import parse_settings
 
@@ -139,8 +114,17 @@ def evaluate(
         "metrics": tuple(filter(None, metrics.split(","))),
         "extractor_weights": extractor_weights,
     }
+    sampling = sampling_overrides(
+        guidance,
+        guidance_channels,
+        sampler=sampler,
+        sampler_steps=sampler_steps,
+        samples=samples,
+        labels=labels,
+        vae=vae,
+    )
     given = {name: value for name, value in options.items() if value}
-    print(evaluate_paths(paths, step, parse_settings(settings or []), given, as_json), end="")
+    print(evaluate_paths(paths, step, parse_settings(settings or []), given, sampling, out, as_json), end="")
 
 
 @app.command()
@@ -267,19 +251,6 @@ def tune(
     path = out or selection.tuned_path()
     write(list(measure("cuda" if torch.cuda.is_available() else "cpu", print)), path)
     print(path)
-
-
-def _layout(option: str, text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if not match:
-        raise UserError(f"{option} {text}: expected rows x columns, as in 8x8")
-    return int(match[1]), int(match[2])
-
-
-def _label(text: str) -> int:
-    if not text.strip().isdigit():
-        raise UserError(f"--classes {text!r}: a class is an integer >= 0")
-    return int(text)
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from diffussm.errors import unknown
-from diffussm.models.pretrained import from_pretrained, save_pretrained
+from diffussm.models.pretrained import describe_pretrained, from_pretrained, save_pretrained
 from diffussm.models.trained import load_network, select_milestone
 from diffussm.store.rundir import RunDir, is_run_folder
 
@@ -15,7 +15,12 @@ def convert(source: Path, folder: Path, step: int | None, weights: str, heads: i
     if is_run_folder(source):
         run = RunDir(source)
         step = select_milestone(run, weights, step)
-        model = load_network(run, run.config(), weights, step, "auto")
-        save_pretrained(model, folder, run_id=run.run_id, step=step, kind=weights)
+        config = run.config()
+        model = load_network(run, config, weights, step, "auto")
+        save_pretrained(
+            model, folder, run_id=run.run_id, step=step, kind=weights, diffusion=config.diffusion, data=config.data
+        )
     else:
-        save_pretrained(from_pretrained(source, heads=heads), folder)
+        known = describe_pretrained(source) if source.is_dir() else None
+        model = from_pretrained(source, heads=heads)
+        save_pretrained(model, folder, diffusion=known and known.diffusion, data=known and known.data)

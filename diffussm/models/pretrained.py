@@ -1,16 +1,19 @@
-"""Models stored in a folder as `config.json` and `model.safetensors`, and published models, read by one function."""
+"""Models stored in a folder as `config.json` and `model.safetensors`, and published models, read by one function.
+
+`config.json` states diffusion and data of a run's model, so that it can be sampled from as it was trained.
+"""
 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from diffussm.config import ModelConfig, validate
+from diffussm.config import DataConfig, DiffusionConfig, ModelConfig, validate
 from diffussm.errors import UserError
 from diffussm.models.build import build_uninitialised
 from diffussm.models.diffussm import DiffuSSM
 from diffussm.models.dit import DiT
-from diffussm.models.published import load_diffusers_dit, load_official_dit, read_config
+from diffussm.models.published import describe_diffusers_dit, load_diffusers_dit, load_official_dit, read_config
 from diffussm.models.stored import NOT_VERIFIABLE, Source, read_weights, write_weights
 from diffussm.models.weights import load_weights
 from diffussm.store.integrity.digest import ZEROS, is_intact, seal
@@ -20,12 +23,40 @@ from diffussm.store.writing import to_json, write_atomically
 FORMAT = 1
 FORMER_FIELDS = {"diffussm", "outputs", "model"}  # of files without a digest
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_STATED = ("diffusion", "data")  # sections of the config of a run's model
+
+
+class Description(NamedTuple):
+    """What a folder says of its model without its weights."""
+
+    model: ModelConfig
+    outputs: int
+    diffusion: DiffusionConfig | None = None  # that it was trained with; None: not stated
+    data: DataConfig | None = None  # that it was trained on; None: not stated
+    kind: str = ""  # ema or raw weights; "": not known
+
+
+class Loaded(NamedTuple):
+    """A model and the file of its weights."""
+
+    model: DiT | DiffuSSM
+    weights: Path
+    sha256: str  # as sha256sum prints it
+    stamp: Stamp | None  # None: of another program, or an earlier version
 
 
 def save_pretrained(
-    model: DiT | DiffuSSM, folder: Path | str, *, run_id: str = "", step: int | None = None, kind: str = "model"
+    model: DiT | DiffuSSM,
+    folder: Path | str,
+    *,
+    run_id: str = "",
+    step: int | None = None,
+    kind: str = "model",
+    diffusion: DiffusionConfig | None = None,
+    data: DataConfig | None = None,
 ) -> None:
-    """Write the model's config and weights to `folder`, which is created if needed.
+    """Write the model's config and weights to `folder`, which is created if needed, with what it was trained with and
+    on, if that is known.
 
     If the weights are those (`kind`: ema | raw) of a run at a step, the files say so.
     """
@@ -36,6 +67,8 @@ def save_pretrained(
         "diffussm": FORMAT,
         "outputs": model.outputs,
         "model": model.config.model_dump(mode="json"),
+        **({"diffusion": diffusion.model_dump(mode="json")} if diffusion else {}),
+        **({"data": data.model_dump(mode="json", exclude={"root"})} if data else {}),
         "source": model.source._asdict() if model.source else None,
         **stamp.model_dump(exclude={"sha256"}),
         "weights_sha256": digest,
@@ -51,13 +84,29 @@ def from_pretrained(path: Path | str, backend: str = "auto", heads: int | None =
     for anything else, for weights that do not fit, and for files that are not as `save_pretrained` wrote them. The
     SHA-256 of another program's file is printed on stderr, and kept as the model's `source`.
     """
+    return load_pretrained(path, backend, heads).model
+
+
+def describe_pretrained(folder: Path) -> Description:
+    """Return what a folder of `save_pretrained`, or of a Diffusers DiT, says of its model; UserError for another."""
+    if not _is_ours(folder):
+        return Description(*describe_diffusers_dit(folder))
+    content = read_config(folder)
+    _verified_digest(folder / CONFIG, content)
+    return _description(content, folder)
+
+
+def load_pretrained(path: Path | str, backend: str = "auto", heads: int | None = None) -> Loaded:
+    """Return the model as `from_pretrained`, with the file of its weights."""
     path = Path(path)
-    if path.is_file():
-        return load_official_dit(path, heads)
-    if not (path / CONFIG).exists() or "diffussm" not in (content := read_config(path)):
-        return load_diffusers_dit(path)
+    if path.is_file() or not _is_ours(path):
+        theirs = load_official_dit(path, heads) if path.is_file() else load_diffusers_dit(path)
+        assert theirs.source
+        return Loaded(theirs, Path(theirs.source.file), theirs.source.sha256, None)
+    content = read_config(path)
     expected = _verified_digest(path / CONFIG, content)
-    model = build_uninitialised(*_model_and_outputs(content, path), backend)
+    described = _description(content, path)
+    model = build_uninitialised(described.model, described.outputs, backend)
     try:
         weights = read_weights(path / WEIGHTS)
     except OSError as error:
@@ -69,7 +118,20 @@ def from_pretrained(path: Path | str, backend: str = "auto", heads: int | None =
     load_weights(model, weights.tensors, str(path / WEIGHTS))
     if source := content.get("source"):
         model.source = Source(**source)
-    return model.eval()
+    return Loaded(model.eval(), path / WEIGHTS, weights.origin.sha256, weights.origin.stamp)
+
+
+def is_model_folder(path: Path) -> bool:
+    """Return whether the folder says that it holds a model that `from_pretrained` reads."""
+    folder = path / "transformer" if (path / "transformer").is_dir() else path
+    if not (folder / CONFIG).is_file():
+        return False
+    content = read_config(folder)
+    return "diffussm" in content or "_class_name" in content
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / CONFIG).exists() and "diffussm" in read_config(folder)
 
 
 def _verified_digest(path: Path, content: Mapping[str, Any]) -> str:
@@ -84,12 +146,17 @@ def _verified_digest(path: Path, content: Mapping[str, Any]) -> str:
     return str(content.get("weights_sha256"))
 
 
-def _model_and_outputs(content: dict[str, Any], path: Path) -> tuple[ModelConfig, int]:
+def _description(content: dict[str, Any], path: Path) -> Description:
     if content["diffussm"] != FORMAT:
         raise UserError(f"{path / CONFIG}: format {content['diffussm']} is not supported; this version reads {FORMAT}")
-    config = validate({"model": content.get("model", {})}, str(path / CONFIG)).model
-    outputs = content.get("outputs")
-    if type(outputs) is not int or outputs not in (config.channels, 2 * config.channels):
-        allowed = f"{config.channels} (model.channels) or {2 * config.channels} (twice as many)"
+    stated = {name: content[name] for name in _STATED if name in content}
+    tree = {"model": content.get("model", {}), **stated, "evaluation": {"sampler": "ddpm", "sampler_steps": 1}}
+    config = validate(tree, str(path / CONFIG))
+    outputs, channels = content.get("outputs"), config.model.channels
+    if type(outputs) is not int or outputs not in (channels, 2 * channels):
+        allowed = f"{channels} (model.channels) or {2 * channels} (twice as many)"
         raise UserError(f"{path / CONFIG}: outputs = {outputs!r}; allowed: {allowed}")
-    return config, outputs
+    diffusion = config.diffusion if "diffusion" in content else None
+    data = config.data if "data" in content else None
+    kind = content.get("kind")
+    return Description(config.model, outputs, diffusion, data, kind if kind in ("ema", "raw") else "")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffussm.config import load_base, validate
+from diffussm.config import ModelConfig, load_base, validate
 from diffussm.errors import UserError
 from diffussm.models.dit import DiT
 from diffussm.models.stored import Source, announced_source, read_state, read_weights
@@ -92,8 +92,24 @@ def load_diffusers_dit(folder: Path | str) -> DiT:
 
     Raises UserError for a model other than a DiT, and for blocks whose copies of the embedders differ.
     """
-    folder = Path(folder)
-    folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
+    folder = _transformer(Path(folder))
+    fields, outputs = _diffusers_fields(folder)
+    theirs, source = _diffusers_weights(folder)
+    return _build(fields, outputs, _from_diffusers(theirs, fields["depth"], folder), folder, source)
+
+
+def describe_diffusers_dit(folder: Path) -> tuple[ModelConfig, int]:
+    """Return the model's config and its output channels. Raises as `load_diffusers_dit`."""
+    folder = _transformer(folder)
+    fields, outputs = _diffusers_fields(folder)
+    return _model_config(fields, outputs, folder), outputs
+
+
+def _transformer(folder: Path) -> Path:
+    return folder / "transformer" if (folder / "transformer").is_dir() else folder
+
+
+def _diffusers_fields(folder: Path) -> tuple[dict[str, int], int]:
     config = read_config(folder)
     for field, allowed in _ALLOWED.items():
         if config.get(field, allowed[0]) not in allowed:
@@ -110,9 +126,7 @@ def load_diffusers_dit(folder: Path | str) -> DiT:
         "channels": channels,
         "classes": count("num_embeds_ada_norm"),
     }
-    outputs = channels if config.get("out_channels") is None else count("out_channels")
-    theirs, source = _diffusers_weights(folder)
-    return _build(fields, outputs, _from_diffusers(theirs, fields["depth"], folder), folder, source)
+    return fields, channels if config.get("out_channels") is None else count("out_channels")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -130,15 +144,20 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _build(fields: Mapping[str, Any], outputs: int, weights: Weights, path: Path, source: Source) -> DiT:
+    m = _model_config(fields, outputs, path)
+    model = DiT(m, outputs)
+    load_weights(model, {"pos_embed": _position_embedding(m.image_size // m.patch, m.width), **weights}, str(path))
+    model.source = source
+    return model.eval()
+
+
+def _model_config(fields: Mapping[str, Any], outputs: int, path: Path) -> ModelConfig:
     m = validate({"model": {"kind": "dit", **fields}}, str(path)).model
     if outputs not in (m.channels, 2 * m.channels):
         raise UserError(
             f"{path}: {outputs} output channels; allowed: {m.channels}, or {2 * m.channels} with a learned variance"
         )
-    model = DiT(m, outputs)
-    load_weights(model, {"pos_embed": _position_embedding(m.image_size // m.patch, m.width), **weights}, str(path))
-    model.source = source
-    return model.eval()
+    return m
 
 
 def _shape(weights: Weights, name: str, dimensions: int, source: Path) -> tuple[int, ...]:

@@ -16,8 +16,8 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup, select_devi
 from diffussm.errors import UserError
 from diffussm.host import provenance
 from diffussm.metrics.context import EvaluationContext
+from diffussm.metrics.evaluation.milestones import evaluate_milestone
 from diffussm.metrics.external_code import describe_changes, evaluation_code, training_code
-from diffussm.metrics.milestones import evaluate_milestone
 from diffussm.metrics.requirements import check_requirements
 from diffussm.run.attempt import Attempt
 from diffussm.run.claim import IsAlive, claim_task

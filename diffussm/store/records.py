@@ -102,8 +102,10 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    run_id: Name = Field(description="the run, or `outside-` and the digest of external samples")
-    step: int = Field(description="training steps of the weights; 0 for external samples")
+    run_id: Name = Field(
+        description="the run; `outside-` and the digest of external samples; `model-` and that of a folder's weights"
+    )
+    step: int = Field(description="training steps of the weights; 0 for external samples, or if unknown")
     key: EvaluationKey = Field(description="how it was measured")
     metrics: dict[str, float] = Field(description="name (and suffix) to value, see below")
     timing: dict[str, float] = Field(description="seconds_per_step of training, evaluation_seconds")

@@ -67,7 +67,9 @@ KEY_FIELDS = {
 
 TIMING = (
     Column("seconds_per_step", "median time of a training step up to `step`", "s", "the run's loss log"),
-    Column("evaluation_seconds", "time of sampling and evaluating metrics", "s", "diffussm/metrics/milestones.py"),
+    Column(
+        "evaluation_seconds", "time of sampling and evaluating metrics", "s", "diffussm/metrics/evaluation/model.py"
+    ),
 )
 
 MACHINE, SOURCE = "diffussm/host/machine.py", "diffussm/host/source.py"
@@ -117,6 +119,15 @@ PROVENANCE = (
         "of latents, what is the same in each epoch: one posterior sample, one flip; missing if trained on images",
         "list",
         "the data's manifest",
+    ),
+    *(
+        Column(f"model.{field}", f"of the model in a folder, {meaning}", unit, "diffussm/metrics/evaluation/folders.py")
+        for field, meaning, unit in (
+            ("folder", "where it lay", "path"),
+            ("run_id", "the run that it was converted from; empty if it is of none", "-"),
+            ("source.file", "the file of another program that it was converted from", "path"),
+            ("source.sha256", "the hash of that file", "hexadecimal"),
+        )
     ),
     Column("attempt", "number of the attempt at this evaluation", "-", "diffussm/run/runner.py"),
     Column("backend", "backend of S4D", "-", MACHINE_FILE),

@@ -16,8 +16,8 @@ import pytest
 
 from diffussm.commands.evaluate import evaluate_files, evaluate_run
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
-from diffussm.metrics import milestones
 from diffussm.metrics.context import SINGLE_PROCESS_CONTEXT, EvaluationContext
+from diffussm.metrics.evaluation import milestones, model
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.metrics.shards import Shards
@@ -121,11 +121,11 @@ def test_two_at_once_of_which_the_other_is_faster(run: RunDir, evaluated: RunDir
     assert_complete_evaluation(run)
 
 
-@pytest.mark.parametrize("place", ["_write_samples", "measure"])
+@pytest.mark.parametrize("place", ["write_samples", "measure"])
 def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other is done while this one merges the shards, or writes what came out."""
     execution, config = run.execution(), requested_config(run, {})
-    owner: Any = milestones if place == "_write_samples" else MetricSuite
+    owner: Any = model if place == "write_samples" else MetricSuite
     usual, calls = getattr(owner, place), iter(range(10))
 
     def evaluate() -> None:
@@ -134,7 +134,7 @@ def test_two_at_once_to_the_last(place: str, run: RunDir, evaluated: RunDir, mon
     def meets_the_other(*arguments: Any) -> Any:
         if next(calls) == 0:
             evaluate()
-            if place == "_write_samples":
+            if place == "write_samples":
                 raise FileNotFoundError("its temporary file is gone")
         return usual(*arguments)
 

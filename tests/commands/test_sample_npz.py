@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffussm.commands import sample
+from diffussm.commands.sample import npz
+from diffussm.commands.sample.model import RunModel
 from diffussm.distributed.group import ProcessGroup
 from diffussm.metrics.sampling import SampleMaker, generate
 from diffussm.models.trained import load_network, requested_config
@@ -18,7 +19,7 @@ COUNT = 23  # in batches of 5
 
 
 def write(run: RunDir, out: Path, processes: ProcessGroup | None = None, label: int | None = None) -> None:
-    sample.write_samples(run, COUNT, out, label, {}, None, processes or ProcessGroup())
+    npz.write_samples(RunModel(run, {}, None), COUNT, out, label, processes or ProcessGroup())
 
 
 def test_samples_are_those_of_the_evaluation(trained: RunDir, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import tests.support.tiny as tiny
 from ablations import launch
 from diffussm import cli
 from diffussm.config import BASES, resolve, run_id
-from diffussm.metrics import milestones
+from diffussm.metrics.evaluation import milestones
 from diffussm.run.attempt import Attempt
 from diffussm.run.tasks import is_done
 from diffussm.store.rundir import RunDir

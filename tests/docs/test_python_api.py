@@ -13,6 +13,8 @@ import diffussm
 import tests.support.tiny as tiny
 from diffussm.errors import UserError
 from diffussm.training.state import TrainingState
+from tests.support.diffusers_dit import SMALL, theirs
+from tests.support.tiny_vae import tiny_vae
 
 PAGE = (Path(__file__).parents[2] / "docs" / "python_api.md").read_text()
 
@@ -20,6 +22,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "python_api.md").read_text()
 def test_code_of_the_page_runs_in_ten_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DIFFUSSM_CACHE", str(tmp_path / "cache"))
+    theirs(**{**SMALL, "num_embeds_ada_norm": 1000}).save_pretrained("models/dit-xl-2")
+    tiny_vae(Path("sd-vae-ft-ema"), blocks=3)
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.M | re.S)
     assert len(blocks[0].splitlines()) <= 10
     names: dict[str, object] = {}
@@ -27,6 +31,8 @@ def test_code_of_the_page_runs_in_ten_lines(tmp_path: Path, monkeypatch: pytest.
         exec(block, names)
     assert isinstance(names["each"], np.ndarray)
     assert names["each"].shape == (4, 1, 8, 8)
+    assert isinstance(names["images"], np.ndarray)
+    assert names["images"].shape == (8, 3, 32, 32)
 
 
 def test_page_lists_every_public_name() -> None:

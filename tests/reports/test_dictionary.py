@@ -83,8 +83,8 @@ def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_records_have_the_fields_that_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All described fields occur, except metrics that were not asked, and external code, an extractor of one's own and
-    latents, which were not used: the record of a run, and that of external samples."""
+    """All described fields occur, except metrics that were not asked, and external code, an extractor of one's own,
+    latents and a model's folder, which were not used: the record of a run, and that of external samples."""
     monkeypatch.setenv("DIFFUSSM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "one.toml").write_text(
         "".join(f'{name} = "a test"\n' for name in ("claim", "source", "expected", "cost", "command"))
@@ -107,7 +107,8 @@ def test_records_have_the_fields_that_are_described(tmp_path: Path, monkeypatch:
     }
     described = {column.name for column in dictionary.record_fields()}
     assert held <= described
-    of_own = ("metrics.", "provenance.external_code.", "provenance.data_digests.extractor", "provenance.data_baked")
+    of_others = ("external_code.", "data_digests.extractor", "data_baked", "model.")
+    of_own = ("metrics.", *(f"provenance.{name}" for name in of_others))
     assert not [name for name in described - held if not name.startswith(of_own)]
 
 

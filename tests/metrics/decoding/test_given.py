@@ -79,7 +79,7 @@ def missing(config: Config) -> str:
     return line
 
 
-def test_the_right_one_lacks_nothing(vae: Path, tmp_path: Path) -> None:
+def test_nothing_is_missing_with_that_of_the_data(vae: Path, tmp_path: Path) -> None:
     config = latent_config(tmp_path / "data", vae_sha256=vae_facts(vae).sha256)
     assert missing(with_vae(config, vae)) == ""
     shutil.copytree(vae, tmp_path / "pipeline" / "vae")

@@ -1,0 +1,31 @@
+"""Options of several commands: how samples are made."""
+
+from typing import Annotated, Any
+
+import typer
+
+VaeOption = Annotated[
+    str,
+    typer.Option(
+        metavar="DIR", help="the autoencoder of latents, in Diffusers' format (default: the run's, or $DIFFUSSM_VAE)"
+    ),
+]
+SamplerOption = Annotated[str, typer.Option(help="ddim, ddpm, dpm-solver++ or unipc (default: the run's; DiT's ddpm)")]
+SamplerStepsOption = Annotated[int | None, typer.Option(help="steps of the sampler (default: the run's; DiT's 250)")]
+GuidanceOption = Annotated[
+    float | None, typer.Option(help="scale of classifier-free guidance; 1: none (default: the run's; none)")
+]
+GuidanceChannelsOption = Annotated[
+    int | None, typer.Option(help="guide only the first channels; 0: all (default: the run's; DiT's 3)")
+]
+LabelsOption = Annotated[
+    str, typer.Option(help="classes where none are given: random or balanced (default: the run's; random)")
+]
+
+
+def sampling_overrides(guidance: float | None, guidance_channels: int | None, **given: Any) -> dict[str, Any]:
+    """Return the fields of the evaluation that the options set; without guidance, no channels are chosen."""
+    if guidance == 1:
+        guidance_channels = 0
+    every = {"guidance": guidance, "guidance_channels": guidance_channels, **given}
+    return {name: value for name, value in every.items() if value not in (None, "")}
