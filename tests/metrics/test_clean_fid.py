@@ -112,3 +112,14 @@ def test_clean_fid_s_weights_are_refused_by_their_hash(tmp_path: Path) -> None:
     (tmp_path / CLEAN_FID.name).write_bytes(b"another file")
     with pytest.raises(UserError, match="expected f58cb9b6"):
         CleanFid(("clean_fid",), str(tmp_path))
+
+
+def test_extractors_run_on_cudnn_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    extractor, seen = Extractor("digits-cnn", ["features"]), []
+    forward = extractor.network.forward
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(
+        extractor.network, "forward", lambda x: seen.append((cudnn.enabled, cudnn.allow_tf32)) or forward(x)
+    )
+    extractor(np.zeros((2, 1, 8, 8), dtype=np.uint8))
+    assert seen == [(True, False)]

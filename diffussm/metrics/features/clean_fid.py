@@ -54,7 +54,7 @@ class CleanFid:
             parts = []
             for start in range(0, len(pixels), BATCH):
                 images = (_resized(image, resize) for image in pixels[start : start + BATCH])
-                with torch.backends.cudnn.flags(allow_tf32=False):
+                with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                     parts.append(network(torch.stack(list(images)).to(self.device)).cpu().numpy())
             out[metric] = np.concatenate(parts)
         return out

@@ -53,6 +53,6 @@ class Extractor:
         images = images.clone(
             memory_format=torch.contiguous_format
         )  # strides select kernels, which affect the last bits
-        with torch.backends.cudnn.flags(allow_tf32=False):  # TF32 has 10 of float32's 23 mantissa bits
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 has 10 of float32's 23 mantissa bits
             outputs = self.network(images.to(self.device))
         return {layer: out.float().cpu().numpy() for layer, out in zip(self.layers, outputs, strict=True)}
