@@ -36,7 +36,9 @@ def format_records(records: Mapping[str, Record]) -> str:
     notes = [
         f"{UNRELIABLE} {METRICS[name].title}: unreliable: {why}" for name, why in unreliable(key, measured).items()
     ]
-    return "\n".join([f"{aligned(rows, LEFT_ALIGNED)}\n", *notes, how_measured(key)])
+    autoencoders = sorted({record.key.vae_sha256[:12] for record in records.values() if record.key.vae_sha256})
+    decoded = [f"decoded by the autoencoder with sha256 {' or '.join(autoencoders)}"] if autoencoders else []
+    return "\n".join([f"{aligned(rows, LEFT_ALIGNED)}\n", *notes, how_measured(key), *decoded])
 
 
 def _metrics(record: Record) -> list[dict[str, str]]:

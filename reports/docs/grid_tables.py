@@ -31,7 +31,12 @@ SAMPLES = (
     Column("row", "arm, or milestone of one arm", "-", MANIFEST),
     Column("sample", "index of the sample; equal ones share noise and label", "-", SAMPLES_FILE),
     Column("label", "requested class; 0 where there are no classes", "-", SAMPLES_FILE),
-    Column("pixel_<n>", "value at (row, column, channel), the last fastest", "0 .. 255", SAMPLES_FILE),
+    Column(
+        "pixel_<n>",
+        "value at (row, column, channel), the last fastest; missing if an image has more than 3 x 64 x 64",
+        "0 .. 255",
+        SAMPLES_FILE,
+    ),
 )
 
 

@@ -19,6 +19,7 @@ from reports.grid.sample_rows import sample_rows
 from reports.paper import published
 
 SHOWN_SAMPLES = 12
+MOST_VALUES = 3 * 64 * 64  # of an image whose pixels stand in a table
 CLASS_NAMES = "class_names"  # array beside the samples
 RECIPE_NOT_STATED = (
     "The launch, by a version of before, did not record the digests of its base and data: that the runs are of one "
@@ -113,9 +114,14 @@ def _evaluation_settings(results: GridResults) -> str:
     named = f"{results.label('fid')}:" if results.has_fid else f"Evaluated with {key.extractor_and_n}:"
     floors = {METRICS[name].title: results.floor(name) for name in FRECHET}
     scores = " and ".join(f"{name} {floor:.2f}" for name, floor in floors.items() if floor is not None)
-    return f"{named} {_sampler(results)}, {key.weights} weights, against {_reference(key)}" + (
+    return f"{named} {_sampler(results)}, {key.weights} weights, {_decoded(key)}against {_reference(key)}" + (
         f"; real images score {scores} at this n (noise floor, 20 draws)." if scores else "."
     )
+
+
+def _decoded(key: EvaluationKey) -> str:
+    """Return which autoencoder made images of what was sampled; "" if none did."""
+    return f"decoded by the autoencoder with SHA-256 {key.vae_sha256[:12]}..., " if key.vae_sha256 else ""
 
 
 def _reference(key: EvaluationKey) -> str:
@@ -193,7 +199,8 @@ def _samples_over_steps(results: GridResults, stem: Path) -> list[Path]:
 def _sample_rows(
     results: GridResults, chosen: pd.DataFrame, names: Iterable[str], title: str, stem: Path
 ) -> list[Path]:
-    """Write a row of samples for each of the chosen records, as PNG and as CSV of the pixels, with the run ids."""
+    """Write a row of samples for each of the chosen records, as PNG and as CSV of the pixels, if they are few, with the
+    run ids."""
     images: dict[str, Any] = {}
     rows, labels, classes = [], np.empty(0, dtype=np.int64), np.empty(0, dtype=np.str_)
     for name, record in zip(names, chosen.to_dict("records"), strict=True):
@@ -205,6 +212,7 @@ def _sample_rows(
             elif labels.any():  # samples of before have no names
                 classes = labels.astype(np.str_)
         flat = images[name].reshape(len(labels), -1)
+        flat = flat if flat.shape[1] <= MOST_VALUES else flat[:, :0]
         rows += [
             {"row": name, "sample": i, "label": label, **{f"pixel_{p}": v for p, v in enumerate(pixels)}}
             for i, (label, pixels) in enumerate(zip(labels, flat, strict=True))

@@ -119,6 +119,8 @@ def test_a_record(
     assert records.read(folder / "record.json") == record
     monkeypatch.setattr(folders, "evaluate_model", lambda *_: pytest.fail("it is there"))
     assert diffussm("evaluate", dit, *given) == (0, out, "")
+    code, shown, _ = diffussm("evaluate", dit, *given[:-1])
+    assert shown.splitlines()[-1] == f"decoded by the autoencoder with sha256 {key.vae_sha256[:12]}"
 
 
 def test_what_changes_the_samples_makes_another_record(

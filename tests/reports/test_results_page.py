@@ -61,3 +61,13 @@ def test_a_reference_of_other_data_is_stated(tmp_path: Path) -> None:
         records.write(stated.model_copy(update={"provenance": {records.DATA_DIGESTS: digests}}), paths[0])
     count = f"**Warning:** 1 of {len(paths)} records was measured"
     assert f"{count} against a reference that was built from other data than the runs were trained on. 1 of " in page()
+
+
+def test_the_autoencoder_of_decoded_samples_is_stated(tmp_path: Path) -> None:
+    manifest = synthetic.write(tmp_path / "runs", synthetic.basic_metrics)
+    results = load(manifest, tmp_path / "runs")
+    assert results.key
+    assert "decoded" not in grid_report._evaluation_settings(results)
+    object.__setattr__(results, "key", results.key.model_copy(update={"vae_sha256": "a1" * 32}))
+    expected = "ema weights, decoded by the autoencoder with SHA-256 a1a1a1a1a1a1..., against 1797 images of digits"
+    assert expected in grid_report._evaluation_settings(results)

@@ -78,3 +78,17 @@ def test_names_are_those_beside_the_samples(stored: bool, tmp_path: Path, monkey
     monkeypatch.setattr(report, "sample_rows", keep)
     report._samples(results, tmp_path / "samples")
     assert shown[0][:3] == (["digit 0", "digit 1", "digit 2"] if stored else ["0", "1", "2"])
+
+
+@pytest.mark.parametrize(("side", "columns"), [(64, 3 + 3 * 64 * 64), (65, 3)])
+def test_large_images_are_not_in_the_table(
+    side: int, columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would take a second and 50 MB for each row of 256 x 256."""
+    runs = tmp_path / "runs"
+    manifest = synthetic.write(runs, synthetic.basic_metrics)
+    for path in runs.glob("*/milestones/*/*/samples.npz"):
+        np.savez(path, arr_0=np.zeros((2, side, side, 3), np.uint8), labels=np.zeros(2, np.int64))
+    report._samples(load(manifest, runs), tmp_path / "samples")
+    assert len((tmp_path / "samples.csv").read_text().partition("\n")[0].split(",")) == columns
+    assert (tmp_path / "samples.png").exists()
