@@ -13,7 +13,7 @@ from diffussm.config import Request
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
 from diffussm.data.lookup.facts import is_provisional
 from diffussm.errors import UserError
-from diffussm.metrics.data_digests import remarks
+from diffussm.metrics.data_digests import baked_in, remarks
 from diffussm.metrics.key import digests_of, evaluation_key
 from diffussm.metrics.requirements import missing_requirement
 from diffussm.run.heartbeat import Liveness
@@ -158,7 +158,7 @@ def _spec_of(run: Run) -> ArmSpec:
         macs=forward_macs(config),
         missing_requirement=missing,
         provisional=is_provisional(config),
-        warnings=() if missing else tuple(remarks(config)),
+        warnings=tuple(baked_in(config) if missing else remarks(config)),
     )
 
 

@@ -43,8 +43,8 @@ def baked_in(config: Config) -> list[str]:
     """Return a line on latents of which something is the same in each epoch."""
     if not config.data.baked:
         return []
-    what = " and ".join(config.data.baked)
-    return [f"data.name = {config.data.name}: {what} of each image was baked into its latents, the same in each epoch"]
+    what = ", ".join(config.data.baked)
+    return [f"data.name = {config.data.name}: baked into its latents, the same in each epoch: {what}"]
 
 
 def other_data(config: Config) -> list[str]:

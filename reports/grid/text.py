@@ -69,10 +69,11 @@ def baked_in(results: GridResults) -> str:
     found = results.found.values()
     counts = Counter(record.data_baked for record in found if record.data_baked)
     parts = [
-        f"{' and '.join(baked)} of each image was baked into the latents of {count} of {plural(len(found), 'record')}"
+        f"Baked into the latents behind {count} of {plural(len(found), 'record')}, the same in each epoch of training: "
+        f"{', '.join(baked)}."
         for baked, count in counts.items()
     ]
-    return f"In training, {'; '.join(parts)}: the same in each epoch.\n\n" if parts else ""
+    return f"{' '.join(parts)}\n\n" if parts else ""
 
 
 def step_name(results: GridResults) -> str:

@@ -13,7 +13,7 @@ from tests.support.latent_runs import latent_base, latents
 from tests.support.prepared_set import write_latents
 from tests.support.tiny_vae import tiny_vae
 
-LINE = "warning: data.name = mine: one posterior sample and one flip of each image was baked into its latents"
+LINE = "warning: data.name = mine: baked into its latents, the same in each epoch: one posterior sample, one flip\n"
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def bake(folder: Path) -> None:
     )  # fmt: skip
 
 
-def test_a_plan_says_it_once(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_says_it_once(base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     Path("two.toml").write_text(
         f'{HEADER}base = "digits"\nseeds = 2\n[axes.M]\n"M = 2" = {{ model.hourglass = 2 }}\n'
         '"M = 4" = { model.hourglass = 4 }\n'
@@ -41,6 +41,13 @@ def test_a_plan_says_it_once(base: Path, capsys: pytest.CaptureFixture[str]) -> 
     bake(base.with_name("data"))
     assert launch.main(arguments) == 0
     assert capsys.readouterr().out.count(LINE) == 1
+    monkeypatch.delenv("DIFFUSSM_VAE")  # a run that lacks something
+    assert launch.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(LINE) == 1
+    assert (
+        shown.count("Cannot run: evaluation.vae: needs the autoencoder that encoded the data: set evaluation.vae") == 1
+    )
 
 
 def test_one_run_says_it_and_so_does_its_record(base: Path, capfd: pytest.CaptureFixture[str]) -> None:
