@@ -13,7 +13,11 @@ from diffussm.host.machine import gpus
 # MACs per second that are assumed where nothing was measured; every estimate names the rate that it is based on.
 CORE_RATE = 10e9  # of one core in float32: the digits base reaches this on a server
 UTILISATION = 0.35  # of a GPU's peak
-GPU_RATES = {"bf16": 156e12 * UTILISATION, "float32": 9.75e12 * UTILISATION}  # of one A100, in MACs
+GPU_RATES = {
+    "bf16": 156e12 * UTILISATION,
+    "tf32": 78e12 * UTILISATION,
+    "float32": 9.75e12 * UTILISATION,
+}  # of one A100, in MACs
 NOT_MEASURED = "; --calibrate measures how long these runs take on this machine"
 
 
@@ -90,13 +94,13 @@ class Estimates:
     def _rates(self, p: PlannedRun) -> tuple[float, float]:
         """Return the assumed MACs per second of the run's training and of its evaluations."""
         training = p.run.config.training
-        on_gpu = self._has_gpu or training.precision == "bf16"
+        on_gpu = self._has_gpu or training.precision != "float32"
         rate = GPU_RATES[training.precision] if on_gpu else CORE_RATE * (training.threads or self.threads)
         return rate, rate
 
     def _describe_rate(self, p: PlannedRun) -> str:
         precision = p.run.config.training.precision
-        return describe_gpu_rate(precision) if self._has_gpu or precision == "bf16" else describe_core_rate()
+        return describe_gpu_rate(precision) if self._has_gpu or precision != "float32" else describe_core_rate()
 
 
 def describe_gpu_rate(precision: str) -> str:

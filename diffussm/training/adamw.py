@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.adamw import adamw
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch's
@@ -23,13 +24,18 @@ class AdamW:
         self._params: list[Tensor] = [p for params, _, _ in self._groups for p in params]
         self._state: dict[Tensor, dict[str, Tensor]] = {}
 
+    @torch.no_grad()
+    def clip_gradients(self, norm: float) -> None:
+        """Scale all gradients together where their norm is larger. Nothing waits for a GPU."""
+        clip_grad_norm_(self._params, norm)
+
     def zero_grad(self) -> None:
         for p in self._params:
             p.grad = None
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Update all parameters that have a gradient."""
+    def step(self, lr_factor: float = 1.0) -> None:
+        """Update all parameters that have a gradient, with the groups' learning rates times a factor."""
         for params, lr, weight_decay in self._groups:
             with_grad = [p for p in params if p.grad is not None]
             states = [self._state_of(p) for p in with_grad]
@@ -44,7 +50,7 @@ class AdamW:
                 amsgrad=False,
                 beta1=BETA1,
                 beta2=BETA2,
-                lr=lr,
+                lr=lr * lr_factor,
                 weight_decay=weight_decay,
                 eps=EPS,
                 maximize=False,

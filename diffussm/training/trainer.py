@@ -1,9 +1,5 @@
 """One run in memory, and its training step: a function of (config, step), however often the run was interrupted."""
 
-from contextlib import nullcontext
-
-import torch
-
 from diffussm.config import Config
 from diffussm.data.load import is_embedded, training_data
 from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
@@ -12,7 +8,9 @@ from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.models.build import build_model
 from diffussm.training.batches import Batch, Batches, micro_batch_maker
 from diffussm.training.parallel import local_micro_batches, no_sync, wrap_ddp
+from diffussm.training.precision import autocast, products
 from diffussm.training.read_ahead import ReadAhead
+from diffussm.training.schedule import lr_factor
 from diffussm.training.state import TrainingState
 
 MICRO_BATCHES_AHEAD = 2  # read before they are wanted
@@ -53,10 +51,13 @@ class Trainer:
         self.state.optimiser.zero_grad()
         first = self.state.step * len(self.micro_batches)
         *earlier, last = range(first, first + len(self.micro_batches))
-        with no_sync(self.network):
-            losses = [self._backward(self._read_ahead.get(position)) for position in earlier]
-        losses.append(self._backward(self._read_ahead.get(last)))
-        self.state.optimiser.step()
+        with products(self.config.training):
+            with no_sync(self.network):
+                losses = [self._backward(self._read_ahead.get(position)) for position in earlier]
+            losses.append(self._backward(self._read_ahead.get(last)))
+        if self.config.training.clip:
+            self.state.optimiser.clip_gradients(self.config.training.clip)
+        self.state.optimiser.step(lr_factor(self.config.training, self.state.step))
         self.state.step += 1
         self.state.ema.update(self.state.step)
         return Losses(*(sum(parts[1:], parts[0]) for parts in zip(*losses, strict=True)))
@@ -69,8 +70,7 @@ class Trainer:
         """Add to the gradients; return what the micro-batch's samples add to the batch's mean losses."""
         x0, y, index, noise = micro_batch.to(self.device)
         xt = self.diffusion.add_noise(x0, index, noise)
-        bf16 = self.config.training.precision == "bf16"
-        with torch.autocast(x0.device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
+        with autocast(self.config.training, x0.device):
             output = self.network(xt, index, y)
         losses = self.diffusion.losses(output.float(), x0, xt, index, noise)
         weight = len(x0) / self.config.training.batch
