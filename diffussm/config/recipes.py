@@ -6,6 +6,7 @@ data does not inherit what is theirs: image size, channels and classes, transfor
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Collection, Mapping
 from functools import lru_cache
@@ -21,6 +22,7 @@ FILE = "the path of a .toml file"
 FROM_DATA = ("image_size", "channels", "classes")  # fields of the model that its data determine
 OF_THE_DATA = {"model": FROM_DATA, "data": ("transform", *LATENT_FIELDS)}
 _TABLES = ("sizes", *(name for name, info in Config.model_fields.items() if info.annotation is not int))
+MOST_EXTENDING = 50
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
 
 
@@ -72,6 +74,8 @@ def _whole(path: Path, extending: tuple[Path, ...]) -> Mapping[str, Any]:
     """Return the recipe of a file with what it extends; `extending` are the files that extend it."""
     if path in extending:
         raise UserError(f"{extending[0]}: extends: {' -> '.join(map(str, [*extending, path]))} is a cycle")
+    if len(extending) > MOST_EXTENDING:
+        raise UserError(f"{extending[0]}: extends: more than {MOST_EXTENDING} files, one by the other")
     recipe = _read(path)
     if "extends" not in recipe:
         return {"model": {}, "sizes": {}, **recipe}
@@ -113,6 +117,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         status = path.stat()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: not a regular file")
     return _parsed(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

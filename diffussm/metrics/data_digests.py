@@ -4,7 +4,7 @@ built from and of those that its extractor was trained on, and what was baked in
 from typing import Any
 
 from diffussm.config import Config
-from diffussm.data.lookup.facts import stated_facts
+from diffussm.data.lookup.facts import misspelt, stated_facts
 from diffussm.metrics.features.registry import extractor_facts
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.store.records import DATA_BAKED, DATA_DIGESTS, of_other_data
@@ -36,7 +36,15 @@ def data_provenance(config: Config) -> dict[str, Any]:
 
 def remarks(config: Config) -> list[str]:
     """Return what a user must know of the run's data before it is launched, a line each."""
-    return [*baked_in(config), *other_data(config)]
+    return [*misspelt_name(config), *baked_in(config), *other_data(config)]
+
+
+def misspelt_name(config: Config) -> list[str]:
+    """Return a line on a prepared data set that is named almost as an embedded one."""
+    name = config.data.name
+    return [f"data.name = {name}: is no embedded data set; did you mean {misspelt(config.data)!r}?"] * bool(
+        misspelt(config.data)
+    )
 
 
 def baked_in(config: Config) -> list[str]:

@@ -87,6 +87,14 @@ def test_mistakes_are_one_line(text: str, words: str, here: Path) -> None:
     assert words in refused("mine.toml")
 
 
+def test_a_long_chain_of_files_is_one_line(here: Path) -> None:
+    for number in range(60):
+        Path(f"{number}.toml").write_text(f'extends = "{number + 1}.toml"')
+    assert "0.toml: extends: more than 50 files, one by the other" in refused("0.toml")
+    Path("20.toml").write_text('extends = "digits"')
+    assert load_base("0.toml") == load_base("digits")
+
+
 def test_names_that_folders_are_named_after(here: Path) -> None:
     for name in ("my base.toml", "a..b.toml", ".toml", "ä.toml"):
         Path(name).write_text('extends = "digits"')

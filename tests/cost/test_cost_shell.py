@@ -1,6 +1,7 @@
 """`diffussm cost` in a shell: what people see, its mistakes, and how little it needs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import tests.support.tiny as tiny
 from diffussm import cli
 from diffussm.cost.command import report
 from tests.support.costs import WITH_UNCOUNTED_OPERATOR, WITHOUT_MACS, rows
+
+PIPE = "a named pipe"  # instead of content
 
 
 @pytest.fixture
@@ -110,6 +113,8 @@ def test_mistakes_are_one_line(
         ("a.json", '{"model": {"width": 6}}', "model.width = 6: allowed: a multiple of 4"),
         ("a.json", '{"modle": {}}', "unknown name 'modle'"),
         ("a.toml", 'size = "S"', "size = S: it has no table of sizes"),
+        ("a.toml", PIPE, "not a regular file"),
+        ("a.json", PIPE, "not a regular file"),
     ],
 )
 def test_mistakes_in_a_file_name_it(
@@ -120,7 +125,10 @@ def test_mistakes_in_a_file_name_it(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / name).write_text(content, encoding="latin-1")
+    if content == PIPE:
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_text(content, encoding="latin-1")
     for more in ([], ["--set", "model.depth=2"]):
         message = error_line(capsys, monkeypatch, str(tmp_path / name), *more)
         assert message.startswith(str(tmp_path / name))

@@ -10,7 +10,7 @@ from diffussm.commands.reference import build
 from diffussm.commands.train import train
 from diffussm.config import resolve
 from diffussm.data.load import reference_images
-from diffussm.metrics.data_digests import data_digests, other_data
+from diffussm.metrics.data_digests import data_digests, misspelt_name, other_data
 from diffussm.store.rundir import RunDir
 from tests.support import tiny
 from tests.support.grid_file import HEADER
@@ -89,3 +89,10 @@ def test_embedded_data_are_their_own_reference() -> None:
     other = resolve("digits", {"data.name": "sevens", "data.digest": "7" * 64})
     (line,) = other_data(other)
     assert line.startswith(OF_REFERENCE.format("digits"))
+
+
+def test_a_name_that_is_almost_that_of_embedded_data() -> None:
+    (line,) = misspelt_name(resolve("digits", {"data.name": "digitz", "data.digest": "7" * 64}))
+    assert line == "data.name = digitz: is no embedded data set; did you mean 'digits'?"
+    for name in ("digits", "photos64", "faces"):
+        assert not misspelt_name(resolve("digits", {"data.name": name}))

@@ -159,6 +159,12 @@ def _check_spelling(data: DataConfig) -> None:
         raise UserError(describe_missing(data))
 
 
+def misspelt(data: DataConfig) -> str:
+    """Return the embedded data set that is perhaps meant by the name of a prepared one; "" if none is."""
+    nearest = "" if data.name in CATALOGUE or is_external(data.name) else _nearest(data)
+    return "" if data.name.startswith(nearest) else nearest  # photos64 is meant
+
+
 def _nearest(data: DataConfig) -> str:
     return next(iter(difflib.get_close_matches(data.name, CATALOGUE, n=1, cutoff=0.8)), "")
 

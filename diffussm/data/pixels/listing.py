@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from diffussm.errors import printable
+
 SHOWN = 8  # suffixes that a summary names
 _SYSTEM_FOLDERS = ("__MACOSX",)
 
@@ -91,5 +93,5 @@ def is_hidden_folder(name: str) -> bool:
 
 
 def _named(suffixes: Iterable[str]) -> str:
-    names = sorted(suffixes)
+    names = sorted(map(printable, suffixes))
     return ", ".join([*names[:SHOWN], *["..."] * (len(names) > SHOWN)])

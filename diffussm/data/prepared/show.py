@@ -6,6 +6,7 @@ from pathlib import Path
 
 from diffussm.data.prepared.manifest import LatentFacts, Manifest, Rounding
 from diffussm.data.prepared.reader import PreparedItems
+from diffussm.errors import printable
 
 NAMES_SHOWN = 10
 CHANNELS_SHOWN = 4
@@ -22,12 +23,12 @@ def summary(manifest: Manifest) -> str:
     lines += [f"treated: {_counts(m.source.notes)}"] * bool(m.source.notes)
     lines += [f"left out: {_counts(m.source.skipped)}"] * bool(m.source.skipped)
     lines += [f"broken images are listed in {m.broken.file}"] if m.broken else []
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def description(folder: Path, data: PreparedItems) -> str:
     """Return all that the manifest says, and how many images each class has."""
-    return "\n".join([f"{folder}: {summary(data.manifest)}", *_facts(data)])
+    return "\n".join([f"{folder}: {summary(data.manifest)}", *map(printable, _facts(data))])
 
 
 def _facts(data: PreparedItems) -> Iterator[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diffussm.data.pixels.base import Shape, pixels_sha256, spans
 from diffussm.data.pixels.decode import decoded
 from diffussm.data.preparing.recipe import Options, image_recipe
-from diffussm.data.sources.base import Broken, Entry
+from diffussm.data.sources.base import Broken, Entry, check_classes
 from diffussm.data.sources.detect import open_source
 from diffussm.errors import UserError
 
@@ -26,6 +26,7 @@ class SourceImages:
     def __init__(self, path: Path, options: Options):
         source = open_source(path, labelled=False)
         found = source.listed()
+        check_classes(found)
         self.entries, self.classes, self.skipped = found.entries, found.classes, found.skipped
         self._recipe = image_recipe(source, self.entries, options)
         self.count = len(self.entries)

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffussm.data.sources.base import MAX_CLASSES, Entry, Found, printable
+from diffussm.data.sources.base import MAX_CLASSES, Entry, Found, check_classes, printable
 from diffussm.data.sources.files import read_text
 from diffussm.errors import UserError
 from diffussm.schema_errors import quoted
@@ -32,12 +32,14 @@ def select(found: Found, labels: str, classes: Path | None, limit: int | None) -
     more than `limit` images, image `i * count // limit` is taken for each i. Raises UserError about a file.
     """
     entries, names, skipped = found.entries, found.classes, Counter(found.skipped)
+    if labels == AUTO:
+        check_classes(found, ", or --split with that of the folder, or --labels none for the images of all")
     if labels == NONE:
         entries, names = [entry._replace(label=None) for entry in entries], ()
     elif labels != AUTO:
         entries, names = _labelled(entries, Path(labels))
         if unlisted := len(found.entries) - len(entries):
-            skipped[f"not in {Path(labels).name}"] = unlisted
+            skipped[f"not in {printable(Path(labels).name)}"] = unlisted
     if classes is not None:
         if not names:
             raise UserError(f"--classes {classes}: the images have no labels to select by; see --labels")
@@ -54,7 +56,8 @@ def select(found: Found, labels: str, classes: Path | None, limit: int | None) -
 def _labelled(entries: list[Entry], file: Path) -> tuple[list[Entry], tuple[str, ...]]:
     """Return the entries that a file gives labels to, and the names of its classes."""
     text = read_text(file)
-    labels, names = _from_json(text, file) if text.lstrip().startswith("{") else _from_csv(text, file)
+    is_json = text.lstrip().startswith("{") or file.suffix.lower() == ".json"
+    labels, names = _from_json(text, file) if is_json else _from_csv(text, file)
     present = {entry.name for entry in entries}
     if missing := [name for name in labels if name not in present]:
         shown = f"{quoted(missing[0])}{f' and {len(missing) - 1:,} others' if len(missing) > 1 else ''}"
@@ -67,7 +70,7 @@ def _from_json(text: str, file: Path) -> tuple[dict[str, int], tuple[str, ...]]:
     try:
         content: Any = json.loads(text)
         rows = content["labels"]
-    except (ValueError, KeyError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f'{file}: is not of the form {{"labels": [[relative path, class], ...]}}') from None
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{file}: labels: allowed: a list of [relative path, class], one or more")

@@ -13,6 +13,7 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif"
 )  # fmt: skip
 MAX_CLASSES = 100_000
+SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 MAX_IMAGES = 1 << 25  # of one file of arrays, whose list takes some 10 GB
 
 
@@ -79,6 +80,14 @@ def check_count(count: int, path: Path) -> None:
     """Raise UserError if a file of arrays holds more images than are listed."""
     if count > MAX_IMAGES:
         raise UserError(f"{path}: holds {count:,} images; allowed: up to {MAX_IMAGES:,} in one file")
+
+
+def check_classes(found: Found, instead: str = "") -> None:
+    """Raise UserError if what looks like classes are the splits of a data set; `instead` says what else there is."""
+    if len(found.classes) > 1 and {"train", "training"} & set(found.classes) and set(found.classes) <= SPLIT_FOLDERS:
+        raise UserError(
+            f"the folders {', '.join(found.classes)} are splits, not classes: give the path of one of them{instead}"
+        )
 
 
 def printable(name: str) -> str:

@@ -16,7 +16,8 @@ from diffussm.data.sources.webdataset import WebDataset, is_webdataset
 from diffussm.data.sources.zip import ZipOfImages
 from diffussm.errors import UserError
 
-SPLITS = ("train", "val", "test")
+_SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+SPLITS = tuple(_SPLIT_NAMES)
 READ = (
     "a folder of images, a .zip of them, an .npz of samples, ImageNet, CIFAR-10's binary version (.tar.gz), idx files, "
     "LSUN's LMDB, or WebDataset's .tar"
@@ -75,7 +76,11 @@ def _in_folder(path: Path, split: str, devkit: Path | None, labelled: bool) -> S
         return IdxFiles(file)
     if source := imagenet(path, split, devkit, labelled) or lsun(path, split):
         return source
-    return _without_splits(WebDataset(path) if is_webdataset(path) else ImageFolder(path), split)
+    if is_webdataset(path):
+        return _without_splits(WebDataset(path), split)
+    if inner := next((path / name for name in _SPLIT_NAMES.get(split, ()) if (path / name).is_dir()), None):
+        return ImageFolder(inner)
+    return _without_splits(ImageFolder(path), split)
 
 
 def _train_or_test(path: Path, split: str) -> Literal["train", "test"]:

@@ -61,9 +61,12 @@ def modified(paths: Iterable[Path]) -> str:
 def read_text(path: Path, most: int = 1 << 28) -> str:
     """Return the text of a file in UTF-8, with or without a mark of byte order."""
     try:
-        return read_file(path, most).decode("utf-8-sig")
+        text = read_file(path, most).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not text in UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path}: is not text in UTF-8: it holds zero bytes, as UTF-16 does")
+    return text
 
 
 @contextlib.contextmanager

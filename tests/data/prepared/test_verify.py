@@ -178,6 +178,14 @@ def test_show(folder: Path, tmp_path: Path, diffussm: Run) -> None:
     assert (tmp_path / "x" / "y.png").exists()
 
 
+def test_nothing_that_moves_the_cursor_is_printed(folder: Path, diffussm: Run) -> None:
+    source = json.loads((folder / "manifest.json").read_text())["source"]
+    changed(folder, transform="a\x1b[31m", source=source | {"skipped": {"\n\x1b[2J": 1}}, versions={"\r": "\b"})
+    code, out, _ = diffussm("data", "show", folder)
+    assert (code, out.replace("\n", "").isprintable()) == (0, True)
+    assert r"left out: 1 \n\x1b[2J" in out
+
+
 def test_the_picture_has_the_images_of_each_class_in_its_row(folder: Path) -> None:
     picture = np.asarray(overview(PreparedImages(folder)))
     tops = []

@@ -162,6 +162,12 @@ HOSTILE: dict[str, tuple[Make, str]] = {
     "an LMDB of texts": (lmdb_file(bytes, b"hello"), r"a_train_lmdb: k: is damaged or not an image; --skip-broken"),
     "another split of LSUN": (lmdb_file(bytes, PNG, "--split", "val"), r"--split val: these are the images of train"),
     "JSON that is cut": (labels("l.json", '{"labels": [["ant/0.png"'), r'l\.json: is not of the form \{"labels"'),
+    "JSON that is a list": (labels("l.json", '[["ant/0.png", 1]]'), r'l\.json: is not of the form \{"labels"'),
+    "a list with zero bytes": (labels("l.csv", "ant/0.png,a\0\n"), r"l\.csv: is not text in UTF-8: it holds zero"),
+    "splits as classes": (
+        lambda tmp: (class_folders(tmp / "in", 1, ("train", "val")), *S),
+        r"error: the folders train, val are splits, not classes: give the path of one of them, or --split",
+    ),
     "JSON of something else": (labels("l.json", '{"images": []}'), r'l\.json: is not of the form \{"labels"'),
     "JSON without labels": (labels("l.json", '{"labels": null}'), r"labels: allowed: a list"),
     "JSON that is deep": (labels("l.json", '{"labels": ' + "[" * 100_000), r'l\.json: is not of the form \{"labels"'),

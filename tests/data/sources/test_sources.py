@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffussm.data.preparing.images import SourceImages
+from diffussm.data.preparing.recipe import Options
+from diffussm.data.preparing.selection import select
 from diffussm.data.sources.base import Broken, Source, printable
 from diffussm.data.sources.detect import open_source
 from diffussm.data.sources.zip import ZipOfImages
@@ -36,6 +39,22 @@ def contents(source: Source) -> list[object]:
 
 def labels(source: Source) -> list[int | None]:
     return [entry.label for entry in source.listed().entries]
+
+
+def test_a_folder_of_splits(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        class_folders(tmp_path / split, per_class=1)
+    assert open_source(tmp_path, "train").listed().classes == ("ant", "bee", "cat")
+    assert open_source(tmp_path, "val").path == tmp_path / "valid"
+    assert len(open_source(tmp_path).listed().entries) == 6
+    with pytest.raises(UserError, match=r"--split test: this source \(folder\) has no splits"):
+        open_source(tmp_path, "test")
+    with pytest.raises(UserError, match="the folders train, valid are splits, not classes: give the path of one of th"):
+        SourceImages(tmp_path, Options(image_size=4))
+    packed = ZipOfImages(pack_zip(tmp_path / "set.zip", {"train/a/1.png": b"", "test/a/1.png": b""}))
+    with pytest.raises(UserError, match="the folders test, train are splits, not classes"):
+        select(packed.listed(), "auto", None, None)
+    assert len(select(packed.listed(), "none", None, None).entries) == 2
 
 
 def test_folder_with_classes(tmp_path: Path) -> None:
