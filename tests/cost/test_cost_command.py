@@ -110,7 +110,11 @@ def test_other_models_have_their_own() -> None:
         "digits16": [("16px", 256)],
         "imagenet128_pixel": [("128px", 16384)],
         "imagenet256": [("256", 1024)],
+        "imagenet256_final": [("256", 1024)],
+        "imagenet512": [("512", 4096)],
         "imagenet64": [("64px", 4096)],
+        "lsun_bedroom": [("256", 1024)],
+        "lsun_church": [("256", 1024)],
         "mnist": [("28px", 784)],
         "photos": [("32px", 1024)],
     }
