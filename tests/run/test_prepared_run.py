@@ -143,7 +143,7 @@ def test_a_signal_ends_the_thread_and_the_run_continues(
         return usual(trainer)
 
     monkeypatch.setattr(Trainer, "step", step)
-    assert command(str(run.path), {}, tmp_path, False, False, 60.0, False) == STOPPED
+    assert command(str(run.path), {}, None, False, False, 60.0, False) == STOPPED
     assert run.trained_steps() == 6
     assert readers() == []
     monkeypatch.undo()
