@@ -77,7 +77,7 @@ def parts(config: Config) -> tuple[Part, ...]:
 
 @lru_cache(maxsize=4096)  # arms of a grid share most models
 def _parts(m: ModelConfig, outputs: int) -> tuple[Part, ...]:
-    d, positions, pixels = m.width, _positions(m), _pixels(m)
+    d, positions, pixels = m.width, stream_length(m), _pixels(m)
     labels = [Part("y_embedder", 1, (m.classes + 1) * d, 0)] if m.classes else []
     return (
         _linear("x_embedder", pixels * m.channels, d, positions),
@@ -107,14 +107,14 @@ def _linear(
     return Part(name, times, groups * (inputs + 1) * outputs, positions * inputs * outputs, mixes)
 
 
-def _positions(m: ModelConfig) -> int:
+def stream_length(m: ModelConfig) -> int:
     """Return the number of positions of the residual stream."""
     return m.short_length if m.kind == "diffussm" and m.residual == "short" else m.length
 
 
 def _pixels(m: ModelConfig) -> int:
     """Return the number of pixels per position of the residual stream."""
-    return m.length * m.patch**2 // _positions(m)
+    return m.length * m.patch**2 // stream_length(m)
 
 
 def _dit_block(m: ModelConfig) -> list[Part]:

@@ -1,0 +1,124 @@
+"""The account: what a training takes on one device, part by part, and how much of it at once. No torch.
+
+Weights, moments and their average are there all the time, in float32. With several processes so are the buckets of
+DistributedDataParallel, which gradients are averaged in. Gradients by themselves grow as the backward pass frees
+activations; where a batch is computed in micro-batches, all of them are there beside the activations of the next one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from diffussm.config import Config
+from diffussm.cost.closed_form import parameters, stream_length
+from diffussm.cost.memory.activations import Kept, kept
+from diffussm.cost.memory.precision import FLOAT32, bytes_of
+from diffussm.cost.memory.s4d import made_in_backward
+from diffussm.ssm.backends import backend_for_cost
+
+Checkpointing = Literal["none", "block"]
+
+TEMPORARIES = 4  # tensors (B, L, D) in float32 that are there beside what is kept, at the most
+
+
+class Row(NamedTuple):
+    """A part of which there are `times`, of `bytes` each."""
+
+    part: str
+    times: int
+    bytes: int
+
+    @property
+    def total(self) -> int:
+        return self.times * self.bytes
+
+
+@dataclass(frozen=True)
+class Account:
+    """The memory of a training on one device. `images` are computed at once, `micro_batches` times in a step."""
+
+    images: int
+    micro_batches: int
+    state: tuple[Row, ...]
+    gradients: Row
+    activations: tuple[Row, ...]
+    temporaries: Row
+    grows: bool  # whether gradients take the place of activations
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return *self.state, self.gradients, *self.activations, self.temporaries
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the moment when most are taken."""
+        state, gradients, activations = _sum(self.state), self.gradients.total, _sum(self.activations)
+        largest = max(gradients, activations) if self.grows else gradients + activations
+        return state + largest + self.temporaries.total
+
+
+def account(
+    config: Config,
+    processes: int = 1,
+    micro_batch: int = 0,
+    checkpointing: Checkpointing = "none",
+    backend: str | None = None,
+    device: str = "cuda",
+) -> Account | None:
+    """Return the account of one of `processes`; None if an external mixer does not say what it keeps.
+
+    `micro_batch` is the number of images that it computes at once; 0: all of its part of the batch. `backend` is that
+    of the config if None. `device` is `cuda` or `cpu`.
+    """
+    part = -(-config.training.batch // processes)
+    images = min(micro_batch or part, part)
+    micro_batches = -(-part // images)
+    name = backend_for_cost(backend or config.training.backend)
+    parts = kept(config, bytes_of(config.training.precision, device), name)
+    if parts is None:
+        return None
+    weights = FLOAT32 * parameters(config)
+    buckets = [Row("buckets", 1, weights)] if processes > 1 else []
+    separate = micro_batches > 1 or processes == 1  # else each gradient is copied into its bucket at once
+    return Account(
+        images,
+        micro_batches,
+        (Row("weights", 1, weights), Row("moments", 2, weights), Row("EMA", 1, weights), *buckets),
+        Row("gradients", 1, weights if separate else 0),
+        _checkpointed(config, parts, images) if checkpointing == "block" else _rows(parts, images),
+        Row("temporaries", 1, _temporaries(config, images, name)),
+        grows=processes == micro_batches == 1,
+    )
+
+
+def _rows(parts: Sequence[Kept], images: int) -> tuple[Row, ...]:
+    return tuple(Row(part.part, part.times, part.of(images)) for part in parts)
+
+
+def _checkpointed(config: Config, parts: Sequence[Kept], images: int) -> tuple[Row, ...]:
+    """Return the activations if each block keeps its input alone and is computed again in the backward pass.
+
+    In the forward pass autocast holds the copies of all weights.
+    """
+    m = config.model
+    block, rest = [part for part in parts if part.in_block], [part for part in parts if not part.in_block]
+    stream = images * FLOAT32 * stream_length(m) * m.width
+    again = _sum(_rows(block, images)) // m.depth - stream
+    copies = sum(part.times * part.copies for part in block)
+    first = next(number for number, part in enumerate(parts) if part.in_block)
+    return (
+        *_rows(rest[:first], images),
+        Row("block (its input)", m.depth, stream),
+        Row("block (one, computed again)", 1, max(again, copies)),
+        *_rows(rest[first:], images),
+    )
+
+
+def _temporaries(config: Config, images: int, backend: str) -> int:
+    m = config.model
+    s4d = made_in_backward(backend, m.width, m.state, m.length) if m.kind == "diffussm" and m.mixer == "s4d" else 0
+    return TEMPORARIES * FLOAT32 * images * m.length * m.width + s4d
+
+
+def _sum(rows: Sequence[Row]) -> int:
+    return sum(row.total for row in rows)
