@@ -2,26 +2,24 @@
 
 fvcore runs the model on real tensors. An operator without a handle that touches more than `THRESHOLD` numbers is an
 error that names it, so no expensive operator is missed. FlopCounterMode runs the model on meta tensors; it counts
-matrix products and attention only, including those inside custom Functions. Only eager code is counted.
+matrix products and attention only, including those inside S4D's operators. Only eager code is counted.
 """
 
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffussm.config import Config
 from diffussm.cost.handles import handles
 from diffussm.models.build import build_uninitialised
 from diffussm.ssm.backends import backend_for_cost
-from diffussm.ssm.chunked import ChunkedConvolution
+from diffussm.ssm.operators import KERNELS
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"`torch.jit.script` is ")
@@ -41,12 +39,12 @@ def fvcore_counts(model: nn.Module, inputs: tuple[Tensor, ...]) -> Counts:
     """Return the MACs of `model(*inputs)` by module and operator. Raises Uncounted."""
     analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.clear_op_handles().set_op_handle(**handles(conv_flop_jit))
-    with torch.no_grad(), _opaque(ChunkedConvolution):
+    with torch.no_grad():
         analysis.total()
     if without_handle := analysis.unsupported_ops():
         touched: Counter[str] = Counter()
         analysis.set_op_handle(**{name: _touching(name, touched) for name in without_handle})
-        with torch.no_grad(), _opaque(ChunkedConvolution):
+        with torch.no_grad():
             analysis.total()
         expensive = [f"{name} ({n:,} numbers)" for name, n in sorted(touched.items()) if n > THRESHOLD]
         if expensive:
@@ -70,7 +68,8 @@ def torch_macs(config: Config, backend: str | None = None) -> int:
     flops = []
     in_place = {torch.ops.aten.baddbmm_: _baddbmm_flops}  # torch itself counts the out-of-place form only
     for n in (1, 2):
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        counter = FlopCounterMode(display=False, custom_mapping=in_place)
+        with torch.no_grad(), counter, _InsideOperators():
             model(*_inputs(config, n, "meta"))
         flops.append(counter.get_total_flops())
     one, two = flops
@@ -81,22 +80,11 @@ def _baddbmm_flops(_: torch.Size, a: torch.Size, b: torch.Size, **__: Any) -> in
     return 2 * math.prod(a) * b[-1]
 
 
-@contextmanager
-def _opaque(function: type[torch.autograd.Function]) -> Iterator[None]:
-    """Make the function a single operator in a trace: otherwise the tracer records operators inside it as well, which
-    would be counted twice."""
-    forward = function.forward
+class _InsideOperators(TorchDispatchMode):
+    """Shows to the counters outside of it, instead of an operator of S4D, those that it runs."""
 
-    def untraced(*args: Any) -> Any:
-        state = torch._C._get_tracing_state()
-        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
-        try:
-            return forward(*args)
-        finally:
-            torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
-
-    with patch.object(function, "forward", staticmethod(untraced)):
-        yield
+    def __torch_dispatch__(self, operator: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return KERNELS.get(operator, operator)(*args, **(kwargs or {}))
 
 
 def _touching(name: str, touched: Counter[str]) -> Any:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from diffussm.cost.executed import chunked
+from diffussm.cost.executed import s4d
 
 Handle = Callable[[list[Any], list[Any]], Counter[str]]
 
@@ -60,7 +60,7 @@ def handles(convolution: Callable[..., Any]) -> dict[str, Handle]:
         "aten::fft_ifft": complex_fft,
         "aten::fft_rfft": real_fft,
         "aten::fft_irfft": inverse_real_fft,
-        "prim::PythonOp.ChunkedConvolution": chunked_s4d,
+        **{f"diffussm::s4d_{backend}": _s4d(backend) for backend in ("chunked", "compiled")},
     }
     return own
 
@@ -181,12 +181,16 @@ def inverse_real_fft(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return _fft(inputs, outputs, shape(outputs[0])[_axis(inputs)], 0.5)
 
 
-def chunked_s4d(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Count diffussm.ssm.chunked from its shapes: u (B, L, D), the exponents (2, D, N/2), and the chunk length."""
-    batch, length, width = shape(inputs[0])
-    *_, chunk = outputs[0].node().scalar_args()
-    one = chunked(width, 2 * shape(inputs[1])[-1], length, chunk)
-    return Counter(chunked_s4d=batch * one.per_image + one.fixed)
+def _s4d(backend: str) -> Handle:
+    """Return a handle for the operator of a backend, which counts from the shapes of u (B, L, D) and of the decay rates
+    (2, D, N/2). Discretisation, of complex numbers element by element, is part of it."""
+
+    def count(inputs: list[Any], _: list[Any]) -> Counter[str]:
+        batch, length, width = shape(inputs[0])
+        one = s4d(backend, width, 2 * shape(inputs[2])[-1], length)
+        return Counter({f"{backend}_s4d": batch * one.per_image + one.fixed})
+
+    return count
 
 
 def _axis(inputs: list[Any]) -> int:

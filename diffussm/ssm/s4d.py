@@ -6,16 +6,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from diffussm.ssm import chunked, fft, reference
+from diffussm.ssm import fft, reference
 from diffussm.ssm.backends import PORTABLE
+from diffussm.ssm.chunked import blocks
 from diffussm.ssm.compiled import convolution
-from diffussm.ssm.parameters import S4DParameters, without_autocast
+from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.selection import select
 
 BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
     "reference": reference.recurrence,
     "fft": fft.convolve,
-    "chunked": chunked.convolve,
+    "chunked": blocks.convolve,
     "compiled": convolution.convolve,
 }
 
@@ -84,21 +85,25 @@ class S4D(nn.Module):
         return [name for name, _ in self.named_parameters()]
 
     def forward(self, u: Tensor) -> Tensor:
-        if not _traced() and (u.dim() != 3 or 0 in u.shape):
+        if not torch.jit.is_tracing() and (u.dim() != 3 or 0 in u.shape):  # type: ignore[attr-defined]
             raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with no dimension of size 0")
         dtype = self.skip.dtype
         compute_dtype = torch.promote_types(dtype, torch.float32)  # half precision is too coarse for exponents
-        stored = (self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
-        u, p = u.to(compute_dtype), S4DParameters(*(parameter.to(compute_dtype) for parameter in stored))
-        with without_autocast(u.device.type):
-            return BACKENDS[self._backend(u)](p, u, self.bidirectional).to(dtype)
+        u, p = u.to(compute_dtype), S4DParameters(self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
+        if dtype != compute_dtype:
+            p = S4DParameters(*(parameter.to(compute_dtype) for parameter in p))
+        return BACKENDS[self._backend(u)](p, u, self.bidirectional).to(dtype)
 
     def _backend(self, u: Tensor) -> str:
-        """Return the backend for this input: only plain torch can be traced, or computes in other precisions."""
-        if _traced() or not all(map(convolution.computable, (u, self.skip))):
+        """Return the backend for this input: only plain torch computes on other devices and in other precisions."""
+        if not all(map(convolution.computable, (u, self.skip))):
             return PORTABLE if self.backend in ("auto", "compiled") else self.backend
-        return select(self.backend, u.device.type, u.shape[2], u.shape[1])
+        return _select(self.backend, u.device.type, int(u.shape[2]), int(u.shape[1]))
 
 
-def _traced() -> bool:
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
+def _select(requested: str, device: str, width: int, length: int) -> str:
+    return select(requested, device, width, length)
+
+
+# As torch.compiler.assume_constant_result marks it, which would import the compiler.
+_select._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffussm.models.build import initialise
-from diffussm.ssm import chunked, fft
+from diffussm.ssm import fft
 from diffussm.ssm.backends import CHUNK, ONE_CHUNK
+from diffussm.ssm.chunked.blocks import BLOCK
 from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.s4d import BACKENDS, S4D
 from tests.support import plain_s4d as plain
@@ -170,7 +171,7 @@ def test_parameters_are_real() -> None:
 
 def test_blocks_of_channels_are_pieces_of_one_layer() -> None:
     """More channels than one block, of which the last is not full, and a length that chunks do not divide."""
-    width, length = chunked.BLOCK + 3, ONE_CHUNK + 5
+    width, length = BLOCK + 3, ONE_CHUNK + 5
     u, dy = torch.randn(2, length, width, dtype=torch.float64), torch.randn(2, length, 2 * width, dtype=torch.float64)
     by_fft = outputs_and_gradients(layer(width, 4, True, "fft").double(), u, dy)
     found = outputs_and_gradients(layer(width, 4, True, "chunked").double(), u, dy)

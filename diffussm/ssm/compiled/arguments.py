@@ -5,12 +5,15 @@ scratch memory, and then blocks of channels from another one until none remain. 
 beginning to end, so results depend neither on the number of threads nor on which thread takes which block.
 """
 
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from diffussm.ssm.compiled import plan
 from diffussm.ssm.compiled.vector import DOUBLES, FLOATS
@@ -21,6 +24,28 @@ ARRAYS = ("u", "y", *PARAMETERS, "d_u", "d_y", *(f"d_{name}" for name in PARAMET
 COUNTERS = ("threads_started", "blocks_taken")
 FIELDS = (*SIZES, *plan.BlockSizes._fields, *ARRAYS, *COUNTERS, *plan.SCRATCH, "scratch_bytes")
 KERNEL_ARGUMENTS = np.dtype([(name, np.int64) for name in FIELDS])
+_FIRST_ARRAY, _FIRST_COUNTER, _FIRST_SCRATCH = (FIELDS.index(names[0]) for names in (ARRAYS, COUNTERS, plan.SCRATCH))
+
+
+class Call(NamedTuple):
+    """What calls with the same sizes have in common."""
+
+    numbers: NDArray[np.int64]  # the value of each field, of a scratch array its offset; then the counters themselves
+    scratch: int  # numbers in float32 that a thread needs
+    blocks: int  # of channels
+
+
+@lru_cache(maxsize=256)
+def call(name: str, batch: int, length: int, width: int, pairs: int, bidirectional: bool, threads: int) -> Call:
+    """Return what calls of the `forward` or `backward` pass with these sizes have in common."""
+    block_sizes = plan.block_sizes(batch, length, width, pairs, threads)
+    counts = plan.scratch(block_sizes, backward=name == "backward")
+    total = sum(counts.values())
+    sizes = dict(zip(SIZES, (batch, length, width, pairs, bidirectional), strict=True))
+    offsets = {array: 4 * start for array, start in zip(counts, accumulate(counts.values(), initial=0), strict=False)}
+    values = {**sizes, **block_sizes._asdict(), **offsets, "scratch_bytes": 4 * total}
+    numbers = np.array([values.get(field, 0) for field in FIELDS] + [0] * len(COUNTERS), np.int64)
+    return Call(numbers, total, -(-width // block_sizes.channels))
 
 
 @intrinsic
@@ -61,6 +86,14 @@ def _bytes(typing: Any, address: Any) -> Any:
 @njit(nogil=True, error_model="numpy")
 def arguments_at(address):
     return carray(_bytes(address), (1,), KERNEL_ARGUMENTS)[0]
+
+
+def fill(numbers: NDArray[np.int64], arrays: list[int], scratch: int) -> None:
+    """Put addresses into the numbers of a call: those of arrays, of the scratch memory and of the counters."""
+    counters = numbers.ctypes.data + 8 * len(FIELDS)
+    numbers[_FIRST_ARRAY : _FIRST_ARRAY + len(arrays)] = arrays
+    numbers[_FIRST_COUNTER:_FIRST_SCRATCH] = (counters, counters + 8)
+    numbers[_FIRST_SCRATCH : _FIRST_SCRATCH + len(plan.SCRATCH)] += scratch
 
 
 class Scratch(NamedTuple):

@@ -2,15 +2,12 @@
 
 import os
 from functools import cache
-from itertools import accumulate
-from typing import Any
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from diffussm.ssm.compiled import plan
+from diffussm.ssm.operators import Gradients, Kernels, operator
 from diffussm.ssm.parameters import S4DParameters
 
 _importing_process = os.getpid()
@@ -21,55 +18,46 @@ def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
 
     All tensors must be float32 on a CPU, with matching sizes; anything else raises ValueError."""
     _check(p, u)
-    return CompiledConvolution.apply(u, *p, bidirectional)
+    return _convolve(p, u, bidirectional)
 
 
-class CompiledConvolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, *rest: Any) -> Tensor:
-        *parameters, bidirectional = rest
-        inputs = [tensor.resolve_neg().contiguous() for tensor in (u, *parameters)]
-        ctx.save_for_backward(*inputs)
-        ctx.bidirectional = bidirectional
-        batch, length, width = u.shape
-        y = u.new_empty(batch, length, 2 * width)
-        _run("forward", bidirectional, dict(zip(_INPUTS, inputs, strict=True)) | {"y": y})
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = dict(zip(_INPUTS, ctx.saved_tensors, strict=True))
-        gradients = {f"d_{name}": torch.empty_like(tensor) for name, tensor in inputs.items()}
-        _run("backward", ctx.bidirectional, {**inputs, **gradients, "d_y": d_y.resolve_neg().contiguous()})
-        return *gradients.values(), None
+def _forward(p: S4DParameters, u: Tensor, bidirectional: bool) -> tuple[Tensor, list[Tensor]]:
+    y, kept = _empty(p, u, bidirectional)
+    u, *parameters = _plain(u, *p)
+    _run("forward", bidirectional, [u, y, *parameters])
+    return y, kept
 
 
-_INPUTS = ("u", *S4DParameters._fields)
+def _empty(_: S4DParameters, u: Tensor, __: bool) -> tuple[Tensor, list[Tensor]]:
+    batch, length, width = u.shape
+    return u.new_empty(batch, length, 2 * width), []
 
 
-def _run(name: str, bidirectional: bool, arrays: dict[str, Tensor]) -> None:
-    from diffussm.ssm.compiled import threads
-    from diffussm.ssm.compiled.arguments import COUNTERS, KERNEL_ARGUMENTS
+def _backward(p: S4DParameters, kept: list[Tensor], dy: Tensor, bidirectional: bool) -> Gradients:
+    dy, u, *parameters = _plain(dy, *kept, *p)
+    du, *gradients = map(torch.empty_like, (u, *parameters))
+    _run("backward", bidirectional, [u, None, *parameters, du, dy, *gradients])
+    return du, *gradients
 
-    batch, length, width = arrays["u"].shape
-    stored_pairs = arrays["c"].shape[2]
-    block_sizes = plan.block_sizes(batch, length, width, stored_pairs, torch.get_num_threads())
-    workers = 1 if forked() else min(torch.get_num_threads(), -(-width // block_sizes.channels))
-    counts = plan.scratch(block_sizes, backward=name == "backward")
-    scratch = arrays["u"].new_empty(workers, sum(counts.values()))
-    counters = np.zeros(len(COUNTERS), np.int64)
-    args = np.zeros(1, KERNEL_ARGUMENTS)
-    sizes = {"batch": batch, "length": length, "width": width, "stored_pairs": stored_pairs, **block_sizes._asdict()}
-    for field, value in {**sizes, "bidirectional": bidirectional, "scratch_bytes": 4 * scratch.shape[1]}.items():
-        args[field] = value
-    for array, tensor in arrays.items():
-        args[array] = tensor.data_ptr()
-    for array, start in zip(counts, accumulate(counts.values(), initial=0), strict=False):
-        args[array] = scratch.data_ptr() + 4 * start
-    for number, counter in enumerate(COUNTERS):
-        args[counter] = counters.ctypes.data + 8 * number
-    threads.run(name, args, workers)
+
+_convolve = operator("compiled", Kernels(_forward, _backward, _empty, needs_input=True, keeps=False))
+
+
+def _plain(*tensors: Tensor) -> list[Tensor]:
+    return [tensor.resolve_neg().contiguous() for tensor in tensors]
+
+
+def _run(name: str, bidirectional: bool, arrays: list[Tensor | None]) -> None:
+    """Run a pass on arrays, which are those of `arguments.ARRAYS` or the first of them."""
+    from diffussm.ssm.compiled import arguments, threads
+
+    u, c, most = cast(Tensor, arrays[0]), cast(Tensor, arrays[5]), torch.get_num_threads()
+    call = arguments.call(name, *u.shape, c.shape[2], bidirectional, most)
+    workers = 1 if forked() else min(most, call.blocks)
+    scratch = u.new_empty(workers, call.scratch)
+    numbers = call.numbers.copy()
+    arguments.fill(numbers, [0 if array is None else array.data_ptr() for array in arrays], scratch.data_ptr())
+    threads.run(name, numbers, workers)
 
 
 def forked() -> bool:
@@ -81,9 +69,8 @@ def forked() -> bool:
 
 
 def computable(tensor: Tensor) -> bool:
-    """Return whether this backend can compute with the tensor: float32 data on a CPU, not a placeholder in a trace."""
-    plain = type(tensor) in (Tensor, torch.nn.Parameter)
-    return plain and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+    """Return whether this backend can compute with the tensor: float32 on a CPU."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
 def _check(p: S4DParameters, u: Tensor) -> None:
@@ -91,9 +78,12 @@ def _check(p: S4DParameters, u: Tensor) -> None:
         raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with no dimension of size 0")
     width, pairs = u.shape[2], p.log_decay.shape[-1] if p.log_decay.dim() else 0
     layer = (2, width)
-    shapes = (tuple(u.shape), layer, (*layer, pairs), (*layer, pairs), (*layer, pairs, 2), layer)
-    for name, tensor, shape in zip(_INPUTS, (u, *p), shapes, strict=True):
-        if tuple(tensor.shape) != shape:
+    shapes = [tuple(u.shape), layer, (*layer, pairs), (*layer, pairs), (*layer, pairs, 2), layer]
+    tensors = (u, *p)
+    if [tensor.shape for tensor in tensors] == shapes and all(map(computable, tensors)):
+        return
+    for name, tensor, shape in zip(("u", *p._fields), tensors, shapes, strict=True):
+        if tensor.shape != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
         if not computable(tensor):
             raise ValueError(

@@ -29,8 +29,8 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _numba_lock = threading.RLock()  # one caller at a time compiles or uses threads of numba, not all of which allow more
 
 
-def run(name: str, args: NDArray[np.void], threads: int) -> None:
-    """Run `kernels.forward` or `.backward` on `args`, an element of `KERNEL_ARGUMENTS`, with up to `threads`
+def run(name: str, args: NDArray[np.int64], threads: int) -> None:
+    """Run `kernels.forward` or `.backward` on `args`, the numbers of `KERNEL_ARGUMENTS`, with up to `threads`
     threads."""
     address, openmp = args.ctypes.data, _openmp()
     if threads == 1:

@@ -20,117 +20,144 @@ processed in blocks, so that the result of one product is still in the cache for
 """
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from diffussm.ssm.backends import chunk_length
-from diffussm.ssm.parameters import S4DParameters, discretise, without_autocast
+from diffussm.ssm.operators import Gradients, Kernels, operator
+from diffussm.ssm.parameters import S4DParameters, discretise, discretise_backward, without_autocast
 
 BLOCK = 96  # channels that are processed together
 
 
-def convolve(p: S4DParameters, u: Tensor, bidirectional: bool) -> Tensor:
-    """Return y (B, L, 2D) of two S4D layers on u (B, L, D); the second runs right to left if `bidirectional`."""
-    z, c = discretise(p)
-    length = int(u.shape[1])  # a tensor while tracing
-    chunk = chunk_length(length)
-    padding = -length % chunk  # zeros at the end feed no state that any kept output sees
-    if padding:
-        u = torch.nn.functional.pad(u, (0, 0, 0, padding))
-    y = ChunkedConvolution.apply(u, z, c, p.skip, bidirectional, chunk)
-    return y[:, :length] if padding else y
-
-
-class _Tables(NamedTuple):
-    """The factors of the products of one layer's block of d channels."""
+class _Layer(NamedTuple):
+    """What the forward pass keeps of a block of d channels of one layer; in the order of `_fields`."""
 
     powers: Tensor  # (d, C + 1, N): a^l
-    toeplitz: Tensor  # (d, C, C): T
-    inward: Tensor  # (d, C, N): V; `inward` and `outward` are empty for a sequence of one chunk
-    outward: Tensor  # (d, C, N): conj(W) transposed, so that Re(h W) is a real product
+    toeplitz: Tensor  # (d, C, C): T of a layer that runs left to right
+    outward: Tensor | None = None  # (d, C, N): conj(W) transposed, so that Re(h W) is a real product
+    state: Tensor | None = None  # (d, B n, N): h; this and `outward` are None for a sequence of one chunk
+    flipped: Tensor | None = None  # (d, C, N): V of a layer that runs left to right
+
+    def inward(self) -> Tensor:
+        """Return V (d, C, N)."""
+        return self.powers[:, :-1] if self.flipped is None else self.flipped
 
 
-class _Block(NamedTuple):
-    """What the forward pass saves of a block of channels of both layers for the backward pass."""
-
-    channels: slice
-    tables: tuple[_Tables, _Tables]
-    states: tuple[Tensor | None, Tensor | None]  # (d, B n, N): h; None for a sequence of one chunk
-
-
-class ChunkedConvolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, z: Tensor, c: Tensor, skip: Tensor, bidirectional: bool, chunk: int) -> Tensor:
-        batch, length, width = u.shape
-        x = _channels_first(u).view(width, -1, chunk)  # (D, B n, C)
-        y = x.new_empty(2, *x.shape)
-        blocks = []
-        for start in range(0, width, BLOCK):
-            d = slice(start, start + BLOCK)
-            tables, states = [], []
-            for layer, reverse in enumerate((False, bidirectional)):
-                table = _tables(z[layer, d], c[layer, d], skip[layer, d], chunk, reverse, chunk < length)
-                torch.bmm(x[d], table.toeplitz, out=y[layer, d])
-                state = None
-                if chunk < length:
-                    state = _carry(torch.bmm(x[d], table.inward), table.powers[:, chunk], batch, reverse)
-                    y[layer, d].baddbmm_(state, table.outward.mT)
-                tables.append(table)
-                states.append(state)
-            blocks.append(_Block(d, (tables[0], tables[1]), (states[0], states[1])))
-        ctx.save_for_backward(x, c)
-        ctx.blocks, ctx.batch, ctx.bidirectional = blocks, batch, bidirectional
-        return _channels_last(y.view(2 * width, -1), batch)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None, None]:
-        with without_autocast(dy.device.type):  # a backward pass may run under autocast too
-            return *_gradients(ctx, dy), None, None
+@without_autocast
+def forward(p: S4DParameters, u: Tensor, bidirectional: bool) -> tuple[Tensor, list[Tensor]]:
+    """Return y (B, L, 2D); and u as (D, B n, C), followed by the tensors of each block and layer."""
+    z, c = discretise(p)
+    batch, length, width = u.shape
+    chunk, padded = _padded(length)
+    if padded > length:  # zeros at the end feed no state that any kept output sees
+        u = torch.nn.functional.pad(u, (0, 0, 0, padded - length))
+    x = _channels_first(u).view(width, -1, chunk)  # (D, B n, C)
+    y = x.new_empty(2, *x.shape)
+    kept = [x]
+    for d in _blocks(width):
+        for layer, reverse in enumerate((False, bidirectional)):
+            made = _tables(z[layer, d], c[layer, d], p.skip[layer, d], chunk, reverse, chunk < padded)
+            torch.bmm(x[d], _transposed(made.toeplitz, reverse), out=y[layer, d])
+            if made.outward is not None:
+                state = _carry(torch.bmm(x[d], made.inward()), made.powers[:, chunk], batch, reverse)
+                y[layer, d].baddbmm_(state, made.outward.mT)
+                made = made._replace(state=state)
+            kept += [tensor for tensor in made if tensor is not None]
+    return _channels_last(y.view(2 * width, -1), batch)[:, :length], kept
 
 
-def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients with respect to u, z, c and skip."""
-    x, c = ctx.saved_tensors
-    width, _, chunk = x.shape
+def empty(p: S4DParameters, u: Tensor, bidirectional: bool) -> tuple[Tensor, list[Tensor]]:
+    """Return what `forward` returns, without values."""
+    batch, length, width = u.shape
+    chunk, padded = _padded(length)
+    rows, state = batch * (padded // chunk), 2 * p.log_decay.shape[2]
+    kept = [u.new_empty(width, rows, chunk)]
+    for d in _blocks(width):
+        channels = d.stop - d.start
+        for reverse in (False, bidirectional):
+            shapes = {"powers": (chunk + 1, state), "toeplitz": (chunk, chunk)}
+            if chunk < padded:
+                shapes |= {"outward": (chunk, state), "state": (rows, state)}
+                shapes |= {} if reverse else {"flipped": (chunk, state)}
+            kept += [u.new_empty(channels, *shape) for shape in shapes.values()]
+    return u.new_empty(batch, padded, 2 * width)[:, :length], kept
+
+
+@without_autocast
+def backward(p: S4DParameters, kept: list[Tensor], dy: Tensor, bidirectional: bool) -> Gradients:
+    """Return the gradients with respect to u and each parameter."""
+    _, c = discretise(p)
+    batch, length, _ = dy.shape
+    x, *tables = kept
+    width, rows, chunk = x.shape
+    if padding := rows * chunk // batch - length:
+        dy = torch.nn.functional.pad(dy, (0, 0, 0, padding))
     g = _channels_first(dy).view(2, *x.shape)  # (2, D, B n, C)
     dx, dz, dc, dskip = torch.empty_like(x), torch.empty_like(c), torch.empty_like(c), x.new_empty(2, width)
-    for d, tables, states in ctx.blocks:
-        for layer, reverse in enumerate((False, ctx.bidirectional)):
-            table, state, gd = tables[layer], states[layer], g[layer, d]
+    for d in _blocks(width):
+        for layer, reverse in enumerate((False, bidirectional)):
+            made, gd = _next_layer(tables, reverse, carried=rows > batch), g[layer, d]
+            toeplitz = _transposed(made.toeplitz, reverse).mT
             if layer == 0:
-                torch.bmm(gd, table.toeplitz.mT, out=dx[d])
+                torch.bmm(gd, toeplitz, out=dx[d])
             else:
-                dx[d].baddbmm_(gd, table.toeplitz.mT)
+                dx[d].baddbmm_(gd, toeplitz)
             dk = _diagonal_sums(x[d], gd, reverse)  # (d, C)
-            gradients = _kernel_backward(dk, table.powers)
-            if state is not None:
-                carry = table.powers[:, chunk]
-                ds = _carry(torch.bmm(gd, table.outward), carry, ctx.batch, not reverse, adjoint=True)
-                dx[d].baddbmm_(ds, table.inward.mT)
-                dw = _conjugate_(_ordered(torch.bmm(gd.mT, state), reverse))
+            gradients = _kernel_backward(dk, made.powers)
+            if made.outward is not None and made.state is not None:
+                carry = made.powers[:, chunk]
+                ds = _carry(torch.bmm(gd, made.outward), carry, batch, not reverse, adjoint=True)
+                dx[d].baddbmm_(ds, made.inward().mT)
+                dw = _conjugate_(_ordered(torch.bmm(gd.mT, made.state), reverse))
                 dv = _ordered(torch.bmm(x[d].mT, ds), not reverse)
-                gradients += _state_backward(dw, dv, (_complex(state).conj() * _complex(ds)).sum(1), table.powers)
+                dcarry = (_complex(made.state).conj() * _complex(ds)).sum(1)
+                gradients += _state_backward(dw, dv, dcarry, made.powers)
             block_dc, moment, direct_dz = gradients.to(c.dtype).unbind(1)
             dskip[layer, d], dc[layer, d] = dk[:, 0], block_dc
             dz[layer, d] = moment * c[layer, d].conj() + direct_dz
-    return _channels_last(dx.view(width, -1), ctx.batch), dz, dc, dskip
+    du = _channels_last(dx.view(width, -1), batch)[:, :length].contiguous()
+    return du, *discretise_backward(p, dz, dc), dskip
 
 
-def _tables(z: Tensor, c: Tensor, skip: Tensor, chunk: int, reverse: bool, carried: bool) -> _Tables:
+convolve = operator("chunked", Kernels(forward, backward, empty, needs_input=False))
+
+
+def _padded(length: int) -> tuple[int, int]:
+    """Return the length of a chunk, and that of the sequence when its last chunk is full."""
+    chunk = chunk_length(length)
+    return chunk, length + -length % chunk
+
+
+def _blocks(width: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, width)) for start in range(0, width, BLOCK)]
+
+
+def _next_layer(tables: list[Tensor], reverse: bool, carried: bool) -> _Layer:
+    """Take the tensors of one layer from the front of `tables`."""
+    count = 2 if not carried else 4 if reverse else 5
+    made = _Layer(*tables[:count])
+    del tables[:count]
+    return made
+
+
+def _tables(z: Tensor, c: Tensor, skip: Tensor, chunk: int, reverse: bool, carried: bool) -> _Layer:
     powers = _powers(z, chunk + 1, skip.dtype)  # (d, C + 1, N)
     weights = _interleaved(c.conj()).to(skip.dtype)  # (d, N)
     kernel = torch.bmm(powers[:, :chunk], weights[..., None])[..., 0]  # (d, C)
     kernel[:, 0] += skip
     toeplitz = _causal(kernel)
-    toeplitz = toeplitz.mT if reverse else toeplitz
     if not carried:
-        return _Tables(powers, toeplitz, powers[:, :0], powers[:, :0])
+        return _Layer(powers, toeplitz)
     outward = _conjugate_(_interleaved(_complex(powers[:, 1:]) * c.to(_complex(powers).dtype)[:, None]))
-    return _Tables(powers, toeplitz, _ordered(powers[:, :chunk], not reverse), _ordered(outward, reverse))
+    flipped = None if reverse else powers[:, :chunk].flip(1)
+    return _Layer(powers, toeplitz, _ordered(outward, reverse), flipped=flipped)
+
+
+def _transposed(toeplitz: Tensor, reverse: bool) -> Tensor:
+    return toeplitz.mT if reverse else toeplitz
 
 
 def _ordered(table: Tensor, reverse: bool) -> Tensor:
@@ -222,8 +249,8 @@ def _conjugate_(x: Tensor) -> Tensor:
 
 
 def _channels_first(u: Tensor) -> Tensor:
-    """Transpose (B, L, D) to contiguous (D, B L), as one matrix."""
-    return u.reshape(-1, u.shape[-1]).t().contiguous()
+    """Transpose (B, L, D) to contiguous (D, B L), as one matrix; always a copy."""
+    return u.reshape(-1, u.shape[-1]).t().clone(memory_format=torch.contiguous_format)
 
 
 def _channels_last(y: Tensor, batch: int) -> Tensor:
