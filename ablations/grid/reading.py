@@ -88,11 +88,17 @@ def _line_at_fault(message: str, text: str) -> str:
     return f": {shown(lines[int(found[1]) - 1])}" if found else ""
 
 
+class NotOfGrid(UserError):
+    """A mistake that is not in the grid's file, but in the base or in an option; the message says where."""
+
+
 @contextlib.contextmanager
 def naming_file(path: Path) -> Iterator[None]:
-    """Prepend the file's name to the message of any UserError."""
+    """Prepend the file's name to the message of any UserError that is about the grid."""
     try:
         yield
+    except NotOfGrid:
+        raise
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from None
 

@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from ablations.grid.arms import Arm, arms, find_control
+from ablations.grid.reading import NotOfGrid
 from ablations.grid.schema import GridFile
-from diffussm.config import Config, Request, base_name, run_id
+from diffussm.config import Config, Request, base_name, naming_inherited, run_id
 from diffussm.cost.closed_form import forward_macs
 from diffussm.data.lookup.facts import check_fit
 from diffussm.data.lookup.resolution import resolve_with_data
@@ -54,30 +55,40 @@ def _config(grid: GridFile, base: str, arm: Arm, settings: Mapping[str, Any]) ->
     try:
         return _resolve_and_check(base, {**settings, **arm.overrides})
     except UserError as error:
-        raise UserError(f"{_source_of_error(grid, base, arm, settings, str(error))}: {error}") from None
+        message = str(error)
+        if settings and _has_error(message, base, settings) and not _has_error(message, base, {}):
+            option = "--data" if settings.keys() == {"data.root"} else "--set"
+            raise NotOfGrid(f"{option}: {message}") from None
+        if _has_error(message, base, settings):
+            raise NotOfGrid(message if message.startswith(base) else f"base {base}: {message}") from None
+        raise UserError(f"{_source_of_error(grid, base, arm, settings, message)}: {message}") from None
 
 
 def _resolve_and_check(base: str, overrides: Mapping[str, Any]) -> Config:
     """Return the config. Raise UserError if its model, data and evaluation do not fit together, as far as is known
     without loading them."""
-    config = as_requested(resolve_with_data(base, overrides))
-    check_fit(config)
-    evaluation_key(config)
-    return config
+    with naming_inherited(base, overrides):
+        config = as_requested(resolve_with_data(base, overrides))
+        check_fit(config)
+        evaluation_key(config)
+        return config
+
+
+def _has_error(message: str, base: str, overrides: Mapping[str, Any]) -> bool:
+    """Return whether the base with these overrides has the same error."""
+    try:
+        _resolve_and_check(base, overrides)
+    except UserError as error:
+        return str(error) == message
+    return False
 
 
 def _source_of_error(grid: GridFile, base: str, arm: Arm, settings: Mapping[str, Any], message: str) -> str:
-    """Return the key of an arm's error: --set, the level that causes the same error by itself, or else the arm."""
-    candidates: dict[str, Mapping[str, Any]] = {"--set": {}} if settings else {}
+    """Return the key of an arm's error: the level that causes the same error by itself, or else the arm."""
     for axis, levels in grid.parsed_axes.items():
-        if axis in arm.levels:
-            candidates[f"axes.{axis}.{arm.levels[axis]}"] = levels[arm.levels[axis]].overrides
-    for where, overrides in candidates.items():
-        try:
-            _resolve_and_check(base, {**settings, **overrides})
-        except UserError as error:
-            if str(error) == message:
-                return where
+        level = arm.levels.get(axis)
+        if level and _has_error(message, base, {**settings, **levels[level].overrides}):
+            return f"axes.{axis}.{level}"
     return f"arms.{arm.name}" if "arm" in arm.levels else f"axes: arm {arm.name!r}"
 
 

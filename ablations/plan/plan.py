@@ -9,9 +9,9 @@ from pathlib import Path
 from ablations.grid.runs import Run
 from ablations.grid.selection import is_selected
 from ablations.status.states import RunState, state_of
-from diffussm.config import Request
+from diffussm.config import Request, dropped_milestones
 from diffussm.cost.closed_form import Macs, forward_macs, parameters
-from diffussm.data.lookup.facts import is_provisional
+from diffussm.data.lookup.facts import is_provisional, missing_data
 from diffussm.errors import UserError
 from diffussm.metrics.data_digests import baked_in, remarks
 from diffussm.metrics.key import digests_of, evaluation_key
@@ -33,7 +33,8 @@ class ArmSpec:
     key: records.EvaluationKey | None  # None where a requirement is missing
     parameters: int
     macs: Macs  # of one call on one image
-    missing_requirement: str  # the data or weights without which it cannot run; "" if it can
+    missing_requirement: str  # the data or files without which it cannot run; "" if it can
+    has_data: bool  # whether its data are there
     provisional: bool  # whether run ids lack the digest of data that are not there
     warnings: tuple[str, ...] = ()  # of what was baked into the data, of a reference or an extractor of other data
 
@@ -84,10 +85,11 @@ class PlannedRun:
 
     @property
     def status(self) -> str:
-        """Return the state shown in the plan: new, resumable, running, done, lacks data (a requirement is missing),
-        unreachable (the weights of a milestone were not kept), failed, diverged, cancelled or stale."""
+        """Return the state shown in the plan: new, resumable, running, done, lacks data, cannot be measured (a file of
+        the evaluation is missing), unreachable (the weights of a milestone were not kept), failed, diverged, cancelled
+        or stale."""
         if self.spec.missing_requirement:
-            return "lacks data"
+            return "cannot be measured" if self.spec.has_data else "lacks data"
         if self.lost and self.state.name in ("pending", "stale"):
             return "unreachable"
         if self.state.name != "pending":
@@ -157,8 +159,9 @@ def _spec_of(run: Run) -> ArmSpec:
         parameters=parameters(config),
         macs=forward_macs(config),
         missing_requirement=missing,
+        has_data=not missing_data(config),
         provisional=is_provisional(config),
-        warnings=tuple(baked_in(config) if missing else remarks(config)),
+        warnings=(*dropped_milestones(config), *(baked_in(config) if missing else remarks(config))),
     )
 
 

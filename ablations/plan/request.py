@@ -108,8 +108,9 @@ class GridRequest:
         return shlex.join(arguments)
 
     def warnings(self, all_planned: list[PlannedRun]) -> list[str]:
-        """Messages about quantities that the grid declares matched and that are not, about what was baked into the
-        data, and about references and extractors that were made of other data than the runs'."""
+        """Messages about quantities that the grid declares matched and that are not, about milestones beyond the steps,
+        about what was baked into the data, and about references and extractors that were made of other data than the
+        runs'."""
         matches = [
             message
             for base in self.bases

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ablations.status.check import Check
-from diffussm.config import Config, DataConfig, bases, check_base, is_recipe_file, resolve
+from diffussm.config import Config, DataConfig, bases, check_base, is_recipe_file, naming_inherited, resolve
 from diffussm.data.lookup.facts import check_fit, data_facts
 from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.data.prepared.location import prepared_names
@@ -59,10 +59,11 @@ def _of_runs(runs: Path, launched: manifests.FoundManifests) -> tuple[list[Confi
 
 def _requested(base: str) -> Config:
     """Return what a launch on the base would request; raise UserError if it cannot work."""
-    config = as_requested(resolve_with_data(base))
-    check_fit(config)
-    evaluation_key(config)
-    return config
+    with naming_inherited(base):
+        config = as_requested(resolve_with_data(base))
+        check_fit(config)
+        evaluation_key(config)
+        return config
 
 
 def _evaluations(configs: Iterable[Config], if_missing: IfMissing) -> Iterator[Check]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffussm.config import bases, is_recipe_file
+from diffussm.config import bases, dropped_milestones, is_recipe_file, naming_inherited
 from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.data.prepared.stage import set_stage
 from diffussm.distributed.group import ProcessGroup, init_from_environment
@@ -100,9 +100,12 @@ def _run_folder(target: str, settings: Mapping[str, Any], runs: Path | None, rep
     """Return the run folder that `target` is, or that it requests below `runs`, or "runs"."""
     path = Path(target)
     if target in bases() or is_recipe_file(target):
-        config = resolve_with_data(target, settings)
         try:
-            run = request_run(runs or Path("runs"), config, replay)
+            with naming_inherited(target, settings):
+                config = resolve_with_data(target, settings)
+                run = request_run(runs or Path("runs"), config, replay)
+            for line in dropped_milestones(config):
+                print(f"warning: {line}", file=sys.stderr, flush=True)
         except (PermissionError, FileNotFoundError, NotADirectoryError) as error:  # no place for run folders
             raise UserError(one_line(error)) from None
     elif not path.exists():

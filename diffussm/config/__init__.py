@@ -8,10 +8,12 @@ from diffussm.config.identity import (
     SCHEMA_VERSION,
     Request,
     digest,
+    dropped_milestones,
     run_id,
     trajectory,
     without_later_defaults,
 )
+from diffussm.config.origin import naming_inherited
 from diffussm.config.overrides import apply_overrides, config_keys, parse_settings, parse_value, split_key
 from diffussm.config.paths import absolute, is_extractor_file, is_npz_name
 from diffussm.config.recipes import BASES, FROM_DATA, base_name, bases, check_base, is_recipe_file, load_base
@@ -56,12 +58,14 @@ __all__ = [
     "check_base",
     "config_keys",
     "digest",
+    "dropped_milestones",
     "is_external",
     "is_extractor_file",
     "is_npz_name",
     "is_recipe_file",
     "load_base",
     "merge",
+    "naming_inherited",
     "parse_settings",
     "parse_value",
     "resolve",

@@ -94,6 +94,14 @@ def _request_digest(request: Request, without: frozenset[str]) -> str:
     return digest({**request.model_dump(mode="json", exclude={"evaluation"}), "evaluation": evaluation})
 
 
+def dropped_milestones(config: Config) -> list[str]:
+    """Return a line on the milestones that lie beyond the steps, which a request leaves out, if there are any."""
+    steps = config.training.steps
+    if beyond := [str(milestone) for milestone in config.training.milestones if milestone > steps]:
+        return [f"training.milestones: {', '.join(beyond)} left out, beyond training.steps = {steps}"]
+    return []
+
+
 FIELDS_ADDED_LATER = {  # since the first digests, with their defaults
     "guidance_channels": 0,
     "extractor_weights": "",

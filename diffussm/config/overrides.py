@@ -1,5 +1,6 @@
 """Overrides: dotted keys of the schema and their values, as grids and `--set` give them."""
 
+import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -8,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from diffussm.config.schema import Config
-from diffussm.errors import UserError, unknown
+from diffussm.errors import UserError
 
 
 def config_keys() -> list[str]:
@@ -23,6 +24,28 @@ def config_keys() -> list[str]:
     return out
 
 
+def unknown_key(key: str, where: str = "") -> UserError:
+    """Return the error for a key that the config does not have: it suggests the nearest one, and lists those of its
+    section, or the sections. `where` names the file."""
+    section, _, field = key.partition(".")
+    keys = config_keys()
+    sections = sorted({name.partition(".")[0] for name in keys})
+    of_section = [name for name in keys if name.startswith(f"{section}.")]
+    nearest = (
+        [name for name in keys if name.rpartition(".")[2] == (field or section)]
+        or [f"{section}.{name}" for name in _close(field, [name.partition(".")[2] for name in of_section])]
+        or ([] if field else _close(section, sections))
+        or _close(key, keys)
+    )
+    hint = f"did you mean {nearest[0]!r}? " if nearest and key not in sections else ""
+    at = f"{where}: " if where else ""
+    return UserError(f"{at}config key: unknown name {key!r}; {hint}valid: {', '.join(of_section or sections)}")
+
+
+def _close(name: str, names: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+
+
 @cache
 def split_key(key: str) -> tuple[str, str | None]:
     """Return the section and the field of a dotted key, or a top-level field (or `size`) and None.
@@ -33,14 +56,14 @@ def split_key(key: str) -> tuple[str, str | None]:
     if key == "size":
         return key, None
     if section not in Config.model_fields:
-        raise unknown("config key", key, config_keys())
+        raise unknown_key(key)
     part = Config.model_fields[section].annotation
     if isinstance(part, type) and issubclass(part, BaseModel):
         if field not in part.model_fields:
-            raise unknown("config key", key, config_keys())
+            raise unknown_key(key)
         return section, field
     if field:
-        raise unknown("config key", key, config_keys())
+        raise unknown_key(key)
     return section, None
 
 

@@ -42,15 +42,25 @@ def is_recipe_file(base: str) -> bool:
 
 def check_base(base: str) -> None:
     """Raise UserError unless this is a base of the package, or a file with a name that folders can be named after."""
-    path = Path(base)
-    if not is_recipe_file(base) or not path.exists():
-        if base not in bases():
-            raise unknown("base", base, bases(), FILE)
-    elif len(path.stem) > 80 or not re.fullmatch(_NAME, path.stem):
+    path = _located(base, Path(), "base")
+    if is_recipe_file(base) and (len(path.stem) > 80 or not re.fullmatch(_NAME, path.stem)):
         raise UserError(
-            f"{path}: a base's file name has 1 to 80 letters, digits and _ - . only, begins with a letter or digit and "
+            f"{base}: a base's file name has 1 to 80 letters, digits and _ - . only, begins with a letter or digit and "
             "has no .., because manifests and reports are named after it"
         )
+
+
+def _located(name: str, folder: Path, what: str) -> Path:
+    """Return the file of a base of the package, or of a path relative to `folder`; raise UserError if there is none."""
+    if not is_recipe_file(name):
+        if name in bases():
+            return BASES / f"{name}.toml"
+        raise unknown(what, name, bases(), FILE)
+    path = Path(os.path.normpath(folder.absolute() / Path(name).expanduser()))
+    if not path.exists():
+        stem = path.name.removesuffix(".toml")
+        raise UserError(f"{what}: {path}: no such file{f'; did you mean {stem!r}?' if stem in bases() else ''}")
+    return path
 
 
 def base_name(base: str) -> str:
@@ -63,43 +73,45 @@ def load_base(name: str) -> Mapping[str, Any]:
 
     What it extends is merged in, field by field. Relative paths in a file are relative to it, and made absolute.
     """
-    if name in bases():
-        return _whole(BASES / f"{name}.toml", ())
-    if is_recipe_file(name) and Path(name).exists():
-        return _whole(Path(name), ())
-    raise unknown("base", name, bases(), FILE)
+    whole: dict[str, Any] = {"model": {}, "sizes": {}}
+    for _, recipe in reversed(lineage(name)):
+        whole = _merged(whole, recipe)
+    return whole
 
 
-def _whole(path: Path, extending: tuple[Path, ...]) -> Mapping[str, Any]:
-    """Return the recipe of a file with what it extends; `extending` are the files that extend it."""
+def lineage(base: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the base and those that it extends, nearest first: the name of each, and the fields that it contributes.
+
+    One whose data are others' does not contribute what is of its data.
+    """
+    path = _located(base, Path(), "base")
+    return [(file.stem, recipe) for file, recipe in _lineage(Path(base) if is_recipe_file(base) else path, ())]
+
+
+def _lineage(path: Path, extending: tuple[Path, ...]) -> list[tuple[Path, Mapping[str, Any]]]:
+    """Return the recipe of a file, and those of what it extends; `extending` are the files that extend it."""
     if path in extending:
         raise UserError(f"{extending[0]}: extends: {' -> '.join(map(str, [*extending, path]))} is a cycle")
     if len(extending) > MOST_EXTENDING:
         raise UserError(f"{extending[0]}: extends: more than {MOST_EXTENDING} files, one by the other")
     recipe = _read(path)
+    own = {name: part for name, part in recipe.items() if name != "extends"}
     if "extends" not in recipe:
-        return {"model": {}, "sizes": {}, **recipe}
-    below = _whole(_extended(path, recipe["extends"]), (*extending, path))
+        return [(path, own)]
+    below = _lineage(_located(str(recipe["extends"]), path.parent, f"{path}: extends"), (*extending, path))
     if recipe.get("data", {}).keys() & {"name", "root"}:
-        below = {
-            **below,
-            **{section: _without(below.get(section, {}), OF_THE_DATA[section]) for section in OF_THE_DATA},
-        }
-    return _merged(below, {name: part for name, part in recipe.items() if name != "extends"})
+        below = [(file, _without_data(one)) for file, one in below]
+    return [(path, own), *below]
+
+
+def _without_data(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the recipe without the fields that are of its data."""
+    kept = {section: _without(recipe[section], OF_THE_DATA[section]) for section in OF_THE_DATA if section in recipe}
+    return {**recipe, **kept}
 
 
 def _without(section: Mapping[str, Any], fields: Collection[str]) -> Mapping[str, Any]:
     return {name: value for name, value in section.items() if name not in fields}
-
-
-def _extended(path: Path, name: Any) -> Path:
-    if isinstance(name, str):
-        if name in bases():
-            return BASES / f"{name}.toml"
-        file = Path(os.path.normpath(path.parent.absolute() / Path(name).expanduser()))
-        if is_recipe_file(name) and file.exists():
-            return file
-    raise unknown(f"{path}: extends", str(name), bases(), FILE)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from diffussm.config.overrides import apply_overrides, config_keys
+from diffussm.config.overrides import apply_overrides, unknown_key
 from diffussm.config.recipes import load_base
-from diffussm.config.schema import SOLVERS, Config, ModelConfig, is_external
+from diffussm.config.schema import SOLVERS, Config, EvaluationConfig, ModelConfig, is_external
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import METRICS
 from diffussm.schema_errors import first_problem
@@ -126,19 +126,8 @@ def _check_evaluation(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: evaluation.sampler_steps: {e.sampler_steps} {wrong} diffusion.timesteps = {timesteps}"
         )
-    for name in e.metrics:
-        if not config.model.classes and METRICS[name].needs_labels:
-            raise UserError(f"{source}: evaluation.metrics: {name} needs model.classes > 0")
-    if not config.model.classes and e.guidance != 1:
-        raise UserError(
-            f"{source}: evaluation.guidance = {e.guidance}: guidance needs a class-conditional model (model.classes > "
-            "0); set it to 1 for none"
-        )
-    if not config.model.classes and e.labels != "random":
-        raise UserError(
-            f"{source}: evaluation.labels = {e.labels}: needs a class-conditional model (model.classes > 0); set it to "
-            "random"
-        )
+    if not config.model.classes and (problems := _needing_classes(e)):
+        raise UserError(f"{source}: {'; '.join(problems)}")
     if e.guidance_channels >= config.model.channels and e.guidance_channels:
         raise UserError(
             f"{source}: evaluation.guidance_channels = {e.guidance_channels}: must be below "
@@ -146,11 +135,23 @@ def _check_evaluation(config: Config, source: str) -> None:
         )
 
 
+def _needing_classes(e: EvaluationConfig) -> list[str]:
+    """Return what of an evaluation needs a model with classes, and what to set instead."""
+    problems = [
+        f"evaluation.metrics: {name} needs model.classes > 0" for name in e.metrics if METRICS[name].needs_labels
+    ]
+    conditional = "needs a class-conditional model (model.classes > 0); set it to"
+    if e.guidance != 1:
+        problems.append(f"evaluation.guidance = {e.guidance}: guidance {conditional} 1 for none")
+    if e.labels != "random":
+        problems.append(f"evaluation.labels = {e.labels}: {conditional} random")
+    return problems
+
+
 def _describe(error: ValidationError | TypeError, tree: Mapping[str, Any], source: str) -> str:
     if isinstance(error, TypeError):  # a TOML date or time, which no field takes
         return f"{source}: {error}"
     problem = first_problem(error, tree)
     if problem.is_unknown:
-        valid = set(config_keys()) - {"size"}  # which bases alone have
-        return str(unknown(f"{source}: config key", ".".join(map(str, problem.key)), valid))
+        return str(unknown_key(".".join(map(str, problem.key)), source))
     return f"{source}: {problem.at()}"

@@ -9,7 +9,7 @@ from diffussm.errors import UserError, unknown
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
 from diffussm.metric_table import METRICS
 from diffussm.metrics.decoding.given import vae_sha256
-from diffussm.metrics.features.registry import check_shape, extractor_facts, shape_mismatch
+from diffussm.metrics.features.registry import accepts, extractor_facts, extractor_mismatch, shape_mismatch
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.requirements import unsupported_metrics
@@ -115,9 +115,13 @@ def measurement_fields(evaluation: EvaluationConfig, shape: tuple[int, int], tra
     """
     name, reference, metrics = evaluation.extractor, evaluation.reference, evaluation.metrics
     extractor, known = extractor_facts(name), reference_facts(reference, evaluation.reference_file_sha256)
-    check_shape(f"evaluation.extractor = {name}", extractor, shape)
+    of_others = []
+    if not accepts(extractor, shape):
+        of_others.append(extractor_mismatch(f"evaluation.extractor = {name}", extractor, shape))
     if known.shape and known.shape != shape:
-        raise UserError(shape_mismatch(f"evaluation.reference = {reference}", known.shape, shape))
+        of_others.append(shape_mismatch(f"evaluation.reference = {reference}", known.shape, shape))
+    if of_others:
+        raise UserError("; ".join(of_others))
     if transform and known.transform and transform != known.transform:
         raise UserError(
             f"evaluation.reference = {reference}: built with transform {known.transform!r}, but the training data use "

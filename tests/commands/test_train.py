@@ -129,7 +129,7 @@ evaluation = { extractor = "digits-cnn", reference = "digits", metrics = ["fid"]
         (["digts"], "unknown name 'digts'; did you mean 'digits'?"),
         (["digits", "--set", "training.batch=0"], "training.batch"),
         (["digits", "--set", "model.image_size=16"], "model.image_size = 16: digits has image_size 8"),
-        (["none.toml"], "base: unknown name 'none.toml'"),
+        (["none.toml"], "none.toml: no such file"),
         (["bad.toml"], "bad.toml: not valid TOML"),
         (["flat.toml"], "flat.toml: model: must be a table"),
         (["sizeless.toml", "--set", "size=L"], "sizeless.toml: size = L: it has no table of sizes"),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -213,10 +214,36 @@ def test_mistakes_are_named(override: dict[str, object], words: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["digit", "../bases/digits", "digits.toml", ""])
+@pytest.mark.parametrize("name", ["digit", "../bases/digits", ""])
 def test_unknown_base(name: str) -> None:
     with pytest.raises(UserError, match="valid: cifar10, digits"):
         resolve(name)
+
+
+def test_a_base_s_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, hint in (("mine.toml", ""), ("digits.toml", "; did you mean 'digits'?")):
+        with pytest.raises(UserError) as error:
+            resolve(name)
+        assert str(error.value) == f"base: {tmp_path / name}: no such file{hint}"
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("training.lrr", "did you mean 'training.lr'? valid: training.batch, training.lr, "),
+        ("training.depth", "did you mean 'model.depth'? valid: training.batch, "),
+        ("trainig.lr", "did you mean 'training.lr'? valid: data, diffusion, "),
+        ("trainig", "did you mean 'training'? valid: data, diffusion, evaluation, model, seed, size, training"),
+        ("lr", "did you mean 'training.lr'? valid: data, "),
+        ("zzz.zzz", "valid: data, "),
+    ],
+)
+def test_an_unknown_key_names_few_others(key: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        resolve("digits", {key: 1})
+    assert str(error.value).startswith(f"config key: unknown name {key!r}; {message}")
+    assert len(str(error.value)) < 500
 
 
 def test_configs_are_frozen() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from diffussm.config import FROM_DATA, bases, check_base, load_base, resolve
+from diffussm.config import FROM_DATA, bases, check_base, load_base, naming_inherited, resolve
+from diffussm.config.origin import inherited_from
 from diffussm.errors import UserError
+from diffussm.metrics.key import evaluation_key
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_a_file_that_has_changed_is_read_again(here: Path) -> None:
     ("text", "words"),
     [
         ('extends = "digts"', "mine.toml: extends: unknown name 'digts'; did you mean 'digits'? valid: cifar10, "),
-        ('extends = "none.toml"', "mine.toml: extends: unknown name 'none.toml'"),
+        ('extends = "none.toml"', "/none.toml: no such file"),
         ("extends = 3", "mine.toml: extends: unknown name '3'"),
         ('extends = "mine.toml"', "extends: mine.toml -> "),
         ('extends = "cycle.toml"', "is a cycle"),
@@ -100,7 +102,9 @@ def test_names_that_folders_are_named_after(here: Path) -> None:
         Path(name).write_text('extends = "digits"')
         with pytest.raises(UserError, match=re.escape(f"{name}: a base's file name has 1 to 80 letters, digits")):
             check_base(name)
-    for name in ("none.toml", "digts", "."):
+    with pytest.raises(UserError, match=r"base: /.*none\.toml: no such file"):
+        check_base("none.toml")
+    for name in ("digts", "."):
         with pytest.raises(UserError, match=r"base: unknown name .* valid: cifar10, .*, or the path of a \.toml file"):
             check_base(name)
     Path("mine-2.0.toml").touch()
@@ -142,3 +146,30 @@ def test_other_data_bring_their_own_shape(here: Path) -> None:
     assert load_base("other.toml")["model"] == {
         name: value for name, value in load_base("digits16")["model"].items() if name not in FROM_DATA
     } | {"channels": 3}
+
+
+def test_an_error_says_what_is_inherited(here: Path) -> None:
+    Path("mid.toml").write_text('extends = "mnist"\n[training]\nlr = 0.5')
+    Path("flat.toml").write_text(
+        'extends = "mid.toml"\n[data]\nname = "flat"\n[model]\nimage_size = 8\nchannels = 3\nclasses = 0'
+    )
+
+    def check(**changes: object) -> str:
+        overrides = {key.replace("__", "."): value for key, value in changes.items()}
+        with pytest.raises(UserError) as error, naming_inherited("flat.toml", overrides):
+            evaluation_key(resolve("flat.toml", overrides))
+        return str(error.value)
+
+    error = check()
+    assert error.startswith(
+        "flat.toml: evaluation.metrics: label_accuracy needs model.classes > 0; evaluation.guidance = "
+    )
+    assert error.endswith("(inherited: evaluation.metrics from mnist, evaluation.guidance from mnist)")
+    error = check(evaluation__metrics=["fid"], evaluation__guidance=1.0)
+    assert (
+        "evaluation.extractor = mnist-cnn: is for 1 x 28 x 28 images, but these are 3 x 8 x 8; evaluation.ref" in error
+    )
+    assert error.endswith("(inherited: evaluation.extractor from mnist, evaluation.reference from mnist)")
+    assert "inherited" not in check(evaluation__metrics=["fod"])
+    assert inherited_from("flat.toml", "training.lr") == "mid"
+    assert inherited_from("flat.toml", "model.classes") == inherited_from("flat.toml", "model.depth") == ""

@@ -50,6 +50,8 @@ def test_every_command_works(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         printed += done.stdout + done.stderr
     assert PREPARED in printed
+    assert "240 images of 3 x 16 x 16, transform centre-crop 16, no classes" in printed
+    assert printed.count("mine-cnn.safetensors: was trained on data with digest") == 1  # of flat.toml's dry run
     check_results(tmp_path)
 
 

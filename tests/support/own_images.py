@@ -32,9 +32,10 @@ def commands() -> list[str]:
 
 
 def write_folder(folder: Path) -> None:
-    """Write what the page begins with: the images, the base `mine.toml`, and the rooms of a clone."""
+    """Write what the page begins with: the images, the bases `mine.toml` and `flat.toml`, and the rooms of a clone."""
     write_crops(folder / "my_images")
-    (base,) = re.findall(r"^```toml\n(.*?)^```", PAGE, flags=re.M | re.S)
-    (folder / "mine.toml").write_text(base)
+    bases = re.findall(r"^```toml\n(.*?)^```", PAGE, flags=re.M | re.S)
+    for name, base in zip(("mine.toml", "flat.toml"), bases, strict=True):
+        (folder / name).write_text(base)
     for room in ("ablations", "reports"):
         (folder / room).symlink_to(ROOT / room)

@@ -10,7 +10,7 @@ from diffussm.config.schema.types import EXTERNAL_CLASS, SHA256_OR_EMPTY, Count,
 
 def _check_data_name(name: str) -> str:
     if not re.fullmatch(rf"{EXTERNAL_CLASS}|\w[\w.-]{{0,79}}", name):  # it begins the run id
-        raise ValueError("allowed: up to 80 letters, digits and _ - . only, or package.module:Class")
+        raise ValueError("allowed: up to 80 letters, digits and _ - . only, no spaces, or package.module:Class")
     return name
 
 

@@ -85,13 +85,19 @@ def extractor_facts(name: str) -> ExtractorFacts:
 
 
 def check_shape(field: str, extractor: ExtractorFacts, shape: tuple[int, int]) -> None:
-    """Raise UserError if the extractor does not accept images of `shape` (channels, pixels per side).
+    """Raise UserError if the extractor does not accept images of `shape` (channels, pixels per side)."""
+    if not accepts(extractor, shape):
+        raise UserError(extractor_mismatch(field, extractor, shape))
 
-    One channel is always accepted: grey images are repeated.
-    """
-    accepted = extractor.channels, extractor.image_size or shape[1]
-    if accepted[1] != shape[1] or shape[0] not in (accepted[0], 1):
-        raise UserError(shape_mismatch(field, accepted, shape))
+
+def accepts(extractor: ExtractorFacts, shape: tuple[int, int]) -> bool:
+    """Return whether the extractor takes images of `shape`. One channel always will do: grey images are repeated."""
+    return shape[1] == (extractor.image_size or shape[1]) and shape[0] in (extractor.channels, 1)
+
+
+def extractor_mismatch(field: str, extractor: ExtractorFacts, shape: tuple[int, int]) -> str:
+    """Return the message for images of `shape` that the extractor does not take."""
+    return shape_mismatch(field, (extractor.channels, extractor.image_size or shape[1]), shape)
 
 
 def shape_mismatch(field: str, expected: tuple[int, int], shape: tuple[int, int]) -> str:
