@@ -18,6 +18,7 @@ SAMPLING_FIELDS = (
     "weights",
     "transform",
     "vae_sha256",
+    "decoding",
 )
 LEFT_ALIGNED = ("samples", "metric")
 

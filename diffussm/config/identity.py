@@ -113,6 +113,7 @@ FIELDS_ADDED_LATER = {  # since the first digests, with their defaults
     "clean_fid_sha256": "",
     "vae": "",
     "vae_sha256": "",
+    "decoding": "",
 }
 
 

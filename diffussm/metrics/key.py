@@ -8,7 +8,7 @@ from diffussm.data.lookup.facts import find, stated_facts
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
 from diffussm.metric_table import METRICS
-from diffussm.metrics.decoding.given import vae_sha256
+from diffussm.metrics.decoding.given import decoding, vae_sha256
 from diffussm.metrics.features.registry import accepts, extractor_facts, extractor_mismatch, shape_mismatch
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import reference_facts
@@ -25,7 +25,7 @@ def evaluation_key(config: Config) -> EvaluationKey:
         _check_classes(config)
     names_file = is_npz_name(e.reference) or is_extractor_file(e.extractor)
     make = _key if names_file else _cached_key  # the facts of a file may change
-    return make(e, shape, data.transform, vae_sha256(config))
+    return make(e, shape, data.transform, (vae_sha256(config), decoding(config)))
 
 
 def _check_classes(config: Config) -> None:
@@ -57,7 +57,7 @@ def _class_names(config: Config) -> tuple[str, ...]:
     return () if names == tuple(map(str, range(len(names)))) else names
 
 
-def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str, vae: str) -> EvaluationKey:
+def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str, vae: tuple[str, str]) -> EvaluationKey:
     return EvaluationKey(
         **measurement_fields(e, shape, transform),
         sampler=e.sampler,
@@ -67,12 +67,13 @@ def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str, vae: str) 
         labels=e.labels,
         clip=e.clip,
         weights=e.weights,
-        vae_sha256=vae,
+        vae_sha256=vae[0],
+        decoding=vae[1],
     )
 
 
 @lru_cache(maxsize=1 << 12)  # most runs of a grid share their key
-def _cached_key(e: EvaluationConfig, shape: tuple[int, int], transform: str, vae: str) -> EvaluationKey:
+def _cached_key(e: EvaluationConfig, shape: tuple[int, int], transform: str, vae: tuple[str, str]) -> EvaluationKey:
     return _key(e, shape, transform, vae)
 
 

@@ -59,6 +59,9 @@ class EvaluationKey(BaseModel):
     )
     clean_fid_sha256: str = Field("", description="SHA-256 of clean-fid's weights file, if its metrics are requested")
     vae_sha256: str = Field("", description="SHA-256 of the autoencoder that decoded the samples; empty: none did")
+    decoding: str = Field(
+        "", description="scale and shift of the latents that it decoded, and its black and white; empty: none did"
+    )
 
     @property
     def digest(self) -> str:

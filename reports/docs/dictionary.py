@@ -63,6 +63,7 @@ KEY_FIELDS = {
     "extractor_layers": ("-", "the extractor"),
     "clean_fid_sha256": ("hexadecimal", "clean-fid's weights file"),
     "vae_sha256": ("hexadecimal", "the data's manifest, or the autoencoder's folder"),
+    "decoding": ("-", "the data's manifest, or the autoencoder's config.json"),
 }
 
 TIMING = (

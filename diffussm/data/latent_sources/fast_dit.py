@@ -28,6 +28,7 @@ OVERWRITTEN = (
 )
 _RANK = re.compile(r"\d+_.*?(\d+)")
 _MOST_OF_A_LABEL = 1 << 12  # bytes
+MOST_PROCESSES = 64  # that wrote files of plain numbers, which do not say how many they were
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class FastDit:
         found = np.array([_label(labels / f"{stem}.npy") for stem in stems], dtype=np.int64)
         entries = [Entry(stem, sizes[stem], int(label)) for stem, label in zip(stems, found, strict=True)]
         images = stated_number(self.images, int(found.max()) + 1)
-        if all(stem.isdecimal() for stem in stems):
-            self._check_numbers(stems, found, images)
+        are_numbers = all(stem.isdecimal() for stem in stems)
         ranks = [match and int(match[1]) for match in map(_RANK.fullmatch, stems)]
         processes = max(rank for rank in ranks if rank is not None) + 1 if None not in ranks else 1
-        added = duplicates(found, processes, images, lambda at: self.read(entries[at])[0], str(features))
+        most, known = (MOST_PROCESSES, None) if are_numbers else (processes, images)
+        added = duplicates(found, most, known, lambda at: self.read(entries[at])[0], str(features))
         kept = entries[: len(entries) - added]
+        if are_numbers:
+            self._check_numbers(stems[: len(kept)], found[: len(kept)], images)
         classes, skipped = tuple(map(str, range(int(found.max()) + 1))), {ADDED: added} if added else {}
         return Found(kept, classes, skipped, modified(features / f"{stem}.npy" for stem in stems))
 
@@ -79,6 +82,8 @@ class FastDit:
         features = folders(self.path)[0]
         if images is not None and len(stems) < images:
             raise UserError(f"{features}: holds {len(stems):,} of {images:,} images' latents: {OVERWRITTEN}")
+        if images is not None and len(stems) > images:
+            raise UserError(f"{features}: holds {len(stems):,} latents, of {images:,} images; --images N says how many")
         if images is None and int(stems[-1]) != len(stems) - 1:
             missing = next(number for number, stem in enumerate(stems) if int(stem) != number)
             raise UserError(f"{features}: {missing}.npy is missing; if so many images are all, say so by --images N")

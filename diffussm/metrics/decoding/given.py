@@ -37,6 +37,17 @@ def vae_sha256(config: Config) -> str:
     return (_stated(config) or _given_sha256(config)) if is_decoded(config) else ""
 
 
+def decoding(config: Config) -> str:
+    """Return how the autoencoder is used, as a key states it: scale, shift, and its black and white; "" for images, and
+    where the data do not say yet. Raises as `is_decoded`."""
+    data = config.data
+    if not is_decoded(config) or not data.scale:
+        return ""
+    given = (data.scale, data.shift, data.vae_range)
+    scale, shift, limits = (",".join(map(repr, values)) for values in given)
+    return f"scale={scale} shift={shift} range={limits}"
+
+
 def requested_sha256(config: Config) -> str:
     """Return the hash to request: the one that is stated, else the same."""
     stated, data = config.evaluation.vae_sha256, config.data

@@ -54,7 +54,6 @@ def evaluate_folder(
         "weights": loaded.sha256,
         "key": key.digest,
         "diffusion": config.diffusion.model_dump(mode="json"),
-        "decoding": config.data.model_dump(mode="json", include={"scale", "shift", "vae_range"}),
     }
     path = (out or folder / EVALUATIONS) / digest(made_of) / "record.json"
     if processes.broadcast(records.read(path) is not None):

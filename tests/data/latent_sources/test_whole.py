@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diffussm.data.latent_sources import padding
@@ -81,6 +82,17 @@ def test_several_ranks_of_fast_dit(tmp_path: Path) -> None:
     assert names(found) == stems[:7]
     assert found.skipped == {ADDED: 1}
     assert [entry.label for entry in found.entries] == [0, 0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("images", [None, 12])
+def test_numbered_files_of_fast_dit_with_duplicates(tmp_path: Path, images: int | None) -> None:
+    """Several ranks that count through: the last files are draws of the first images again."""
+    values = files.latents(12)
+    again = values[:2] + np.float32(0.01) * files.latents(2, seed=1)
+    files.fast_dit(tmp_path, np.concatenate([values, again]), [0] * 5 + [1] * 4 + [2] * 3 + [0, 0])
+    found = open_latents(tmp_path, images=images).listed()
+    assert [entry.name for entry in found.entries] == list(map(str, range(12)))
+    assert found.skipped == {ADDED: 2}
 
 
 def test_overwritten_files_of_fast_dit(tmp_path: Path) -> None:

@@ -47,9 +47,21 @@ def test_the_hash_is_in_the_key(vae: Path, tmp_path: Path, monkeypatch: pytest.M
     assert a.digest != b.digest
 
 
+def test_how_it_decodes_is_in_the_key(vae: Path, tmp_path: Path) -> None:
+    """Another range has other images of the same values, which the digest of the data does not tell apart."""
+    config = with_vae(latent_config(tmp_path / "a"), vae)
+    key, run = evaluation_key(config), request_run(tmp_path / "runs", config)
+    for field, value in (("vae_range", (0.0, 1.0)), ("scale", (0.25,)), ("shift", (0.0625,))):
+        other = config.model_copy(update={"data": config.data.model_copy(update={field: value})})
+        assert f"{field.removeprefix('vae_')}={','.join(map(str, value))}" in evaluation_key(other).decoding
+        assert evaluation_key(other).digest != key.digest
+        assert evaluation_key(other).content_digest != key.content_digest
+        assert request_run(tmp_path / "runs", other).path == run.path  # the same run, measured again
+
+
 def test_a_key_without_one_is_as_before() -> None:
     key = evaluation_key(tiny.config())
-    assert type(key)(**key.model_dump(exclude={"vae_sha256"})).digest == key.digest
+    assert type(key)(**key.model_dump(exclude={"vae_sha256", "decoding"})).digest == key.digest
     assert key.model_copy(update={"vae_sha256": OTHER}).digest != key.digest
 
 
