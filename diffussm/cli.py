@@ -224,16 +224,29 @@ def cost(
     audited: Annotated[
         bool, typer.Option("--audit", help="also show the counts of fvcore and torch; runs the model")
     ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="also show what training takes of a GPU's memory, part by part")
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option(help="with --memory: number of GPUs that share a batch (default: 8)", min=1)
+    ] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option(help="with --memory: GB of one of them (default: 80)", min=1)
+    ] = None,
 ) -> None:
-    """Count the parameters and the multiply-adds of a call, a training step and a sampled image, without building the
-    model (except with --audit)."""
+    """Count the parameters and the multiply-adds of a call, a training step and a sampled image, and the memory of
+    training, without building the model (except with --audit)."""
     from diffussm.config import parse_settings
     from diffussm.cost import command
 
     if bool(model) == every:
         raise UserError("give either a model or --all")
+    if not memory and (gpus or gpu_memory):
+        raise UserError("--gpus, --gpu-memory: need --memory")
     models, changes = [model] if model else [], parse_settings(settings or [], data_folder)
-    print(command.report(models, tuple(resolution or ()), changes, per_block, audited, as_json))
+    default = command.Gpus()
+    chosen = command.Gpus(gpus or default.number, gpu_memory or default.memory_gb) if memory else None
+    print(command.report(models, tuple(resolution or ()), changes, per_block, audited, as_json, chosen))
 
 
 @app.command()

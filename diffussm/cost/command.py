@@ -2,13 +2,22 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffussm.config import Config
 from diffussm.cost import tables
+from diffussm.cost.memory import report as memory
+from diffussm.cost.memory.fit import Fit
 from diffussm.cost.named import NAMED, configs
 from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.errors import UserError
+
+
+class Gpus(NamedTuple):
+    """The GPUs that share a batch; by default those of the profile `a100`."""
+
+    number: int = 8
+    memory_gb: float = 80
 
 
 def report(
@@ -18,8 +27,12 @@ def report(
     per_block: bool,
     audited: bool,
     as_json: bool,
+    gpus: Gpus | None = None,
 ) -> str:
-    """Return the costs of `models`, or of all named models; `settings` are dotted keys of the config."""
+    """Return the costs of `models`, or of all named models; `settings` are dotted keys of the config.
+
+    With `gpus` the memory of training on them is part of the report.
+    """
     cases = [
         (model, resolution, config)
         for model in models or NAMED
@@ -30,10 +43,15 @@ def report(
         for row, (_, _, config) in zip(rows, cases, strict=True):
             row |= {"parts": tables.part_rows(config), "block": tables.block_row(config)} if per_block else {}
             row |= {"audit": audit_row(config)} if audited else {}
+            row |= {"memory": memory.as_json(Fit(config, *gpus))} if gpus else {}
         return json.dumps(rows, indent=1)
     out = [tables.text(rows), "", tables.LEGEND]
     for model, resolution, config in cases if per_block else []:
         out += ["", f"{model} at {resolution}", tables.text([*tables.part_rows(config), tables.block_row(config)])]
+    if gpus:
+        out += ["", memory.LEGEND]
+        for model, resolution, config in cases:
+            out += ["", memory.text(f"{model} at {resolution}", Fit(config, *gpus))]
     if audited:
         out += ["", tables.text([{"model": m, "resolution": r, **audit_row(c)} for m, r, c in cases])]
     return "\n".join(out)

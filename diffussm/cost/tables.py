@@ -29,6 +29,7 @@ HEADINGS = {
     "macs_per_image": "MACs/image",
     "macs_per_training_step": "MACs/step",
     "macs_of_one": "of one",
+    "bytes_of_one": "of one",
 }
 
 

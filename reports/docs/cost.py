@@ -11,6 +11,8 @@ import pandas as pd
 
 from diffussm.config import Config, resolve
 from diffussm.cost.closed_form import forward_macs, parameters
+from diffussm.cost.memory.account import Account, Checkpointing, account, total
+from diffussm.cost.memory.fit import GB
 from diffussm.cost.named import BASE, LATENT_FACTOR, NAMED, configs, named_config
 from diffussm.cost.tables import cost
 from diffussm.tables import format_count
@@ -20,6 +22,7 @@ from reports.paper.published import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
 AUDIT = ROOT / "docs" / "cost_audit.csv"
+WITH_MEMORY = [*(name for name in NAMED if not name.endswith(("/4", "/8"))), "DiffuSSM-XL/M1"]
 REPORTED_PARAMETERS_M = 673  # millions, of DiffuSSM-XL, about
 
 PAGE = """# What the models cost
@@ -61,6 +64,19 @@ least one of the two totals is not this model's multiply-adds; our count is fitt
 backend really computes on an image, "fixed" what it does once per call, whatever the batch.
 
 {named}
+## Memory of training
+
+GB (10^9 bytes) of one of eight GPUs that share a batch of 256 images, at 256 pixels: 32 images at once, or 16
+(`micro_batch`), or with each block computed again in the backward pass (`checkpointing`). The state is weights,
+moments, moving average and DDP's buckets, in float32 in any precision; activations are what autograd keeps of a
+forward pass. The peak includes temporary tensors, four of the size of the mixer's input. `diffussm cost MODEL
+--memory` lists every part, for any config.
+
+Tests compare these sizes, to the byte, with those of the tensors that autograd's hooks see: on CPUs, and for GPUs with
+fake tensors, as CUDA's autocast keeps other tensors than that of CPUs. What CUDA, NCCL and the allocator take for
+themselves is not included; a GPU sold with 80 GB has 85.9.
+
+{memory}
 ## The audit
 
 Three counts of the same call, of what the backend executes: the closed form; fvcore on the traced model, with
@@ -83,6 +99,7 @@ def page(audit: pd.DataFrame) -> str:
         implied=md.table(implied_table()),
         growth=implied[512] / implied[256],
         named=md.table(named_table()),
+        memory=md.table(memory_table()),
         audit=md.table(audit_table(audit)),
     )
 
@@ -186,6 +203,40 @@ def named_table() -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def memory_table() -> pd.DataFrame:
+    rows = []
+    for name in WITH_MEMORY:
+        config = named_config(name)
+        plain, halved, again, exact = (
+            _account(config),
+            _account(config, micro_batch=16),
+            _account(config, checkpointing="block"),
+            _account(named_config(name, {"training.precision": "float32"})),
+        )
+        rows.append(
+            {
+                "model": name,
+                "state": _gigabytes(total(plain.state)),
+                "activations": _gigabytes(total(plain.activations)),
+                "peak": _gigabytes(plain.peak),
+                "micro_batch = 16": _gigabytes(halved.peak),
+                "checkpointing = block": _gigabytes(again.peak),
+                "float32": _gigabytes(exact.peak),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _account(config: Config, micro_batch: int = 0, checkpointing: Checkpointing = "none") -> Account:
+    found = account(config, 8, micro_batch, checkpointing)
+    assert found is not None
+    return found
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / GB:.1f}"
 
 
 def audit_table(audit: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pytest
 
 import tests.support.tiny as tiny
 from diffussm import cli
-from diffussm.cost.command import report
+from diffussm.cost.command import Gpus, report
 from tests.support.costs import WITH_UNCOUNTED_OPERATOR, WITHOUT_MACS, rows
 
 PIPE = "a named pipe"  # instead of content
@@ -90,6 +90,8 @@ def error_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
             "WithoutMacs' states no MACs, so there is nothing to compare with",
         ),
         (["digits", "--set", WITH_UNCOUNTED_OPERATOR, "--audit"], "--audit: no handle counts aten::fft_fft2"),
+        (["DiT-S/8", "--gpus", "2"], "--gpus, --gpu-memory: need --memory"),
+        (["DiT-S/8", "--gpu-memory", "24"], "--gpus, --gpu-memory: need --memory"),
         (["digits", "--per-blok"], "No such option: --per-blok"),
         (["tests"], "tests: not a run folder (no config.json)"),
     ],
@@ -165,13 +167,16 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_on_the_command_line() -> None:
     given = ["DiT-S/8", "--set", "model.depth=1", "--resolution", "256", "--resolution", "128px", "--per-block"]
-    done = python("-m", "diffussm", "cost", *given, "--json")
+    done = python("-m", "diffussm", "cost", *given, "--memory", "--gpus", "2", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == rows("DiT-S/8", "model.depth=1", resolutions=("256", "128px"), per_block=True)
+    resolutions, gpus = ("256", "128px"), Gpus(2, 80)
+    assert json.loads(done.stdout) == rows(
+        "DiT-S/8", "model.depth=1", resolutions=resolutions, per_block=True, gpus=gpus
+    )
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("given", [["DiffuSSM-XL", "--per-block"], ["digits", "--json"], ["--all"]])
+@pytest.mark.parametrize("given", [["DiffuSSM-XL", "--per-block"], ["digits", "--json"], ["--all", "--memory"]])
 def test_no_torch(given: list[str]) -> None:
     done = python("-c", WATCHED, *given)
     assert done.returncode == 0, done.stderr

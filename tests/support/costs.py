@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffussm.config import ModelConfig, parse_settings
-from diffussm.cost.command import report
+from diffussm.cost.command import Gpus, report
 
 COLUMNS = [
     "model",
@@ -61,12 +61,17 @@ WITHOUT_MACS, WITH_MACS, WITH_UNCOUNTED_OPERATOR = (
 
 
 def rows(
-    model: str, *settings: str, resolutions: tuple[str, ...] = (), per_block: bool = False, audited: bool = False
+    model: str,
+    *settings: str,
+    resolutions: tuple[str, ...] = (),
+    per_block: bool = False,
+    audited: bool = False,
+    gpus: Gpus | None = None,
 ) -> list[dict[str, Any]]:
     changes = parse_settings(settings)
-    return json.loads(report([model] if model else [], resolutions, changes, per_block, audited, as_json=True))
+    return json.loads(report([model] if model else [], resolutions, changes, per_block, audited, True, gpus))
 
 
-def row(model: str, *settings: str, resolution: str = "", **more: bool) -> dict[str, Any]:
+def row(model: str, *settings: str, resolution: str = "", **more: Any) -> dict[str, Any]:
     (only,) = rows(model, *settings, resolutions=(resolution,) if resolution else (), **more)
     return only

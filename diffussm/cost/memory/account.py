@@ -14,7 +14,7 @@ from diffussm.cost.closed_form import parameters, stream_length
 from diffussm.cost.memory.activations import Kept, kept
 from diffussm.cost.memory.precision import FLOAT32, bytes_of
 from diffussm.cost.memory.s4d import made_in_backward
-from diffussm.ssm.backends import backend_for_cost
+from diffussm.ssm.backends import PORTABLE, backend_for_cost
 
 Checkpointing = Literal["none", "block"]
 
@@ -52,7 +52,7 @@ class Account:
     @property
     def peak(self) -> int:
         """Bytes at the moment when most are taken."""
-        state, gradients, activations = _sum(self.state), self.gradients.total, _sum(self.activations)
+        state, gradients, activations = total(self.state), self.gradients.total, total(self.activations)
         largest = max(gradients, activations) if self.grows else gradients + activations
         return state + largest + self.temporaries.total
 
@@ -74,6 +74,7 @@ def account(
     images = min(micro_batch or part, part)
     micro_batches = -(-part // images)
     name = backend_for_cost(backend or config.training.backend)
+    name = PORTABLE if (device, name) == ("cuda", "compiled") else name  # which computes on CPUs only
     parts = kept(config, bytes_of(config.training.precision, device), name)
     if parts is None:
         return None
@@ -103,7 +104,7 @@ def _checkpointed(config: Config, parts: Sequence[Kept], images: int) -> tuple[R
     m = config.model
     block, rest = [part for part in parts if part.in_block], [part for part in parts if not part.in_block]
     stream = images * FLOAT32 * stream_length(m) * m.width
-    again = _sum(_rows(block, images)) // m.depth - stream
+    again = total(_rows(block, images)) // m.depth - stream
     copies = sum(part.times * part.copies for part in block)
     first = next(number for number, part in enumerate(parts) if part.in_block)
     return (
@@ -120,5 +121,6 @@ def _temporaries(config: Config, images: int, backend: str) -> int:
     return TEMPORARIES * FLOAT32 * images * m.length * m.width + s4d
 
 
-def _sum(rows: Sequence[Row]) -> int:
+def total(rows: Sequence[Row]) -> int:
+    """Return the bytes of all rows."""
     return sum(row.total for row in rows)
