@@ -19,7 +19,7 @@ def test_the_memory_of_xl_on_eight_a100s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "memory_gb", "said"),
+    ("config", "memory_gb", "sentence"),
     [
         (XL, None, "about 73 GB a GPU at 32 images; micro_batch = 16: 48; checkpointing = block: 19"),
         (
@@ -43,10 +43,10 @@ def test_the_memory_of_xl_on_eight_a100s() -> None:
         (resolve("digits", parse_settings([WITHOUT_MACS])), 80, "unknown, as the mixer does not say what it keeps"),
     ],
 )
-def test_what_fits_and_what_would(config: Config, memory_gb: float | None, said: str) -> None:
+def test_what_fits_and_what_would(config: Config, memory_gb: float | None, sentence: str) -> None:
     fit = Fit(config, 8, memory_gb)
-    assert str(fit) == said
-    assert fit.fits == ("does not fit" not in said)
+    assert str(fit) == sentence
+    assert fit.fits == ("does not fit" not in sentence)
 
 
 def test_alternatives_are_of_the_settings_in_use() -> None:
@@ -101,5 +101,5 @@ def test_the_backend_that_computes_on_a_gpu() -> None:
     assert compiled == chunked != fft
 
 
-def test_without_the_option_nothing_is_said() -> None:
+def test_without_the_option_there_is_no_memory() -> None:
     assert all("memory" not in one for one in rows("DiT-S/8"))

@@ -22,7 +22,7 @@ class SavedBytes:
     """The bytes of storages that autograd keeps, by the module that is running, without parameters and buffers."""
 
     def __init__(self, model: nn.Module):
-        self._left_out = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+        self._excluded = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
         self._storages: dict[int, Any] = {}  # kept alive, so that none takes the place of another
         self._running = ["loss"]
         self.by_module: Counter[str] = Counter()
@@ -35,7 +35,7 @@ class SavedBytes:
 
     def pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in self._left_out | self._storages.keys():
+        if storage._cdata not in self._excluded | self._storages.keys():
             self._storages[storage._cdata] = storage
             self.by_module[self._running[-1]] += storage.nbytes()
         return tensor
