@@ -207,7 +207,7 @@ def _print_plan(
             print(to_json({"grid": request.name, **totals, "warnings": warnings, "runs": rows}))
         return
     print(plan_table.text(estimated, several_bases=len(request.bases) > 1))
-    print(plan.summary(planned))
+    print(plan.summary(planned), f"Run folders are in {options.runs.absolute()}.", sep="\n")
     print(summary)
     if any(p.spec.provisional for p in planned):
         print("Ids are provisional where the data are not there: their digest will be part of the id.")

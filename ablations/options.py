@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,12 @@ from typing import Any
 from diffussm.errors import UserError
 
 RUNS = Path("runs")
+
+
+def script(name: str) -> str:
+    """Return the command that runs a script of this clone from the working directory, for commands that are shown."""
+    path, here = Path(__file__).resolve().parents[1] / name, Path.cwd()
+    return shlex.join(["python", str(path.relative_to(here) if here in path.parents else path)])
 
 
 def no_match(only: Sequence[str]) -> UserError:

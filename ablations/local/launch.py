@@ -10,6 +10,7 @@ from rich.console import Console
 from ablations.local.display import Display, plain_console
 from ablations.local.pool import Pool
 from ablations.local.slots import SlotLayout
+from ablations.options import script
 from ablations.plan import snapshot
 from ablations.plan.estimate import Estimates
 from ablations.plan.job import Job
@@ -65,9 +66,9 @@ def _sum_up(request: GridRequest, outcomes: dict[Path, Outcome], runs: int, cons
         log = f" (log: {outcome.log})" if outcome.log else ""
         print(f"{folder.name}: {outcome.kind}: {outcome.reason}{log}", file=sys.stderr)
     if not not_done:
-        console.print(f"All {runs} runs are done. Next: python reports/make_figures.py {request.selector}")
+        console.print(f"All {runs} runs are done. Next: {script('reports/make_figures.py')} {request.selector}")
         return 0
-    retry = "python ablations/manage.py retry"
+    retry = f"{script('ablations/manage.py')} retry"
     if any(outcome.kind == "failed" for outcome in not_done.values()):
         hint = "The next launch retries runs that were killed. To retry other failures without a change of the code"
         print(f"{hint}: {retry} --failed {request.selector}", file=sys.stderr)

@@ -12,7 +12,7 @@ from ablations.grid.arms import arms, find_control
 from ablations.grid.reading import GRIDS, load, locate, naming_file
 from ablations.grid.runs import expand
 from ablations.grid.schema import GridFile
-from ablations.options import RUNS
+from ablations.options import RUNS, script
 from ablations.plan import manifest as manifests
 from ablations.plan.plan import PlannedRun, broken_matches, by_run, plan, select
 from diffussm.config import TrainingConfig, absolute, base_name, check_base, is_recipe_file
@@ -99,13 +99,13 @@ class GridRequest:
     def command(self, only: Sequence[str] = ()) -> str:
         """Return the command that launches this grid."""
         shipped = self.file.absolute().parent == GRIDS
-        arguments = ["python", "ablations/launch.py", "--grid", self.name if shipped else str(self.file)]
+        arguments = ["--grid", self.name if shipped else str(self.file)]
         arguments += [] if self.bases == self.grid.bases else ["--base", *self.bases]
         arguments += [] if self.seeds == self.grid.seed_list else ["--seeds", _seeds(self.seeds)]
         arguments += [word for pattern in only for word in ("--only", pattern)]
         arguments += [word for key, value in self.settings.items() for word in ("--set", f"{key}={_toml(value)}")]
         arguments += [] if self.runs == RUNS else ["--runs", str(self.runs)]
-        return shlex.join(arguments)
+        return f"{script('ablations/launch.py')} {shlex.join(arguments)}"
 
     def warnings(self, all_planned: list[PlannedRun]) -> list[str]:
         """Messages about quantities that the grid declares matched and that are not, about milestones beyond the steps,

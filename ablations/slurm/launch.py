@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.options import script
 from ablations.plan import snapshot
 from ablations.plan.estimate import NOT_MEASURED, Estimate
 from ablations.plan.job import Job
@@ -226,9 +227,9 @@ def submit(plan: SubmissionPlan) -> int:
     for run_id, reason in plan.refused.items():
         print(f"{run_id}: not submitted: {reason}", file=sys.stderr)
     if plan.refused:
-        retry = f"python ablations/manage.py retry --failed --cancelled {request.selector}"
+        retry = f"{script('ablations/manage.py')} retry --failed --cancelled {request.selector}"
         print(f"To retry these runs: {retry}", file=sys.stderr)
     if not plan.refused or plan.run_ids_to_evaluate:
-        print(f"Watch: python ablations/manage.py watch {request.selector}")
-        print(f"Figures, now and later: python reports/make_figures.py {request.selector}")
+        print(f"Watch: {script('ablations/manage.py')} watch {request.selector}")
+        print(f"Figures, now and later: {script('reports/make_figures.py')} {request.selector}")
     return 1 if plan.refused else 0

@@ -18,6 +18,7 @@ NOT_OURS = ("git ", "cd ", "source ", ". ", "cp ", "sed ", "mkdir ", "tar ", "fo
 QUICK_SUITE = "bench/test_startup.py"  # imports little
 STANDS_FOR = {  # files that the pages have the reader write, and existing ones
     "--base mine.toml": "--base digits",
+    "--base flat.toml": "--base digits",
     "--base paper256.toml": "--base imagenet256",
     "--profile mylab.toml": "--profile a100",
     "--grid ema": "--grid residual",

@@ -70,6 +70,7 @@ def test_a_plan_without_the_data_is_provisional(capsys: pytest.CaptureFixture[st
     empty = run_id(resolve_with_data("my_base.toml"))
     assert f"{empty} (provisional)" in shown
     assert "2 runs: 2 lacks data" in shown
+    assert f"Run folders are in {Path('runs').absolute()}.\n" in shown
     assert "Ids are provisional where the data are not there" in shown
     assert "Cannot run: data.name = mine: needs a prepared data set" in shown
     assert "make it with `diffussm data prepare SOURCE DIR --image-size 32` and give --data DIR." in shown
