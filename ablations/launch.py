@@ -14,6 +14,7 @@ from ablations.options import RUNS, no_match, positive, seeds, to_json
 from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
+    from ablations.gpu_memory import GpuMemory
     from ablations.plan.estimate import Estimates
     from ablations.plan.plan import PlannedRun
     from ablations.plan.request import GridRequest
@@ -112,8 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
         _print_plan(options, request, planned, all_planned)
         return 0
     if on_cluster:
-        _submission_plan(options, request, planned).check_cluster()
-    for warning in request.warnings(all_planned):
+        submission = _submission_plan(options, request, planned)
+        submission.check_cluster()
+    for warning in request.warnings(all_planned) + (submission.memory.warnings if on_cluster else []):
         print(f"warning: {warning}", file=sys.stderr)
     for difference in request.write(planned, all_planned, options.replay):
         print(f"{difference.reason}. {difference.consequence}")
@@ -178,6 +180,14 @@ def _threads(slots: int) -> int:
     return max(1, usable_cores() // slots)
 
 
+def _local_memory(planned: "list[PlannedRun]") -> "GpuMemory":
+    """Return what trainings take of a GPU of this machine; how much that has is not known without torch."""
+    from ablations.gpu_memory import GpuMemory
+    from diffussm.host.machine import gpus
+
+    return GpuMemory.of(planned, lambda _: min(1, len(gpus())), None)
+
+
 def _print_plan(
     options: argparse.Namespace, request: "GridRequest", planned: "list[PlannedRun]", all_planned: "list[PlannedRun]"
 ) -> None:
@@ -188,14 +198,15 @@ def _print_plan(
     if options.executor == "slurm":
         submission = _submission_plan(options, request, planned)
         estimates: Estimates = submission.estimates
-        totals, summary = submission.totals(), submission.summary()
+        totals, summary, memory = submission.totals(), submission.summary(), submission.memory
         warnings += map(str, submission.damaged)
     else:
         slots = _slots(options, planned)
         estimates = _estimates(options.runs, slots)
         totals = plan_table.totals({p: estimates.estimate(p) for p in planned}, estimates, slots)
-        summary = plan_table.format_totals(totals)
+        summary, memory = plan_table.format_totals(totals), _local_memory(planned)
         warnings += estimates.warnings
+    warnings += memory.warnings
     estimated = {p: estimates.estimate(p) for p in planned}
     if options.json or options.csv:
         rows = [plan_table.row(p, estimate) for p, estimate in estimated.items()]
@@ -204,11 +215,18 @@ def _print_plan(
             writer.writeheader()
             writer.writerows(rows)
         else:
-            print(to_json({"grid": request.name, **totals, "warnings": warnings, "runs": rows}))
+            content = {
+                "grid": request.name,
+                **totals,
+                "gpu_memory": memory.as_json(),
+                "warnings": warnings,
+                "runs": rows,
+            }
+            print(to_json(content))
         return
     print(plan_table.text(estimated, several_bases=len(request.bases) > 1))
     print(plan.summary(planned), f"Run folders are in {options.runs.absolute()}.", sep="\n")
-    print(summary)
+    print("\n".join(filter(None, (summary, str(memory)))))
     if any(p.spec.provisional for p in planned):
         print("Ids are provisional where the data are not there: their digest will be part of the id.")
     for missing in dict.fromkeys(p.spec.missing_requirement for p in planned if p.spec.missing_requirement):

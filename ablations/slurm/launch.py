@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.gpu_memory import GpuMemory
 from ablations.options import script
 from ablations.plan import snapshot
 from ablations.plan.estimate import NOT_MEASURED, Estimate
@@ -116,6 +117,16 @@ class SubmissionPlan:
         """Return the ids of the runs for which an evaluator has to be submitted at this moment."""
         slurm = Slurm(self.request.runs)
         return [run_id for run_id in self.run_ids_to_evaluate if not slurm.has_evaluator(run_id)]
+
+    @cached_property
+    def memory(self) -> GpuMemory:
+        """What the trainings take of a GPU's memory; a task uses one."""
+
+        def processes(p: PlannedRun) -> int:
+            needs = p.run.arm.resources
+            return min(self.profile.gpus(needs), self.profile.tasks(needs))
+
+        return GpuMemory.of(self.planned, processes, self.profile.gpu_memory_gb or None)
 
     @cached_property
     def arrays(self) -> list[Array]:

@@ -8,6 +8,7 @@ srun            further arguments of srun
 setup           lines of shell that run before srun
 python          the command that starts Python, if it is not the launcher's own
 throttle        the number of runs at a time; 0: as many as the scheduler allows
+gpu_memory_gb   the memory of a GPU, for plans; 0: unknown
 """
 
 import json
@@ -50,6 +51,7 @@ class Profile(Section):
     setup: tuple[str, ...] = ()
     python: str = ""
     throttle: Annotated[int, Field(ge=0)] = 0
+    gpu_memory_gb: Annotated[float, Field(ge=0)] = 0
 
     def with_environment(self, name: str, value: str) -> "Profile":
         """Return the profile with another environment variable."""
@@ -122,7 +124,7 @@ def _apply(change: str, content: dict[str, Any]) -> None:
         _table(content, section)[name if section == "environment" else _underscored(name)] = value
     elif key in ("srun", "setup"):
         content[key] = [value] if value else []
-    elif key == "throttle":
+    elif key in ("throttle", "gpu_memory_gb"):
         content[key] = int(value) if value.isdigit() else value
     elif key == "python":
         content[key] = value

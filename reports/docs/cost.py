@@ -70,7 +70,7 @@ GB (10^9 bytes) of one of eight GPUs that share a batch of 256 images, at 256 pi
 (`micro_batch`), or with each block computed again in the backward pass (`checkpointing`). The state is weights,
 moments, moving average and DDP's buckets, in float32 in any precision; activations are what autograd keeps of a
 forward pass. The peak includes temporary tensors, four of the size of the mixer's input. `diffussm cost MODEL
---memory` lists every part, for any config.
+--memory` lists every part, for any config; a plan for a cluster says whether its runs fit.
 
 Tests compare these sizes, to the byte, with those of the tensors that autograd's hooks see: on CPUs, and for GPUs with
 fake tensors, as CUDA's autocast keeps other tensors than that of CPUs. What CUDA, NCCL and the allocator take for
