@@ -45,7 +45,9 @@ class Kernels(NamedTuple):
 
     `forward(p, u, bidirectional)` returns y (B, L, 2D) and the tensors that it makes for the backward pass; `empty`
     returns the same without values. `backward(p, kept, dy, bidirectional)` gets u, if the backend needs it, and those
-    tensors as `kept`. None of the tensors that are returned share memory with each other or with an input.
+    tensors as `kept`. None of the tensors that are returned share memory with each other or with an input. Conjugates
+    have to be computed (`conj_physical`): where a `TorchDispatchMode` is active, nothing resolves those that are only
+    marked.
     """
 
     forward: Callable[[S4DParameters, Tensor, bool], tuple[Tensor, list[Tensor]]]

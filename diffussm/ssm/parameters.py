@@ -43,27 +43,42 @@ def without_autocast(
     return run
 
 
-def discretise(p: S4DParameters) -> tuple[Tensor, Tensor]:
-    """Return exponents z = dt A and kernel weights c of the zero-order hold, both (2, D, N/2) complex128.
+class Discretised(NamedTuple):
+    """The zero-order hold of two layers, all (2, D, N/2) complex128."""
+
+    z: Tensor  # dt A
+    c: Tensor  # 2 C (exp(z) - 1)/A
+    a: Tensor  # A
+    growth: Tensor  # exp(z) - 1
+
+
+def discretise(p: S4DParameters) -> Discretised:
+    """Return exponents z = dt A and kernel weights c of the zero-order hold, and what their gradients need.
 
     They are computed in double precision, because an error in z is multiplied by the position l.
     """
     a = torch.complex(-p.log_decay.double().exp(), p.frequency.double())
     z = p.log_dt.double().exp()[..., None] * a
-    c = 2 * torch.view_as_complex(p.c.double()) * torch.expm1(z) / a
-    return z, c
+    growth = torch.expm1(z)
+    return Discretised(z, 2 * torch.view_as_complex(p.c.double()) * growth / a, a, growth)
 
 
-def discretise_backward(p: S4DParameters, dz: Tensor, dc: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients with respect to log_dt, log_decay, frequency and c from those of z and c of `discretise`."""
-    decay, dt = p.log_decay.double().exp(), p.log_dt.double().exp()[..., None]
-    a, weight = torch.complex(-decay, p.frequency.double()), 2 * torch.view_as_complex(p.c.double())
-    growth = torch.expm1(dt * a)
-    numerator = weight * growth
-    d_numerator = dc / a.conj()
-    dz = dz + d_numerator * weight.conj() * (growth.conj() + 1)
-    da = dz * dt - dc * (numerator / a / a).conj()
-    d_log_dt = (dz * a.conj()).real.sum(-1, keepdim=True) * dt
-    d_weight = torch.view_as_real(2 * d_numerator * growth.conj())
-    dtype = p.log_dt.dtype
-    return d_log_dt[..., 0].to(dtype), (-da.real * decay).to(dtype), da.imag.to(dtype), d_weight.to(dtype)
+def discretised_empty(p: S4DParameters) -> Discretised:
+    """Return what `discretise` returns, without values."""
+    return Discretised(*(p.log_decay.new_empty(p.log_decay.shape, dtype=torch.complex128) for _ in range(4)))
+
+
+def discretise_backward(
+    p: S4DParameters, made: Discretised, dz: Tensor, dc: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients with respect to log_dt, log_decay, frequency and c from those of z and c."""
+    _, c, a, growth = made
+    dt, conjugate = p.log_dt.double().exp(), a.conj_physical()
+    d_numerator = dc / conjugate
+    weight, slope = 2 * torch.view_as_complex(p.c.double()), growth + 1
+    dz = dz + d_numerator * (weight * slope).conj_physical()
+    da = dz * dt[..., None] - dc * (c / a).conj_physical()
+    d_log_dt = (dz * conjugate).real.sum(-1) * dt
+    gradients = d_log_dt, da.real * a.real, da.imag, torch.view_as_real(2 * d_numerator * growth.conj_physical())
+    log_dt, log_decay, frequency, d_c = (gradient.to(p.log_dt.dtype) for gradient in gradients)
+    return log_dt, log_decay, frequency, d_c

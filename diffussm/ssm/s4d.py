@@ -14,7 +14,7 @@ from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.selection import select
 
 BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
-    "reference": reference.recurrence,
+    "reference": reference.convolve,
     "fft": fft.convolve,
     "chunked": blocks.convolve,
     "compiled": convolution.convolve,

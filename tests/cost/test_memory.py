@@ -24,6 +24,9 @@ from tests.support.saved_bytes import SavedBytes, saved_bytes
 IMAGES = 3
 CASES: dict[str, tuple[dict[str, Any], str]] = {
     "S4D compiled": ({}, "compiled"),
+    "S4D in one chunk": ({}, "chunked"),
+    "S4D in chunks": ({"model.image_size": 12}, "chunked"),
+    "S4D forward in chunks": ({"model.image_size": 12, "model.direction": "forward"}, "chunked"),
     "S4D by FFT": ({}, "fft"),
     "S4D forward by FFT": ({"model.direction": "forward"}, "fft"),
     "S4D position by position": ({"model.patch": 4}, "reference"),

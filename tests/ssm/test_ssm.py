@@ -17,6 +17,7 @@ from diffussm.ssm import fft
 from diffussm.ssm.backends import CHUNK, ONE_CHUNK
 from diffussm.ssm.chunked.blocks import BLOCK
 from diffussm.ssm.parameters import S4DParameters
+from diffussm.ssm.reference import recurrence
 from diffussm.ssm.s4d import BACKENDS, S4D
 from tests.support import plain_s4d as plain
 from tests.support.accuracy import FLOOR, assert_as_accurate
@@ -25,18 +26,20 @@ from tests.support.s4d_layers import layer, outputs_and_gradients, sequences
 LENGTHS = [1, 3, 63, 64, 65, 100, 257, 1000]
 CASES = [(backend, length) for length in LENGTHS for backend in plain.TRUSTED]
 LONG = pytest.param("chunked", 4096, marks=pytest.mark.slow)
-ANY_PRECISION = [backend for backend in plain.TRUSTED if backend != "compiled"]
+ANY_PRECISION = [backend for backend in BACKENDS if backend != "compiled"]
 
 
 @cache
 def truth(length: int, width: int, state: int, bidirectional: bool) -> dict[str, Tensor]:
-    """By the recurrence in float64."""
+    """By the recurrence in float64, and by autograd."""
     u, dy = sequences(2, length, width)
-    return outputs_and_gradients(layer(width, state, bidirectional, "reference").double(), u.double(), dy.double())
+    made = layer(width, state, bidirectional, "reference").double()
+    return outputs_and_gradients(made, u.double(), dy.double(), recurrence)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize(("backend", "length"), [case for case in CASES if case[0] in ANY_PRECISION])
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("backend", ANY_PRECISION)
 def test_backend_equals_reference_in_float64(backend: str, length: int, bidirectional: bool) -> None:
     u, dy = sequences(2, length, 6)
     found = outputs_and_gradients(layer(6, 8, bidirectional, backend).double(), u.double(), dy.double())

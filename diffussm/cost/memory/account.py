@@ -117,7 +117,8 @@ def _checkpointed(config: Config, parts: Sequence[Kept], images: int) -> tuple[R
 
 def _temporaries(config: Config, images: int, backend: str) -> int:
     m = config.model
-    s4d = made_in_backward(backend, m.width, m.state, m.length) if m.kind == "diffussm" and m.mixer == "s4d" else 0
+    has_s4d = m.kind == "diffussm" and m.mixer == "s4d"
+    s4d = made_in_backward(backend, m.width, m.state, m.length, images) if has_s4d else 0
     return TEMPORARIES * FLOAT32 * images * m.length * m.width + s4d
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-FLOAT32, BFLOAT16, COMPLEX64, FLOAT64, COMPLEX128, INT64 = 4, 2, 8, 8, 16, 8
+FLOAT32, BFLOAT16, COMPLEX64, COMPLEX128, INT64 = 4, 2, 8, 16, 8
 
 
 class Bytes(NamedTuple):

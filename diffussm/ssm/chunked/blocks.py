@@ -27,7 +27,14 @@ from torch import Tensor
 
 from diffussm.ssm.backends import chunk_length
 from diffussm.ssm.operators import Gradients, Kernels, operator
-from diffussm.ssm.parameters import S4DParameters, discretise, discretise_backward, without_autocast
+from diffussm.ssm.parameters import (
+    Discretised,
+    S4DParameters,
+    discretise,
+    discretise_backward,
+    discretised_empty,
+    without_autocast,
+)
 
 BLOCK = 96  # channels that are processed together
 
@@ -48,15 +55,17 @@ class _Layer(NamedTuple):
 
 @without_autocast
 def forward(p: S4DParameters, u: Tensor, bidirectional: bool) -> tuple[Tensor, list[Tensor]]:
-    """Return y (B, L, 2D); and u as (D, B n, C), followed by the tensors of each block and layer."""
-    z, c = discretise(p)
+    """Return y (B, L, 2D); and, for the backward pass, discretisation, u as (D, B n, C), the tensors of each layer of
+    each block."""
+    discretised = discretise(p)
+    z, c = discretised.z, discretised.c
     batch, length, width = u.shape
     chunk, padded = _padded(length)
     if padded > length:  # zeros at the end feed no state that any kept output sees
         u = torch.nn.functional.pad(u, (0, 0, 0, padded - length))
     x = _channels_first(u).view(width, -1, chunk)  # (D, B n, C)
     y = x.new_empty(2, *x.shape)
-    kept = [x]
+    kept = [*discretised, x]
     for d in _blocks(width):
         for layer, reverse in enumerate((False, bidirectional)):
             made = _tables(z[layer, d], c[layer, d], p.skip[layer, d], chunk, reverse, chunk < padded)
@@ -74,7 +83,7 @@ def empty(p: S4DParameters, u: Tensor, bidirectional: bool) -> tuple[Tensor, lis
     batch, length, width = u.shape
     chunk, padded = _padded(length)
     rows, state = batch * (padded // chunk), 2 * p.log_decay.shape[2]
-    kept = [u.new_empty(width, rows, chunk)]
+    kept = [*discretised_empty(p), u.new_empty(width, rows, chunk)]
     for d in _blocks(width):
         channels = d.stop - d.start
         for reverse in (False, bidirectional):
@@ -89,9 +98,9 @@ def empty(p: S4DParameters, u: Tensor, bidirectional: bool) -> tuple[Tensor, lis
 @without_autocast
 def backward(p: S4DParameters, kept: list[Tensor], dy: Tensor, bidirectional: bool) -> Gradients:
     """Return the gradients with respect to u and each parameter."""
-    _, c = discretise(p)
+    discretised, (x, *tables) = Discretised(*kept[:4]), kept[4:]
+    c = discretised.c
     batch, length, _ = dy.shape
-    x, *tables = kept
     width, rows, chunk = x.shape
     if padding := rows * chunk // batch - length:
         dy = torch.nn.functional.pad(dy, (0, 0, 0, padding))
@@ -113,13 +122,13 @@ def backward(p: S4DParameters, kept: list[Tensor], dy: Tensor, bidirectional: bo
                 dx[d].baddbmm_(ds, made.inward().mT)
                 dw = _conjugate_(_ordered(torch.bmm(gd.mT, made.state), reverse))
                 dv = _ordered(torch.bmm(x[d].mT, ds), not reverse)
-                dcarry = (_complex(made.state).conj() * _complex(ds)).sum(1)
+                dcarry = (_complex(made.state).conj_physical() * _complex(ds)).sum(1)
                 gradients += _state_backward(dw, dv, dcarry, made.powers)
             block_dc, moment, direct_dz = gradients.to(c.dtype).unbind(1)
             dskip[layer, d], dc[layer, d] = dk[:, 0], block_dc
-            dz[layer, d] = moment * c[layer, d].conj() + direct_dz
+            dz[layer, d] = moment * c[layer, d].conj_physical() + direct_dz
     du = _channels_last(dx.view(width, -1), batch)[:, :length].contiguous()
-    return du, *discretise_backward(p, dz, dc), dskip
+    return du, *discretise_backward(p, discretised, dz, dc), dskip
 
 
 convolve = operator("chunked", Kernels(forward, backward, empty, needs_input=False))
@@ -145,7 +154,7 @@ def _next_layer(tables: list[Tensor], reverse: bool, carried: bool) -> _Layer:
 
 def _tables(z: Tensor, c: Tensor, skip: Tensor, chunk: int, reverse: bool, carried: bool) -> _Layer:
     powers = _powers(z, chunk + 1, skip.dtype)  # (d, C + 1, N)
-    weights = _interleaved(c.conj()).to(skip.dtype)  # (d, N)
+    weights = _interleaved(c.conj_physical()).to(skip.dtype)  # (d, N)
     kernel = torch.bmm(powers[:, :chunk], weights[..., None])[..., 0]  # (d, C)
     kernel[:, 0] += skip
     toeplitz = _causal(kernel)
@@ -171,7 +180,7 @@ def _carry(s: Tensor, a: Tensor, batch: int, reverse: bool, adjoint: bool = Fals
     s_k = _complex(s.unflatten(1, (batch, -1))).unbind(2)  # n of (d, B, N/2)
     h = torch.empty_like(s)
     h_k = _complex(h.unflatten(1, (batch, -1))).unbind(2)
-    factor = _complex(a).conj().resolve_conj() if adjoint else _complex(a)
+    factor = _complex(a).conj_physical() if adjoint else _complex(a)
     factor = factor[:, None]
     order = range(len(s_k))[:: -1 if reverse else 1]
     h_k[order[0]].zero_()
@@ -185,7 +194,7 @@ def _kernel_backward(dk: Tensor, powers: Tensor) -> Tensor:
     and 0."""
     position = torch.arange(dk.shape[1], device=dk.device, dtype=dk.dtype)
     rows = torch.stack([dk, dk * position, torch.zeros_like(dk)], dim=1)  # (d, 3, C)
-    return _complex(torch.bmm(rows, powers[:, : dk.shape[1]])).conj()
+    return _complex(torch.bmm(rows, powers[:, : dk.shape[1]])).conj_physical()
 
 
 def _state_backward(dw: Tensor, dv: Tensor, dcarry: Tensor, powers: Tensor) -> Tensor:
@@ -193,7 +202,7 @@ def _state_backward(dw: Tensor, dv: Tensor, dcarry: Tensor, powers: Tensor) -> T
     (d, N/2): that of c, that of z without its factor conj(c), and the part of z's gradient that has no such factor."""
     chunk = dw.shape[1]
     position = torch.arange(chunk + 1, device=dw.device, dtype=dw.dtype)
-    conjugate = _complex(powers).conj()
+    conjugate = _complex(powers).conj_physical()
     e = _interleaved(_complex(dw) * conjugate[:, 1:])
     f = _interleaved(_complex(dv) * conjugate[:, :chunk])
     sums = torch.stack([torch.ones_like(position), position])[:, 1:] @ e  # (d, 2, N)
@@ -239,8 +248,8 @@ def _complex(x: Tensor) -> Tensor:
 
 
 def _interleaved(x: Tensor) -> Tensor:
-    """Return (..., N/2) complex as (..., N) real, a view unless x is a conjugate."""
-    return torch.view_as_real(x.resolve_conj()).flatten(-2)
+    """Return (..., N/2) complex as (..., N) real, a view."""
+    return torch.view_as_real(x).flatten(-2)
 
 
 def _conjugate_(x: Tensor) -> Tensor:
