@@ -7,6 +7,7 @@ import typer
 
 from diffussm.commands import data, extractor
 from diffussm.commands.options import (
+    DataOption,
     GuidanceChannelsOption,
     GuidanceOption,
     LabelsOption,
@@ -22,10 +23,6 @@ from diffussm.metric_table import BY_DEFAULT
 UsageError: Any = typer.BadParameter.__base__  # raised for wrong arguments; typer exports only this subclass of it
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-
-DataOption = Annotated[
-    str | None, typer.Option("--data", metavar="DIR", help="folder of the prepared data set: --set data.root=DIR")
-]
 
 
 @app.callback()

@@ -1,5 +1,6 @@
 """Tables and quantities as people read them: plain text, Markdown, counts with a prefix, durations."""
 
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
@@ -11,10 +12,23 @@ def aligned(rows: Sequence[Mapping[str, object]], left_aligned: Collection[str] 
     columns = []
     for name in rows[0]:
         cells = [name, *(str(row[name]) for row in rows)]
-        width = max(map(len, cells))
-        columns.append([cell.ljust(width) if name in left_aligned else cell.rjust(width) for cell in cells])
+        width = max(map(display_width, cells))
+        columns.append([padded(cell, width, is_text=name in left_aligned) for cell in cells])
     lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    return "\n".join([lines[0], "-" * max(map(display_width, lines)), *lines[1:]])
+
+
+def display_width(text: str) -> int:
+    """Return the number of columns that the text takes on a terminal: two for each wide character, such as a Chinese
+    one, and none for a mark that combines with the character before it."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def padded(text: str, width: int, is_text: bool = True) -> str:
+    """Return the text with as many spaces as make it `width` columns wide: after it if it is text, else before it."""
+    spaces = " " * (width - display_width(text))
+    return text + spaces if is_text else spaces + text
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[object]], right_aligned: Collection[int] = ()) -> str:

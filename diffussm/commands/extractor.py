@@ -65,6 +65,7 @@ def show(path: Path) -> None:
     print(f"  held-out accuracy {own.held_out_accuracy:.4f}, of {own.held_out_images:,} images")
     print(f"  layers: {', '.join(f'{name} {size:,}' for name, size in own.layers.items())}")
     print(f"  trained on {own.recipe.images:,} images, {own.recipe.epochs:.3g} epochs of batches of {own.recipe.batch}")
-    for name in ("shift", "seed", "transform", "data_digest"):
+    print(f"  shifted at random in training, by at most {own.recipe.shift} pixel{'s' * (own.recipe.shift != 1)}")
+    for name in ("seed", "transform", "data_digest"):
         print(f"  {name}: {recipe[name]}")
     print(f"  versions: {', '.join(f'{name} {version}' for name, version in versions.items())}")

@@ -1,9 +1,12 @@
-"""Options of several commands: how samples are made."""
+"""Options of several commands: where data are, and how samples are made."""
 
 from typing import Annotated, Any
 
 import typer
 
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="DIR", help="folder of the prepared data set: --set data.root=DIR")
+]
 VaeOption = Annotated[
     str,
     typer.Option(

@@ -217,6 +217,8 @@ def _sample_rows(
             {"row": name, "sample": i, "label": label, **{f"pixel_{p}": v for p, v in enumerate(pixels)}}
             for i, (label, pixels) in enumerate(zip(labels, flat, strict=True))
         ]
+    if not len(classes):
+        title = title.replace("noise and labels", "noise")
     style.save(sample_rows(images, list(classes), title), stem.with_suffix(".png"))
     _write_table(stem, pd.DataFrame(rows), list(chosen.run_id))
     return [stem.with_suffix(".png")]

@@ -78,7 +78,7 @@ def test_the_former_name_of_layout_is_hidden(
     ("given", "words"),
     [
         (["--classes", "10"], "--classes 10: must be between 0 and 9"),
-        (["--classes", "three"], "--classes 'three': a class is an integer >= 0"),
+        (["--classes", "three"], "--classes three: must be between 0 and 9, the classes of this model"),
         (["--layout", "8"], "--layout 8: expected rows x columns"),
         (["--grid", "8"], "--grid 8: expected rows x columns"),
         (["--step", "7"], "step 7: no ema weights are kept of this step; available: 8, 16, 24"),

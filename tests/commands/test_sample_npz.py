@@ -19,7 +19,8 @@ COUNT = 23  # in batches of 5
 
 
 def write(run: RunDir, out: Path, processes: ProcessGroup | None = None, label: int | None = None) -> None:
-    npz.write_samples(RunModel(run, {}, None), COUNT, out, label, processes or ProcessGroup())
+    classes = [] if label is None else [str(label)]
+    npz.write_samples(RunModel(run, {}, None, classes), COUNT, out, processes or ProcessGroup())
 
 
 def test_samples_are_those_of_the_evaluation(trained: RunDir, tmp_path: Path) -> None:

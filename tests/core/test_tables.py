@@ -2,7 +2,7 @@
 
 import pytest
 
-from diffussm.tables import aligned, format_count, format_duration, markdown, plural
+from diffussm.tables import aligned, display_width, format_count, format_duration, markdown, plural
 
 
 def test_aligned() -> None:
@@ -14,6 +14,12 @@ def test_aligned() -> None:
         "longer    12  it ends here",
     ]
     assert aligned([]) == ""
+
+
+def test_wide_characters_take_two_columns() -> None:
+    rows = [{"arm": "\u82b1", "seed": 1}, {"arm": "e\u0301te", "seed": 2}]
+    assert aligned(rows, ("arm",)).splitlines()[2:] == ["\u82b1      1", "e\u0301te     2"]
+    assert [display_width(text) for text in ("abc", "\u82b1\u5349", "e\u0301", "")] == [3, 4, 1, 0]
 
 
 def test_markdown() -> None:

@@ -53,6 +53,22 @@ def test_every_command_works(tmp_path: Path) -> None:
     assert "240 images of 3 x 16 x 16, transform centre-crop 16, no classes" in printed
     assert printed.count("mine-cnn.safetensors: was trained on data with digest") == 1  # of flat.toml's dry run
     check_results(tmp_path)
+    check_samples_of_a_moved_set(tmp_path)
+
+
+def check_samples_of_a_moved_set(folder: Path) -> None:
+    """The names of classes stand beside the run's samples; their nearest images are where --data says."""
+    (folder / "sets" / "mine").rename(folder / "moved")
+    run = next(folder.glob("runs/mine-*m2p1-s0-*"))
+    command = [sys.executable, "-m", "diffussm", "sample", str(run), "--layout", "1x2", "--classes", "temple"]
+    done = forked.run(command, cwd=folder, env=environment(folder))
+    assert done.returncode == 0, done.stderr
+    assert "class-1-step-24" in done.stdout
+    done = forked.run([*command, "--nearest"], cwd=folder, env=environment(folder))
+    assert done.returncode == 2
+    assert "if it was moved, change data.root, give --data DIR" in done.stderr
+    done = forked.run([*command, "--nearest", "--data", "moved"], cwd=folder, env=environment(folder))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -10,12 +10,15 @@ from diffussm.config import Config, validate
 from diffussm.data.images import HeldImages, Images
 from diffussm.data.load import reference_images
 from diffussm.errors import UserError
+from diffussm.metrics.evaluation.model import write_samples
 from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.pictures import nearest
-from diffussm.metrics.pictures.names import names_of
+from diffussm.metrics.pictures.names import class_names, label_of, names_of
 from diffussm.metrics.pictures.nearest import closest, nearest_at_milestone, nearest_images
 from diffussm.metrics.pictures.sheet import BAND, Nearest, sheet
 from diffussm.metrics.pictures.text import fitted, length, wrapped
+from diffussm.metrics.sampling import Samples
+from diffussm.store.rundir import RunDir
 from tests.support import tiny
 from tests.support.own_extractor import NAMES, prepared_digits
 from tests.support.prepared_set import noise_images, write_prepared
@@ -165,6 +168,38 @@ def test_names_are_the_data_sets_or_numbers(tmp_path: Path) -> None:
     assert names_of(of_prepared(tmp_path / "mine", digest="0" * 64), [3, 0]) == ["3", "0"]
     assert names_of(tiny.config(), [7]) == ["7"]
     assert names_of(tiny.config(model__classes=0, evaluation__metrics=["fid"]), [0]) == []
+
+
+def test_names_stay_beside_the_samples_when_the_data_move(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    gone = of_prepared(tmp_path / "gone")
+    assert class_names(gone, run) == {}
+    for step, labels, names in ((8, [3, 3], ["three", "three"]), (16, [0], ["zero"])):
+        write_samples(Samples(noise_images(len(labels), (1, 8, 8)), np.array(labels)), names, None, made(run, step))
+    (made(run, 24) / "samples.npz").write_bytes(b"damaged")
+    assert class_names(gone, run) == {0: "zero", 3: "three"}
+    assert names_of(gone, [3, 0, 7], class_names(gone, run)) == ["three", "zero", "7"]
+
+
+def made(run: RunDir, step: int) -> Path:
+    folder = run.record(step, "key").parent
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_a_class_is_given_by_number_or_name(tmp_path: Path) -> None:
+    prepared_digits(tmp_path / "mine", 30)
+    config = of_prepared(tmp_path / "mine")
+    names = class_names(config)
+    assert [label_of(text, config, names) for text in ("7", " three", "zero")] == [7, 3, 0]
+    for text in ("10", "-1", "trhee", "\u0663"):
+        with pytest.raises(UserError) as error:
+            label_of(text, config, names)
+        expected = "must be between 0 and 9, the classes of this model, or a name of them: zero, one, two, "
+        assert str(error.value).startswith(f"--classes {text}: {expected}")
+    unconditional = tiny.config(model__classes=0, evaluation__metrics=["fid"])
+    with pytest.raises(UserError, match="unconditional; leave out --classes"):
+        label_of("0", unconditional, {})
 
 
 def test_a_sheet_is_an_image_of_any_size() -> None:

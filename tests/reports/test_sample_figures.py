@@ -92,3 +92,23 @@ def test_large_images_are_not_in_the_table(
     report._samples(load(manifest, runs), tmp_path / "samples")
     assert len((tmp_path / "samples.csv").read_text().partition("\n")[0].split(",")) == columns
     assert (tmp_path / "samples.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "shared"), [(np.zeros(64), "same noise (columns)"), (np.arange(64) % 10, "same noise and labels")]
+)
+def test_the_title_names_what_columns_share(
+    labels: np.ndarray, shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = load(synthetic.write(tmp_path, synthetic.basic_metrics), tmp_path)
+    for path in tmp_path.rglob("samples.npz"):
+        np.savez(path, arr_0=np.zeros((64, 8, 8, 1), np.uint8), labels=labels.astype(np.int64))
+    titles: list[str] = []
+
+    def keep(samples: dict[str, np.ndarray], classes: list[str], title: str):  # type: ignore[no-untyped-def]
+        titles.append(title)
+        return sample_rows(samples, classes, title)
+
+    monkeypatch.setattr(report, "sample_rows", keep)
+    report._samples(results, tmp_path / "samples")
+    assert shared in titles[0]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from diffussm.commands.options import (
+    DataOption,
     GuidanceChannelsOption,
     GuidanceOption,
     LabelsOption,
@@ -22,7 +23,10 @@ def sample(
     model: Annotated[
         Path, typer.Argument(metavar="RUN|FOLDER", help="a run folder, or a model's (`diffussm convert`)")
     ],
-    classes: Annotated[str, typer.Option(help="classes, one sheet each, as in 3,7 (default: one sheet of all)")] = "",
+    classes: Annotated[
+        str,
+        typer.Option(help="classes by number or name, one sheet each, as in 3,7 or cat (default: one sheet of all)"),
+    ] = "",
     vae: VaeOption = "",
     sampler: SamplerOption = "",
     sampler_steps: SamplerStepsOption = None,
@@ -35,6 +39,7 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="folder for the sheets (default: sheets, in the model's)")] = None,
     npz: Annotated[Path | None, typer.Option(help="write all samples to this .npz instead of sheets")] = None,
     samples: Annotated[int | None, typer.Option(help="number of samples, with --npz", min=1)] = None,
+    data_folder: DataOption = None,
     nearest: Annotated[
         bool, typer.Option("--nearest", help="below the samples of a sheet, show their nearest training images")
     ] = False,
@@ -50,7 +55,8 @@ def sample(
     if npz is not None and nearest:
         raise UserError("--nearest: applies to sheets only; leave it out with --npz")
     rows, columns = _layout("--grid", grid) if grid else _layout("--layout", layout)
-    chosen = [_label(text) for text in classes.split(",")] if classes else [None]
+    chosen = classes.split(",") if classes else []
+    data = None if data_folder is None else Path(data_folder)
     overrides = sampling_overrides(
         guidance, guidance_channels, sampler_steps=sampler_steps, sampler=sampler, labels=labels, vae=vae
     )
@@ -61,11 +67,11 @@ def sample(
         if len(chosen) > 1:
             raise UserError(f"--classes {classes}: with --npz, give at most one class")
         with init_from_environment() as processes:
-            write_samples(sampled_model(model, overrides, step, chosen), samples, npz, chosen[0], processes)
+            write_samples(sampled_model(model, overrides, step, chosen, data), samples, npz, processes)
             if processes.is_rank_zero:
                 print(npz)
         return
-    for path in write_sheets(sampled_model(model, overrides, step, chosen), chosen, rows, columns, out, nearest):
+    for path in write_sheets(sampled_model(model, overrides, step, chosen, data), rows, columns, out, nearest):
         print(path)
 
 
@@ -74,9 +80,3 @@ def _layout(option: str, text: str) -> tuple[int, int]:
     if not match:
         raise UserError(f"{option} {text}: expected rows x columns, as in 8x8")
     return int(match[1]), int(match[2])
-
-
-def _label(text: str) -> int:
-    if not text.strip().isdigit():
-        raise UserError(f"--classes {text!r}: a class is an integer >= 0")
-    return int(text)

@@ -1,6 +1,6 @@
 """What is sampled from: a run's milestone, or the model in a folder."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,13 +8,12 @@ from diffussm.config import Config
 from diffussm.diffusion.sampling import Network
 from diffussm.errors import UserError
 from diffussm.metrics.evaluation.folder_config import folder_config
+from diffussm.metrics.pictures.names import class_names, label_of
 from diffussm.models.pretrained import is_model_folder, load_pretrained
 from diffussm.models.trained import load_network, requested_config, select_milestone
 from diffussm.run.execution import resolve_execution
 from diffussm.store.hashes import file_sha256
 from diffussm.store.rundir import RunDir, is_run_folder
-
-Labels = Iterable[int | None]
 
 
 class SampledModel(Protocol):
@@ -25,6 +24,8 @@ class SampledModel(Protocol):
     stem: str  # in the names of its sheets
     folder: Path  # of the model
     weights: Path
+    names: Mapping[int, str]  # of classes, by their labels
+    labels: Sequence[int | None]  # the classes that are asked for; None: any
 
     @property
     def weights_sha256(self) -> str:
@@ -38,9 +39,17 @@ class SampledModel(Protocol):
 class RunModel:
     """The weights that a run kept at a step (None: the last). UserError for a step that it did not keep."""
 
-    def __init__(self, run: RunDir, overrides: Mapping[str, Any], step: int | None, labels: Labels = ()):
-        self.config = requested_config(run, overrides)
-        _check_labels(self.config, labels)
+    def __init__(
+        self,
+        run: RunDir,
+        overrides: Mapping[str, Any],
+        step: int | None,
+        classes: Sequence[str] = (),
+        data: Path | None = None,
+    ):
+        self.config = _with_data(requested_config(run, overrides), data)
+        self.names: Mapping[int, str] = class_names(self.config, run)
+        self.labels: Sequence[int | None] = _labels(classes, self.config, self.names)
         self._run, self._kind = run, self.config.evaluation.weights
         self._step = select_milestone(run, self._kind, step)
         self.name, self.stem, self.folder = f"{run.run_id}, step {self._step}", f"-step-{self._step}", run.path
@@ -60,9 +69,12 @@ class RunModel:
 class FolderModel:
     """The model in a folder that `from_pretrained` reads."""
 
-    def __init__(self, folder: Path, overrides: Mapping[str, Any], labels: Labels = ()):
-        self.config = folder_config(folder, overrides)
-        _check_labels(self.config, labels)
+    def __init__(
+        self, folder: Path, overrides: Mapping[str, Any], classes: Sequence[str] = (), data: Path | None = None
+    ):
+        self.config = _with_data(folder_config(folder, overrides), data)
+        self.names: Mapping[int, str] = class_names(self.config)
+        self.labels: Sequence[int | None] = _labels(classes, self.config, self.names)
         self._loaded = load_pretrained(folder)
         self.name, self.stem, self.folder, self.weights = str(folder), "", folder, self._loaded.weights
         self.weights_sha256 = self._loaded.sha256
@@ -71,27 +83,33 @@ class FolderModel:
         return self._loaded.model.to(device)
 
 
-def sampled_model(path: Path, overrides: Mapping[str, Any], step: int | None, labels: Labels = ()) -> SampledModel:
+def sampled_model(
+    path: Path,
+    overrides: Mapping[str, Any],
+    step: int | None,
+    classes: Sequence[str] = (),
+    data: Path | None = None,
+) -> SampledModel:
     """Return the model of a run folder or of a model's folder, with fields of the evaluation changed by `overrides`.
 
-    Raises UserError for `labels` of classes that it does not have (None: no class is asked for).
+    `classes` are those that are asked for, by number or name; `data` is the folder of the data set, if it is not where
+    the config says. Raises UserError for a class that the model does not have.
     """
     if path.is_dir() and not is_run_folder(path) and is_model_folder(path):
         if step is not None:
             raise UserError(f"--step {step}: {path} is the folder of a model, and has no steps; leave it out")
-        return FolderModel(path, overrides, labels)
+        return FolderModel(path, overrides, classes, data)
     if path.is_file():
         raise UserError(f"{path}: is a file; make a folder of it with `diffussm convert {path} FOLDER`")
-    return RunModel(RunDir(path), overrides, step, labels)
+    return RunModel(RunDir(path), overrides, step, classes, data)
 
 
-def _check_labels(config: Config, labels: Labels) -> None:
-    """Raise UserError for a class that the model does not have."""
-    for label in labels:
-        if label is not None and label >= config.model.classes:
-            allowed = (
-                f"must be between 0 and {config.model.classes - 1}, the classes of this model"
-                if config.model.classes
-                else "this model is unconditional; leave out --classes"
-            )
-            raise UserError(f"--classes {label}: {allowed}")
+def _with_data(config: Config, data: Path | None) -> Config:
+    """Return the config with that folder as the one of its data set."""
+    if data is None:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": str(data.absolute())})})
+
+
+def _labels(classes: Sequence[str], config: Config, names: Mapping[int, str]) -> list[int | None]:
+    return [label_of(text, config, names) for text in classes] or [None]

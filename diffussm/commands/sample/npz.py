@@ -16,15 +16,16 @@ from diffussm.progress import Progress
 from diffussm.stopping import Stopped
 
 
-def write_samples(model: SampledModel, count: int, out: Path, label: int | None, processes: ProcessGroup) -> None:
-    """Write samples 0 .. count - 1, of class `label` if given, to `out`: `arr_0` uint8 (N, H, W, C), `arr_1` labels.
+def write_samples(model: SampledModel, count: int, out: Path, processes: ProcessGroup) -> None:
+    """Write samples 0 .. count - 1, of the class that is asked for if one is, to `out`: `arr_0` uint8 (N, H, W, C),
+    `arr_1` labels.
 
     Batches are kept beside `out` until it is complete, so that an interrupted call can be resumed; they are never all
     in memory. Raises UserError if `out` is there already.
     """
     if processes.broadcast(out.exists()):
         raise UserError(f"{out}: already exists; remove it, or choose another name")
-    config, device = model.config, select_device()
+    config, device, label = model.config, select_device(), model.labels[0]
     network = model.load(device, as_evaluated=True)
     content = {
         "weights": model.weights_sha256,

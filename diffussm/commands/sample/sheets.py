@@ -1,7 +1,7 @@
 """Sheets of samples of a model, one per class, as in Figures 7 to 14 of the paper."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,9 @@ from diffussm.store.writing import write_atomically
 
 
 def write_sheets(
-    model: SampledModel,
-    labels: Sequence[int | None],
-    rows: int,
-    columns: int,
-    out: Path | None = None,
-    nearest: bool = False,
+    model: SampledModel, rows: int, columns: int, out: Path | None = None, nearest: bool = False
 ) -> list[Path]:
-    """Write a PNG of rows x columns samples for each label (None: of all classes); return the paths.
+    """Write a PNG of rows x columns samples for each class that is asked for, or one of all; return the paths.
 
     Sample i of every sheet starts from the same noise. With `nearest`, the nearest training images stand below the
     samples. `out` is the folder (default: sheets, in the model's). Raises UserError if the training set is needed and
@@ -36,7 +31,7 @@ def write_sheets(
     network = model.load(device, as_evaluated=False)
     folder = out or model.folder / "sheets"
     paths = []
-    for label in labels:
+    for label in model.labels:
         with naming_weights(model.weights, UserError):
             samples = generate(config, network, rows * columns, device, repeated(label, rows * columns))
         name, e = "all" if label is None else f"class-{label}", config.evaluation
@@ -46,7 +41,7 @@ def write_sheets(
         ending = "-nearest" if found else ""
         paths.append(folder / f"{name}{model.stem}-{e.sampler}-{e.sampler_steps}-guidance-{guided}{ending}.png")
         png = io.BytesIO()
-        sheet(samples.pixels, columns, names_of(config, samples.labels), found).save(png, "PNG")
+        sheet(samples.pixels, columns, names_of(config, samples.labels, model.names), found).save(png, "PNG")
         write_atomically(paths[-1], png.getvalue())
     return paths
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from diffussm.data.prepared.manifest import LatentFacts, Manifest, Rounding
 from diffussm.data.prepared.reader import PreparedItems
 from diffussm.errors import printable
+from diffussm.tables import display_width, padded
 
 NAMES_SHOWN = 10
 CHANNELS_SHOWN = 4
@@ -46,9 +47,9 @@ def _facts(data: PreparedItems) -> Iterator[str]:
     counts = [0] * len(m.classes)
     for label in data.labels.tolist() if m.classes else ():
         counts[label] += 1
-    width = max(map(len, m.classes), default=0)
+    width = max(map(display_width, m.classes), default=0)
     for label, (name, count) in enumerate(zip(m.classes, counts, strict=True)):
-        yield f"  {label:5d}  {name:{width}s}  {count:9,d} images"
+        yield f"  {label:5d}  {padded(name, width)}  {count:9,d} images"
 
 
 def _latents(m: Manifest, facts: LatentFacts) -> list[str]:

@@ -51,8 +51,9 @@ def sheet(
             strips.append(Image.new("RGB", (width, BAND // 2), "white"))
     notes = [f"Class: {names[0]}"] if is_of_one_class else []
     if nearest:
-        note = f"Below the samples: their nearest images in the training set, by {nearest.by}"
-        notes.append(note + ("; then the classes that the samples are of" if names and not is_of_one_class else ""))
+        lines = "Below each row of samples stand"
+        classes = ", and below those the samples' classes" if names and not is_of_one_class else ""
+        notes.append(f"{lines} their nearest images in the training set, by {nearest.by}{classes}")
     strips += [_line(line, width) for note in notes for line in wrapped(note, width - 2 * MARGIN)]
     whole = Image.new("RGB", (width, sum(strip.height for strip in strips)), "white")
     top = 0
