@@ -94,7 +94,7 @@ def test_a_pool_knows_not_what_its_gpus_have(
 ) -> None:
     monkeypatch.setattr("diffussm.host.machine.gpus", lambda: ["0", "1"])
     lines = planned(capsys, tmp_path / "runs", "--only", "M = 2, P = 1", "--set=training.batch=16")
-    assert starting(lines, "Memory: about 42 GB a GPU at 16 images; ")
+    assert starting(lines, "Memory: about 45 GB a GPU at 16 images; ")
 
 
 def test_plans_for_cpus_say_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,9 @@
-"""The account: what a training takes on one device, part by part, and how much of it at once. No torch.
+"""The account: what a training takes on one device, part by part. No torch.
 
 Weights, moments and their average are there all the time, in float32. With several processes so are the buckets of
-DistributedDataParallel, which gradients are averaged in. Gradients by themselves grow as the backward pass frees
-activations; where a batch is computed in micro-batches, all of them are there beside the activations of the next one.
+DistributedDataParallel, in which gradients are averaged. Gradients by themselves are there where one process makes
+them, or where a batch is computed in micro-batches: beside the activations of the next one. (A single process frees
+activations as it makes gradients, but allocators rarely give one's memory to the other.)
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,6 @@ class Account:
     gradients: Row
     activations: tuple[Row, ...]
     temporaries: Row
-    grows: bool  # whether gradients take the place of activations
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -51,10 +51,8 @@ class Account:
 
     @property
     def peak(self) -> int:
-        """Bytes at the moment when most are taken."""
-        state, gradients, activations = total(self.state), self.gradients.total, total(self.activations)
-        largest = max(gradients, activations) if self.grows else gradients + activations
-        return state + largest + self.temporaries.total
+        """Bytes of all parts."""
+        return total(self.rows)
 
 
 def account(
@@ -88,7 +86,6 @@ def account(
         Row("gradients", 1, weights if separate else 0),
         _checkpointed(config, parts, images) if checkpointing == "block" else _rows(parts, images),
         Row("temporaries", 1, _temporaries(config, images, name)),
-        grows=processes == micro_batches == 1,
     )
 
 
