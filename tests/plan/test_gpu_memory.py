@@ -55,8 +55,8 @@ def test_a_plan_for_gpus_says_what_the_largest_arm_takes_and_which_do_not_fit(
 ) -> None:
     lines = planned(capsys, tmp_path / "runs", *ON_A100)
     does_not_fit = (
-        "about 98 of 80 GB a GPU at 32 images, which does not fit; micro_batch = 16 (60) or checkpointing = block "
-        "(21) would"
+        "about 99 of 80 GB a GPU at 32 images, which does not fit; micro_batch = 16 (60) or checkpointing = block "
+        "(22) would"
     )
     assert starting(lines, "Memory") == [f"Memory (of M = 1, P = 1, which takes most): {does_not_fit}."]
     assert starting(lines, "warning: memory") == [f"warning: memory of M = 1, P = 1: {does_not_fit}"]

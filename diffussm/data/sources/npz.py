@@ -1,6 +1,7 @@
 """An .npz of samples in ADM's format: `arr_0`, uint8 (N, H, W, C), and labels in `arr_1` or none."""
 
 import functools
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from diffussm.data.sources.base import MAX_CLASSES, Broken, Entry, Found, check_
 from diffussm.errors import UserError
 
 _BATCH = 64
+_KEPT = 2  # batches
 
 
 @dataclass(frozen=True)
@@ -52,25 +54,33 @@ class NpzSamples:
 
 
 class _Reader:
-    """An open .npz, and its next images."""
+    """An open .npz, and the images that were last read. Threads may ask for them, a little out of order too."""
 
     def __init__(self, path: Path):
         self.pixels = NpzPixels(path)
-        self._first, self._batch = 0, np.empty((0, *self.pixels.shape), dtype=np.uint8)
-        self._batches = self.pixels.batches(_BATCH)
+        self._lock = threading.Lock()
+        self._last_batches: dict[int, NDArray[np.uint8]] = {}
+        self._batches, self._next = self.pixels.batches(_BATCH), 0
 
     def image(self, number: int) -> NDArray[np.uint8]:
         """Return image `number`, (H, W, C)."""
-        if not self._first <= number < self._first + len(self._batch) + 4 * _BATCH:
-            self._first, self._batch = number, self._batch[:0]
-            self._batches = self.pixels.batches(_BATCH, number)
-        while number >= self._first + len(self._batch):
-            self._first += len(self._batch)
+        position, place = divmod(number, _BATCH)
+        with self._lock:
+            if position not in self._last_batches:
+                self._read(position)
+            return self._last_batches[position][place].transpose(1, 2, 0)
+
+    def _read(self, position: int) -> None:
+        if not self._next <= position < self._next + 4:
+            self._batches, self._next = self.pixels.batches(_BATCH, position * _BATCH), position
+        while self._next <= position:
             batch = next(self._batches, None)
             if batch is None:
                 raise Broken("is missing")
-            self._batch = batch
-        return self._batch[number - self._first].transpose(1, 2, 0)
+            self._last_batches[self._next] = batch
+            self._next += 1
+            if len(self._last_batches) > _KEPT:
+                del self._last_batches[next(iter(self._last_batches))]
 
 
 @functools.lru_cache(maxsize=1)

@@ -3,7 +3,9 @@
 import gzip
 import os
 import pickle
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,21 @@ def test_npz(tmp_path: Path, save_npz: object) -> None:
     entries = source.listed().entries
     for number in (149, 3, 4, 80, 7):  # in any order
         assert np.array_equal(source.read(entries[number]), images[number])
+
+
+@pytest.mark.parametrize("save_npz", [np.savez, np.savez_compressed])
+def test_threads_read_an_npz(tmp_path: Path, save_npz: object) -> None:
+    images = np.stack([noise(6, 6, seed) for seed in range(150)])
+    save_npz(tmp_path / "a.npz", images)  # type: ignore[operator]
+    source = open_source(tmp_path / "a.npz")
+    entries = source.listed().entries
+    between = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert np.array_equal(np.stack(list(threads.map(source.read, entries))), images)
+    finally:
+        sys.setswitchinterval(between)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
