@@ -14,7 +14,7 @@ from diffussm.errors import UserError
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.tasks import milestones_without_weights, replayable_milestones
 from diffussm.store import manifests
-from diffussm.store.integrity.files import read_file
+from diffussm.store.integrity.files import verify_file
 from diffussm.store.names import check_inside
 from diffussm.store.rundir import RunDir, is_run_folder, step_of
 
@@ -114,7 +114,7 @@ def _damage(checkpoint: Path, run_id: str) -> str | None:
     """Return why a checkpoint is damaged; None if it is intact. One of an earlier version has the checksums of its
     archive alone."""
     try:
-        stamp = read_file(checkpoint).verified().stamp
+        stamp = verify_file(checkpoint).stamp
         if stamp:
             stamp.check_place(checkpoint, run_id, step_of(checkpoint), stamp.kind)
             return None

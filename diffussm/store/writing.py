@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,28 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     with temporary_beside(path) as temporary:
         _write(temporary, content)
         os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def written_atomically(path: Path) -> Iterator[FileIO]:
+    """Yield an unbuffered file to be filled by `write_piece` and `overwrite_piece`; once all of it is on disk it takes
+    the place of `path`. The last writer wins."""
+    with temporary_beside(path) as temporary:
+        with open(temporary, "wb", buffering=0) as file:
+            yield file
+            flush_to_disk(file)
+        os.replace(temporary, path)
+
+
+def write_piece(file: FileIO, piece: memoryview) -> None:
+    """Write all of the piece at the end of the file."""
+    while piece:
+        piece = piece[file.write(piece) :]
+
+
+def overwrite_piece(file: FileIO, place: int, piece: bytes) -> None:
+    """Replace bytes of the file that are written already."""
+    os.pwrite(file.fileno(), piece, place)
 
 
 def write_once(path: Path, content: bytes | memoryview) -> bool:
@@ -71,7 +94,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def flush_to_disk(file: BinaryIO) -> None:
+def flush_to_disk(file: BinaryIO | FileIO) -> None:
     """Flush what was written to the file, to the disk itself."""
     file.flush()
     os.fsync(file.fileno())

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from diffussm.models.stored import read_state, read_weights, read_weights_of, write_state, write_weights
 from diffussm.store.integrity.digest import DIGITS, ZEROS
 from diffussm.store.integrity.stamp import DamagedFile, Stamp
+from diffussm.timing.memory import peak_memory
 from tests.support import damage, former_files
 
 STAMP = Stamp(run_id="a-run", step=24, kind="ema")
@@ -96,6 +98,21 @@ def test_tensors_above_a_megabyte(tmp_path: Path) -> None:
         damage.flip(path, 8 * 25_000_000 + 3)
         with pytest.raises(DamagedFile, match="does not have the SHA-256 that it states"):
             read(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_no_copy_of_a_state_is_made(tmp_path: Path) -> None:
+    """Neither to write it nor to read it: what is read is the file, mapped."""
+    state, path = {f"w{i}": torch.full((1 << 20,), float(i)) for i in range(32)}, tmp_path / "s"
+    write_state(path, {"w": torch.ones(1 << 20)}, STAMP)  # what torch.save needs at its first call
+    peak = peak_memory(lambda: write_state(path, state, STAMP))
+    assert peak is not None
+    assert peak < 40 << 20 < 128 << 20 < path.stat().st_size
+    content, _ = read_state(path)
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert all(torch.equal(content[name], value) for name, value in state.items())
+    content["w1"].zero_()  # of this process's memory alone
+    assert torch.equal(read_state(path)[0]["w1"], state["w1"])
 
 
 def test_one_bit_anywhere(stored: tuple[Path, Read]) -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from diffussm.run.claim import assume_owner_dead
 from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import Task
 from diffussm.stopping import Stopped, Superseded
-from diffussm.store import records, writing
+from diffussm.store import records
+from diffussm.store.integrity import hashed_file
 from diffussm.store.rundir import RunDir
 from diffussm.store.state import UNSTARTED
 from diffussm.training.state import TrainingState
@@ -39,8 +41,8 @@ def at_call(count: int, then: Callable[..., Any], usual: Callable[..., Any]) -> 
     return lambda *args, **kwargs: (then if next(calls) == count else usual)(*args, **kwargs)
 
 
-def half_a_file(temporary: Path, content: bytes) -> None:
-    temporary.write_bytes(content[: len(content) // 2])
+def half_a_piece(file: FileIO, piece: memoryview) -> None:
+    file.write(piece[: len(piece) // 2])
     die()
 
 
@@ -54,9 +56,9 @@ def before_checkpoint(count: int) -> None:
 
 
 def inside_checkpoint(count: int) -> None:
-    usual = writing._write
-    torn = at_call(count, half_a_file, usual)
-    writing._write = lambda path, content: (torn if ".pt." in path.name else usual)(path, content)
+    usual = hashed_file.write_piece
+    torn = at_call(count, half_a_piece, usual)
+    hashed_file.write_piece = lambda file, piece: (torn if ".pt." in str(file.name) else usual)(file, piece)
 
 
 def before_record(count: int) -> None:

@@ -49,7 +49,7 @@ def without_digest(piece: memoryview, start: int, place: int | None) -> Iterator
 
 class BackgroundHash:
     """The SHA-256 of pieces in the order in which they are given, computed in a thread beside the caller's work, except
-    small ones at the beginning."""
+    small ones that need not wait."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -58,14 +58,18 @@ class BackgroundHash:
 
     def update(self, piece: memoryview | bytes) -> None:
         """Add a piece, which must not change any more."""
-        if self._last is None and len(piece) < SMALL:
+        if len(piece) < SMALL and (self._last is None or self._last.done()):
             self._hash.update(piece)
         else:
             self._last = self._thread.submit(self._hash.update, piece)
 
-    def hexdigest(self) -> str:
-        """Return the digest once all pieces are hashed; no further piece can be added."""
+    def wait(self) -> None:
+        """Return once all pieces are hashed, and may change."""
         if self._last:
             self._last.result()
+
+    def hexdigest(self) -> str:
+        """Return the digest once all pieces are hashed; no further piece can be added."""
+        self.wait()
         self._thread.shutdown()
         return self._hash.hexdigest()

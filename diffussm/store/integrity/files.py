@@ -1,14 +1,16 @@
-"""Reading of files of weights and state: once, and hashed beside reading."""
+"""Reading of files of weights and state, hashed beside reading."""
 
 import hashlib
 import json
 import mmap
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
 
+from diffussm.store.hashes import file_sha256
 from diffussm.store.integrity import zip_comment
 from diffussm.store.integrity.digest import BackgroundHash, place_of_digest, without_digest
 from diffussm.store.integrity.safetensors_header import LENGTH_BYTES, MAX_HEADER, METADATA
@@ -20,50 +22,17 @@ ZIP = b"PK\x03\x04"
 TAIL = zip_comment.END_BYTES + zip_comment.MAX_COMMENT
 
 
-class Memory:
-    """Memory of `size` bytes; where the system can do that, it is a file too, which others can map."""
-
-    def __init__(self, size: int):
-        self._descriptor = os.memfd_create("diffussm") if hasattr(os, "memfd_create") else -1
-        if self._descriptor >= 0:
-            os.ftruncate(self._descriptor, size)
-        self.bytes = memoryview(mmap.mmap(self._descriptor, size))
-
-    @property
-    def path(self) -> str:
-        """The path under which this process can open it; "" if there is none."""
-        path = f"/proc/self/fd/{self._descriptor}"
-        return path if self._descriptor >= 0 and os.path.exists(path) else ""
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-
-
 class FileContent:
     """A file in memory, while its digest is still computed: `verified` waits for it."""
 
-    def __init__(self, path: Path, memory: Memory, stamp: Stamp | None, digest: BackgroundHash):
-        self.path, self.stamp = path, stamp
-        self._memory, self._digest = memory, digest
-
-    @property
-    def bytes(self) -> memoryview:
-        return self._memory.bytes
-
-    @property
-    def memory_path(self) -> str:
-        """The path under which this process can map the content; "" if there is none."""
-        return self._memory.path
+    def __init__(self, path: Path, content: memoryview, stamp: Stamp | None, digest: BackgroundHash):
+        self.path, self.bytes, self.stamp = path, content, stamp
+        self._digest = digest
 
     def verified(self) -> "Origin":
         """Return where the content comes from; raise DamagedFile if it has another digest than it states."""
         digest = self._digest.hexdigest()
-        if self.stamp is None:
-            return Origin(None, None, digest)
-        if digest != self.stamp.sha256:
-            raise DamagedFile(self.path, "its content does not have the SHA-256 that it states")
-        return Origin(self.stamp, self.bytes, "")
+        return _origin(self.path, self.stamp, digest, lambda: hashlib.sha256(self.bytes).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -72,13 +41,12 @@ class Origin:
     of other programs, which cannot be verified."""
 
     stamp: Stamp | None
-    _content: memoryview | None
-    _sha256: str
+    _hash: Callable[[], str]
 
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the whole file, as `sha256sum` prints it."""
-        return self._sha256 if self._content is None else hashlib.sha256(self._content).hexdigest()
+        return self._hash()
 
 
 def read_file(path: Path) -> FileContent:
@@ -87,22 +55,53 @@ def read_file(path: Path) -> FileContent:
     Raises FileNotFoundError if there is no file, and DamagedFile for what is known before the content is hashed.
     """
     with open_regular(path, lambda what: DamagedFile(path, what)) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise DamagedFile(path, "it is empty")
-        start, text = _stamp_text(path, file.fileno(), size)
-        stamp = _stamp_in(path, text)
-        if stamp is None and start > LENGTH_BYTES:
-            raise DamagedFile(path, "the comment of the archive is not valid")
-        place = place_of_digest(text) if stamp else None
-        memory, digest = Memory(size), BackgroundHash()
+        stamp, place, size = _begin(path, file)
+        content, digest = memoryview(mmap.mmap(-1, size)), BackgroundHash()
         for begin in range(0, size, CHUNK):
-            piece = memory.bytes[begin : begin + CHUNK]
-            if not _fill(piece, file):
-                raise DamagedFile(path, "it became shorter while it was read")
-            for part in without_digest(piece, begin, None if place is None else start + place):
+            piece = content[begin : begin + CHUNK]
+            _fill(piece, path, file)
+            for part in without_digest(piece, begin, place):
                 digest.update(part)
-    return FileContent(path, memory, stamp, digest)
+    return FileContent(path, content, stamp, digest)
+
+
+def verify_file(path: Path) -> "Origin":
+    """Return where such a file's content comes from, which is hashed and not kept in memory.
+
+    Raises FileNotFoundError if there is no file, and DamagedFile if it has another digest than it states.
+    """
+    with open_regular(path, lambda what: DamagedFile(path, what)) as file:
+        stamp, place, size = _begin(path, file)
+        buffers, digest = [memoryview(bytearray(min(size, CHUNK))) for _ in range(2)], BackgroundHash()
+        for begin in range(0, size, CHUNK):
+            piece = buffers[0][: size - begin]
+            _fill(piece, path, file)  # while the piece before is hashed
+            digest.wait()
+            for part in without_digest(piece, begin, place):
+                digest.update(part)
+            buffers.reverse()
+        return _origin(path, stamp, digest.hexdigest(), lambda: file_sha256(path))
+
+
+def _begin(path: Path, file: FileIO) -> tuple[Stamp | None, int | None, int]:
+    """Return the file's stamp, the place of the digest in it, and its size."""
+    size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        raise DamagedFile(path, "it is empty")
+    start, text = _stamp_text(path, file.fileno(), size)
+    stamp = _stamp_in(path, text)
+    if stamp is None and start > LENGTH_BYTES:
+        raise DamagedFile(path, "the comment of the archive is not valid")
+    place = place_of_digest(text) if stamp else None
+    return stamp, None if place is None else start + place, size
+
+
+def _origin(path: Path, stamp: Stamp | None, digest: str, hash_whole: Callable[[], str]) -> Origin:
+    if stamp is None:
+        return Origin(None, lambda: digest)
+    if digest != stamp.sha256:
+        raise DamagedFile(path, "its content does not have the SHA-256 that it states")
+    return Origin(stamp, hash_whole)
 
 
 def _stamp_text(path: Path, descriptor: int, size: int) -> tuple[int, bytes]:
@@ -133,11 +132,10 @@ def _stamp_in(path: Path, text: bytes) -> Stamp | None:
     return read_stamp(path, metadata)
 
 
-def _fill(piece: memoryview, file: FileIO) -> bool:
-    """Fill the piece with the next bytes of the file; return whether there were enough."""
+def _fill(piece: memoryview, path: Path, file: FileIO) -> None:
+    """Fill the piece with the next bytes of the file; raise DamagedFile if there are not enough."""
     done = 0
     while done < len(piece):
         if not (count := file.readinto(piece[done:])):
-            return False
+            raise DamagedFile(path, "it became shorter while it was read")
         done += count
-    return True
