@@ -71,9 +71,7 @@ class ProcessGroup:
         """Return on every rank the first value, by rank, that is not empty; an empty one if all are."""
         if self.world_size == 1:
             return value
-        from torch import distributed
-
-        highest = self._all_reduce([self.world_size - self.rank if value else 0], distributed.ReduceOp.MAX)[0]
+        (highest,) = self.all_reduce_max([self.world_size - self.rank if value else 0])
         return self._broadcast(value, source=self.world_size - int(highest)) if highest else value
 
     @contextmanager
@@ -94,6 +92,14 @@ class ProcessGroup:
         from torch import distributed
 
         return self._all_reduce(values, distributed.ReduceOp.SUM)
+
+    def all_reduce_max(self, values: Sequence[float]) -> Sequence[float]:
+        """Return the largest of each of the values over all processes."""
+        if self.world_size == 1:
+            return values
+        from torch import distributed
+
+        return self._all_reduce(values, distributed.ReduceOp.MAX)
 
     def barrier(self) -> None:
         """Wait until every process has called this."""

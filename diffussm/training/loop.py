@@ -5,15 +5,17 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 
 import numpy as np
+import torch
 
 from diffussm.diffusion.gaussian import Losses
+from diffussm.distributed.meetings import Meetings
 from diffussm.errors import Diverged
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
 from diffussm.training.loss_log import LossLog
 from diffussm.training.trainer import Trainer
 
-LOG_EVERY = 10
+LOG_EVERY = 10  # steps between two rows; in between, several processes agree on nothing unless steps are slow
 OWNER_SECONDS = 1.0  # between two looks at who owns the run
 
 Milestones = Mapping[int, Collection[str]]  # step -> kinds of weights to keep (ema, raw)
@@ -33,24 +35,29 @@ def train(
 
     Rank zero writes a checkpoint at every milestone, every `checkpoint_seconds`, and when it stops. Raises, on all
     ranks at the same step, Stopped once `stop` is set on one of them, Diverged on a loss that is not finite, and
-    Superseded if another attempt owns the run.
+    Superseded if another attempt owns the run. Several processes look at all of this at milestones and at meetings.
     """
     state, last_step = trainer.state, max(milestones)
     state.load_newest(run, trainer.processes)
     first_step = state.step
     with LossLog(run.loss_log(attempt)) if trainer.processes.is_rank_zero else nullcontext() as log:
         bookkeeping = _Bookkeeping(run, trainer, attempt, milestones, log, stop)
+        meetings = Meetings(trainer.processes, LOG_EVERY, first_step)
         while state.step < last_step:
             losses = trainer.step()
-            if state.step % LOG_EVERY == 0 or state.step in milestones:
+            is_logged = state.step % LOG_EVERY == 0 or state.step in milestones
+            if not (is_logged or meetings.is_due(state.step)):
+                continue
+            if is_logged:
                 bookkeeping.log(losses, on_progress)
             is_due = state.step in milestones or bookkeeping.seconds_since_checkpoint > checkpoint_seconds
-            stopped = bookkeeping.agree_on_stop(is_due)
+            is_due, seconds_per_step, stopped = bookkeeping.agree(is_due, meetings.seconds_per_step(state.step))
             if is_due or stopped:
                 bookkeeping.write_checkpoint()
             if stopped and state.step < last_step:
                 trainer.processes.barrier()  # torchrun and srun kill all ranks once one exits
                 raise stopped.at(state.step)
+            meetings.end(state.step, seconds_per_step)
     return first_step
 
 
@@ -78,7 +85,7 @@ class _Bookkeeping:
 
     def log(self, losses: Losses, on_progress: OnProgress) -> None:
         """Log the batch's mean losses and the seconds per step since the last row or checkpoint, and report them."""
-        means = self._processes.all_reduce_sum([value.item() for value in losses])
+        means = self._processes.all_reduce_sum(torch.stack(losses).tolist())  # waits for a GPU once
         row = dict(zip(Losses._fields, means, strict=True))
         step = self._state.step
         if not np.isfinite(row["total"]):
@@ -89,24 +96,27 @@ class _Bookkeeping:
         self._start_timer()
         try:
             on_progress(step, row["total"], seconds)
-        except Superseded as superseded:  # raised on rank zero alone: agree_on_stop tells the others
+        except Superseded as superseded:  # raised on rank zero alone: `agree` tells the others
             self._stop.set(superseded)
 
-    def agree_on_stop(self, check_owner: bool) -> Stopped | None:
-        """Return on every rank the stop that was requested on one of them; None to continue.
+    def agree(self, is_due: bool, seconds_per_step: float) -> tuple[bool, float, Stopped | None]:
+        """Return on every rank whether rank zero finds a checkpoint due, the longest time that a step took a rank, and
+        the stop that was requested on one of them; None to continue.
 
-        Raises Superseded on every rank if another attempt owns the run, which rank zero checks before every stop, if
-        `check_owner`, and at the first step after a second without: the process may have been paused for long.
+        Raises Superseded on every rank if another attempt owns the run, which rank zero checks before every checkpoint,
+        and at the first meeting after a second without: the process may have been paused for long.
         """
         stopped = self._stop.stopped
-        check_owner = check_owner or time.monotonic() - self._owner_checked > OWNER_SECONDS
-        if check_owner and self._processes.is_rank_zero:
+        if self._processes.is_rank_zero and (is_due or time.monotonic() - self._owner_checked > OWNER_SECONDS):
             stopped = self._superseded() or stopped
-        if stopped := self._processes.first_nonempty(stopped):
+        is_due = is_due and self._processes.is_rank_zero
+        *flags, seconds_per_step = self._processes.all_reduce_max([bool(stopped), is_due, seconds_per_step])
+        is_stopped, is_due = map(bool, flags)
+        if is_stopped and (stopped := self._processes.first_nonempty(stopped)):
             stopped = self._processes.broadcast(self._superseded() or stopped)
         if isinstance(stopped, Superseded):
             raise stopped
-        return stopped
+        return is_due, seconds_per_step, stopped
 
     def write_checkpoint(self) -> None:
         """Write the state and, at a milestone, the weights to keep, after the loss log is on disk."""
