@@ -47,7 +47,9 @@ def train(
         ),
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="resume a cancelled run")] = False,
-    checkpoint_seconds: Annotated[float, typer.Option(help="at most this long between checkpoints", min=0)] = 60.0,
+    checkpoint_minutes: Annotated[
+        float | None, typer.Option(help="at most this long between checkpoints (default: as the run's config)", min=0)
+    ] = None,
     to_logs: Annotated[bool, typer.Option("--to-logs", help="write output to log files in the run folder")] = False,
     stage: Annotated[
         str | None, typer.Option(help="folder on a local disk, to which a prepared data set is copied")
@@ -62,7 +64,7 @@ def train(
     from diffussm.config import parse_settings
 
     changes = parse_settings(settings or [], data_folder)
-    return train(target, changes, runs, replay, retry, checkpoint_seconds, to_logs, stage)
+    return train(target, changes, runs, replay, retry, checkpoint_minutes, to_logs, stage)
 
 
 app.command()(sample)

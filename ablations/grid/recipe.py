@@ -10,7 +10,7 @@ from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.requested_files import as_requested
 
 _NOT_DIGESTED = {  # what changes no result, and the reference, which counts as data
-    "training": {"threads", "backend"},
+    "training": {"checkpoint_minutes", "threads", "backend"},
     "data": {"root", "digest", "transform"},
     "evaluation": {"batch", "extractor_weights", "reference", "reference_file_sha256"},
 }

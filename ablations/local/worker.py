@@ -20,7 +20,7 @@ from diffussm.errors import UserError
 from diffussm.host import source
 from diffussm.run.claim import assume_owner_dead, claim_task
 from diffussm.run.outcome import Outcome, outcome_of, print_failure
-from diffussm.run.runner import CHECKPOINT_SECONDS, TaskRunner
+from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import Task
 from diffussm.stopping import Stopped, StopRequest, stopped_by
 
@@ -30,9 +30,9 @@ WATCH_SECONDS = 1.0  # between checks that the launcher is alive
 class Worker:
     """Executes tasks for the process `launcher`, which started this one."""
 
-    def __init__(self, answers: TextIO, launcher: int, threads: int, checkpoint_seconds: float):
+    def __init__(self, answers: TextIO, launcher: int, threads: int):
         self.answers, self.launcher = answers, launcher
-        self.threads, self.checkpoint_seconds = threads, checkpoint_seconds
+        self.threads = threads
         self.stop = StopRequest()
         self._is_busy = False
 
@@ -63,7 +63,7 @@ class Worker:
 
     def _execute(self, task: Task, expected_owner: int) -> Outcome:
         try:
-            runner = TaskRunner(task.run, self.checkpoint_seconds, self.stop, self.threads, to_logs=True)
+            runner = TaskRunner(task.run, stop=self.stop, threads=self.threads, to_logs=True)
         except (UserError, OSError) as error:
             return outcome_of(error)
         number = None
@@ -90,11 +90,10 @@ def main() -> int:
     parser.add_argument("--launcher", type=int, required=True, metavar="PID")
     parser.add_argument("--code", type=Path, required=True, metavar="DIR", help="the copy of the code that must run")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
     options = parser.parse_args()
     if options.code.resolve() != source.ROOT.resolve():
         raise SystemExit(f"{options.code}: the copy of the code is gone; this is {source.ROOT}")
-    worker = Worker(os.fdopen(os.dup(1), "w"), options.launcher, options.threads, options.checkpoint_seconds)
+    worker = Worker(os.fdopen(os.dup(1), "w"), options.launcher, options.threads)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.handle_signal)
     threading.Thread(target=worker.watch_launcher, daemon=True).start()

@@ -29,7 +29,7 @@ def train(
     runs: Path | None,
     replay: bool,
     retry: bool,
-    checkpoint_seconds: float,
+    checkpoint_minutes: float | None,
     to_logs: bool,
     stage: str | None = None,
 ) -> int:
@@ -48,14 +48,14 @@ def train(
                 _warn_of_data(run)
             if stage is not None:
                 set_stage(stage, [run.config().data])
-            return _run_tasks(run, stop, processes, checkpoint_seconds, to_logs)
+            return _run_tasks(run, stop, processes, checkpoint_minutes, to_logs)
     except Exception as error:
         print_failure(error)
         return USER_ERROR if isinstance(error, UserError) else FAILED
 
 
 def _run_tasks(
-    run: RunDir, stop: StopRequest, processes: ProcessGroup, checkpoint_seconds: float, to_logs: bool
+    run: RunDir, stop: StopRequest, processes: ProcessGroup, checkpoint_minutes: float | None, to_logs: bool
 ) -> int:
     from diffussm.run.runner import TaskRunner  # imports torch
 
@@ -64,7 +64,7 @@ def _run_tasks(
         print(run.path, flush=True)
     runner = TaskRunner(
         run.path,
-        checkpoint_seconds,
+        checkpoint_minutes,
         stop,
         processes=processes,
         to_logs=to_logs,

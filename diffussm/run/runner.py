@@ -44,21 +44,20 @@ from diffussm.training.checkpoints import restore_milestones
 from diffussm.training.loop import train
 from diffussm.training.trainer import Trainer
 
-CHECKPOINT_SECONDS = 60.0
 OnProgress = Callable[[str, int, int, str], object]  # called with a task, how much of it is done, the total, a note
 
 
 class TaskRunner:
     """Executes tasks of one run until `stop` is set; of several processes each has a runner.
 
-    `threads` is for runs whose config leaves the number to the machine. With `to_logs` each process prints to a log of
-    its own in the task's folder.
+    `checkpoint_minutes` replaces the config's. `threads` is for runs whose config leaves the number to the machine.
+    With `to_logs` each process prints to a log of its own in the task's folder.
     """
 
     def __init__(
         self,
         path: Path,
-        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        checkpoint_minutes: float | None = None,
         stop: StopRequest | None = None,
         threads: int = 0,
         processes: ProcessGroup = SINGLE_PROCESS,
@@ -67,7 +66,9 @@ class TaskRunner:
     ):
         self.run = RunDir(path)
         self.config = self.run.config()
-        self.checkpoint_seconds = checkpoint_seconds
+        if checkpoint_minutes is None:
+            checkpoint_minutes = self.config.training.checkpoint_minutes
+        self.checkpoint_minutes = checkpoint_minutes
         self.threads, self.processes, self.to_logs = threads, processes, to_logs
         self.stop = stop or StopRequest()
         self._on_progress = on_progress or _ignore
@@ -211,7 +212,7 @@ class TaskRunner:
             trainer = Trainer(config, execution.backend, device, self.processes, execution.micro_batches)
             with contextlib.closing(trainer):
                 first_step = train(
-                    run, trainer, attempt.number, milestones, self.checkpoint_seconds, report, attempt.stop
+                    run, trainer, attempt.number, milestones, 60 * self.checkpoint_minutes, report, attempt.stop
                 )
         self.processes.on_rank_zero(lambda: check_training(run, milestones, first_step))
 

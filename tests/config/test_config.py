@@ -31,6 +31,7 @@ def test_golden_identities(name: str) -> None:
 
 def test_every_field_has_a_golden_identity() -> None:
     without = {
+        "training.checkpoint_minutes",
         "training.threads",
         "training.backend",
         "evaluation.batch",
@@ -63,6 +64,7 @@ def test_a_field_at_its_default_is_in_no_id(case: tuple[str, dict[str, object]])
     [
         {"training.steps": 7},
         {"training.milestones": [3]},
+        {"training.checkpoint_minutes": 15.0},
         {"training.threads": 2},
         {"training.backend": "fft"},
         {"evaluation.samples": 50},

@@ -52,7 +52,7 @@ def test_a_plan_says_it_once(base: Path, capsys: pytest.CaptureFixture[str], mon
 
 def test_one_run_says_it_and_so_does_its_record(base: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bake(base.with_name("data"))
-    assert train(str(base), {}, Path("runs"), False, False, 60, False) == 0
+    assert train(str(base), {}, Path("runs"), False, False, None, False) == 0
     assert capfd.readouterr().err.count(LINE) == 1
     (path,) = Path("runs").glob("*/milestones/2/*/record.json")
     record = records.read(path)

@@ -72,7 +72,7 @@ def test_a_plan_says_it_once(here: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_one_run_says_it(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prepare_again()
-    assert train("my_base.toml", {}, Path("runs"), False, False, 60, False) == 0
+    assert train("my_base.toml", {}, Path("runs"), False, False, None, False) == 0
     assert f"warning: {OF_REFERENCE.format(here / 'mine.npz')}" in capfd.readouterr().err
     (run,) = map(RunDir, Path("runs").glob("mine-*"))
     (record,) = run.path.glob("milestones/2/*/record.json")

@@ -88,11 +88,11 @@ def runners(
     rank: int = 0,
     step: int = 0,
     call: int = 0,
-    checkpoint_seconds: float = NEVER,
+    checkpoint_minutes: float = NEVER,
 ) -> list[int | None]:
     """Exit codes of `count` processes, in one of which something happens before its `step`-th step of training, or its
     `call`-th step of a sampler in an evaluation."""
-    return join_ranks(start_ranks(count, work, run.path, what, rank, step, call, checkpoint_seconds))
+    return join_ranks(start_ranks(count, work, run.path, what, rank, step, call, checkpoint_minutes))
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_a_cancel_is_heard_by_all(tmp_path: Path) -> None:
 
 def test_all_are_superseded_at_once(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
-    assert runners(2, run, is_superseded, step=5, checkpoint_seconds=0.0) == [SUPERSEDED, SUPERSEDED]
+    assert runners(2, run, is_superseded, step=5, checkpoint_minutes=0.0) == [SUPERSEDED, SUPERSEDED]
     assert run.trained_steps() == 1  # a checkpoint is due at every meeting, and the next finds another owner
     assert not list(run.path.glob("failure-*"))
 

@@ -69,16 +69,16 @@ def nothing(_: int) -> None:
     pass
 
 
-def attempt(folder: Path, arrange: Callable[[int], None], count: int, checkpoint_seconds: float) -> None:
+def attempt(folder: Path, arrange: Callable[[int], None], count: int, checkpoint_minutes: float) -> None:
     torch.set_num_threads(1)
     arrange(count)
-    TaskRunner(folder, checkpoint_seconds).run_pending(assume_owner_dead)
+    TaskRunner(folder, checkpoint_minutes).run_pending(assume_owner_dead)
 
 
 def start(
-    folder: Path, arrange: Callable[[int], None], count: int = 0, checkpoint_seconds: float = NEVER
+    folder: Path, arrange: Callable[[int], None], count: int = 0, checkpoint_minutes: float = NEVER
 ) -> int | None:
-    process = FORKS.Process(target=attempt, args=(folder, arrange, count, checkpoint_seconds))
+    process = FORKS.Process(target=attempt, args=(folder, arrange, count, checkpoint_minutes))
     process.start()
     process.join(60)
     return process.exitcode
@@ -138,8 +138,8 @@ KILLS: list[tuple[Callable[[int], None], int, float]] = [
 @pytest.mark.slow
 def test_killed_again_and_again(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     run = tiny.run_folder(tmp_path)
-    for arrange, count, checkpoint_seconds in KILLS:
-        assert start(run.path, arrange, count, checkpoint_seconds) == -signal.SIGKILL
+    for arrange, count, checkpoint_minutes in KILLS:
+        assert start(run.path, arrange, count, checkpoint_minutes) == -signal.SIGKILL
     assert start(run.path, nothing) == 0
     assert_same(outcome(run), undisturbed)
     assert run.owner() == len(KILLS)  # the last kill met an evaluation, the training was done
@@ -147,12 +147,12 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: dict[str, Any]) -> 
     assert run.state().phase == "done"
 
 
-@pytest.mark.parametrize(("arrange", "count", "checkpoint_seconds"), KILLS)
+@pytest.mark.parametrize(("arrange", "count", "checkpoint_minutes"), KILLS)
 def test_killed_once(
-    arrange: Callable[[int], None], count: int, checkpoint_seconds: float, tmp_path: Path, undisturbed: dict[str, Any]
+    arrange: Callable[[int], None], count: int, checkpoint_minutes: float, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     run = tiny.run_folder(tmp_path)
-    assert start(run.path, arrange, count, checkpoint_seconds) == -signal.SIGKILL
+    assert start(run.path, arrange, count, checkpoint_minutes) == -signal.SIGKILL
     assert start(run.path, nothing) == 0
     assert_same(outcome(run), undisturbed)
 

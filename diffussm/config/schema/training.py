@@ -68,6 +68,9 @@ class TrainingConfig(Section):
     milestones: tuple[Positive, ...] = Field(
         (), description="steps at which the weights are kept and evaluated; the last step always is one"
     )
+    checkpoint_minutes: float = Field(
+        1.0, ge=0, description="longest time between two checkpoints, which are written beside the training"
+    )
     threads: Count = Field(0, description="threads of torch on the CPU; 0: all cores")
     backend: Literal["auto", Backend] = Field(
         "auto", description="how S4D is computed; auto: by the fastest backend that runs here"
