@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from diffussm.config import Config, digest, is_npz_name
 from diffussm.host.machine import gpus, processor, usable_cores
+from diffussm.store.execution import StepSettings
 from diffussm.store.reading import StoredModel, read_model
 from diffussm.store.writing import to_json, write_atomically
 
@@ -68,6 +69,8 @@ def shape_digest(config: Config, threads: int) -> str:
             "evaluation": {"batch", "extractor", "reference", "samples", "metrics"},
         },
     )
+    defaults = StepSettings.of(Config()).model_dump()  # timings of before are of these, and have the digests of before
+    shape["training"] |= {k: v for k, v in StepSettings.of(config).model_dump().items() if v != defaults[k]}
     reference = config.evaluation.reference  # a file counts by its name, wherever it is
     shape["evaluation"]["reference"] = Path(reference).name if is_npz_name(reference) else reference
     return digest({**shape, "threads": config.training.threads or threads})

@@ -1,8 +1,8 @@
 """What identifies a run and what is requested of it.
 
 The run id digests the fields that determine the trajectory and differ from the schema's defaults; steps and milestones,
-evaluation, checkpoint_minutes, threads and backend do not determine it. A request states what is requested of a run,
-and is named by its digest.
+evaluation, checkpoint_minutes, and how a step is computed (threads, backend, checkpointing, micro_batch) do not
+determine it. A request states what is requested of a run, and is named by its digest.
 """
 
 import hashlib
@@ -17,7 +17,15 @@ SCHEMA_VERSION = 1  # rises when a default or a meaning changes, never for a new
 
 _OUTSIDE_TRAJECTORY = {
     "data": {"root", "transform", *LATENT_FIELDS},
-    "training": {"steps", "milestones", "checkpoint_minutes", "threads", "backend"},
+    "training": {
+        "steps",
+        "milestones",
+        "checkpoint_minutes",
+        "threads",
+        "backend",
+        "checkpointing",
+        "micro_batch",
+    },
     "evaluation": set(EvaluationConfig.model_fields),
 }
 

@@ -12,7 +12,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from diffussm.config import ModelConfig
+from diffussm.config import ModelConfig, is_external
+from diffussm.models.blocks import Blocks
 from diffussm.models.layers import (
     FinalLayer,
     GroupedLinear,
@@ -98,7 +99,8 @@ class DiffuSSM(nn.Module):
         self.x_embedder = nn.Linear(pixels * config.channels, config.width)
         self.t_embedder = TimestepEmbedder(config.width)
         self.y_embedder = LabelEmbedder(config.classes, config.width) if config.classes else None
-        self.blocks = nn.ModuleList(Block(config, backend) for _ in range(config.depth))
+        blocks = (Block(config, backend) for _ in range(config.depth))
+        self.blocks = Blocks(blocks, draws=is_external(config.mixer))
         self.final_layer = FinalLayer(config.width, pixels * outputs)
         self.side = config.image_size // config.patch
         order = scan_order(config.scan, self.side)
@@ -116,8 +118,7 @@ class DiffuSSM(nn.Module):
         condition = self.t_embedder(t)  # (B, D)
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y)
-        for block in self.blocks:
-            x = block(x, condition)
+        x = self.blocks(x, condition)
         x = self.final_layer(x, condition)  # (B, J, M P P C_out)
         x = rearrange(x, "b j (m c) -> b (j m) c", m=self.group)
         x = x[:, self.restore]

@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from diffussm.config import ModelConfig
+from diffussm.models.blocks import Blocks
 from diffussm.models.layers import (
     FinalLayer,
     LabelEmbedder,
@@ -79,7 +80,7 @@ class DiT(nn.Module):
         self.register_buffer(
             "pos_embed", position_embedding(self.side, config.width)[None]
         )  # fixed, but stored in published files
-        self.blocks = nn.ModuleList(DiTBlock(config.width, config.heads) for _ in range(config.depth))
+        self.blocks = Blocks(DiTBlock(config.width, config.heads) for _ in range(config.depth))
         self.final_layer = FinalLayer(config.width, config.patch**2 * outputs)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -87,8 +88,7 @@ class DiT(nn.Module):
         condition = self.t_embedder(t)  # (B, D)
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y)
-        for block in self.blocks:
-            x = block(x, condition)
+        x = self.blocks(x, condition)
         x = self.final_layer(x, condition)  # (B, L, P P C_out)
         p = self.config.patch
         return rearrange(x, "b (h w) (p q c) -> b c (h p) (w q)", h=self.side, p=p, q=p)

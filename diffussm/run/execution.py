@@ -10,7 +10,7 @@ from diffussm.distributed.launch_environment import local_world_size
 from diffussm.host.machine import keep_freed_memory, usable_cores
 from diffussm.ssm.backends import PORTABLE
 from diffussm.ssm.selection import fallback_reason, select, unavailable_reason
-from diffussm.store.execution import Execution
+from diffussm.store.execution import Execution, StepSettings
 from diffussm.store.rundir import RunDir
 
 
@@ -28,6 +28,7 @@ def resolve_execution(run: RunDir, config: Config, threads: int = 0, processes: 
             threads=training.threads or threads or max(1, usable_cores() // local_world_size(os.environ)),
             device=device_type,
             micro_batches=processes,
+            **StepSettings.of(config).model_dump(),
         )
     )
     if device:

@@ -209,6 +209,7 @@ class TaskRunner:
             self._on_progress(f"{what}: step", step, steps, f"loss {loss:.4g}")
 
         with staged_data(self.config, self.processes, attempt.stop) as config:
+            config = execution.in_config(config)
             trainer = Trainer(config, execution.backend, device, self.processes, execution.micro_batches)
             with contextlib.closing(trainer):
                 first_step = train(

@@ -1,7 +1,8 @@
 """Data parallelism: each process computes its micro-batches, and the averaged gradients are those of the batch.
 
-A batch is split into as many micro-batches as processes started the run. If fewer continue it, each computes several
-in turn (gradient accumulation), so that it stores the activations of only one at a time.
+A batch is split into as many parts as processes started the run, and each part into micro-batches of at most
+`training.micro_batch` images. A process computes its micro-batches in turn (gradient accumulation), so that it stores
+the activations of only one at a time. If fewer processes continue the run, each computes several parts.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -18,8 +19,11 @@ BROADCAST_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # DDP's param
 MicroBatch = tuple[int, int]  # first sample of the batch, number of samples
 
 
-def local_micro_batches(batch: int, processes: ProcessGroup, count: int) -> list[MicroBatch]:
-    """Return this rank's micro-batches of a batch split into `count`, or into one per process if those are more."""
+def local_micro_batches(batch: int, processes: ProcessGroup, count: int, largest: int = 0) -> list[MicroBatch]:
+    """Return this rank's micro-batches of a batch split into `count` parts, or into one per process if those are more.
+
+    Parts of more than `largest` images are split into as few as possible of nearly equal size; 0: none are.
+    """
     if batch < processes.world_size:
         raise UserError(
             f"training.batch = {batch}: smaller than the number of processes, {processes.world_size}; use fewer "
@@ -27,7 +31,15 @@ def local_micro_batches(batch: int, processes: ProcessGroup, count: int) -> list
         )
     count = min(max(count, processes.world_size), batch)
     first, length = processes.local_range(count)
-    return [split_range(batch, count, number) for number in range(first, first + length)]
+    parts = [split_range(batch, count, number) for number in range(first, first + length)]
+    return [micro_batch for part in parts for micro_batch in _split(part, largest)]
+
+
+def _split(part: MicroBatch, largest: int) -> list[MicroBatch]:
+    start, size = part
+    pieces = -(-size // (largest or size))
+    ranges = (split_range(size, pieces, number) for number in range(pieces))
+    return [(start + offset, length) for offset, length in ranges]
 
 
 def wrap_ddp(model: nn.Module, processes: ProcessGroup) -> nn.Module:

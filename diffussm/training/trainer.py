@@ -20,7 +20,7 @@ class Trainer:
     """A run's training state and what updates it: `step` makes one update.
 
     Each process of several computes its micro-batches of the batch, and all come to the same state. `micro_batches` is
-    their number, if that is above the number of processes.
+    the number of parts of a batch, if above the number of processes; `training.micro_batch` splits them further.
     """
 
     def __init__(
@@ -32,13 +32,16 @@ class Trainer:
         micro_batches: int = 1,
     ):
         self.config, self.device, self.processes = config, device, processes
-        self.micro_batches = local_micro_batches(config.training.batch, processes, micro_batches)
+        training = config.training
+        self.micro_batches = local_micro_batches(training.batch, processes, micro_batches, training.micro_batch)
         self.batches = Batches(config, training_data(config.data))
         may_wait = device != "cpu" or not is_embedded(config.data.name)  # for the disk, or the GPU for the CPU
         make = micro_batch_maker(self.batches, self.micro_batches, device)
         self._read_ahead = ReadAhead(make, MICRO_BATCHES_AHEAD if may_wait else 0)
         self.diffusion = GaussianDiffusion(training_schedule(config.diffusion), config.diffusion, device)
-        self.state = TrainingState(build_model(config, backend).to(device), config.training)
+        model = build_model(config, backend).to(device)
+        model.blocks.recompute = training.checkpointing == "block"
+        self.state = TrainingState(model, training)
         self.network = wrap_ddp(self.state.model, processes)
         if processes.world_size > 1:
             self._rebuild_ddp_buckets()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from diffussm.config import Config, resolve
+from diffussm.config import Checkpointing, Config, resolve
 from diffussm.cost.closed_form import forward_macs, parameters
-from diffussm.cost.memory.account import Account, Checkpointing, account, total
+from diffussm.cost.memory.account import Account, account, total
 from diffussm.cost.memory.fit import GB
 from diffussm.cost.named import BASE, LATENT_FACTOR, NAMED, configs, named_config
 from diffussm.cost.tables import cost

@@ -136,10 +136,12 @@ PROVENANCE = (
     DEVICE._replace(source=MACHINE_FILE),
     Column(
         "shares",
-        "number of micro-batches of a training batch: processes that began the run",
-        "micro-batches",
+        "parts of a training batch that are computed by themselves: processes that began the run",
+        "parts",
         MACHINE_FILE,
     ),
+    Column("checkpointing", "block: blocks were computed again in the backward pass; none", "-", MACHINE_FILE),
+    Column("micro_batch", "most images that a process computed at once in training; 0: all", "images", MACHINE_FILE),
     Column("processes", "processes that evaluated together", "processes", "diffussm/distributed/group.py"),
     Column(
         "samples_sha256",

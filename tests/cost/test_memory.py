@@ -160,6 +160,8 @@ def test_a_batch_is_shared_among_processes_and_cut_into_micro_batches() -> None:
     micro = known(config, processes=4, micro_batch=5)
     assert (micro.images, micro.micro_batches) == (5, 3)
     assert known(config, micro_batch=100).images == 50
+    of_config = known(resolve("digits", {"training.batch": 50, "training.micro_batch": 20}))
+    assert (of_config.images, of_config.micro_batches) == (17, 3)  # 17, 17 and 16
 
 
 @pytest.mark.parametrize(

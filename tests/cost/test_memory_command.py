@@ -50,7 +50,8 @@ def test_what_fits_and_what_would(config: Config, memory_gb: float | None, sente
 
 
 def test_alternatives_are_of_the_settings_in_use() -> None:
-    assert str(Fit(XL, 8, 80, micro_batch=8, checkpointing="block")) == "about 19 of 80 GB a GPU at 8 images"
+    config = named_config("DiffuSSM-XL", {"training.micro_batch": 8, "training.checkpointing": "block"})
+    assert str(Fit(config, 8, 80)) == "about 19 of 80 GB a GPU at 8 images"
 
 
 def test_parts_and_their_sums_as_json() -> None:

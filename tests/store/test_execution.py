@@ -26,7 +26,9 @@ def test_the_names_on_disk(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, tiny.config())
     run.decide_execution(FIRST)
     stored = json.loads((run.path / "machine.json").read_text())
-    assert stored == {"backend": "fft", "threads": 2, "device": "cpu", "shares": 3}
+    assert stored == {
+        "backend": "fft", "threads": 2, "device": "cpu", "shares": 3, "checkpointing": "none", "micro_batch": 0
+    }  # fmt: skip
 
 
 def test_every_backend_can_be_stored() -> None:
@@ -34,12 +36,12 @@ def test_every_backend_can_be_stored() -> None:
         assert FIRST.model_validate({**FIRST.model_dump(), "backend": backend})
 
 
-def test_a_run_that_began_before_shares_were_stored(tmp_path: Path) -> None:
+def test_a_run_that_began_before_later_settings_were_stored(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, tiny.config())
     (run.path / "machine.json").write_text('{"backend": "fft", "threads": 2, "device": "cpu"}')
     execution = run.execution()
     assert execution is not None
-    assert execution.micro_batches == 1
+    assert (execution.micro_batches, execution.checkpointing, execution.micro_batch) == (1, "none", 0)
 
 
 @pytest.mark.parametrize("how", damage.EVERY_WAY)

@@ -3,14 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.checkpoint import checkpoint
 
 from diffussm.config import Config
 from diffussm.diffusion.gaussian import GaussianDiffusion
@@ -58,8 +56,7 @@ def saved_bytes(
         if device == "cpu":
             for parameter in model.parameters():
                 nn.init.constant_(parameter, -1e-2)
-        for block in model.blocks if checkpointing else ():
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+        model.blocks.recompute = checkpointing
         m = config.model
         x, index = torch.zeros(images, m.channels, m.image_size, m.image_size), torch.zeros(images, dtype=torch.long)
         diffusion = GaussianDiffusion(training_schedule(config.diffusion), config.diffusion, device)

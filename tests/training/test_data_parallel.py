@@ -23,10 +23,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "even": {"training__batch": 8},
     "dit": {"model__kind": "dit", "model__state": None, "model__hourglass": None, "model__heads": 2},
 }
+HOW: dict[str, dict[str, Any]] = {  # the same losses up to rounding
+    "micro-batches": {"training__micro_batch": 2},
+    "recomputation": {"training__checkpointing": "block"},
+    "recomputation of micro-batches": {"training__checkpointing": "block", "training__micro_batch": 1},
+}
 
 
 def variant(name: str) -> Any:
-    changes = {**{key.replace(".", "__"): value for key, value in tiny.SETTINGS.items()}, **VARIANTS[name]}
+    changes = {**{key.replace(".", "__"): value for key, value in tiny.SETTINGS.items()}, **(VARIANTS | HOW)[name]}
     from diffussm.config import resolve
 
     return resolve("digits", {key.replace("__", "."): value for key, value in changes.items() if value is not None})
@@ -43,12 +48,27 @@ def test_parts_are_neighbours_and_make_the_whole(count: int) -> None:
         assert max(number for _, number in parts) - min(number for _, number in parts) <= 1
 
 
+@pytest.mark.parametrize("largest", [0, 1, 2, 3])
 @pytest.mark.parametrize(("count", "begun_by"), [(1, 1), (1, 4), (2, 4), (2, 3), (3, 3), (4, 2), (7, 1)])
-def test_micro_batches_make_the_batch(count: int, begun_by: int) -> None:
-    parts = [local_micro_batches(7, ProcessGroup(rank, count), begun_by) for rank in range(count)]
+def test_micro_batches_make_the_batch(count: int, begun_by: int, largest: int) -> None:
+    parts = [local_micro_batches(7, ProcessGroup(rank, count), begun_by, largest) for rank in range(count)]
     assert [i for own in parts for start, number in own for i in range(start, start + number)] == list(range(7))
-    assert sum(map(len, parts)) == max(count, begun_by)
     assert all(parts)
+    if largest:
+        assert max(number for own in parts for _, number in own) <= largest
+    else:
+        assert sum(map(len, parts)) == max(count, begun_by)
+
+
+@pytest.mark.parametrize(
+    ("batch", "begun_by", "largest", "sizes"),
+    [(8, 1, 3, [3, 3, 2]), (10, 2, 3, [3, 2, 3, 2]), (7, 2, 2, [2, 2, 2, 1]), (7, 1, 9, [7]), (7, 7, 3, [1] * 7)],
+)
+def test_micro_batches_are_few_and_nearly_equal(batch: int, begun_by: int, largest: int, sizes: list[int]) -> None:
+    """Whoever computes them: bits depend on which images are summed together."""
+    for count in range(1, begun_by + 1):
+        ranks = [ProcessGroup(rank, count) for rank in range(count)]
+        assert [n for rank in ranks for _, n in local_micro_batches(batch, rank, begun_by, largest)] == sizes
 
 
 def test_more_processes_than_samples() -> None:
@@ -94,6 +114,8 @@ def each(processes: ProcessGroup, out: Path) -> None:
     with pytest.raises(UserError, match="of the first"):
         processes.on_rank_zero(lambda: mistaken("of the first"))
     found = {name: losses(name, processes) for name in VARIANTS}
+    for how in list(HOW)[-1:] if processes.world_size == 2 else HOW:
+        found[how] = losses(how, processes)
     if processes.world_size == 2:
         found["four micro-batches"] = losses("uneven", processes, micro_batches=4)
     if processes.is_rank_zero:
@@ -109,8 +131,13 @@ def test_losses_are_those_of_one_process(count: int, tmp_path: Path) -> None:
     assert join_ranks(start_ranks(count, each, tmp_path / "losses.json")) == [0] * count
     found = json.loads((tmp_path / "losses.json").read_text())
     for name, of_many in found.items():
-        alone = losses("uneven" if name == "four micro-batches" else name, SINGLE_PROCESS)
+        alone = losses(name if name in VARIANTS else "uneven", SINGLE_PROCESS)
         np.testing.assert_allclose(of_many, alone, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_losses_do_not_depend_on_how_they_are_computed(how: str) -> None:
+    np.testing.assert_allclose(losses(how, SINGLE_PROCESS), losses("uneven", SINGLE_PROCESS), rtol=1e-5)
 
 
 def test_micro_batches_one_after_the_other() -> None:

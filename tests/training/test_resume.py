@@ -157,6 +157,18 @@ def test_killed_once(
     assert_same(outcome(run), undisturbed)
 
 
+@pytest.mark.parametrize("how", [{"training__micro_batch": 3}, {"training__checkpointing": "block"}])
+def test_killed_once_however_it_is_computed(how: dict[str, Any], tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    """Each way to compute has bits of its own, which are the same after a kill."""
+    calm, killed = tiny.run_folder(tmp_path / "calm", **how), tiny.run_folder(tmp_path / "killed", **how)
+    assert start(calm.path, nothing) == 0
+    assert start(killed.path, before_step, 12) == -signal.SIGKILL
+    assert start(killed.path, nothing) == 0
+    assert_same(outcome(killed), outcome(calm))
+    for row, expected in zip(outcome(calm)["rows"], undisturbed["rows"], strict=True):
+        assert row == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_longer_budget_extends_the_run(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     short = tiny.run_folder(tmp_path, training__steps=16)
     assert start(short.path, nothing) == 0

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from diffussm.config.schema.model import Backend
 from diffussm.config.schema.types import Count, Positive, Section
 
+Checkpointing = Literal["none", "block"]
+
 
 class DiffusionConfig(Section):
     """The diffusion process and its loss."""
@@ -74,4 +76,12 @@ class TrainingConfig(Section):
     threads: Count = Field(0, description="threads of torch on the CPU; 0: all cores")
     backend: Literal["auto", Backend] = Field(
         "auto", description="how S4D is computed; auto: by the fastest backend that runs here"
+    )
+    checkpointing: Checkpointing = Field(
+        "none",
+        description="block: what autograd would keep of a block is computed again in the backward pass, which takes a "
+        "third more time and little memory",
+    )
+    micro_batch: Count = Field(
+        0, description="most images that a process computes at once, one part of the batch after another; 0: all of its"
     )

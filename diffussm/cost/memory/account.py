@@ -8,16 +8,14 @@ activations as it makes gradients, but allocators rarely give one's memory to th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from diffussm.config import Config
+from diffussm.config import Checkpointing, Config
 from diffussm.cost.closed_form import parameters, stream_length
 from diffussm.cost.memory.activations import Kept, kept
 from diffussm.cost.memory.precision import FLOAT32, bytes_of
 from diffussm.cost.memory.s4d import made_in_backward
 from diffussm.ssm.backends import PORTABLE, backend_for_cost
-
-Checkpointing = Literal["none", "block"]
 
 TEMPORARIES = 4  # tensors (B, L, D) in float32 that are there beside what is kept, at the most
 
@@ -58,22 +56,25 @@ class Account:
 def account(
     config: Config,
     processes: int = 1,
-    micro_batch: int = 0,
-    checkpointing: Checkpointing = "none",
+    micro_batch: int | None = None,
+    checkpointing: Checkpointing | None = None,
     backend: str | None = None,
     device: str = "cuda",
 ) -> Account | None:
     """Return the account of one of `processes`; None if an external mixer does not say what it keeps.
 
-    `micro_batch` is the number of images that it computes at once; 0: all of its part of the batch. `backend` is that
-    of the config if None. `device` is `cuda` or `cpu`.
+    `micro_batch` is the most images that it computes at once; 0: all of its part of the batch. That, `checkpointing`
+    and `backend` are those of the config if None. `device` is `cuda` or `cpu`.
     """
-    part = -(-config.training.batch // processes)
-    images = min(micro_batch or part, part)
-    micro_batches = -(-part // images)
-    name = backend_for_cost(backend or config.training.backend)
+    training = config.training
+    micro_batch = training.micro_batch if micro_batch is None else micro_batch
+    checkpointing = checkpointing or training.checkpointing
+    part = -(-training.batch // processes)
+    micro_batches = -(-part // (micro_batch or part))
+    images = -(-part // micro_batches)
+    name = backend_for_cost(backend or training.backend)
     name = PORTABLE if (device, name) == ("cuda", "compiled") else name  # which computes on CPUs only
-    parts = kept(config, bytes_of(config.training.precision, device), name)
+    parts = kept(config, bytes_of(training.precision, device), name)
     if parts is None:
         return None
     weights = FLOAT32 * parameters(config)

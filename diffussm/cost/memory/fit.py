@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from diffussm.config import Config
-from diffussm.cost.memory.account import Account, Checkpointing, account
+from diffussm.config import Checkpointing, Config
+from diffussm.cost.memory.account import Account, account
 from diffussm.tables import plural
 
 GB = 10**9  # a GPU of 80 GB has a little more, which is left to CUDA itself, the allocator and communication
@@ -31,13 +31,11 @@ class Fit:
     config: Config
     gpus: int
     memory_gb: float | None
-    micro_batch: int = 0
-    checkpointing: Checkpointing = "none"
 
     @cached_property
     def account(self) -> Account | None:
         """The account of one GPU; None if an external mixer does not say what it keeps."""
-        return self._account(self.micro_batch, self.checkpointing)
+        return account(self.config, self.gpus)
 
     @property
     def fits(self) -> bool:
@@ -49,8 +47,9 @@ class Fit:
         """What takes less: half the images at once and recomputation; where this does not fit, what would."""
         if self.account is None:
             return ()
-        found = [self._halved(self.checkpointing)]
-        if self.checkpointing == "none":
+        checkpointing = self.config.training.checkpointing
+        found = [self._halved(checkpointing)]
+        if checkpointing == "none":
             found.append(self._choice(self.account.images, "block"))
             if not any(choice and self._fits(choice.account) for choice in found):
                 found.append(self._halved("block"))
@@ -83,15 +82,12 @@ class Fit:
         return None
 
     def _choice(self, images: int, checkpointing: Checkpointing) -> Choice:
-        chosen = self._account(images, checkpointing)
+        chosen = account(self.config, self.gpus, images, checkpointing)
         assert self.account is not None
         assert chosen is not None  # as that of any other number of images
         changes = [f"micro_batch = {images}"] if images != self.account.images else []
-        changes += [f"checkpointing = {checkpointing}"] if checkpointing != self.checkpointing else []
+        changes += [f"checkpointing = {checkpointing}"] if checkpointing != self.config.training.checkpointing else []
         return Choice(images, checkpointing, chosen, tuple(changes))
-
-    def _account(self, micro_batch: int, checkpointing: Checkpointing) -> Account | None:
-        return account(self.config, self.gpus, micro_batch, checkpointing)
 
     def _fits(self, account: Account) -> bool:
         return self.memory_gb is None or account.peak <= self.memory_gb * GB
