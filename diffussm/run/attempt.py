@@ -16,9 +16,8 @@ from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.state import State
 from diffussm.store.workdir import WorkDir
 
-REPORT_SECONDS = 0.5  # minimum between two reports of one phase
 HEARTBEAT_SECONDS = 10.0  # maximum between two writes of the state
-MONITOR_SECONDS = 1.0  # between two checks for cancellation and for a new owner
+MONITOR_SECONDS = 1.0  # between two checks for cancellation, for a new owner, and for a report to write
 
 
 class Attempt:
@@ -41,6 +40,7 @@ class Attempt:
         self.stop = StopRequest(parent=stop)
         self._is_cancelled = is_cancelled
         self._state = State(phase="start", attempt=number)
+        self._written: State | None = None
         self._last_write = -math.inf
         self._heartbeat = 0
         self._writing = threading.Lock()
@@ -48,14 +48,14 @@ class Attempt:
         self._monitor_thread = threading.Thread(target=self._monitor, daemon=True)
 
     def report(self, **state: Any) -> None:
-        """Write the state: at once if the phase is new, else at most every half second.
+        """Write the state: at once if the phase is new, else within a second, in the thread that monitors the folder.
 
-        Raises Superseded, and writes nothing, if the folder belongs to another attempt. That the disk takes no report
-        ends no work.
+        Raises Superseded, and writes nothing, if the phase is new and the folder belongs to another attempt. That the
+        disk takes no report ends no work.
         """
         new = State(attempt=self.number, **state)
-        is_new, self._state = new.phase != self._state.phase, new
-        if is_new or time.monotonic() - self._last_write > REPORT_SECONDS:
+        is_new, self._state = self._written is None or new.phase != self._state.phase, new
+        if is_new:
             if self.processes.is_rank_zero and (superseded := self._superseded()):
                 raise superseded
             try:
@@ -98,7 +98,6 @@ class Attempt:
         return self._state.updated(**end)
 
     def _monitor(self) -> None:
-        last = time.monotonic()
         while not self._ended.wait(MONITOR_SECONDS):
             with contextlib.suppress(OSError, UserError):  # the disk may be full or unreachable for a while
                 if self._is_cancelled():
@@ -107,10 +106,12 @@ class Attempt:
                     continue
                 if superseded := self._superseded():
                     self.stop.set(superseded)
-                elif time.monotonic() - max(last, self._last_write) > HEARTBEAT_SECONDS:
-                    last = time.monotonic()
-                    if self._state.is_active:
-                        self._write()
+                elif self._state.is_active and self._is_due:
+                    self._write()
+
+    @property
+    def _is_due(self) -> bool:
+        return self._state is not self._written or time.monotonic() - self._last_write > HEARTBEAT_SECONDS
 
     def _superseded(self) -> Superseded | None:
         owner = self.folder.owner()
@@ -120,5 +121,7 @@ class Attempt:
         with self._writing:
             self._heartbeat += 1
             self._last_write = time.monotonic()
+            state = self._state
             if self.processes.is_rank_zero:
-                self.folder.write_state(self._state.updated(heartbeat=self._heartbeat))
+                self.folder.write_state(state.updated(heartbeat=self._heartbeat))
+            self._written = state

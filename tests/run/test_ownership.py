@@ -173,6 +173,23 @@ def test_an_attempt_says_how_it_went(work: WorkDir) -> None:
     )
 
 
+def test_reports_of_one_phase_are_not_written_by_who_works(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffussm.run.attempt.MONITOR_SECONDS", 0.01)
+    number, writers, write = work.claim(), list[threading.Thread](), work.write_state
+
+    def noted(state: State) -> None:
+        writers.append(threading.current_thread())
+        write(state)
+
+    monkeypatch.setattr(work, "write_state", noted)
+    assert number
+    with Attempt(work, number, never) as attempt:
+        for step in range(100):
+            attempt.report(phase="train", step=step)
+        wait_for(lambda: work.state().step == 99, 20)
+    assert writers.count(threading.current_thread()) == 3  # the start, the first of the phase, and the end
+
+
 @pytest.mark.parametrize(("begun", "is_transient"), [(False, True), (True, False)])
 def test_out_of_memory_is_transient_at_the_start_only(begun: bool, is_transient: bool, work: WorkDir) -> None:
     number = work.claim()
