@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffussm.config import Config
 from diffussm.cost.handles import handles
 from diffussm.models.build import build_uninitialised
 from diffussm.ssm.backends import backend_for_cost
-from diffussm.ssm.operators import KERNELS
+from diffussm.ssm.inside import InsideOperators
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"`torch.jit.script` is ")
@@ -69,7 +68,7 @@ def torch_macs(config: Config, backend: str | None = None) -> int:
     in_place = {torch.ops.aten.baddbmm_: _baddbmm_flops}  # torch itself counts the out-of-place form only
     for n in (1, 2):
         counter = FlopCounterMode(display=False, custom_mapping=in_place)
-        with torch.no_grad(), counter, _InsideOperators():
+        with torch.no_grad(), counter, InsideOperators():
             model(*_inputs(config, n, "meta"))
         flops.append(counter.get_total_flops())
     one, two = flops
@@ -78,13 +77,6 @@ def torch_macs(config: Config, backend: str | None = None) -> int:
 
 def _baddbmm_flops(_: torch.Size, a: torch.Size, b: torch.Size, **__: Any) -> int:
     return 2 * math.prod(a) * b[-1]
-
-
-class _InsideOperators(TorchDispatchMode):
-    """Shows to the counters outside of it, instead of an operator of S4D, those that it runs."""
-
-    def __torch_dispatch__(self, operator: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return KERNELS.get(operator, operator)(*args, **(kwargs or {}))
 
 
 def _touching(name: str, touched: Counter[str]) -> Any:

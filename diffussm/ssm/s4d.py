@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffussm.ssm import fft, reference
 from diffussm.ssm.backends import PORTABLE
-from diffussm.ssm.chunked import blocks
+from diffussm.ssm.chunked import portable
 from diffussm.ssm.compiled import convolution
 from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.selection import select
@@ -16,7 +16,7 @@ from diffussm.ssm.selection import select
 BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
     "reference": reference.convolve,
     "fft": fft.convolve,
-    "chunked": blocks.convolve,
+    "chunked": portable.convolve,
     "compiled": convolution.convolve,
 }
 
@@ -24,7 +24,8 @@ BACKENDS: dict[str, Callable[[S4DParameters, Tensor, bool], Tensor]] = {
 class S4D(nn.Module):
     """Two S4D layers side by side, outputs concatenated: u (B, L, D) -> y (B, L, 2D), in the parameters' precision.
 
-    It computes in that precision, or in float32 if that is lower.
+    It computes in that precision, or in float32 if that is lower. Under autocast to bfloat16 the portable backend takes
+    and returns bfloat16 on GPUs, with states in float32.
 
     With `bidirectional` the second layer runs right to left, and both see the present position; otherwise both run left
     to right. `state` is N, the real dimension: N/2 conjugate pairs are stored. Initial values follow the original
@@ -89,14 +90,17 @@ class S4D(nn.Module):
             raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with no dimension of size 0")
         dtype = self.skip.dtype
         compute_dtype = torch.promote_types(dtype, torch.float32)  # half precision is too coarse for exponents
-        u, p = u.to(compute_dtype), S4DParameters(self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
+        p = S4DParameters(self.log_dt, self.log_decay, self.frequency, self.c, self.skip)
         if dtype != compute_dtype:
             p = S4DParameters(*(parameter.to(compute_dtype) for parameter in p))
-        return BACKENDS[self._backend(u)](p, u, self.bidirectional).to(dtype)
+        backend = self._backend(u)
+        taken = portable.input_dtype(u.device.type, compute_dtype) if backend == PORTABLE else compute_dtype
+        y = BACKENDS[backend](p, u.to(taken), self.bidirectional)
+        return y.to(dtype) if taken == compute_dtype else y
 
     def _backend(self, u: Tensor) -> str:
         """Return the backend for this input: only plain torch computes on other devices and in other precisions."""
-        if not all(map(convolution.computable, (u, self.skip))):
+        if u.device.type != "cpu" or not convolution.computable(self.skip):
             return PORTABLE if self.backend in ("auto", "compiled") else self.backend
         return _select(self.backend, u.device.type, int(u.shape[2]), int(u.shape[1]))
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from diffussm.config import Checkpointing, Config
 from diffussm.cost.closed_form import parameters, stream_length
 from diffussm.cost.memory.activations import Kept, kept
-from diffussm.cost.memory.precision import FLOAT32, bytes_of
+from diffussm.cost.memory.precision import FLOAT32, Bytes, bytes_of
 from diffussm.cost.memory.s4d import made_in_backward
 from diffussm.ssm.backends import PORTABLE, backend_for_cost
 
@@ -74,7 +74,8 @@ def account(
     images = -(-part // micro_batches)
     name = backend_for_cost(backend or training.backend)
     name = PORTABLE if (device, name) == ("cuda", "compiled") else name  # which computes on CPUs only
-    parts = kept(config, bytes_of(training.precision, device), name)
+    size = bytes_of(training.precision, device)
+    parts = kept(config, size, name)
     if parts is None:
         return None
     weights = FLOAT32 * parameters(config)
@@ -86,7 +87,7 @@ def account(
         (Row("weights", 1, weights), Row("moments", 2, weights), Row("EMA", 1, weights), *buckets),
         Row("gradients", 1, weights if separate else 0),
         _checkpointed(config, parts, images) if checkpointing == "block" else _rows(parts, images),
-        Row("temporaries", 1, _temporaries(config, images, name)),
+        Row("temporaries", 1, _temporaries(config, images, name, size)),
     )
 
 
@@ -113,10 +114,10 @@ def _checkpointed(config: Config, parts: Sequence[Kept], images: int) -> tuple[R
     )
 
 
-def _temporaries(config: Config, images: int, backend: str) -> int:
+def _temporaries(config: Config, images: int, backend: str, size: Bytes) -> int:
     m = config.model
     has_s4d = m.kind == "diffussm" and m.mixer == "s4d"
-    s4d = made_in_backward(backend, m.width, m.state, m.length, images) if has_s4d else 0
+    s4d = made_in_backward(backend, m.width, m.state, m.length, images, size) if has_s4d else 0
     return TEMPORARIES * FLOAT32 * images * m.length * m.width + s4d
 
 

@@ -113,7 +113,7 @@ def _mixer(m: ModelConfig, size: Bytes, backend: str) -> list[Kept] | None:
     d, f, length, depth = m.width, size.dense, m.length, m.depth
     match m.mixer:
         case "s4d":
-            of_s4d = s4d.kept(backend, d, m.state, length, m.direction == "bidirectional")
+            of_s4d = s4d.kept(backend, d, m.state, length, m.direction == "bidirectional", size)
             return [Kept("block.mixer", depth, of_s4d.per_image, tables=of_s4d.fixed)]
         case "attention":
             return [

@@ -6,11 +6,15 @@ FLOAT32, BFLOAT16, COMPLEX64, COMPLEX128, INT64 = 4, 2, 8, 16, 8
 
 
 class Bytes(NamedTuple):
-    """Bytes of a number: the residual stream, layer norms, S4D and the loss are in float32 in any precision."""
+    """Bytes of a number: the residual stream, layer norms and the loss are in float32 in any precision. So is S4D, but
+    for what `chunked` keeps on GPUs."""
 
     dense: int  # of dense layers and attention
     modulation: int  # of products with scale and alpha, which autocast widens to float32 on GPUs and not on CPUs
     alphas: int  # of alpha; 0: it stays part of its layer's whole output, which is kept
+    batched: bool = (
+        False  # whether `chunked` computes all channels at once, as on GPUs, and keeps numbers as dense layers do
+    )
 
     @property
     def autocast(self) -> bool:
@@ -20,6 +24,7 @@ class Bytes(NamedTuple):
 
 def bytes_of(precision: str, device: str) -> Bytes:
     """Return the sizes in a precision of the config on `cuda` or `cpu`."""
+    on_gpu = device == "cuda"
     if precision != "bf16":
-        return Bytes(FLOAT32, FLOAT32, 0)
-    return Bytes(BFLOAT16, FLOAT32, FLOAT32) if device == "cuda" else Bytes(BFLOAT16, BFLOAT16, 0)
+        return Bytes(FLOAT32, FLOAT32, 0, on_gpu)
+    return Bytes(BFLOAT16, FLOAT32, FLOAT32, on_gpu) if on_gpu else Bytes(BFLOAT16, BFLOAT16, 0)

@@ -1,13 +1,14 @@
 """What each backend of S4D keeps for its backward pass. No torch.
 
 Letters: B batch, L positions, D channels, N state size, C positions of a chunk; both directions. All is float32 or
-complex64, in any precision, but discretisation and the states of the reference, which are in double precision.
+complex64, in any precision, but discretisation and the states of the reference, which are in double precision, and what
+`chunked` keeps on GPUs, which is in that of dense layers.
 """
 
 from typing import NamedTuple
 
-from diffussm.cost.memory.precision import COMPLEX64, COMPLEX128, FLOAT32
-from diffussm.ssm.backends import chunk_length
+from diffussm.cost.memory.precision import COMPLEX64, COMPLEX128, FLOAT32, Bytes
+from diffussm.ssm.backends import batched_chunks, chunk_length
 
 
 class Kept(NamedTuple):
@@ -17,11 +18,13 @@ class Kept(NamedTuple):
     fixed: int
 
 
-def kept(backend: str, width: int, state: int, length: int, bidirectional: bool) -> Kept:
+def kept(backend: str, width: int, state: int, length: int, bidirectional: bool, size: Bytes) -> Kept:
     """Return what a backend keeps of one S4D mixer, besides its parameters."""
     match backend:
         case "compiled" | "reference":  # u alone: tables and states are made again
             return Kept(FLOAT32 * length * width, 0)
+        case "chunked" if size.batched:
+            return _batched(width, state, length, size)
         case "chunked":
             return _chunked(width, state, length, bidirectional)
         case "fft":
@@ -29,9 +32,11 @@ def kept(backend: str, width: int, state: int, length: int, bidirectional: bool)
     raise ValueError(f"unknown backend {backend!r}")
 
 
-def made_in_backward(backend: str, width: int, state: int, length: int, images: int) -> int:
+def made_in_backward(backend: str, width: int, state: int, length: int, images: int, size: Bytes) -> int:
     """Return the bytes that the backward pass of one mixer makes at once, beside tensors of the size of its input."""
     match backend:
+        case "chunked" if size.batched:
+            return _made_by_batched(width, state, length, images, size)
         case "fft":
             return 2 * _exponentials(width, state, length)  # two gradients of them
         case "reference":
@@ -49,6 +54,24 @@ def _chunked(d: int, n: int, length: int, bidirectional: bool) -> Kept:
         per_image += 2 * chunks * d * n
         tables += (2 + (1 if bidirectional else 2)) * d * chunk * n
     return Kept(FLOAT32 * per_image, FLOAT32 * tables + _discretisation(d, n))
+
+
+def _batched(d: int, n: int, length: int, size: Bytes) -> Kept:
+    """Return u, and, if there are several chunks, the states that enter them; discretisation."""
+    cut = batched_chunks(length)
+    states = 2 * cut.number * n if cut.number > 1 else 0
+    return Kept(size.dense * d * (cut.padded + states), _discretisation(d, n))
+
+
+def _made_by_batched(d: int, n: int, length: int, images: int, size: Bytes) -> int:
+    """Return gradients of outputs and of what is added to states, and these in float32 before and after the carry;
+    tables, of which those for states are in float32 too; the matrices of the carry."""
+    cut = batched_chunks(length)
+    chunk, states = cut.length, n if cut.number > 1 else 0
+    sequences = cut.number * images * 2 * ((chunk + states) * size.dense + 2 * states * FLOAT32)
+    tables = chunk * 2 * ((chunk + states) * size.dense + 2 * n * FLOAT32)
+    carry = sum(FLOAT32 * 4 * group**2 * states for group in cut.groups)
+    return d * (sequences + tables + carry)
 
 
 def _fft(d: int, n: int, length: int) -> Kept:
