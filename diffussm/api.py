@@ -22,7 +22,7 @@ from diffussm.models.stored import read_weights
 from diffussm.models.trained import load_network, read_kept_weights, requested_config, select_milestone
 from diffussm.models.weights import load_weights
 from diffussm.store.rundir import RunDir, is_run_folder
-from diffussm.training import checkpoints
+from diffussm.training.checkpoints import files as checkpoints
 
 Model = DiT | DiffuSSM
 

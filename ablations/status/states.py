@@ -139,7 +139,7 @@ def _status_in_folder(run: RunDir, milestones: Sequence[int], key: KeyDigests, l
     folders = [run, *(run.evaluation(step, key.key) for step in milestones)]
     owned = [folder for folder in folders if folder.owner()]
     if any(liveness.is_alive(folder) for folder in owned):
-        return _Status("running")
+        return _Status("running", run.state().warning)
     if run.cancelled:
         return _Status("cancelled", "by manage.py cancel")
     for folder in owned:

@@ -41,6 +41,7 @@ class Attempt:
         self._is_cancelled = is_cancelled
         self._state = State(phase="start", attempt=number)
         self._written: State | None = None
+        self._warning = ""
         self._last_write = -math.inf
         self._heartbeat = 0
         self._writing = threading.Lock()
@@ -63,6 +64,10 @@ class Attempt:
             except OSError as error:
                 if not is_of_disk(error):
                     raise
+
+    def warn(self, warning: str) -> None:
+        """Let the state have a warning, from its next report on; "" removes it."""
+        self._warning = warning
 
     def __enter__(self) -> "Attempt":
         self.processes.on_rank_zero(lambda: self.report(phase="start"))
@@ -123,5 +128,6 @@ class Attempt:
             self._last_write = time.monotonic()
             state = self._state
             if self.processes.is_rank_zero:
-                self.folder.write_state(state.updated(heartbeat=self._heartbeat))
+                warning = {"warning": self._warning} if self._warning else {}
+                self.folder.write_state(state.updated(heartbeat=self._heartbeat, **warning))
             self._written = state

@@ -40,7 +40,7 @@ from diffussm.store.execution import Execution
 from diffussm.store.integrity.stamp import DamagedFile
 from diffussm.store.rundir import RunDir, step_of
 from diffussm.store.workdir import WorkDir
-from diffussm.training.checkpoints import restore_milestones
+from diffussm.training.checkpoints.files import restore_milestones
 from diffussm.training.loop import train
 from diffussm.training.trainer import Trainer
 
@@ -213,7 +213,14 @@ class TaskRunner:
             trainer = Trainer(config, execution.backend, device, self.processes, execution.micro_batches)
             with contextlib.closing(trainer):
                 first_step = train(
-                    run, trainer, attempt.number, milestones, 60 * self.checkpoint_minutes, report, attempt.stop
+                    run,
+                    trainer,
+                    attempt.number,
+                    milestones,
+                    60 * self.checkpoint_minutes,
+                    report,
+                    attempt.stop,
+                    attempt.warn,
                 )
         self.processes.on_rank_zero(lambda: check_training(run, milestones, first_step))
 

@@ -25,6 +25,9 @@ class State(StoredModel):
     attempt: int = Field(ge=0)
     heartbeat: int = Field(0, description="a counter that increases while the owner lives")
     reason: str = Field("", description="why it ended")
+    warning: str = Field(
+        "", description="what went wrong without ending it: a checkpoint that a full disk did not take"
+    )
     is_transient: bool = Field(
         False, alias="can_pass", description="of a failure: a retry of the same task may succeed"
     )

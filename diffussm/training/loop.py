@@ -12,6 +12,8 @@ from diffussm.distributed.meetings import Meetings
 from diffussm.errors import Diverged
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
+from diffussm.training.checkpoints.staging import Staging
+from diffussm.training.checkpoints.writer import CheckpointWriter, OnWarning
 from diffussm.training.loss_log import LossLog
 from diffussm.training.trainer import Trainer
 
@@ -22,6 +24,10 @@ Milestones = Mapping[int, Collection[str]]  # step -> kinds of weights to keep (
 OnProgress = Callable[[int, float, float], object]  # called with step, loss and seconds per step
 
 
+def _ignore(warning: str) -> None:
+    """Leave a warning to what is printed."""
+
+
 def train(
     run: RunDir,
     trainer: Trainer,
@@ -30,18 +36,25 @@ def train(
     checkpoint_seconds: float,
     on_progress: OnProgress,
     stop: StopRequest,
+    on_warning: OnWarning = _ignore,
 ) -> int:
     """Train from the newest checkpoint to the last of `milestones`; return the step of that checkpoint, or 0.
 
-    Rank zero writes a checkpoint at every milestone, every `checkpoint_seconds`, and when it stops. Raises, on all
+    Rank zero writes a checkpoint at every milestone, every `checkpoint_seconds`, and when it stops, the last of which
+    is on disk when this returns or raises Stopped. A full disk is a warning, until then. Raises, on all
     ranks at the same step, Stopped once `stop` is set on one of them, Diverged on a loss that is not finite, and
     Superseded if another attempt owns the run. Several processes look at all of this at milestones and at meetings.
     """
     state, last_step = trainer.state, max(milestones)
     state.load_newest(run, trainer.processes)
     first_step = state.step
-    with LossLog(run.loss_log(attempt)) if trainer.processes.is_rank_zero else nullcontext() as log:
-        bookkeeping = _Bookkeeping(run, trainer, attempt, milestones, log, stop)
+    is_rank_zero = trainer.processes.is_rank_zero
+    staging = Staging(state.device) if is_rank_zero and state.device.type == "cuda" else None
+    with (
+        LossLog(run.loss_log(attempt)) if is_rank_zero else nullcontext() as log,
+        CheckpointWriter(run, state, attempt, on_warning, staging) as writer,
+    ):
+        bookkeeping = _Bookkeeping(run, trainer, attempt, milestones, log, writer, stop)
         meetings = Meetings(trainer.processes, LOG_EVERY, first_step)
         while state.step < last_step:
             losses = trainer.step()
@@ -53,11 +66,13 @@ def train(
             is_due = state.step in milestones or bookkeeping.seconds_since_checkpoint > checkpoint_seconds
             is_due, seconds_per_step, stopped = bookkeeping.agree(is_due, meetings.seconds_per_step(state.step))
             if is_due or stopped:
-                bookkeeping.write_checkpoint()
+                bookkeeping.write_checkpoint(is_last=bool(stopped) or state.step == last_step)
             if stopped and state.step < last_step:
+                writer.wait()
                 trainer.processes.barrier()  # torchrun and srun kill all ranks once one exits
                 raise stopped.at(state.step)
             meetings.end(state.step, seconds_per_step)
+        writer.wait()
     return first_step
 
 
@@ -71,17 +86,19 @@ class _Bookkeeping:
         attempt: int,
         milestones: Milestones,
         log: LossLog | None,
+        writer: CheckpointWriter,
         stop: StopRequest,
     ):
         self._run, self._state, self._processes = run, trainer.state, trainer.processes
-        self._attempt, self._milestones, self._loss_log = attempt, milestones, log
+        self._attempt, self._milestones, self._loss_log, self._writer = attempt, milestones, log, writer
         self._stop = StopRequest(parent=stop)
         self._checkpoint_time = self._owner_checked = time.monotonic()
         self._start_timer()
 
     @property
     def seconds_since_checkpoint(self) -> float:
-        return time.monotonic() - self._checkpoint_time
+        """The time since the last checkpoint was begun; 0 while it is being written."""
+        return 0.0 if self._writer.is_busy else time.monotonic() - self._checkpoint_time
 
     def log(self, losses: Losses, on_progress: OnProgress) -> None:
         """Log the batch's mean losses and the seconds per step since the last row or checkpoint, and report them."""
@@ -118,14 +135,16 @@ class _Bookkeeping:
             raise stopped
         return is_due, seconds_per_step, stopped
 
-    def write_checkpoint(self) -> None:
-        """Write the state and, at a milestone, the weights to keep, after the loss log is on disk."""
+    def write_checkpoint(self, is_last: bool) -> None:
+        """Begin to write the state and, at a milestone, the weights to keep, after the loss log is on disk."""
         if not self._loss_log:
             return
-        self._loss_log.save()
-        for kind in self._milestones.get(self._state.step, ()):
-            self._state.save_weights(self._run, kind)
-        self._state.save(self._run, self._attempt)
+        step = self._state.step
+        kinds = self._milestones.get(step, ())
+        self._writer.wait()
+        with nullcontext() if kinds or is_last else self._writer.tolerating_full_disk(step):
+            self._loss_log.save()
+            self._writer.write(kinds, is_last)
         self._checkpoint_time = time.monotonic()
         self._start_timer()
 

@@ -60,6 +60,7 @@ class Trainer:
             losses.append(self._backward(self._read_ahead.get(last)))
         if self.config.training.clip:
             self.state.optimiser.clip_gradients(self.config.training.clip)
+        self.state.before_update()
         self.state.optimiser.step(lr_factor(self.config.training, self.state.step))
         self.state.step += 1
         self.state.ema.update(self.state.step)

@@ -130,7 +130,7 @@ def test_the_loss_log_is_on_disk_before_a_milestone(tmp_path: Path, monkeypatch:
         rows = run.loss_log(1).read_text().splitlines()  # what has left the buffer
         events.append(f"rows to step {json.loads(rows[-1])['step']}")
 
-    def save_weights(state: TrainingState, run: RunDir, kind: str) -> None:
+    def save_weights(state: TrainingState, run: RunDir, kind: str, _: object) -> None:
         events.append(f"weights of step {state.step}")
         write_atomically(run.weights(state.step, kind), b"")
 

@@ -57,13 +57,14 @@ def test_every_state(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     progress = {"lane": "train", "step": 20, "steps": 24, "loss": 0.5, "seconds_per_step": 0.5}
     training = State(phase="train", attempt=2, heartbeat=1, **progress)
     write_atomically(three.path / "owner-2.json", json.dumps({"place": "far", "pid": 1, "started": "1"}).encode())
-    three.write_state(training)
+    three.write_state(training.updated(warning="the disk was full"))
     rows = {row["arm"]: row for row in status(capsys, runs)["runs"]}
     assert rows["M = 2, P = 1"]["state"] == "failed"
     assert rows["M = 2, P = 1"]["reason"] == "it failed"
     assert rows["M = 1, P = 2"]["state"] == "diverged"
     running = rows["M = 1, P = 1"]
     assert (running["state"], running["eta_seconds"], running["steps_per_second"]) == ("running", 2.0, 2.0)
+    assert running["reason"] == "the disk was full"
     assert (
         printed(capsys, "status", "--runs", str(runs))
         .splitlines()[-1]
