@@ -185,7 +185,8 @@ def _local_memory(planned: "list[PlannedRun]") -> "GpuMemory":
     from ablations.gpu_memory import GpuMemory
     from diffussm.host.machine import gpus
 
-    return GpuMemory.of(planned, lambda _: min(1, len(gpus())), None)
+    of_each = min(1, len(gpus()))
+    return GpuMemory.of(planned, lambda _: of_each, None)
 
 
 def _print_plan(

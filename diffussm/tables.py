@@ -21,6 +21,8 @@ def aligned(rows: Sequence[Mapping[str, object]], left_aligned: Collection[str] 
 def display_width(text: str) -> int:
     """Return the number of columns that the text takes on a terminal: two for each wide character, such as a Chinese
     one, and none for a mark that combines with the character before it."""
+    if text.isascii():
+        return len(text)
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 

@@ -14,8 +14,10 @@ from diffussm.config import Config
 from diffussm.host.machine import keep_freed_memory
 from diffussm.host.provenance import describe
 from diffussm.metrics.key import evaluation_key
+from diffussm.metrics.sampling import in_precision
 from diffussm.metrics.suite import metric_suite
 from diffussm.models.build import build_model
+from diffussm.precision import products
 from diffussm.ssm.selection import select
 from diffussm.timing import synchronised_time, time_interleaved
 from diffussm.training.trainer import Trainer
@@ -55,14 +57,15 @@ def measure(config: Config, threads: int) -> dict[str, float]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backend = select(config.training.backend, device, config.model.width, config.model.length)
     trainer = Trainer(config, backend, device)
-    network = build_model(config, backend).to(device).eval()
+    network = in_precision(build_model(config, backend).to(device).eval(), config.evaluation.precision)
     m, batch = config.model, min(config.evaluation.batch, config.evaluation.samples)
     x = torch.zeros(batch, m.channels, m.image_size, m.image_size, device=device)
     t, y = torch.zeros(batch, dtype=torch.long, device=device), torch.zeros(batch, dtype=torch.long, device=device)
 
     @torch.no_grad()
     def call() -> None:
-        network(x, t, y)
+        with products(tf32=config.evaluation.precision != "float32"):
+            network(x, t, y)
 
     seconds = {}
     for name, function in (("step", trainer.step), ("call", call)):

@@ -73,4 +73,6 @@ def shape_digest(config: Config, threads: int) -> str:
     shape["training"] |= {k: v for k, v in StepSettings.of(config).model_dump().items() if v != defaults[k]}
     reference = config.evaluation.reference  # a file counts by its name, wherever it is
     shape["evaluation"]["reference"] = Path(reference).name if is_npz_name(reference) else reference
+    if config.evaluation.precision != "float32":
+        shape["evaluation"]["precision"] = config.evaluation.precision
     return digest({**shape, "threads": config.training.threads or threads})

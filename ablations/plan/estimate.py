@@ -83,7 +83,7 @@ class Estimates:
         if not todo:
             return "nothing is left to do"
         if "assumed" in bases:
-            rates = sorted({self._describe_rate(p) for p in todo})
+            rates = sorted({rate for p in todo for rate in self._describe_rates(p)})
             return f"assumed: {', '.join(rates)}{NOT_MEASURED}"
         if "by MACs" in bases:
             return "measured on this machine for other shapes and scaled by MACs; run with --calibrate to measure these"
@@ -93,18 +93,30 @@ class Estimates:
 
     def _rates(self, p: PlannedRun) -> tuple[float, float]:
         """Return the assumed MACs per second of the run's training and of its evaluations."""
-        training = p.run.config.training
-        on_gpu = self._has_gpu or training.precision != "float32"
-        rate = GPU_RATES[training.precision] if on_gpu else CORE_RATE * (training.threads or self.threads)
+        if self._on_gpu(p):
+            return gpu_rates(p)
+        rate = CORE_RATE * (p.run.config.training.threads or self.threads)
         return rate, rate
 
-    def _describe_rate(self, p: PlannedRun) -> str:
-        precision = p.run.config.training.precision
-        return describe_gpu_rate(precision) if self._has_gpu or precision != "float32" else describe_core_rate()
+    def _describe_rates(self, p: PlannedRun) -> list[str]:
+        return describe_gpu_rates(p) if self._on_gpu(p) else [describe_core_rate()]
+
+    def _on_gpu(self, p: PlannedRun) -> bool:
+        return self._has_gpu or p.run.config.training.precision != "float32"
 
 
-def describe_gpu_rate(precision: str) -> str:
-    return f"an A100 at {GPU_RATES[precision] / 1e12:.3g} T MACs/s in {precision}, {UTILISATION:.0%} of its peak"
+def gpu_rates(p: PlannedRun) -> tuple[float, float]:
+    """Return the assumed MACs per second of a GPU in the run's training and in its evaluations."""
+    config = p.run.config
+    return GPU_RATES[config.training.precision], GPU_RATES[config.evaluation.precision]
+
+
+def describe_gpu_rates(p: PlannedRun) -> list[str]:
+    config = p.run.config
+    return [
+        f"an A100 at {GPU_RATES[precision] / 1e12:.3g} T MACs/s in {precision}, {UTILISATION:.0%} of its peak"
+        for precision in {config.training.precision, config.evaluation.precision}
+    ]
 
 
 def describe_core_rate() -> str:

@@ -1,6 +1,6 @@
 """Estimates of how long planned runs take as jobs of a profile."""
 
-from ablations.plan.estimate import CORE_RATE, GPU_RATES, Estimates, describe_core_rate, describe_gpu_rate
+from ablations.plan.estimate import CORE_RATE, Estimates, describe_core_rate, describe_gpu_rates, gpu_rates
 from ablations.plan.plan import PlannedRun
 from ablations.slurm.profile import Profile
 
@@ -18,11 +18,14 @@ class ClusterEstimates(Estimates):
         return self.profile.gpus(p.run.arm.resources)
 
     def _rates(self, p: PlannedRun) -> tuple[float, float]:
-        needs, precision = p.run.arm.resources, p.run.config.training.precision
+        needs, evaluators = p.run.arm.resources, self.profile.tasks(kind="evaluate")
+        trainers = self.profile.tasks(needs)
         if gpus := self.gpus(p):
-            used = min(gpus, self.profile.tasks(needs))  # a task uses one
-            return GPU_RATES[precision] * used, GPU_RATES[precision]
-        return CORE_RATE * self.profile.cpus(needs) * self.profile.tasks(needs), CORE_RATE * self.profile.cpus(needs)
+            training, evaluation = gpu_rates(p)  # of a task, which uses one
+            evaluator_gpus = max(1, self.profile.gpus(kind="evaluate"))
+            return training * min(gpus, trainers), evaluation * min(evaluator_gpus, evaluators)
+        training, evaluation = self.profile.cpus(needs), self.profile.cpus(kind="evaluate")
+        return CORE_RATE * training * trainers, CORE_RATE * evaluation * evaluators
 
-    def _describe_rate(self, p: PlannedRun) -> str:
-        return describe_gpu_rate(p.run.config.training.precision) if self.gpus(p) else describe_core_rate()
+    def _describe_rates(self, p: PlannedRun) -> list[str]:
+        return describe_gpu_rates(p) if self.gpus(p) else [describe_core_rate()]

@@ -166,6 +166,7 @@ class SubmissionPlan:
             "arrays": [len(array.jobs) for array in self.arrays],
             "chained": any(array.depends_on_previous for array in self.arrays),
             "evaluator": bool(self.run_ids_without_evaluator()),
+            "seconds_per_evaluation": self._longest_evaluation(estimated),
             "gpus_per_job": sorted({self.profile.gpus(need) for need in needs}),
             "training_gpu_hours": self._gpu_hours() if known else None,
             "evaluation_gpu_hours": self._evaluation_hours(estimated) if known else None,
@@ -179,11 +180,28 @@ class SubmissionPlan:
     def _gpu_hours(self) -> float:
         return sum(job.seconds * self.profile.gpus(job.needs) for job in self.trainings) / 3600
 
+    def _evaluator_shape(self) -> str:
+        gpus, tasks = self.profile.gpus(kind="evaluate"), self.profile.tasks(kind="evaluate")
+        return (
+            f" of {tables.plural(gpus, 'GPU')}" if gpus else f" of {tables.plural(tasks, 'task')}" if tasks > 1 else ""
+        )
+
+    @property
+    def _evaluator_gpus(self) -> int:
+        return max(1, self.profile.gpus(kind="evaluate"))
+
+    def _longest_evaluation(self, estimated: Mapping[PlannedRun, Estimate]) -> float:
+        """Return the seconds of the evaluation of one milestone, of the arm where it takes longest."""
+        return max(
+            (e.evaluation / p.remaining_evaluations for p, e in estimated.items() if e.evaluation),
+            default=0.0,
+        )
+
     def _evaluation_hours(self, estimated: Mapping[PlannedRun, Estimate]) -> float:
         """Return the GPU-hours of evaluation; a run that is evaluated in several ways counts once for each."""
         measured = {(p.run.run_id, p.spec.key): e.evaluation or 0.0 for p, e in estimated.items() if not p.done}
         on_gpu = any(self.estimates.gpus(p) for p in self.planned)
-        return sum(measured.values()) / 3600 * on_gpu
+        return sum(measured.values()) / 3600 * self._evaluator_gpus * on_gpu
 
     def summary(self) -> str:
         """Return the totals as text."""
@@ -195,7 +213,12 @@ class SubmissionPlan:
         default = "" if self.cluster.is_reachable else " (SLURM's default, because no cluster responds)"
         lines[0] += f" Array limit: {t['most_in_array']}{default}."
         if t["evaluator"]:
-            lines.append("Evaluations: one more job, which runs as long as milestones are still to come.")
+            seconds = t["seconds_per_evaluation"]
+            longest = f"; a milestone takes {tables.format_duration(seconds)} at most" if seconds else ""
+            lines.append(
+                f"Evaluations: one more job{self._evaluator_shape()}, which runs as long as milestones are still to "
+                f"come{longest}."
+            )
         if t["seconds_left"] is None:
             lines.append("Time: unknown, because the MACs of some mixers are unknown.")
             return "\n".join(lines)

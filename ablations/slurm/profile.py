@@ -65,22 +65,22 @@ class Profile(Section):
         kept = {name: value for name, value in self.sbatch.items() if not (own_gpus and name in GPU_OPTIONS)}
         return kept | dict(self.evaluator)
 
-    def tasks(self, needs: Resources | None = None) -> int:
-        """Return the number of processes of one training."""
-        options = self.options("train", needs)
+    def tasks(self, needs: Resources | None = None, kind: Kind = "train") -> int:
+        """Return the number of processes of a job."""
+        options = self.options(kind, needs)
         return count(options, "ntasks") or (count(options, "nodes") or 1) * (count(options, "ntasks_per_node") or 1)
 
-    def gpus(self, needs: Resources | None = None) -> int:
-        """Return the number of GPUs of one training; 0 if none is requested."""
-        options = self.options("train", needs)
+    def gpus(self, needs: Resources | None = None, kind: Kind = "train") -> int:
+        """Return the number of GPUs of a job; 0 if none is requested."""
+        options = self.options(kind, needs)
         per_node = gpu_count("gpus_per_node", options) or gpu_count("gres", options)
         if per_node:
             return (count(options, "nodes") or 1) * per_node
-        return gpu_count("gpus", options) or self.tasks(needs) * gpu_count("gpus_per_task", options)
+        return gpu_count("gpus", options) or self.tasks(needs, kind) * gpu_count("gpus_per_task", options)
 
-    def cpus(self, needs: Resources | None = None) -> int:
+    def cpus(self, needs: Resources | None = None, kind: Kind = "train") -> int:
         """Return the number of cores of one task."""
-        return count(self.options("train", needs), "cpus_per_task") or 1
+        return count(self.options(kind, needs), "cpus_per_task") or 1
 
 
 def load(name: str, changes: Sequence[str] = ()) -> Profile:

@@ -15,6 +15,9 @@ VaeOption = Annotated[
 ]
 SamplerOption = Annotated[str, typer.Option(help="ddim, ddpm, dpm-solver++ or unipc (default: the run's; DiT's ddpm)")]
 SamplerStepsOption = Annotated[int | None, typer.Option(help="steps of the sampler (default: the run's; DiT's 250)")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="what the network samples in: float32, tf32 or bf16 (default: the run's; float32)")
+]
 GuidanceOption = Annotated[
     float | None, typer.Option(help="scale of classifier-free guidance; 1: none (default: the run's; none)")
 ]

@@ -122,6 +122,7 @@ FIELDS_ADDED_LATER = {  # since the first digests, with their defaults
     "vae": "",
     "vae_sha256": "",
     "decoding": "",
+    "precision": "float32",
 }
 
 

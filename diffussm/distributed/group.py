@@ -1,6 +1,7 @@
 """Collective operations over the processes that share a piece of work. A single process needs no torch for them."""
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class ProcessGroup:
             try:
                 result = make()
             except Exception as raised:
-                error = raised
+                error = _portable(raised) if self.world_size > 1 else raised
         result, error = self.broadcast((result, error))
         if error is not None:
             raise error
@@ -75,14 +76,24 @@ class ProcessGroup:
         return self._broadcast(value, source=self.world_size - int(highest)) if highest else value
 
     @contextmanager
-    def join(self, raising: type[Exception]) -> Iterator[None]:
-        """Wait at the end of the block for every rank; what is raised of that type on one is then raised on all."""
+    def join(self) -> Iterator[None]:
+        """Wait at the end of the block for every rank; what is raised on one is then raised on all.
+
+        An exception that comes from another rank has that rank as its attribute `rank`.
+        """
         raised: Exception | None = None
         try:
             yield
-        except raising as error:
+        except LostProcess:
+            raise
+        except Exception as error:
             raised = error
-        if raised := self.first_nonempty(raised):
+        if self.world_size > 1:
+            found = self.first_nonempty(raised and (self.rank, _portable(raised)))
+            if found and found[0] != self.rank:
+                raised = found[1]
+                raised.rank = found[0]  # type: ignore[attr-defined]
+        if raised:
             raise raised
 
     def all_reduce_sum(self, values: Sequence[float]) -> Sequence[float]:
@@ -122,6 +133,15 @@ class ProcessGroup:
         with _connected():
             torch.distributed.all_reduce(reduced, operation)
         return reduced.tolist()
+
+
+def _portable(error: Exception) -> Exception:
+    """Return the exception, or its words in another one if it cannot be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 @contextmanager

@@ -27,7 +27,6 @@ from diffussm.metrics.reference.file import ReferenceFile
 from diffussm.metrics.requirements import check_requirements, unsupported_metrics
 from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.metrics.suite import metric_suite
-from diffussm.stopping import Stopped
 from diffussm.store import records
 from diffussm.store.hashes import file_sha256
 
@@ -94,7 +93,7 @@ def evaluate_external(
     made_of = {"samples": content, "key": key.digest, "batch": evaluation.batch}
     with _folder(digest(made_of), processes) as folder:
         shards = Shards(folder, pixels.count, evaluation.batch, suite.layers, made_of)
-        with processes.join(raising=Stopped):
+        with processes.join():
             for batch in context.missing(shards):
                 images = np.concatenate(list(pixels.batches(batch.size, batch.start, batch.stop)))
                 shards.write(batch, suite.extract(images))

@@ -10,6 +10,7 @@ from diffussm.config import Config
 from diffussm.diffusion.sampling import Network, guided, make_sampler
 from diffussm.metrics.decoding.decoder import make_decoder
 from diffussm.metrics.decoding.pixels import check_finite, to_pixels
+from diffussm.precision import autocast, products
 from diffussm.rng import Stream, integers, normal
 from diffussm.stopping import StopRequest
 
@@ -40,7 +41,9 @@ class SampleMaker:
         self._noise_shape = (m.channels, m.image_size, m.image_size)
         self.shape, self._decode = make_decoder(config, device)
         self._sample = make_sampler(config.diffusion, e.sampler, e.sampler_steps, e.clip, device, stop=stop)
-        self._network = guided(network, e.guidance, m.classes, e.guidance_channels or m.channels)
+        self._precision = e.precision
+        computed = in_precision(network, e.precision)
+        self._network = guided(computed, e.guidance, m.classes, e.guidance_channels or m.channels)
 
     def labels(self, start: int, count: int) -> NDArray[np.int64]:
         """Return the labels of samples start .. start + count - 1: (count,)."""
@@ -62,9 +65,22 @@ class SampleMaker:
             return torch.from_numpy(drawn).to(self.device)
 
         labels = self.labels(start, count)
-        sampled = self._sample(self._network, torch.from_numpy(labels).to(self.device), noise)
+        with products(tf32=self._precision != "float32"):
+            sampled = self._sample(self._network, torch.from_numpy(labels).to(self.device), noise)
         check_finite(sampled, start)
         return Samples(to_pixels(self._decode(sampled), start), labels)
+
+
+def in_precision(network: Network, precision: str) -> Network:
+    """Return the network computed in float32, tf32 or bf16; what it takes and gives stays as it is, float32."""
+    if precision != "bf16":
+        return network
+
+    def call(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        with autocast(precision, x.device):
+            return network(x, t, y).to(x.dtype)
+
+    return call
 
 
 def generate(

@@ -93,7 +93,8 @@ class Attempt:
         return not (self._state.step is self._state.sample is None)
 
     def _final_state(self, error: BaseException | None) -> State:
-        where = f"rank {self.processes.rank}: " if self.processes.world_size > 1 else ""
+        rank = getattr(error, "rank", self.processes.rank)  # of another, if that passed it on
+        where = f"rank {rank}: " if self.processes.world_size > 1 else ""
         outcome = outcome_of(error, self.has_progress, where)
         end: dict[str, Any] = {"phase": outcome.phase}
         if outcome.kind != "done":

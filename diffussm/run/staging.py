@@ -32,7 +32,7 @@ def staged_data(config: Config, processes: ProcessGroup, stop: StopRequest) -> I
     if stage is None or folder is None:
         yield config
         return
-    with processes.join(Exception):
+    with processes.join():
         copy = staged(folder, stage, stop.check)
     try:
         yield config.model_copy(update={"data": config.data.model_copy(update={"root": str(copy)})})

@@ -6,9 +6,9 @@ from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
 from diffussm.diffusion.sampling import training_schedule
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.models.build import build_model
+from diffussm.precision import autocast, products
 from diffussm.training.batches import Batch, Batches, micro_batch_maker
 from diffussm.training.parallel import local_micro_batches, no_sync, wrap_ddp
-from diffussm.training.precision import autocast, products
 from diffussm.training.read_ahead import ReadAhead
 from diffussm.training.schedule import lr_factor
 from diffussm.training.state import TrainingState
@@ -54,7 +54,7 @@ class Trainer:
         self.state.optimiser.zero_grad()
         first = self.state.step * len(self.micro_batches)
         *earlier, last = range(first, first + len(self.micro_batches))
-        with products(self.config.training):
+        with products(tf32=self.config.training.precision == "tf32"):
             with no_sync(self.network):
                 losses = [self._backward(self._read_ahead.get(position)) for position in earlier]
             losses.append(self._backward(self._read_ahead.get(last)))
@@ -74,7 +74,7 @@ class Trainer:
         """Add to the gradients; return what the micro-batch's samples add to the batch's mean losses."""
         x0, y, index, noise = micro_batch.to(self.device)
         xt = self.diffusion.add_noise(x0, index, noise)
-        with autocast(self.config.training, x0.device):
+        with autocast(self.config.training.precision, x0.device):
             output = self.network(xt, index, y)
         losses = self.diffusion.losses(output.float(), x0, xt, index, noise)
         weight = len(x0) / self.config.training.batch

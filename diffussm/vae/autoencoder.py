@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffussm.errors import UserError
+from diffussm.precision import autocast, products
 from diffussm.vae.facts import WEIGHTS, vae_facts
 
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "tf32", "bf16"]
 DECODED_AT_ONCE = 1 << 20  # pixels
 
 
@@ -61,10 +62,9 @@ class Autoencoder:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        reduced = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        deterministic = torch.backends.cudnn.flags(enabled=True, deterministic=True)
         try:
-            with exact, reduced:
+            with deterministic, products(self.precision == "tf32"), autocast(self.precision, self.device):
                 yield
         except torch.OutOfMemoryError:
             raise UserError(

@@ -53,6 +53,7 @@ KEY_FIELDS = {
     "samples": ("images", "evaluation.samples"),
     "sampler": ("-", "evaluation.sampler"),
     "sampler_steps": ("network calls", "evaluation.sampler_steps"),
+    "precision": ("-", "evaluation.precision"),
     "guidance": ("factor", "evaluation.guidance"),
     "guidance_channels": ("channels", "evaluation.guidance_channels"),
     "labels": ("-", "evaluation.labels"),

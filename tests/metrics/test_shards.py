@@ -30,7 +30,7 @@ def make(batch: Batch) -> dict[str, np.ndarray]:
 def fill(shards: Shards, context: EvaluationContext = SINGLE_PROCESS_CONTEXT) -> list[Batch]:
     """Write what is missing; returns what was."""
     written = []
-    with context.processes.join(raising=Stopped):
+    with context.processes.join():
         for batch in context.missing(shards):
             shards.write(batch, make(batch))
             written.append(batch)
@@ -201,21 +201,23 @@ def test_shards_that_never_appear_are_an_error(shards: Shards) -> None:
 
 
 @pytest.mark.parametrize("error", [Stopped("SIGTERM"), UserError("of another kind")])
-def test_of_what_one_raises_all_raise_what_is_named(error: Exception, shards: Shards) -> None:
-    ended = []
+def test_what_one_raises_all_raise(error: Exception, shards: Shards) -> None:
+    ended, ranks = [], []
 
     def work(processes: ProcessGroup) -> None:
         try:
-            with processes.join(raising=type(error)):
+            with processes.join():
                 for batch in EvaluationContext(processes).missing(shards):
                     if batch.start == 5:
                         raise error
                     shards.write(batch, make(batch))
         except type(error) as raised:
             ended.append(str(raised))
+            ranks.append(getattr(raised, "rank", processes.rank))
 
     in_threads(3, work)
     assert ended == [str(error)] * 3
+    assert ranks == [1, 1, 1]
     assert shards.missing() == [(5, 10)]
 
 

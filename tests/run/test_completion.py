@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import tests.support.tiny as tiny
-from ablations.slurm.node.evaluator import Evaluator
+from ablations.slurm.node.evaluation import evaluate
 from ablations.slurm.node.interruption import Interruption
 from diffussm.host.source import origin
 from diffussm.run.claim import assume_owner_dead
@@ -66,7 +66,7 @@ def test_the_evaluator_of_a_cluster_gives_up_too(tmp_path: Path, monkeypatch: py
     (task,) = pending_tasks(run)
     monkeypatch.setattr("diffussm.run.runner.redirect_output", nothing)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    Evaluator(tmp_path, [run.run_id], Interruption()).work()
+    evaluate(tmp_path, [run.run_id], Interruption())
     assert task.folder.owner() == 1
     assert "is missing" in task.folder.state().reason
 

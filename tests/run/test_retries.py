@@ -8,6 +8,7 @@ import pytest
 import tests.support.tiny as tiny
 from ablations.slurm.node.evaluator import Evaluator
 from ablations.slurm.node.interruption import Interruption
+from ablations.slurm.node.task import make_runner, run_task
 from diffussm.run.claim import assume_owner_dead
 from diffussm.run.outcome import Outcome
 from diffussm.run.retries import DISK_PAUSES, Retries
@@ -61,14 +62,16 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _signals: None) -
     TaskRunner(run.path).run_pending(assume_owner_dead, kinds=("train",))
     monkeypatch.setattr("diffussm.run.runner.redirect_output", lambda _: None)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    evaluator = Evaluator(tmp_path, [run.run_id], Interruption())
-    clock = Clock()
-    evaluator._retries = Retries(clock)
+    interruption, clock = Interruption(), Clock()
 
-    def sleep(seconds: float) -> None:
+    def evaluate(task: Task, number: int) -> Outcome:
+        return run_task(make_runner(task.run, interruption), task, number, interruption)
+
+    def pause(seconds: float) -> None:
         clock.now += seconds
 
-    monkeypatch.setattr(evaluator.interruption, "sleep", sleep)
+    evaluator = Evaluator(tmp_path, [run.run_id], interruption, evaluate, pause)
+    evaluator._retries = Retries(clock)
     return run, evaluator
 
 

@@ -15,19 +15,23 @@ TWO_ARMS = ("--only", "M = 2*", "--only", "M = 1, P = 1")
 def test_two_tasks_are_two_wherever_they_run(cluster: Cluster, tmp_path: Path) -> None:
     """On one node beside another run, with GPUs of their own; and on two nodes, with the same result to the bit."""
     near, far = Runs(cluster, tmp_path / "near"), Runs(cluster, tmp_path / "far")
-    on_one = ("ntasks_per_node=2", "gpus_per_node=2", "nodelist=a100-1")
+    evaluator = ("evaluator.ntasks_per_node=2", "evaluator.gpus_per_node=2")
+    on_one = ("ntasks_per_node=2", "gpus_per_node=2", "nodelist=a100-1", *evaluator)
     on_two = ("nodes=2", "gpus_per_node=1", "environment.GLOO_SOCKET_IFNAME=lo")
-    near.launch(*TWO_ARMS, *(word for change in on_one for word in ("--set-slurm", change)))
+    trainings, _ = near.launch(*TWO_ARMS, *(word for change in on_one for word in ("--set-slurm", change)))
     far.one(*(word for change in on_two for word in ("--set-slurm", change)))
     for arm in ("M = 2, P = 1", "M = 1, P = 1"):
         near.wait_for_state("done", arm=arm)
     far.wait_for_state("done")
     (run,) = [run.run_id for run in far.folders() if run.owner()]
     assert near.results()[run] == far.results()[run]
+    for runs, tasks in ((near, 2), (far, 1)):  # of the evaluators
+        record = next(runs.path.glob(f"{run}/milestones/*/*/record.json"))
+        assert json.loads(record.read_text())["provenance"]["processes"] == tasks
     for runs in (near, far):
         assert json.loads((runs.path / run / "provenance-1.json").read_text())["processes"] == 2
 
-    output = "".join(path.read_text() for path in near.path.glob("slurm/*_log.out"))
+    output = "".join(path.read_text() for path in near.path.glob(f"slurm/{trainings}_*_log.out"))
     given = set(re.findall(r"task 2 of 2, on \S+, GPUs (\S+)", output))
     assert len(given) == 2
     assert {len(gpus.split(",")) for gpus in given} == {2}

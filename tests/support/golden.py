@@ -51,6 +51,7 @@ FIELDS: dict[str, Any] = {  # one other value for each field that a run or a req
     "evaluation.samples": 100,
     "evaluation.sampler": "ddpm",
     "evaluation.sampler_steps": 50,
+    "evaluation.precision": "bf16",
     "evaluation.guidance": 1.5,
     "evaluation.labels": "balanced",
     "evaluation.clip": False,
@@ -71,7 +72,8 @@ WITH = {
 
 
 def cases() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name -> base and overrides: every base, every arm of every shipped grid on its base, every field."""
+    """Name -> base and overrides: every base, every arm of every shipped grid on its base, every field; those that are
+    sampled in bf16 also as before they were."""
     out: dict[str, tuple[str, dict[str, Any]]] = {f"base {base}": (base, {}) for base in bases()}
     for base, overrides in FIRST_RELEASES.items():
         out[f"base {base} as first released"] = (base, overrides)
@@ -80,6 +82,10 @@ def cases() -> dict[str, tuple[str, dict[str, Any]]]:
             out |= {f"grid {name} on {base}: {arm.name}": (base, arm.overrides) for arm in arms(load(name))}
     for key, value in FIELDS.items():
         out[f"field {key}"] = ("digits", {key: value, **WITH.get(key, {})})
+    in_bf16 = {base for base in bases() if resolve(base).evaluation.precision == "bf16"}
+    for name, (base, overrides) in list(out.items()):
+        if base in in_bf16:
+            out[f"{name}, sampled in float32"] = (base, {**overrides, "evaluation.precision": "float32"})
     return out
 
 

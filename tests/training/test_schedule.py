@@ -8,7 +8,6 @@ import torch
 
 from diffussm.config import TrainingConfig, run_id
 from diffussm.store.rundir import RunDir
-from diffussm.training.precision import products
 from diffussm.training.schedule import lr_factor
 from diffussm.training.trainer import Trainer
 from tests.support import tiny
@@ -72,8 +71,7 @@ def test_a_resumed_run_goes_on_as_it_would_have(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("precision", "inside"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
 def test_products_are_exact_unless_tf32_is_asked_for(precision: str, inside: str) -> None:
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    with products(tiny.config(training__precision=precision).training):
-        assert matmul.fp32_precision == inside
-    assert matmul.fp32_precision == before
+    trainer, seen = Trainer(tiny.config(training__precision=precision), "auto"), []
+    trainer.state.model.register_forward_hook(lambda *_: seen.append(torch.backends.cuda.matmul.fp32_precision))
+    trainer.step()
+    assert seen == [inside]

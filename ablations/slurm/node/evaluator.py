@@ -1,19 +1,19 @@
-"""The job that evaluates milestones as they appear, so that no training waits for an evaluation."""
+"""Which milestones the evaluating job measures next, and when it ends."""
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ablations.slurm import submissions
 from ablations.slurm.node.interruption import Interruption, current_job_id
-from ablations.slurm.node.task import make_runner, run_task
 from ablations.slurm.scheduler import Slurm
 from diffussm.errors import UserError
 from diffussm.host.source import origin
 from diffussm.run.claim import claim_task
 from diffussm.run.heartbeat import Liveness
+from diffussm.run.outcome import Outcome
 from diffussm.run.retries import Retries
 from diffussm.run.tasks import Task, is_done, pending_tasks, permanent_failure
 from diffussm.store.names import child
@@ -35,10 +35,19 @@ class Poll(NamedTuple):
 
 
 class Evaluator:
-    """Evaluates milestones of the runs `ids` in the folder `runs` until no more can appear."""
+    """Has milestones of the runs `ids` in the folder `runs` evaluated until no more can appear: by `run`, which is
+    called with a task and the number of an attempt, and returns its outcome. `pause` is called with seconds to wait."""
 
-    def __init__(self, runs: Path, ids: Sequence[str], interruption: Interruption):
+    def __init__(
+        self,
+        runs: Path,
+        ids: Sequence[str],
+        interruption: Interruption,
+        run: Callable[[Task, int], Outcome],
+        pause: Callable[[float], None],
+    ):
         self.folder, self.interruption = runs, interruption
+        self._run, self._pause = run, pause
         self.runs = [RunDir(child(runs, run_id)) for run_id in ids]
         self._liveness = Liveness()
         self._retries = Retries()
@@ -56,7 +65,7 @@ class Evaluator:
                 return
             self._yield_if_idle(poll)
             pause = 0.0 if poll.evaluated else max(POLL_SECONDS, 4 * poll.seconds)  # many runs are many files
-            self.interruption.sleep(pause)
+            self._pause(pause)
             self._exit_if_interrupted()
 
     def _yield_if_idle(self, poll: Poll) -> None:
@@ -135,7 +144,7 @@ class Evaluator:
         number = claim_task(task, self._liveness.is_alive, job=current_job_id())
         if number is None:
             return False
-        outcome = run_task(make_runner(run.path, self.interruption), task, number, self.interruption)
+        outcome = self._run(task, number)
         if outcome.kind == "done":
             self._retries.forget(task)
         if outcome.kind == "failed" and not self._retries.allow(task, outcome):

@@ -28,17 +28,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """Evaluates milestones of the runs as they appear, until no more are to come; each task of the job works by
-    itself."""
+    """Evaluates milestones of the runs as they appear, until no more are to come; each on all tasks of the job
+    together."""
 
     runs: str
     ids: tuple[str, ...]
 
     def __call__(self) -> None:
         interruption = Interruption()
-        from ablations.slurm.node.evaluator import Evaluator
+        from ablations.slurm.node.evaluation import evaluate
 
-        Evaluator(Path(self.runs), self.ids, interruption).work()
+        evaluate(Path(self.runs), self.ids, interruption)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from diffussm.commands.options import (
     GuidanceChannelsOption,
     GuidanceOption,
     LabelsOption,
+    PrecisionOption,
     SamplerOption,
     SamplerStepsOption,
     VaeOption,
@@ -30,6 +31,7 @@ def sample(
     vae: VaeOption = "",
     sampler: SamplerOption = "",
     sampler_steps: SamplerStepsOption = None,
+    precision: PrecisionOption = "",
     guidance: GuidanceOption = None,
     guidance_channels: GuidanceChannelsOption = None,
     labels: LabelsOption = "",
@@ -58,7 +60,13 @@ def sample(
     chosen = classes.split(",") if classes else []
     data = None if data_folder is None else Path(data_folder)
     overrides = sampling_overrides(
-        guidance, guidance_channels, sampler_steps=sampler_steps, sampler=sampler, labels=labels, vae=vae
+        guidance,
+        guidance_channels,
+        sampler_steps=sampler_steps,
+        sampler=sampler,
+        precision=precision,
+        labels=labels,
+        vae=vae,
     )
     if npz is not None and samples is not None:
         from diffussm.commands.sample.npz import write_samples

@@ -13,7 +13,6 @@ from diffussm.metrics.decoding.given import vae_sha256
 from diffussm.metrics.sampling import SampleMaker
 from diffussm.metrics.shards import Shards, retry_if_shards_removed
 from diffussm.progress import Progress
-from diffussm.stopping import Stopped
 
 
 def write_samples(model: SampledModel, count: int, out: Path, processes: ProcessGroup) -> None:
@@ -45,7 +44,7 @@ def write_samples(model: SampledModel, count: int, out: Path, processes: Process
 @retry_if_shards_removed
 def _sample(make_samples: SampleMaker, shards: Shards, out: Path, context: EvaluationContext) -> None:
     """Make the missing shards, and of all of them `out`, unless another process has made it meanwhile."""
-    with context.processes.join(raising=Stopped):
+    with context.processes.join():
         for batch in context.missing(shards):
             if out.exists():
                 break

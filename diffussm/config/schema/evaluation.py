@@ -56,6 +56,11 @@ class EvaluationConfig(Section):
         "ddim", description="DDIM without noise, DDPM, or a solver of Diffusers'"
     )
     sampler_steps: Positive = Field(25, description="number of steps of the sampler")
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32",
+        description="what the network computes samples in, as training.precision; with bf16, what stays in float32 is "
+        "rounded to TF32 on GPUs",
+    )
     guidance: float = Field(1.0, ge=0, description="scale of classifier-free guidance; 1: none")
     guidance_channels: Count = Field(0, description="number of channels, from the first, whose noise is guided; 0: all")
     labels: Literal["random", "balanced"] = Field(

@@ -13,6 +13,8 @@ from diffussm.data.prepared.location import SOURCES, missing_prepared, prepared_
 from diffussm.data.prepared.manifest import MANIFEST, check_mirrored, read_manifest
 from diffussm.errors import UserError
 
+_DEFAULT = DataConfig()
+
 
 def data_facts(config: Config) -> DataFacts:
     """Return the facts of the config's data set: embedded, external or prepared.
@@ -149,7 +151,7 @@ def _check_unread(data: DataConfig) -> None:
             "a prepared data set, or remove data.root"
         )
     for field in ("digest", "transform", *LATENT_FIELDS):
-        if getattr(data, field) != getattr(DataConfig(), field):
+        if getattr(data, field) != getattr(_DEFAULT, field):
             raise UserError(f"data.{field}: {data.name} is embedded, and does not read it; remove it")
 
 

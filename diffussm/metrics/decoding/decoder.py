@@ -11,7 +11,7 @@ from torch import Tensor
 from diffussm.config import Config
 from diffussm.errors import UserError
 from diffussm.metrics.decoding.given import given_vae, is_decoded, missing_vae
-from diffussm.vae.autoencoder import Autoencoder
+from diffussm.vae.autoencoder import Autoencoder, Precision
 
 
 class Decoder(NamedTuple):
@@ -33,7 +33,8 @@ def make_decoder(config: Config, device: torch.device | str = "cpu") -> Decoder:
     if missing := missing_vae(config):
         raise UserError(missing)
     data, facts = config.data, given_vae(config)
-    autoencoder = _autoencoder(facts.folder, facts.sha256, str(device), data.vae_range)
+    precision: Precision = "float32" if config.evaluation.precision == "float32" else "tf32"
+    autoencoder = _autoencoder(facts.folder, facts.sha256, str(device), precision, data.vae_range)
     scale, shift = (
         torch.tensor(values, device=device).reshape(-1, 1, 1)
         for values in (data.scale or facts.scale, data.shift or facts.shift)
@@ -44,8 +45,10 @@ def make_decoder(config: Config, device: torch.device | str = "cpu") -> Decoder:
 
 
 @lru_cache(maxsize=1)  # a process evaluates many runs
-def _autoencoder(folder: Path, sha256: str, device: str, vae_range: tuple[float, ...]) -> Autoencoder:
-    made = Autoencoder(folder, device, vae_range=vae_range)
+def _autoencoder(
+    folder: Path, sha256: str, device: str, precision: Precision, vae_range: tuple[float, ...]
+) -> Autoencoder:
+    made = Autoencoder(folder, device, precision, vae_range)
     if made.facts.sha256 != sha256:
         raise UserError(f"{folder}: changed while it was read")
     return made

@@ -32,23 +32,24 @@ def evaluate_milestone(
 
     Raises as `evaluate_model`, and UserError for what measuring lacks.
     """
-    if missing := missing_measuring_requirement(config):  # also of another reference file than was requested
-        raise UserError(missing)
-    key, kind = evaluation_key(config), config.evaluation.weights
-    suite = metric_suite(config.evaluation, key, str(device))
-    weights, path = read_kept_weights(run, step, kind), run.weights(step, kind)
-    model = EvaluatedModel(
-        config=config,
-        network=network_with(weights, path, config, backend, device),
-        key=key,
-        weights=path,
-        weights_sha256=weights.origin.sha256,
-        weights_verifiable=weights.origin.stamp is not None,
-        run_id=run.run_id,
-        step=step,
-        made_of={"weights": weights.origin.sha256, "key": key.digest},
-        timing=lambda: _seconds_per_step(run, step),
-    )
+    with context.processes.join():
+        if missing := missing_measuring_requirement(config):  # also of another reference file than was requested
+            raise UserError(missing)
+        key, kind = evaluation_key(config), config.evaluation.weights
+        suite = metric_suite(config.evaluation, key, str(device))
+        weights, path = read_kept_weights(run, step, kind), run.weights(step, kind)
+        model = EvaluatedModel(
+            config=config,
+            network=network_with(weights, path, config, backend, device),
+            key=key,
+            weights=path,
+            weights_sha256=weights.origin.sha256,
+            weights_verifiable=weights.origin.stamp is not None,
+            run_id=run.run_id,
+            step=step,
+            made_of={"weights": weights.origin.sha256, "key": key.digest},
+            timing=lambda: _seconds_per_step(run, step),
+        )
     evaluate_model(model, suite, run.record(step, key.digest), device, provenance, context)
 
 

@@ -25,7 +25,6 @@ from diffussm.metrics.pictures.sheet import Nearest, sheet
 from diffussm.metrics.sampling import SampleMaker, Samples
 from diffussm.metrics.shards import Shards
 from diffussm.metrics.suite import MetricSuite
-from diffussm.stopping import Stopped
 from diffussm.store import records
 from diffussm.store.workdir import WorkDir
 from diffussm.store.writing import write_atomically
@@ -65,12 +64,13 @@ def evaluate_model(
     and NotFinite, which names the weights and the first sample that is not finite.
     """
     config, key, processes = model.config, model.key, context.processes
-    make_samples = SampleMaker(config, model.network, device, stop=context.stop)
+    with processes.join():
+        make_samples = SampleMaker(config, model.network, device, stop=context.stop)
     began = time.monotonic()
     arrays, batch_size = (*suite.layers, "pixels"), min(config.evaluation.batch, key.samples)
     shards = Shards(path.parent / SHARDS, key.samples, batch_size, arrays, model.made_of)
     processes.on_rank_zero(suite.load_reference)
-    with processes.join(raising=Stopped), naming_weights(model.weights):
+    with processes.join(), naming_weights(model.weights):
         for batch in context.missing(shards):
             if records.read(path):
                 break  # another evaluation was faster
