@@ -30,12 +30,12 @@ srun --unbuffered --output RUNS/slurm/%A_%a_%t_log.out --error RUNS/slurm/%A_%a_
 # Parameters
 #SBATCH --cpus-per-task=8
 #SBATCH --error=RUNS/slurm/%j_0_log.err
-#SBATCH --gpus-per-node=1
+#SBATCH --gpus-per-node=8
 #SBATCH --job-name=diffussm-hourglass-evaluator
-#SBATCH --mem=64G
+#SBATCH --mem=400G
 #SBATCH --nice=1000
 #SBATCH --nodes=1
-#SBATCH --ntasks-per-node=1
+#SBATCH --ntasks-per-node=8
 #SBATCH --open-mode=append
 #SBATCH --output=RUNS/slurm/%j_0_log.out
 #SBATCH --requeue
