@@ -15,12 +15,12 @@ from torch.utils.checkpoint import checkpoint
 from diffussm.config import resolve
 from diffussm.models.build import initialise
 from diffussm.models.diffussm import Block
+from diffussm.precision import products
 from diffussm.ssm.backends import GROUP, ONE_CHUNK, batched_chunks
 from diffussm.ssm.chunked import batched, blocks, portable
 from diffussm.ssm.inside import InsideOperators
 from diffussm.ssm.parameters import S4DParameters
 from diffussm.ssm.reference import recurrence
-from diffussm.training.precision import products
 from tests.support import plain_s4d as plain
 from tests.support.accuracy import assert_as_accurate
 from tests.support.live_bytes import Made
