@@ -148,18 +148,17 @@ class Tf32(TorchDispatchMode):
 @pytest.mark.parametrize("length", [64, 257, 1000])
 def test_in_tf32_it_errs_at_most_twice_as_dense_layers(length: int) -> None:
     """TF32 is emulated."""
-    tf32 = resolve("digits", {"training.precision": "tf32"}).training
     u, dy = sequences(2, length, 16)
     made = layer(16, 64)
     exact = outputs_and_gradients(made.double(), u.double(), dy.double(), blocks.convolve)
     made = made.float()
-    with products(tf32), Tf32(), InsideOperators():
+    with products(tf32=True), Tf32(), InsideOperators():
         found = outputs_and_gradients(made, u, dy, batched.convolve)
     dense = nn.Linear(16, 16)
     results = []
     for dtype in (torch.float32, torch.float64):
         x, one = u.to(dtype).requires_grad_(), dense.to(dtype)
-        with products(tf32), Tf32():
+        with products(tf32=True), Tf32():
             results.append([y := one(x), *torch.autograd.grad(y, [x, one.weight], dy[..., :16].to(dtype))])
     y, of_input, of_weights = (relative_error(*pair) for pair in zip(*results, strict=True))
     assert 1e-5 < y < 1e-3
