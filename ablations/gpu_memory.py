@@ -1,13 +1,18 @@
 """What the trainings of a plan take of a GPU's memory: a line, and warnings of what does not fit. No torch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ablations.plan.plan import PlannedRun
+from diffussm.config import Config
 from diffussm.cost.memory.fit import Fit
 from diffussm.cost.memory.report import as_json
+from diffussm.errors import UserError
+from diffussm.run.request import step_settings
+from diffussm.store.execution import StepSettings
 
 
 @dataclass(frozen=True)
@@ -18,16 +23,21 @@ class GpuMemory:
 
     @classmethod
     def of(
-        cls, planned: Iterable[PlannedRun], gpus: Callable[[PlannedRun], int], memory_gb: float | None
+        cls,
+        planned: Iterable[PlannedRun],
+        gpus: Callable[[PlannedRun], int],
+        memory_gb: float | None,
+        changes: Mapping[str, Any],
     ) -> "GpuMemory":
-        """Return the memory of planned runs, each on a number of GPUs (0: it is trained on a CPU) of `memory_gb`."""
+        """Return the memory of planned runs, each on a number of GPUs (0: it is trained on a CPU) of `memory_gb`, by
+        the step settings that are in force for it and `changes` of them."""
         todo = [p for p in planned if p.remaining_steps and gpus(p)]
         several_bases = len({p.base for p in todo}) > 1
         fits: dict[str, Fit] = {}
         for p in todo:
             name = f"{p.run.arm.name} on {p.base}" if several_bases else p.run.arm.name
             if name not in fits:  # another seed takes the same
-                fits[name] = Fit(p.run.config, gpus(p), memory_gb)
+                fits[name] = Fit(_computed(p, changes), gpus(p), memory_gb)
         return cls(fits)
 
     def __str__(self) -> str:
@@ -54,6 +64,14 @@ class GpuMemory:
     @cached_property
     def _largest(self) -> str:
         return max(self.fits, key=lambda name: 0 if (a := self.fits[name].account) is None else a.peak)
+
+
+def _computed(p: PlannedRun, changes: Mapping[str, Any]) -> Config:
+    """Return the run's config with the step settings that are in force for it, but for changes."""
+    settings = StepSettings.of(p.run.config)
+    with suppress(UserError):  # that the folder is damaged is said elsewhere
+        settings = step_settings(p.run_dir, p.run.config)
+    return settings.model_copy(update=changes).in_config(p.run.config)
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
-from ablations.options import RUNS, no_match, positive, seeds, to_json
+from ablations.options import RUNS, add_step_settings, no_match, positive, seeds, step_settings, to_json
 from diffussm.errors import Parser, UserError, exit_code, unknown
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--stage", metavar="DIR", help="copy prepared data sets to this folder of each node's own disk first, as in "
         "'$SLURM_TMPDIR'")  # fmt: skip
+    add_step_settings(parser)
     add("--replay", action="store_true",
         help="retrain from the start up to requested milestones that a run passed without keeping weights")  # fmt: skip
     add("--dry-run", action="store_true", help="print every run with its cost, state and estimated time, and exit")
@@ -97,7 +98,12 @@ def main(arguments: list[str] | None = None) -> int:
     from diffussm.config import parse_settings
 
     request = GridRequest.from_arguments(
-        options.grid, options.base, options.seeds, parse_settings(options.settings, options.data), options.runs
+        options.grid,
+        options.base,
+        options.seeds,
+        parse_settings(options.settings, options.data),
+        options.runs,
+        step_settings(options),
     )
     all_planned = request.plan()
     planned = select(all_planned, options.only)
@@ -180,13 +186,13 @@ def _threads(slots: int) -> int:
     return max(1, usable_cores() // slots)
 
 
-def _local_memory(planned: "list[PlannedRun]") -> "GpuMemory":
+def _local_memory(planned: "list[PlannedRun]", request: "GridRequest") -> "GpuMemory":
     """Return what trainings take of a GPU of this machine; how much that has is not known without torch."""
     from ablations.gpu_memory import GpuMemory
     from diffussm.host.machine import gpus
 
     of_each = min(1, len(gpus()))
-    return GpuMemory.of(planned, lambda _: of_each, None)
+    return GpuMemory.of(planned, lambda _: of_each, None, request.step_settings)
 
 
 def _print_plan(
@@ -205,7 +211,7 @@ def _print_plan(
         slots = _slots(options, planned)
         estimates = _estimates(options.runs, slots)
         totals = plan_table.totals({p: estimates.estimate(p) for p in planned}, estimates, slots)
-        summary, memory = plan_table.format_totals(totals), _local_memory(planned)
+        summary, memory = plan_table.format_totals(totals), _local_memory(planned, request)
         warnings += estimates.warnings
     warnings += memory.warnings
     estimated = {p: estimates.estimate(p) for p in planned}

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from a clone
 
-from ablations.options import RUNS, no_match, positive, to_json, to_json_line
+from ablations.options import (
+    RUNS,
+    add_step_settings,
+    no_match,
+    positive,
+    step_settings,
+    to_json,
+    to_json_line,
+)
 from diffussm.errors import Parser, UserError, exit_code
 
 if TYPE_CHECKING:
@@ -55,6 +63,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     retry.add_argument("--failed", action="store_true", help="retry runs that failed or diverged")
     retry.add_argument("--cancelled", action="store_true", help="retry cancelled runs")
+    add_step_settings(retry)
+    add_step_settings(
+        command("settings", "change how runs are computed from their next start on: micro-batches, recomputation")
+    )
     extend = command("extend", "ask for more steps of runs; they continue from their last checkpoints")
     extend.add_argument("--steps", type=positive, required=True, metavar="N", help="the total number of steps")
     gc = command("gc", "list files that no run needs any more")
@@ -74,6 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         "logs": _logs,
         "cancel": _cancel,
         "retry": _retry,
+        "settings": _settings,
         "extend": _extend,
         "gc": _gc,
         "doctor": _doctor,
@@ -167,8 +180,10 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _retry(options: argparse.Namespace) -> int:
+    from diffussm.run.request import order_settings
     from diffussm.run.tasks import failures
 
+    changes = step_settings(options)
     if not (options.failed or options.cancelled):
         raise UserError("retry: give --failed, --cancelled or both")
     states = (*("failed", "diverged") * options.failed, *("cancelled",) * options.cancelled)
@@ -180,9 +195,22 @@ def _retry(options: argparse.Namespace) -> int:
         except UserError as damage:
             _warn(f"{row.run.run_id}: not retried: {damage}")
             continue
+        if changes:
+            order_settings(row.run, changes)
         row.run.add_order("retry", failed)
         retried.append(row)
     return _report(options, retried, "to be retried, by a running launch or the next one")
+
+
+def _settings(options: argparse.Namespace) -> int:
+    from diffussm.run.request import order_settings
+
+    changes = step_settings(options)
+    if not changes:
+        raise UserError("settings: give --micro-batch or --checkpointing")
+    rows = {row.run.path: row for row in _rows(options) if row.run.path.exists()}
+    changed = [row for row in rows.values() if order_settings(row.run, changes)]
+    return _report(options, changed, "changed; it holds from their next start on")
 
 
 def _extend(options: argparse.Namespace) -> int:

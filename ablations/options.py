@@ -31,6 +31,29 @@ def positive(text: str) -> int:
     return value
 
 
+def not_negative(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 0")
+    return value
+
+
+def add_step_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change how runs are computed from their next start on."""
+    add = parser.add_argument
+    add("--micro-batch", type=not_negative, metavar="N",
+        help="from their next start on, runs compute at most N images at once on each GPU; 0: all")  # fmt: skip
+    add("--checkpointing", choices=("none", "block"),
+        help="from their next start on, runs compute blocks again in the backward pass (block) or not")  # fmt: skip
+
+
+def step_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what those options set."""
+    given = {name: getattr(options, name) for name in ("micro_batch", "checkpointing")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def seeds(text: str) -> tuple[int, ...]:
     """Parse seeds: `3` gives 0, 1 and 2; `0,5` gives these two; `5,` gives only 5."""
     if "," not in text:

@@ -7,10 +7,12 @@ import typer
 
 from diffussm.commands import data, extractor
 from diffussm.commands.options import (
+    CheckpointingOption,
     DataOption,
     GuidanceChannelsOption,
     GuidanceOption,
     LabelsOption,
+    MicroBatchOption,
     PrecisionOption,
     SamplerOption,
     SamplerStepsOption,
@@ -55,6 +57,8 @@ def train(
     stage: Annotated[
         str | None, typer.Option(help="folder on a local disk, to which a prepared data set is copied")
     ] = None,
+    micro_batch: MicroBatchOption = None,
+    checkpointing: CheckpointingOption = None,
 ) -> int:
     """Train one run and evaluate its milestones, or continue it, by one process or several (torchrun, srun).
 
@@ -65,7 +69,9 @@ def train(
     from diffussm.config import parse_settings
 
     changes = parse_settings(settings or [], data_folder)
-    return train(target, changes, runs, replay, retry, checkpoint_minutes, to_logs, stage)
+    steps = {"micro_batch": micro_batch, "checkpointing": checkpointing}
+    ordered = {name: value for name, value in steps.items() if value is not None}
+    return train(target, changes, runs, replay, retry, checkpoint_minutes, to_logs, stage, ordered)
 
 
 app.command()(sample)

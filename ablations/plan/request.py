@@ -4,7 +4,7 @@ import gc
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ablations.plan.plan import PlannedRun, broken_matches, by_run, plan, select
 from diffussm.config import TrainingConfig, absolute, base_name, check_base, is_recipe_file
 from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.errors import UserError
-from diffussm.run.request import lost_milestone
+from diffussm.run.request import lost_milestone, order_settings
 from diffussm.store.manifests import Manifest
 from diffussm.store.rundir import RunDir
 
@@ -46,10 +46,17 @@ class GridRequest:
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
     runs: Path
+    step_settings: dict[str, Any] = field(default_factory=dict)  # to change in all runs
 
     @classmethod
     def from_arguments(
-        cls, name: str, base: str | None, seeds: Sequence[int] | None, settings: Mapping[str, Any], runs: Path
+        cls,
+        name: str,
+        base: str | None,
+        seeds: Sequence[int] | None,
+        settings: Mapping[str, Any],
+        runs: Path,
+        step_settings: dict[str, Any] | None = None,
     ) -> "GridRequest":
         """Return the request for the grid `name`; what is None is as in the grid's file."""
         if base:
@@ -63,6 +70,7 @@ class GridRequest:
             seeds=tuple(seeds) if seeds else grid.seed_list,
             settings={key: absolute(key, value) for key, value in settings.items()},
             runs=runs,
+            step_settings=step_settings or {},
         )
 
     @property
@@ -136,6 +144,8 @@ class GridRequest:
             for p in runs:
                 if p.lost:
                     run.allow_replay(p.request)
+            if self.step_settings:
+                order_settings(run, self.step_settings)
         replaced = [
             manifests.write(
                 self.runs,

@@ -126,7 +126,7 @@ class SubmissionPlan:
             needs = p.run.arm.resources
             return min(self.profile.gpus(needs), self.profile.tasks(needs))
 
-        return GpuMemory.of(self.planned, processes, self.profile.gpu_memory_gb or None)
+        return GpuMemory.of(self.planned, processes, self.profile.gpu_memory_gb or None, self.request.step_settings)
 
     @cached_property
     def arrays(self) -> list[Array]:

@@ -23,7 +23,7 @@ from diffussm.metrics.key import evaluation_key, key_digests
 from diffussm.models.pretrained import is_model_folder
 from diffussm.models.trained import requested_config, select_milestone
 from diffussm.progress import Progress
-from diffussm.run.execution import resolve_execution
+from diffussm.run.execution import describe_execution, resolve_execution
 from diffussm.store import records
 from diffussm.store.records import common_key
 from diffussm.store.rundir import RunDir, is_run_folder
@@ -132,7 +132,8 @@ def evaluate_run(
         samples = config.evaluation.samples if processes.is_rank_zero else 0
         context = EvaluationContext(processes, report=Progress(f"{run.run_id}, step {step}: samples", samples))
         described = provenance.describe(evaluation_code(config))
-        origin = {**described, **execution.model_dump(by_alias=True), "processes": processes.world_size}
+        described |= describe_execution(run, execution, step)
+        origin = {**described, "processes": processes.world_size}
         warnings = (f"warning: {line}" for line in remarks(config))
         for line in (*describe_changes(run, origin), *warnings) if processes.is_rank_zero else ():
             print(line, file=sys.stderr)

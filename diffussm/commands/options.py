@@ -1,6 +1,6 @@
 """Options of several commands: where data are, and how samples are made."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,14 @@ GuidanceChannelsOption = Annotated[
 ]
 LabelsOption = Annotated[
     str, typer.Option(help="classes where none are given: random or balanced (default: the run's; random)")
+]
+MicroBatchOption = Annotated[
+    int | None,
+    typer.Option(help="from now on, compute at most so many images at once in training; 0: all", min=0),
+]
+CheckpointingOption = Annotated[
+    Literal["none", "block"] | None,
+    typer.Option(help="from now on, compute blocks again in the backward pass (block) or not (none)"),
 ]
 
 

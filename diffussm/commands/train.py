@@ -15,7 +15,7 @@ from diffussm.metrics.data_digests import remarks
 from diffussm.progress import Progress
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import print_failure
-from diffussm.run.request import allow_replays, lost_milestone, request_run
+from diffussm.run.request import allow_replays, lost_milestone, order_settings, request_run
 from diffussm.run.tasks import missing_records
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
@@ -32,18 +32,19 @@ def train(
     checkpoint_minutes: float | None,
     to_logs: bool,
     stage: str | None = None,
+    ordered: dict[str, Any] | None = None,
 ) -> int:
     """Work on the run of `target`, a base, a TOML file or a run folder; return the exit code.
 
     It is 0 if all that is requested of the run is done, 1 after a failure or if another process works on the run, 2
     after a mistake of the user's, and 3 if SIGTERM, SIGINT or SIGUSR2 stopped it: it has written a checkpoint, from
-    which the same command continues.
+    which the same command continues. `ordered` are step settings to change from now on.
     """
     stop = StopRequest()
     try:
         with init_from_environment() as processes, stop.set_on(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             # Until the rendezvous is over, when nothing polls the request, signals end the process as usual.
-            run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry))
+            run = processes.on_rank_zero(lambda: _run_folder(target, settings, runs, replay, retry, ordered))
             if processes.is_rank_zero:
                 _warn_of_data(run)
             if stage is not None:
@@ -96,7 +97,14 @@ def _check_done(run: RunDir) -> None:
         raise lost_milestone(run.run_id, run.trained_steps(), missing.steps[0])
 
 
-def _run_folder(target: str, settings: Mapping[str, Any], runs: Path | None, replay: bool, retry: bool) -> RunDir:
+def _run_folder(
+    target: str,
+    settings: Mapping[str, Any],
+    runs: Path | None,
+    replay: bool,
+    retry: bool,
+    ordered: dict[str, Any] | None,
+) -> RunDir:
     """Return the run folder that `target` is, or that it requests below `runs`, or "runs"."""
     path = Path(target)
     if target in bases() or is_recipe_file(target):
@@ -125,6 +133,8 @@ def _run_folder(target: str, settings: Mapping[str, Any], runs: Path | None, rep
         run.add_order("retry")
     if run.cancelled:
         raise UserError(f"{run.path}: the run is cancelled; add --retry to resume it")
+    if ordered:
+        order_settings(run, ordered)
     return run
 
 

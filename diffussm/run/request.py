@@ -1,6 +1,7 @@
 """From a config to a run folder in which its training and evaluations are requested. No torch."""
 
 from pathlib import Path
+from typing import Any
 
 from diffussm.config import Config, Request
 from diffussm.data.lookup.facts import check_fit
@@ -8,6 +9,7 @@ from diffussm.errors import UserError
 from diffussm.metrics.requested_files import as_requested
 from diffussm.metrics.requirements import check_requirements
 from diffussm.run.tasks import lost_milestones, request_key
+from diffussm.store.execution import SettingsFiles, StepSettings
 from diffussm.store.rundir import RunDir
 
 
@@ -43,3 +45,15 @@ def lost_milestone(run_id: str, trained: int, step: int) -> UserError:
         f"training.milestones: {run_id} is trained to step {trained} and kept no weights of step {step}; choose "
         "milestones that it kept or later ones, or retrain up to that step with --replay"
     )
+
+
+def step_settings(run: RunDir, config: Config) -> StepSettings:
+    """Return the step settings that are in force at the next start of a run: ordered, stored or of its config."""
+    return SettingsFiles(run.path).ordered() or run.execution() or StepSettings.of(config)
+
+
+def order_settings(run: RunDir, changes: dict[str, Any]) -> bool:
+    """Let the run's training be computed otherwise from its next start on; return whether that is a change. It may then
+    start again if it had failed."""
+    before = run.execution() or StepSettings.of(run.config())
+    return SettingsFiles(run.path).order(changes, before, run.owner())

@@ -22,7 +22,7 @@ from diffussm.metrics.requirements import check_requirements
 from diffussm.run.attempt import Attempt
 from diffussm.run.claim import IsAlive, claim_task
 from diffussm.run.completion import check_evaluation, check_training
-from diffussm.run.execution import resolve_execution
+from diffussm.run.execution import describe_execution, held_executions, resolve_execution
 from diffussm.run.outcome import print_failure
 from diffussm.run.output import redirect_output
 from diffussm.run.staging import stage_setting, staged_data
@@ -142,7 +142,8 @@ class TaskRunner:
         execution = self._execution()
 
         def begin() -> dict[int, set[str]]:
-            origin = {**self._provenance(attempt, execution, training_code(self.config)), **stage_setting()}
+            described = {**execution.model_dump(by_alias=True), **stage_setting()}
+            origin = self._provenance(attempt, described, training_code(self.config))
             _print_lines(describe_changes(self.run, origin, before=attempt.number))
             self.run.write_provenance(attempt.number, origin)
             restore_milestones(self.run, replayable_milestones(self.run, self.run.requests()))
@@ -162,12 +163,13 @@ class TaskRunner:
     def _execution(self) -> Execution:
         return resolve_execution(self.run, self.config, self.threads, self.processes.world_size)
 
-    def _provenance(self, attempt: Attempt, execution: Execution, external: Iterable[str]) -> dict[str, Any]:
+    def _provenance(self, attempt: Attempt, execution: dict[str, Any], external: Iterable[str]) -> dict[str, Any]:
         of_attempt = {"attempt": attempt.number, "processes": self.processes.world_size}
-        return {**provenance.describe(external), **of_attempt, **execution.model_dump(by_alias=True)}
+        return {**provenance.describe(external), **of_attempt, **execution}
 
     def _replay(self, lost: dict[int, set[str]], attempt: Attempt, execution: Execution) -> None:
-        """Train to lost milestones again; on the way, compare the weights of earlier milestones with the kept ones."""
+        """Train to lost milestones again, by the settings that held; on the way, compare the weights of earlier
+        milestones with the kept ones."""
         replay = self.run.replay
 
         def begin() -> dict[int, set[str]]:
@@ -181,7 +183,10 @@ class TaskRunner:
             }
             return {step: lost.get(step, set()) | passed.get(step, set()) for step in sorted({*lost, *passed})}
 
-        self._train_to(replay, self.processes.on_rank_zero(begin), attempt, execution)
+        milestones = self.processes.on_rank_zero(begin)
+        for held, last in self.processes.on_rank_zero(lambda: held_executions(self.run, execution, max(lost))):
+            part = {step: kinds for step, kinds in milestones.items() if step <= last}
+            self._train_to(replay, {last: set(), **part}, attempt, held)
         if self.processes.is_rank_zero:
             for checkpoint in replay.checkpoints():
                 checkpoint.unlink()
@@ -233,7 +238,8 @@ class TaskRunner:
         config = self.config.model_copy(update={"evaluation": request.evaluation})
         execution = self._execution()
         device = select_device_of_kind(execution.device)
-        origin = self._provenance(attempt, execution, evaluation_code(config))
+        described = describe_execution(self.run, execution, task.step)
+        origin = self._provenance(attempt, described, evaluation_code(config))
         if self.processes.is_rank_zero:
             _print_lines(describe_changes(self.run, origin))
         samples = request.evaluation.samples

@@ -10,6 +10,7 @@ from diffussm.config import Config, Request
 from diffussm.metrics.key import key_digests
 from diffussm.metrics.requirements import missing_measuring_requirement
 from diffussm.store import records
+from diffussm.store.execution import SettingsFiles
 from diffussm.store.records import KeyDigests
 from diffussm.store.rundir import RunDir, step_of
 from diffussm.store.state import State
@@ -136,12 +137,15 @@ def replayable_milestones(run: RunDir, requests: list[Request]) -> dict[int, set
 
 
 def failure(run: RunDir, folder: WorkDir) -> State | None:
-    """Return the state of a task's last attempt if that failed and no retry was requested since."""
+    """Return the state of a task's last attempt if that failed, and neither a retry nor, of the training, other step
+    settings were ordered since."""
     state = _last_failure(folder)
     if state is None:
         return None
-    order = run.last_order()
+    order, is_training = run.last_order(), folder.path == run.path
     retried = order.retried_attempts.get(str(folder.path.relative_to(run.path)), 0) if order else 0
+    if is_training and (ordered := SettingsFiles(run.path).ordered()):
+        retried = max(retried, ordered.attempt)
     return state if state.attempt > retried else None
 
 

@@ -6,6 +6,7 @@ asked/<n>.json                    which request was asked for; the last one is t
 replays/<digest>.json             that request may get its lost milestones by a replay of the training
 orders/<n>.json                   cancel or retry; the last one is in force
 machine.json                      the execution settings, chosen at the first start and reused by later ones
+settings/<n>.json, settings-<attempt>.json    changes of some of them, as ordered and as they took effect
 owner-<attempt>.json, state.json, failure-<attempt>.json, log-<attempt>.txt     of the training (see `workdir`)
 provenance-<attempt>.json         code, packages and hardware of that attempt
 train-<attempt>.jsonl             the loss log of that attempt
@@ -184,10 +185,9 @@ class RunDir(WorkDir):
 
     def execution(self) -> Execution | None:
         """Return the execution settings chosen at the run's first start; None before it."""
-        try:
+        with suppress(FileNotFoundError):
             return read_model(self._execution, Execution)
-        except FileNotFoundError:
-            return None
+        return None
 
     def decide_execution(self, proposed: Execution) -> Execution:
         """Return the execution settings chosen at the run's first start; `proposed` if this is it."""

@@ -11,6 +11,7 @@ from diffussm.diffusion.gaussian import Losses
 from diffussm.distributed.meetings import Meetings
 from diffussm.errors import Diverged
 from diffussm.stopping import Stopped, StopRequest, Superseded
+from diffussm.store.execution import SettingsFiles, StepSettings
 from diffussm.store.rundir import RunDir
 from diffussm.training.checkpoints.staging import Staging
 from diffussm.training.checkpoints.writer import CheckpointWriter, OnWarning
@@ -49,6 +50,9 @@ def train(
     state.load_newest(run, trainer.processes)
     first_step = state.step
     is_rank_zero = trainer.processes.is_rank_zero
+    if is_rank_zero and run.mode == "train":
+        settings = StepSettings.of(trainer.config)
+        SettingsFiles(run.path).hold(settings, attempt, first_step, first=run.execution() or settings)
     staging = Staging(state.device) if is_rank_zero and state.device.type == "cuda" else None
     with (
         LossLog(run.loss_log(attempt)) if is_rank_zero else nullcontext() as log,

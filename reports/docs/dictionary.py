@@ -141,8 +141,13 @@ PROVENANCE = (
         "parts",
         MACHINE_FILE,
     ),
-    Column("checkpointing", "block: blocks were computed again in the backward pass; none", "-", MACHINE_FILE),
-    Column("micro_batch", "most images that a process computed at once in training; 0: all", "images", MACHINE_FILE),
+    Column(
+        "step_settings",
+        "how training steps were computed (training.checkpointing, training.micro_batch), and the step from which on; "
+        "missing in records of versions before it",
+        "list",
+        "the run's machine.json and settings-<attempt>.json",
+    ),
     Column("processes", "processes that evaluated together", "processes", "diffussm/distributed/group.py"),
     Column(
         "samples_sha256",

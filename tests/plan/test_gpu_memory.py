@@ -3,15 +3,19 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from ablations import launch
 from ablations.gpu_memory import GpuMemory
 from ablations.plan.plan import PlannedRun
+from diffussm.cost.memory.fit import Fit
 from diffussm.cost.named import named_config
 from diffussm.errors import UserError
+from diffussm.run.request import order_settings
+from diffussm.store.rundir import RunDir
+from tests.support import tiny
 from tests.support.tiny_grid import arguments
 
 
@@ -103,9 +107,38 @@ def test_plans_for_cpus_say_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert not starting(capsys.readouterr().out.splitlines(), "Memory")
 
 
-def test_runs_that_are_trained_take_nothing() -> None:
-    config, arm = named_config("DiffuSSM-XL"), SimpleNamespace(name="XL")
-    runs = [SimpleNamespace(remaining_steps=n, base="b", run=SimpleNamespace(arm=arm, config=config)) for n in (0, 1)]
-    trained, new = (GpuMemory.of([cast(PlannedRun, run)], lambda _: 8, 80) for run in runs)
+def planned_xl(run: RunDir, steps: int) -> PlannedRun:
+    """A run of XL with so many steps to go."""
+    of_arm = SimpleNamespace(arm=SimpleNamespace(name="XL"), config=named_config("DiffuSSM-XL"))
+    return cast(PlannedRun, SimpleNamespace(remaining_steps=steps, base="b", run=of_arm, run_dir=run))
+
+
+def test_runs_that_are_trained_take_nothing(tmp_path: Path) -> None:
+    runs = [planned_xl(RunDir(tmp_path), steps) for steps in (0, 1)]
+    trained, new = (GpuMemory.of([run], lambda _: 8, 80, {}) for run in runs)
     assert (str(trained), trained.warnings, trained.as_json()) == ("", [], None)
     assert str(new).startswith("Memory: about 55 of 80 GB a GPU at 32 images; ")
+
+
+def test_a_run_takes_what_its_settings_in_force_take(tmp_path: Path) -> None:
+    run = tiny.run_folder(tmp_path)
+
+    def memory(**more: Any) -> str:
+        return str(GpuMemory.of([planned_xl(run, 1)], lambda _: 8, 80, more))
+
+    def expected(**settings: Any) -> str:
+        changes = {f"training.{name}": value for name, value in settings.items()}
+        return f"Memory: {Fit(named_config('DiffuSSM-XL', changes), 8, 80)}."
+
+    assert order_settings(run, {"micro_batch": 16})
+    assert memory() == expected(micro_batch=16)
+    assert memory(checkpointing="block") == expected(micro_batch=16, checkpointing="block") != memory()
+    (run.path / "settings" / "1.json").write_text("{")
+    assert memory() == expected()
+
+
+def test_options_of_a_plan_change_what_runs_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = planned(capsys, tmp_path / "runs", *ON_A100, "--micro-batch", "8", "--checkpointing", "block")
+    (sentence,) = starting(lines, "Memory (of ")
+    assert sentence.endswith(" of 80 GB a GPU at 8 images.")
+    assert not (tmp_path / "runs").exists()

@@ -11,7 +11,7 @@ from ablations.plan.calibration import Calibration
 from ablations.slurm.submissions import Submission
 from diffussm.config import Request
 from diffussm.errors import UserError
-from diffussm.store.execution import Execution
+from diffussm.store.execution import Execution, HeldSettings, OrderedSettings
 from diffussm.store.manifests import Manifest
 from diffussm.store.orders import Asked, Order
 from diffussm.store.owner import Owner, Process
@@ -37,6 +37,8 @@ DECIDE: list[tuple[type[BaseModel], Any]] = [  # what is done: an unknown field 
     (Order, {"order": "retry", "forgiven": {".": 1}}),
     (Asked, {"request": "0123456789ab"}),
     (Execution, {"backend": "fft", "threads": 1, "device": "cpu", "shares": 1}),
+    (OrderedSettings, {"attempt": 1, "checkpointing": "block", "micro_batch": 4}),
+    (HeldSettings, {"step": 8, "checkpointing": "block", "micro_batch": 4}),
     (Submission, {"job": "12", "kind": "train", "runs": ["a"], "code": "c", "submitted": "t"}),
     (Record, {"run_id": "r", "step": 8, "key": KEY, "metrics": {"fid": 1.0}, "timing": {}, "provenance": {}}),
 ]
@@ -56,6 +58,8 @@ OPTIONAL = {
     "step",
     "job",
     "provenance",
+    "checkpointing",
+    "micro_batch",
 }  # files exist without them
 REQUIRED = [
     (model, name)
