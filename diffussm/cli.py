@@ -241,9 +241,12 @@ def cost(
     gpu_memory: Annotated[
         float | None, typer.Option(help="with --memory: GB of one of them (default: 80)", min=1)
     ] = None,
+    kernels: Annotated[
+        int | None, typer.Option(help="also count what a GPU runs for a block on this number of images", min=1)
+    ] = None,
 ) -> None:
     """Count the parameters and the multiply-adds of a call, a training step and a sampled image, and the memory of
-    training, without building the model (except with --audit)."""
+    training, without building the model (except with --audit and --kernels)."""
     from diffussm.config import parse_settings
     from diffussm.cost import command
 
@@ -254,7 +257,7 @@ def cost(
     models, changes = [model] if model else [], parse_settings(settings or [], data_folder)
     default = command.Gpus()
     chosen = command.Gpus(gpus or default.number, gpu_memory or default.memory_gb) if memory else None
-    print(command.report(models, tuple(resolution or ()), changes, per_block, audited, as_json, chosen))
+    print(command.report(models, tuple(resolution or ()), changes, per_block, audited, as_json, chosen, kernels))
 
 
 @app.command()

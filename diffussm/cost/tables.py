@@ -15,8 +15,8 @@ in closed form, whatever the backend. Executed: what the backend computes for on
 the batch. Image: all calls of the sampler, times the images per call for one sampled image (2 with guidance). Step:
 forward and backward pass on the whole batch."""
 
-LEFT_ALIGNED = ("model", "pixels", "part", "backend")  # headings of text columns; all others are numbers
-COUNTS = ("tokens", "calls", "guidance_factor", "batch", "times")  # small numbers, shown as they are
+LEFT_ALIGNED = ("model", "pixels", "part", "backend", "pass")  # headings of text columns; all others are numbers
+COUNTS = ("tokens", "calls", "guidance_factor", "batch", "times", "launches")  # small numbers, shown as they are
 HEADINGS = {
     "resolution": "pixels",
     "tokens": "L",
@@ -30,6 +30,7 @@ HEADINGS = {
     "macs_per_training_step": "MACs/step",
     "macs_of_one": "of one",
     "bytes_of_one": "of one",
+    "flops": "FLOPs",
 }
 
 

@@ -45,6 +45,7 @@ from diffussm.ssm.parameters import (
 class _Tables(NamedTuple):
     """Tables of two layers in the precision of u; those for states are None for a sequence of one chunk."""
 
+    powers: factors.Factors
     by_lag: Tensor  # (2, D, 2C - 1): K
     inward: Tensor | None  # (D, C, 2, N): V
     outward: Tensor | None  # (2, D, C, N): W
@@ -94,8 +95,8 @@ def backward(p: S4DParameters, kept: list[Tensor], dy: Tensor, bidirectional: bo
         carried = adjoint(_levels(p, discretised, cut, bidirectional))
         _gradient_of_states(tables.outward, g, cut, carried, p.skip.dtype)
     du = from_rows(torch.bmm(_backward_table(tables, states), g)[None], cut, length)
+    powers = tables.powers
     del tables
-    powers = factors.factors(discretised.z, cut.length, p.skip.dtype)
     dz, dc, dskip = of_parameters(discretised, powers, x, g, states, bidirectional)
     return du, *discretise_backward(p, discretised, dz, dc), dskip
 
@@ -108,10 +109,10 @@ def _tables(p: S4DParameters, made: Discretised, dtype: torch.dtype, cut: Chunks
     outward = factors.outward(made, powers, reverse)
     by_lag = factors.toeplitz(made, outward, p.skip, reverse, dtype)
     if cut.number == 1:
-        return _Tables(by_lag, None, None)
+        return _Tables(powers, by_lag, None, None)
     outward = outward.to(dtype)
     inward = powers.ordered(True, not reverse).table().permute(1, 2, 0, 3)
-    return _Tables(by_lag, inward.to(dtype, memory_format=torch.contiguous_format).contiguous(), outward)
+    return _Tables(powers, by_lag, inward.to(dtype, memory_format=torch.contiguous_format).contiguous(), outward)
 
 
 def _backward_table(tables: _Tables, states: int) -> Tensor:
