@@ -24,7 +24,7 @@ class MetricSuite:
     """The metrics of `key`, measured by the extractor and against the reference that the evaluation names."""
 
     def __init__(self, evaluation: EvaluationConfig, key: EvaluationKey, device: torch.device | str = "cpu"):
-        self.key = key
+        self.key, self.device = key, device
         self.metrics = [METRICS[name] for name in METRICS if name in key.metrics]
         self.extractor = Extractor(evaluation.extractor, layers_of(key.metrics), evaluation.extractor_weights, device)
         self.clean_fid = _clean_fid(key, evaluation.extractor_weights, device)
@@ -66,7 +66,9 @@ class MetricSuite:
         """
         out: dict[str, float] = {}
         for name in self.layers:
-            inputs = MetricInputs(finite(layer(name), f"its {name}", "sample"), self.reference.layer(name), labels)
+            inputs = MetricInputs(
+                finite(layer(name), f"its {name}", "sample"), self.reference.layer(name), labels, self.device
+            )
             for metric in self.metrics:
                 if metric.layer == name:
                     out |= _function(metric)(inputs).entries(metric)

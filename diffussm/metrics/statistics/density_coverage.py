@@ -11,13 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch_fidelity.metric_prc import calc_cdist_part
 
+from diffussm.metrics.statistics.distances import BLOCK, distances
 from diffussm.metrics.statistics.jackknife import Interval, interval, wilson_interval
-from diffussm.metrics.statistics.protocol import Estimate, MetricInputs
+from diffussm.metrics.statistics.protocol import Device, Estimate, MetricInputs
 
 NEIGHBOURS = 5  # k
-BLOCK = 500  # rows of distances at once
 
 
 class Occupancy(NamedTuple):
@@ -46,20 +45,20 @@ def coverage(inputs: MetricInputs) -> Estimate:
     return Estimate(float((found.samples_per_ball > 0).mean()), coverage_interval(found))
 
 
-def occupancy(samples: NDArray[np.float32], reference: NDArray[np.float32]) -> Occupancy:
+def occupancy(samples: NDArray[np.float32], reference: NDArray[np.float32], device: Device = "cpu") -> Occupancy:
     """Return the counts for features (n, d) and (m, d), n > 1 and m > 5, in blocks of 500 rows of distances."""
-    x, y = torch.from_numpy(samples), torch.from_numpy(reference)
-    balls_per_sample, exclusive_balls = torch.zeros(2, len(x), dtype=torch.int64)
-    samples_per_ball = torch.zeros(len(y), dtype=torch.int64)
+    x, y = torch.from_numpy(samples).to(device), torch.from_numpy(reference).to(device)
+    balls_per_sample, exclusive_balls = torch.zeros(2, len(x), dtype=torch.int64, device=device)
+    samples_per_ball = torch.zeros(len(y), dtype=torch.int64, device=device)
     for start in range(0, len(y), BLOCK):
         centres = y[start : start + BLOCK]
-        radii = calc_cdist_part(centres, y, BLOCK).kthvalue(NEIGHBOURS + 1).values  # the first is the centre itself
-        inside = calc_cdist_part(centres, x, BLOCK) < radii[:, None]
+        radii = distances(centres, y).kthvalue(NEIGHBOURS + 1).values  # the first is the centre itself
+        inside = distances(centres, x) < radii[:, None]
         contained = inside.sum(1)
         balls_per_sample += inside.sum(0)
         exclusive_balls += inside[contained == 1].sum(0)
         samples_per_ball[start : start + BLOCK] = contained
-    return Occupancy(balls_per_sample.numpy(), samples_per_ball.numpy(), exclusive_balls.numpy())
+    return Occupancy(*(counts.cpu().numpy() for counts in (balls_per_sample, samples_per_ball, exclusive_balls)))
 
 
 def coverage_interval(found: Occupancy) -> Interval:

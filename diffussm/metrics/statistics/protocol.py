@@ -1,9 +1,10 @@
 """The interface of a metric's function: `function(inputs: MetricInputs) -> Estimate`."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from diffussm.metric import Metric
@@ -11,6 +12,7 @@ from diffussm.metrics.statistics.frechet import FrechetDistance
 from diffussm.metrics.statistics.jackknife import Interval
 
 T = TypeVar("T")
+Device: TypeAlias = "torch.device | str"
 
 
 class Estimate(NamedTuple):
@@ -54,15 +56,23 @@ class ReferenceLayer(Protocol):
 class MetricInputs:
     """One layer of all samples and of the reference, from which the metrics of that layer are computed."""
 
-    def __init__(self, samples: NDArray[Any], reference: ReferenceLayer, labels: NDArray[np.int64] | None = None):
+    def __init__(
+        self,
+        samples: NDArray[Any],
+        reference: ReferenceLayer,
+        labels: NDArray[np.int64] | None = None,
+        device: Device = "cpu",
+    ):
         self.samples = samples  # (n, d)
         self.reference = reference
         self.labels = labels  # (n,) the requested classes, if the data has any
+        self.device = device  # on which distances and kernels are computed
         self._shared: dict[Callable[..., Any], Any] = {}
 
-    def shared(self, compute: Callable[[NDArray[Any], NDArray[np.float32]], T]) -> T:
-        """Return compute(samples, the reference's features), called once for all metrics of this layer that use it."""
+    def shared(self, compute: Callable[[NDArray[Any], NDArray[np.float32], Device], T]) -> T:
+        """Return compute(samples, the reference's features, device), called once for all metrics of this layer that use
+        it."""
         if compute not in self._shared:
-            self._shared[compute] = compute(self.samples, self.reference.features)
+            self._shared[compute] = compute(self.samples, self.reference.features, self.device)
         result: T = self._shared[compute]
         return result
