@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from ablations.grid.schema import GridFile, LevelChoice, Overrides, Pattern, Resources, Setting
+from diffussm.config.schema_errors import dotted
 from diffussm.errors import UserError
-from diffussm.schema_errors import dotted
 
 MAX_COMBINATIONS = 100_000  # before `exclude`, unless max_runs is larger
 

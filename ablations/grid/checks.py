@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from ablations.grid.schema import GridFile
 from diffussm.config import bases
+from diffussm.config.schema_errors import MAX_NAME_LENGTH, dotted, quoted
 from diffussm.errors import UserError, unknown
-from diffussm.schema_errors import MAX_NAME_LENGTH, dotted, quoted
 
 AXIS_NAME = r"[A-Za-z][A-Za-z0-9_-]*"
 FORBIDDEN_IN_NAMES = "\"'`\\|"

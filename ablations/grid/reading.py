@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from ablations.grid.checks import check
 from ablations.grid.schema import GridFile
+from diffussm.config.schema_errors import MAX_NAME_LENGTH, describe, dotted, first_problem, quoted, shown
 from diffussm.errors import UserError, unknown
-from diffussm.schema_errors import MAX_NAME_LENGTH, describe, dotted, first_problem, quoted, shown
 
 GRIDS = Path(__file__).parents[1] / "grids"
 FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"

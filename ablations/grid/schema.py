@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from diffussm.config import Section, config_keys, split_key
+from diffussm.config.schema_errors import describe
 from diffussm.errors import UserError
-from diffussm.schema_errors import describe
 
 SECTIONS = {key.split(".")[0] for key in config_keys() if "." in key}  # of the config
 

@@ -23,9 +23,9 @@ from pydantic import Field, ValidationError
 from ablations.grid.schema import Resources
 from ablations.slurm.options import GPU_OPTIONS, Value, count, gpu_count, sbatch_options
 from diffussm.config import Section
+from diffussm.config.schema_errors import describe
 from diffussm.errors import UserError, unknown
 from diffussm.host.source import ROOT
-from diffussm.schema_errors import describe
 
 PROFILES = ROOT / "slurm" / "profiles"
 RESERVED = {  # options that the executor sets

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from diffussm.config.overrides import apply_overrides, unknown_key
 from diffussm.config.recipes import load_base
 from diffussm.config.schema import SOLVERS, Config, EvaluationConfig, ModelConfig, is_external
+from diffussm.config.schema_errors import first_problem
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import METRICS
-from diffussm.schema_errors import first_problem
 
 
 def resolve(base: str, overrides: Mapping[str, Any] | None = None) -> Config:

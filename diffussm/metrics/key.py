@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from diffussm.config import Config, EvaluationConfig, is_extractor_file, is_npz_name
+from diffussm.config.schema_errors import quoted
 from diffussm.data.lookup.facts import find, stated_facts
 from diffussm.errors import UserError, unknown
 from diffussm.metric_table import CLEAN_FID as CLEAN_FID_METRICS
@@ -13,7 +14,6 @@ from diffussm.metrics.features.registry import accepts, extractor_facts, extract
 from diffussm.metrics.features.weights_file import CLEAN_FID
 from diffussm.metrics.reference.facts import reference_facts
 from diffussm.metrics.requirements import unsupported_metrics
-from diffussm.schema_errors import quoted
 from diffussm.store.records import EvaluationKey, KeyDigests
 
 

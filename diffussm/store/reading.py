@@ -12,8 +12,8 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from diffussm.config.schema_errors import dotted, first_problem
 from diffussm.errors import UserError
-from diffussm.schema_errors import dotted, first_problem
 
 FILE_ERRNOS = (
     errno.EACCES,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from diffussm.schema_errors import describe, first_problem
+from diffussm.config.schema_errors import describe, first_problem
 
 
 class Part(BaseModel):

@@ -1,9 +1,13 @@
-"""Handlers of signals, which a job of a cluster sets, are as before after each test that asks for it."""
+"""An empty folder of work; and handlers of signals, which a job of a cluster sets, as before after each test that asks for
+it."""
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from diffussm.store.workdir import WorkDir
 
 
 @pytest.fixture
@@ -12,3 +16,10 @@ def _signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> WorkDir:
+    folder = WorkDir(tmp_path / "work")
+    folder.path.mkdir()
+    return folder

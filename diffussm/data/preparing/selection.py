@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffussm.config.schema_errors import quoted
 from diffussm.data.sources.base import MAX_CLASSES, Entry, Found, check_classes, printable
 from diffussm.data.sources.files import read_text
 from diffussm.errors import UserError
-from diffussm.schema_errors import quoted
 
 AUTO, NONE = "auto", "none"
 _TITLES = ("path", "relative path", "file", "filename", "file_name", "name", "image", "imageid")
