@@ -1,5 +1,4 @@
-"""An empty folder of work; and handlers of signals, which a job of a cluster sets, as before after each test that asks for
-it."""
+"""A folder of work, and the handlers of signals, which a job of a cluster sets, put back after a test."""
 
 import signal
 from collections.abc import Iterator
