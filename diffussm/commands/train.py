@@ -10,6 +10,7 @@ from diffussm.config import bases, dropped_milestones, is_recipe_file, naming_in
 from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.data.prepared.stage import set_stage
 from diffussm.distributed.group import ProcessGroup, init_from_environment
+from diffussm.distributed.torchrun import may_restart, record_error
 from diffussm.errors import UserError, one_line, unknown
 from diffussm.metrics.data_digests import remarks
 from diffussm.progress import Progress
@@ -50,9 +51,13 @@ def train(
             if stage is not None:
                 set_stage(stage, [run.config().data])
             return _run_tasks(run, stop, processes, checkpoint_minutes, to_logs)
+    except UserError as error:
+        print_failure(error)
+        return USER_ERROR
     except Exception as error:
         print_failure(error)
-        return USER_ERROR if isinstance(error, UserError) else FAILED
+        record_error(error)
+        return FAILED
 
 
 def _run_tasks(
@@ -72,7 +77,8 @@ def _run_tasks(
         on_progress=progress if processes.is_rank_zero else None,
     )
     try:
-        runner.run_pending(Liveness(by_mtime=True).is_alive)
+        liveness = Liveness(by_mtime=True)
+        runner.run_pending(liveness.is_alive_for_certain if may_restart() else liveness.is_alive)
         processes.on_rank_zero(lambda: _check_done(runner.run))
     except Stopped as stopped:
         progress.end_line()

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from diffussm.distributed.launch_environment import LaunchInfo, local_rank, read_launch_info
+from diffussm.distributed.launch_environment import local_rank, read_launch_info
+from diffussm.distributed.peers import watch_peers
 from diffussm.distributed.rendezvous import open_store
+from diffussm.distributed.torchrun import open_torchrun_store
 
 Item = TypeVar("Item")
 
-TIMEOUT = timedelta(days=2)  # of a collective operation: how long a process waits for the others
+# How long a process waits in a collective operation: on the CPU (gloo), for what rank zero does alone, as measuring
+# images; with the gradients on GPUs (NCCL), for a checkpoint at most. A lost process is noticed before: see `peers`.
+TIMEOUT = timedelta(days=2)
+GRADIENT_TIMEOUT = timedelta(minutes=30)
 
 
 class LostProcess(RuntimeError):
@@ -176,19 +181,21 @@ def init_from_environment() -> Iterator[ProcessGroup]:
     from torch import distributed
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    store = open_store(launch, TIMEOUT) if launch.step_id else open_torchrun_store(launch, TIMEOUT)
     distributed.init_process_group(
-        backend, **_rendezvous(launch), rank=launch.rank, world_size=launch.world_size, timeout=TIMEOUT
+        backend, store=store, rank=launch.rank, world_size=launch.world_size, timeout=TIMEOUT
     )
-    yield ProcessGroup(launch.rank, launch.world_size)
+    group = ProcessGroup(launch.rank, launch.world_size)
+    with watch_peers(group, launch.address):
+        yield group
     distributed.destroy_process_group()
 
 
-def _rendezvous(launch: LaunchInfo) -> dict[str, Any]:
-    """Return the rendezvous as arguments of `init_process_group`."""
-    if launch.step_id:
-        return {"store": open_store(launch, TIMEOUT)}
-    address = f"[{launch.address}]" if ":" in launch.address else launch.address
-    return {"init_method": f"tcp://{address}:{launch.ports[0]}"}
+def gradient_group(device: str) -> Any:
+    """Return torch's group to average gradients in on a kind of device: one with a timeout of its own for GPUs."""
+    from torch import distributed
+
+    return distributed.new_group(timeout=GRADIENT_TIMEOUT, backend="nccl") if device == "cuda" else None
 
 
 def select_device() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from diffussm.store.workdir import WorkDir
 
 STALE_SECONDS = 60.0
+POLL_SECONDS = 1.0
 
 
 class Liveness:
@@ -38,6 +39,17 @@ class Liveness:
             last_sign = folder.path / ("state.json" if state.attempt == owner else f"owner-{owner}.json")
             self._seen[folder.path] = (beat, now - (_age(last_sign) if is_new and self._by_mtime else 0.0))
         return now - self._seen[folder.path][1] < STALE_SECONDS
+
+    def is_alive_for_certain(self, folder: WorkDir) -> bool:
+        """Return as `is_alive`, but wait until the heartbeat has moved, or the owner is dead: for a process that was
+        started again in place of one that may have been the owner."""
+        beats = set[tuple[int, int, int]]()
+        while self.is_alive(folder):
+            beats.add(self._seen[folder.path][0])
+            if len(beats) > 1:
+                return True
+            time.sleep(POLL_SECONDS)
+        return False
 
 
 def _age(path: Path) -> float:

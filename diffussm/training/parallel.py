@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from diffussm.distributed.group import ProcessGroup, split_range
+from diffussm.distributed.group import ProcessGroup, gradient_group, split_range
 from diffussm.errors import UserError
 
 BROADCAST_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # DDP's parameter: its new name, its old name
@@ -48,7 +48,8 @@ def wrap_ddp(model: nn.Module, processes: ProcessGroup) -> nn.Module:
         return model
     known = signature(DistributedDataParallel).parameters
     keep_buffers: Any = {next(name for name in BROADCAST_BUFFERS if name in known): False}
-    return DistributedDataParallel(model, gradient_as_bucket_view=True, **keep_buffers)
+    group = gradient_group(next(model.parameters()).device.type)
+    return DistributedDataParallel(model, process_group=group, gradient_as_bucket_view=True, **keep_buffers)
 
 
 def no_sync(network: nn.Module) -> AbstractContextManager[None]:

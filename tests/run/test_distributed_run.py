@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -23,10 +22,7 @@ from diffussm.run.tasks import failure
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
 from diffussm.training.trainer import Trainer
-from tests.support.ending import popen
-from tests.support.evaluating import ROOT
-from tests.support.processes import children, join_ranks, start_ranks
-from tests.support.waiting import wait_for
+from tests.support.processes import join_ranks, start_ranks
 from tests.training.test_resume import NEVER, assert_same, at_call, outcome
 
 DONE, FAILED, MISTAKEN, STOPPED, SUPERSEDED = range(5)
@@ -196,24 +192,3 @@ def test_all_ranks_report_a_user_error(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path, training__batch=1)
     assert runners(2, run) == [MISTAKEN, MISTAKEN]
     assert run.state().reason.startswith("training.batch = 1: smaller than the number of processes, 2")
-
-
-def torchrun(run: RunDir) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "diffussm", "train", str(run.path), "--to-logs"]
-    return popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-@pytest.mark.slow
-def test_torchrun(tmp_path: Path) -> None:
-    run = tiny.run_folder(tmp_path, training__steps=400, training__milestones=[200, 400])
-    process = torchrun(run)
-    wait_for(lambda: run.state().phase == "train" or process.poll() is not None)
-    os.kill(children(process.pid)[1], signal.SIGUSR2)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert run.state().phase == "preempted"
-    process = torchrun(run)
-    out, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, out
-    assert len(list(run.path.glob("milestones/*/*/record.json"))) == 2

@@ -129,6 +129,22 @@ def test_a_process_that_is_gone_from_here_is_dead_at_once(work: WorkDir) -> None
     assert not Liveness().is_alive(work)
 
 
+def test_who_must_be_certain_waits_for_the_heart(work: WorkDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, beats = Clock(), iter([1, 1, 2])
+    owned_elsewhere(work, 1)
+    work.write_state(State(phase="train", attempt=1, heartbeat=1))
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+        work.write_state(State(phase="train", attempt=1, heartbeat=next(beats, 2)))
+
+    monkeypatch.setattr("diffussm.run.heartbeat.time.sleep", sleep)
+    assert Liveness(clock=clock).is_alive_for_certain(work)
+    assert clock.now == 1003.0
+    assert not Liveness(clock=clock).is_alive_for_certain(work)  # it beats no more
+    assert clock.now == 1003.0 + STALE_SECONDS
+
+
 def test_another_process_of_the_same_number_is_not_it(work: WorkDir) -> None:
     claim = {"place": machine.pid_scope(), "pid": os.getpid(), "started": "long ago"}
     write_atomically(work.path / "owner-1.json", to_json(claim))
