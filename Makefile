@@ -3,11 +3,12 @@
 # make .venv  the environment    make test-slow   the tests that take more than 20 seconds
 #                                make test-slurm  the tests on a real SLURM, which it brings up and takes down
 #                                make test-bench  the benchmarks, each once and without a timing
+#                                make test-full-size  steps of DiffuSSM-XL and DiT-XL/2: 24 GB of memory, 40 GB of disk
 
 PYTHON ?= $(firstword $(foreach v,3 3.14 3.13 3.12 3.11,$(shell command -v python$(v) >/dev/null 2>&1 && python$(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo python$(v))))
 BIN := .venv/bin
 
-.PHONY: .venv demo test test-slow test-slurm test-bench check bench example docs dictionary schema lock
+.PHONY: .venv demo test test-slow test-slurm test-bench test-full-size check bench example docs dictionary schema lock
 
 .venv: .venv/installed
 
@@ -37,6 +38,10 @@ test-slurm: .venv
 
 test-bench: .venv
 	$(BIN)/python -m pytest bench --benchmark-disable
+
+# On a CPU, with checkpoints, a kill and what memory and writing take; FULL_SIZE="--model DiT-XL/2 --folder DIR" for less.
+test-full-size: .venv
+	$(BIN)/python -m tests.full_size $(FULL_SIZE)
 
 check: .venv
 	$(BIN)/ruff check .

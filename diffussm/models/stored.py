@@ -86,11 +86,12 @@ def read_weights_of(path: Path, run_id: str, step: int, kind: str) -> StoredWeig
 
 
 def write_state(path: Path, state: Mapping[str, Any], stamp: Stamp) -> None:
-    """Write a training state as `torch.save` does, with the stamp, atomically. Tensors on the CPU are not copied."""
+    """Write a training state, nested dictionaries, as `torch.save` does, with the stamp, atomically. Tensors on the CPU
+    are not copied."""
     comment = json.dumps({METADATA: stamp.metadata()}).encode()
     with written_atomically(path) as file:
         hashed: Any = HashedFile(file)
-        torch.save(state, hashed)
+        torch.save(_on_cpu(state), hashed)  # of others it would make copies that are gone before they are hashed
         hashed.change_end(lambda end: zip_comment.with_comment(end, comment))
         hashed.seal()
 
@@ -137,3 +138,9 @@ def _tensor(content: memoryview, start: int, entry: TensorEntry) -> Tensor:
     return torch.frombuffer(bytes_of_tensor if is_aligned else bytearray(bytes_of_tensor), dtype=dtype).reshape(
         entry.shape
     )
+
+
+def _on_cpu(state: Any) -> Any:
+    if isinstance(state, Mapping):
+        return {name: _on_cpu(value) for name, value in state.items()}
+    return state.cpu() if isinstance(state, Tensor) else state

@@ -33,9 +33,13 @@ def written_atomically(path: Path) -> Iterator[FileIO]:
 
 
 def write_piece(file: FileIO, piece: memoryview) -> None:
-    """Write all of the piece at the end of the file."""
+    """Write all of the piece at the end of the file. On Linux the disk begins with it at once, not once a tenth of the
+    memory waits for it."""
+    start, size = file.tell(), len(piece)
     while piece:
         piece = piece[file.write(piece) :]
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), start, size, os.POSIX_FADV_DONTNEED)
 
 
 def overwrite_piece(file: FileIO, place: int, piece: bytes) -> None:

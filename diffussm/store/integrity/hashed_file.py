@@ -8,12 +8,13 @@ from typing import Any
 from diffussm.store.integrity.digest import BackgroundHash, place_of_digest
 from diffussm.store.writing import overwrite_piece, write_piece
 
-PIECE = 1 << 24  # bytes that are written and hashed at once
+PIECE = 1 << 24  # bytes that are written at once
 SMALL = 1 << 18  # pieces below are gathered, up to so many bytes
 
 
 class HashedFile(io.RawIOBase):
-    """What is written goes on to `file`; `seal` fills in the digest of it all. A piece may change once `write` returns.
+    """What is written goes on to `file`; `seal` fills in the digest of it all. A piece must stay as it is until the
+    next one is written: it is hashed while the caller prepares that.
 
     `write` never raises: `torch.save` calls it from C++ code that would not survive it. After an error it does nothing,
     and `seal` raises the error.
@@ -31,9 +32,11 @@ class HashedFile(io.RawIOBase):
     def write(self, piece: Any) -> int:
         if self._error is None:
             try:
+                self._digest.wait()
                 self._add(memoryview(piece))
             except Exception as error:
                 self._error = error
+                self._digest.wait()
         return len(piece)
 
     def change_end(self, change: Callable[[bytes], bytes]) -> None:
@@ -70,11 +73,7 @@ class HashedFile(io.RawIOBase):
         self._gathered.clear()
 
     def _write_and_hash(self, content: memoryview) -> None:
+        self._digest.update(content)
         for start in range(0, len(content), PIECE):
-            piece = content[start : start + PIECE]
-            self._digest.update(piece)
-            try:
-                write_piece(self._file, piece)
-            finally:
-                self._digest.wait()
-            self._written += len(piece)
+            write_piece(self._file, content[start : start + PIECE])
+        self._written += len(content)

@@ -1,0 +1,1 @@
+"""What can only be shown in full size: `make test-full-size`."""
