@@ -11,6 +11,7 @@ from diffussm.tables import aligned
 SAMPLING_FIELDS = (
     "sampler",
     "sampler_steps",
+    "ddim_eta",
     "precision",
     "guidance",
     "guidance_channels",

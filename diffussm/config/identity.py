@@ -123,6 +123,7 @@ FIELDS_ADDED_LATER = {  # since the first digests, with their defaults
     "vae_sha256": "",
     "decoding": "",
     "precision": "float32",
+    "ddim_eta": 0.0,
 }
 
 

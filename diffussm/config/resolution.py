@@ -126,6 +126,10 @@ def _check_evaluation(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: evaluation.sampler_steps: {e.sampler_steps} {wrong} diffusion.timesteps = {timesteps}"
         )
+    if e.ddim_eta and e.sampler != "ddim":
+        raise UserError(
+            f"{source}: evaluation.ddim_eta = {e.ddim_eta}: not used by evaluation.sampler = {e.sampler}; remove it"
+        )
     if not config.model.classes and (problems := _needing_classes(e)):
         raise UserError(f"{source}: {'; '.join(problems)}")
     if e.guidance_channels >= config.model.channels and e.guidance_channels:

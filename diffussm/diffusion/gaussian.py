@@ -56,6 +56,7 @@ class GaussianDiffusion:
         self.inverse_signal, self.noise_ratio = table(np.sqrt(1 / alpha_bars)), table(np.sqrt(1 / alpha_bars - 1))
         self.x0_weight, self.xt_weight = table(x0_weight), table(xt_weight)
         self.log_beta, self.log_posterior = table(np.log(schedule.betas)), table(schedule.posterior_log_variance)
+        self.posterior_variance = table(schedule.posterior_variance)
         self.previous_alpha_bars = table(schedule.previous_alpha_bars)
 
     def add_noise(self, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:

@@ -58,16 +58,17 @@ def make_sampler(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     stop: StopRequest | None = None,
+    ddim_eta: float = 0.0,
 ) -> Sampler:
     """Return the sampler `name` (ddpm | ddim | dpm-solver++ | unipc) with `steps` steps of one network call each.
 
-    `clip` clamps the predicted image to [-1, 1] at each step. The sampler polls `stop` between steps, and raises
-    Stopped once it is set.
+    `clip` clamps the predicted image to [-1, 1] at each step; `ddim_eta` is the noise that ddim adds. The sampler polls
+    `stop` between steps, and raises Stopped once it is set.
     """
     stop = stop or StopRequest()
     if name in ("ddpm", "ddim"):
         diffusion = GaussianDiffusion(sampling_schedule(config, name, steps), config, device, dtype)
-        update = _ddim_step if name == "ddim" else _ddpm_step
+        update = partial(_ddim_step, ddim_eta) if name == "ddim" else _ddpm_step
         return lambda network, labels, noise: _ancestral(diffusion, update, clip, stop, network, labels, noise)
     from diffussm.diffusion.solvers import solve, solver
 
@@ -109,7 +110,8 @@ def _ddpm_step(_: GaussianDiffusion, p: Prediction, step: int, noise: Callable[[
     return p.mean + torch.exp(0.5 * p.log_variance) * noise() if step > 0 else p.mean
 
 
-def _ddim_step(d: GaussianDiffusion, p: Prediction, step: int, _: Callable[[], Tensor]) -> Tensor:
-    """Return x_(t-1) by eq. 12 of Song et al. 2021 at eta = 0, with the noise that the (clipped) image implies."""
-    previous = d.previous_alpha_bars[step]
-    return previous.sqrt() * p.x0 + (1 - previous).sqrt() * p.noise
+def _ddim_step(eta: float, d: GaussianDiffusion, p: Prediction, step: int, noise: Callable[[], Tensor]) -> Tensor:
+    """Return x_(t-1) by eq. 12 and 16 of Song et al. 2021, with the noise that the (clipped) image implies."""
+    previous, variance = d.previous_alpha_bars[step], eta**2 * d.posterior_variance[step]
+    mean = previous.sqrt() * p.x0 + (1 - previous - variance).sqrt() * p.noise
+    return mean + variance.sqrt() * noise() if eta and step > 0 else mean

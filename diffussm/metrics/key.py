@@ -62,6 +62,7 @@ def _key(e: EvaluationConfig, shape: tuple[int, int], transform: str, vae: tuple
         **measurement_fields(e, shape, transform),
         sampler=e.sampler,
         sampler_steps=e.sampler_steps,
+        ddim_eta=e.ddim_eta,
         precision=e.precision,
         guidance=e.guidance,
         guidance_channels=e.guidance_channels,

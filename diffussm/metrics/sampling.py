@@ -40,7 +40,9 @@ class SampleMaker:
         self._balanced = e.labels == "balanced"
         self._noise_shape = (m.channels, m.image_size, m.image_size)
         self.shape, self._decode = make_decoder(config, device)
-        self._sample = make_sampler(config.diffusion, e.sampler, e.sampler_steps, e.clip, device, stop=stop)
+        self._sample = make_sampler(
+            config.diffusion, e.sampler, e.sampler_steps, e.clip, device, stop=stop, ddim_eta=e.ddim_eta
+        )
         self._precision = e.precision
         computed = in_precision(network, e.precision)
         self._network = guided(computed, e.guidance, m.classes, e.guidance_channels or m.channels)

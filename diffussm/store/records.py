@@ -44,6 +44,7 @@ class EvaluationKey(BaseModel):
     samples: int = Field(description="n: samples measured")
     sampler: str = Field(description="ddim, ddpm, dpm-solver++, unipc; outside: external samples")
     sampler_steps: int = Field(description="network calls of the sampler; 0: unknown")
+    ddim_eta: float = Field(0.0, description="noise that DDIM adds; 0: none, 1: as much as DDPM")
     precision: str = Field("float32", description="what the network computed the samples in: float32, tf32, bf16")
     guidance: float = Field(description="scale of classifier-free guidance; 1: none")
     guidance_channels: int = Field(0, description="only the first channels of the noise are guided; 0: all")

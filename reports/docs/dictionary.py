@@ -53,6 +53,7 @@ KEY_FIELDS = {
     "samples": ("images", "evaluation.samples"),
     "sampler": ("-", "evaluation.sampler"),
     "sampler_steps": ("network calls", "evaluation.sampler_steps"),
+    "ddim_eta": ("factor", "evaluation.ddim_eta"),
     "precision": ("-", "evaluation.precision"),
     "guidance": ("factor", "evaluation.guidance"),
     "guidance_channels": ("channels", "evaluation.guidance_channels"),

@@ -234,6 +234,8 @@ def _sampler(results: GridResults) -> str:
     shown = [setting for field, setting in fields.items() if field not in results.varied]
     if "guidance" not in results.varied:
         shown.append(f"guidance {results.key.guidance:g}")
+    if results.key.ddim_eta and "ddim_eta" not in results.varied:
+        shown.append(f"eta {results.key.ddim_eta:g}")
     if results.key.precision != "float32" and "precision" not in results.varied:
         shown.append(f"network in {results.key.precision}")
     if results.key.labels == "balanced" and "labels" not in results.varied:

@@ -42,7 +42,7 @@ def made_up(x: Array, t: int, y: Array) -> Array:
     return np.concatenate([0.8 * np.sin(1.7 * x + t / 400 + y) + 0.3 * x, 1.2 * np.cos(0.7 * x - t / 300 + y)], axis=1)
 
 
-def sampled(name: str, config: DiffusionConfig, clip: bool) -> tuple[Array, list[int], list[int]]:
+def sampled(name: str, config: DiffusionConfig, clip: bool, **options: float) -> tuple[Array, list[int], list[int]]:
     """Five steps of the made-up network: images, the timesteps it was called at, the noises that were asked for."""
     calls: list[int] = []
     asked: list[int] = []
@@ -52,7 +52,7 @@ def sampled(name: str, config: DiffusionConfig, clip: bool) -> tuple[Array, list
         return torch.from_numpy(NOISES[step])
 
     network = as_network(lambda x, t, y: made_up(x, t, y)[:, : 4 if config.learned_variance else 2], calls)
-    sample = make_sampler(config, name, 5, clip, dtype=torch.float64)
+    sample = make_sampler(config, name, 5, clip, dtype=torch.float64, **options)
     return sample(network, torch.from_numpy(LABELS), noise).numpy(), calls, asked
 
 
@@ -85,6 +85,31 @@ def test_ddim_goes_where_the_predicted_noise_points(config: DiffusionConfig, cli
     got, calls, asked = sampled("ddim", config, clip)
     assert_allclose(got, x, rtol=1e-6)
     assert (calls, asked) == (DDIM_5[::-1], [0])
+
+
+@variants
+@clipped_or_not
+def test_ddim_with_all_its_noise_draws_from_the_posterior(config: DiffusionConfig, clip: bool) -> None:
+    """Song et al. 2021, section 4.1: at eta = 1 it is DDPM's process, with the posterior's variance."""
+    process, x = Process(DDIM_5), NOISES[0]
+    for taken, k in enumerate((4, 3, 2, 1), start=1):
+        p = read(process, x, k, config, clip)
+        x = process.posterior_mean(p.x0, x, k) + np.sqrt(process.variance[k]) * NOISES[taken]
+    got, calls, asked = sampled("ddim", config, clip, ddim_eta=1.0)
+    assert_allclose(got, read(process, x, 0, config, clip).mean, rtol=1e-6)
+    assert (calls, asked) == (DDIM_5[::-1], [0, 1, 2, 3, 4])
+
+
+@clipped_or_not
+def test_ddim_with_some_noise(clip: bool) -> None:
+    """Equations 12 and 16 of Song et al. 2021."""
+    process, x, eta = Process(DDIM_5), NOISES[0], 0.3
+    for taken, k in enumerate((4, 3, 2, 1, 0), start=1):
+        p = read(process, x, k, LEARNED, clip)
+        before, now = process.bars_before[k], process.bars[k]
+        sigma = eta * np.sqrt((1 - before) / (1 - now)) * np.sqrt(1 - now / before)
+        x = np.sqrt(before) * p.x0 + np.sqrt(1 - before - sigma**2) * p.noise + sigma * NOISES[taken % 5]
+    assert_allclose(sampled("ddim", LEARNED, clip, ddim_eta=eta)[0], x, rtol=1e-6)
 
 
 def multistep(corrects: bool, clip: bool) -> Array:

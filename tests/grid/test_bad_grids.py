@@ -130,4 +130,4 @@ def test_a_path_without_a_file(name: str, tmp_path: Path, capsys: pytest.Capture
 def test_an_unknown_grid_name(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(name, tmp_path / "runs", capsys, "--dry-run")
     assert line.startswith(f"error: grid: unknown name {name!r}; ")
-    assert "direction, equal_macs, hourglass_vs_patch" in line
+    assert "direction, equal_macs, guidance, hourglass_vs_patch" in line

@@ -52,6 +52,7 @@ FIELDS: dict[str, Any] = {  # one other value for each field that a run or a req
     "evaluation.sampler": "ddpm",
     "evaluation.sampler_steps": 50,
     "evaluation.precision": "bf16",
+    "evaluation.ddim_eta": 0.5,
     "evaluation.guidance": 1.5,
     "evaluation.labels": "balanced",
     "evaluation.clip": False,

@@ -53,9 +53,12 @@ class EvaluationConfig(Section):
         description="SHA-256 that the reference file must have; empty: that of the file as it is when it is requested",
     )
     sampler: Literal["ddim", "ddpm", "dpm-solver++", "unipc"] = Field(
-        "ddim", description="DDIM without noise, DDPM, or a solver of Diffusers'"
+        "ddim", description="DDIM, DDPM, or a solver of Diffusers'"
     )
     sampler_steps: Positive = Field(25, description="number of steps of the sampler")
+    ddim_eta: float = Field(
+        0.0, ge=0, le=1, description="noise that DDIM adds: 0 none, 1 as much as DDPM with the posterior's variance"
+    )
     precision: Literal["float32", "tf32", "bf16"] = Field(
         "float32",
         description="what the network computes samples in, as training.precision; with bf16, what stays in float32 is "
