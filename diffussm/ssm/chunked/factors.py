@@ -34,10 +34,6 @@ class Factors(NamedTuple):
         """Return the factors of powers times `by` (2, D, N/2)."""
         return self._replace(coarse=self.coarse * by.to(self.coarse.dtype)[:, :, None])
 
-    def of_layer(self, layer: int, descends: bool) -> "Factors":
-        """Return those of one layer, (D, .., N/2), in either order."""
-        return Factors(*(factor[layer].flip(1) if descends else factor[layer] for factor in self))
-
     def conjugate(self) -> "Factors":
         """Return the factors of conjugate powers."""
         return Factors(*(factor.conj_physical() for factor in self))
@@ -76,38 +72,47 @@ def matrix(by_lag: Tensor) -> Tensor:
     return by_lag.unfold(-1, (by_lag.shape[-1] + 1) // 2, 1).flip(-1)
 
 
-def weighted_sums(gradient: Tensor, powers: Factors, descends: bool) -> tuple[Tensor, Tensor]:
-    """Return sum_l g_l a^l and sum_l l g_l a^l, both (D, N/2), of a gradient (D, C, N/2) of one layer, whose positions
-    are in the order of the powers."""
-    fine = powers.fine.shape[1]
-    products = torch.view_as_real(gradient.unflatten(1, (-1, fine)) * powers.fine[:, None]).flatten(-2)
+def weighted_sums(
+    gradient: Tensor, powers: Factors, first_descends: bool, second_descends: bool
+) -> tuple[Tensor, Tensor]:
+    """Return sum_l g_l a^l and sum_l l g_l a^l, both (2, D, N/2), of a gradient (2, D, C, N/2) whose positions are in
+    this order."""
+    descends = (first_descends, second_descends)
+    coarse, fine = powers.ordered(*descends)
+    products = torch.view_as_real(gradient.unflatten(2, (-1, FACTOR)) * fine[:, :, None]).flatten(-2)
     with exact_products():
-        sums = _position_weights(products, descends) @ products
-    return _over_coarse(sums, powers, descends)
+        sums = _weights(products, descends)[:, None, None] @ products  # (2, D, C/16, 2, N)
+    return _over_coarse(sums, coarse, descends)
 
 
 def weighted_sums_of_kernel(gradient: Tensor, powers: Factors) -> tuple[Tensor, Tensor]:
-    """Return the same of a real gradient (D, C), in ascending order."""
-    fine = powers.fine.shape[1]
-    by_factor = gradient.unflatten(1, (-1, 1, fine)) * _position_weights(gradient, False)  # (D, C/16, 2, 16)
+    """Return the same of a real gradient (2, D, C), in ascending order."""
+    ascends = (False, False)
+    by_factor = gradient.unflatten(2, (-1, 1, FACTOR)) * _weights(gradient, ascends)[0]  # (2, D, C/16, 2, 16)
+    fine = torch.view_as_real(powers.fine).flatten(-2)
     with exact_products():
-        sums = torch.bmm(by_factor.flatten(1, 2), torch.view_as_real(powers.fine).flatten(-2))
-    return _over_coarse(sums.unflatten(1, (-1, 2)), powers, False)
+        sums = torch.bmm(by_factor.view(-1, 2 * by_factor.shape[2], FACTOR), fine.flatten(0, 1))
+    return _over_coarse(sums.view(*by_factor.shape[:4], -1), powers.coarse, ascends)
 
 
-def _over_coarse(sums: Tensor, powers: Factors, descends: bool) -> tuple[Tensor, Tensor]:
-    """Return both sums from those over fine powers (D, C/16, 2, N), plain and by position."""
-    products = torch.view_as_complex(sums.unflatten(-1, (-1, 2))) * powers.coarse[:, :, None]
-    plain, by_position = products.unbind(2)  # (D, C/16, N/2)
-    position = FACTOR * torch.arange(sums.shape[1], device=sums.device, dtype=sums.dtype)
-    position = position.flip(0) if descends else position
-    return plain.sum(1), (by_position + plain * position[:, None]).sum(1)
+def _over_coarse(sums: Tensor, coarse: Tensor, descends: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
+    """Return both sums from those over fine powers (2, D, C/16, 2, N), plain and by position."""
+    products = torch.view_as_complex(sums.unflatten(-1, (-1, 2))) * coarse[:, :, :, None]
+    plain, by_position = products.unbind(3)  # (2, D, C/16, N/2)
+    position = FACTOR * _positions(sums, coarse.shape[2], descends)[:, None, :, None]
+    return plain.sum(2), (by_position + plain * position).sum(2)
 
 
-def _position_weights(like: Tensor, descends: bool) -> Tensor:
-    """Return ones and positions (2, 16)."""
-    position = torch.arange(FACTOR, device=like.device, dtype=like.dtype)
-    return torch.stack([torch.ones_like(position), position.flip(0) if descends else position])
+def _weights(like: Tensor, descends: tuple[bool, bool]) -> Tensor:
+    """Return ones and positions (2, 2, 16) of two layers."""
+    position = _positions(like, FACTOR, descends)
+    return torch.stack([torch.ones_like(position), position], dim=1)
+
+
+def _positions(like: Tensor, count: int, descends: tuple[bool, bool]) -> Tensor:
+    """Return 0 .. count - 1 of two layers (2, count), in either order."""
+    position = torch.arange(count, device=like.device, dtype=like.dtype)
+    return torch.stack([position.flip(0) if one else position for one in descends])
 
 
 def _ordered(factor: Tensor, first_descends: bool, second_descends: bool) -> Tensor:

@@ -16,49 +16,51 @@ def of_parameters(
     made: Discretised, powers: Factors, x: Tensor, g: Tensor, states: int, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of z, c and skip from inputs and states x, and the gradients g of outputs and states."""
-    layers = []
-    for layer, mirrored in enumerate((False, reverse)):
-        dz, dc, dskip = _of_tables_out(made, powers, x, g, states, layer, mirrored)
-        if states:
-            dz = dz + _of_tables_in(made, powers, x, g, states, layer, mirrored)
-        layers.append((dz, dc, dskip))
-    dz, dc, dskip = (torch.stack(both) for both in zip(*layers, strict=True))
-    return dz, dc, dskip
+    sums, by_position, dskip = _out_of_tables(made, powers, x, g, states, reverse)
+    dz, dc = (made.c * by_position).conj_physical(), sums.conj_physical()
+    return dz + _into_states(made, powers, x, g, states, reverse) if states else dz, dc, dskip
 
 
-def _of_tables_out(
-    made: Discretised, powers: Factors, x: Tensor, g: Tensor, states: int, layer: int, mirrored: bool
+def _out_of_tables(
+    made: Discretised, powers: Factors, x: Tensor, g: Tensor, states: int, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of z, c and skip by way of the kernel and of what leaves states."""
-    chunk, c, wide = x.shape[1] - 2 * states, made.c[layer], powers.fine.dtype.to_real()
-    outputs = both_outputs(g, states)[:, layer]
-    d_table = product(outputs, with_states(x, layer, states).mT, wide)  # (D, C, N + C) or (D, C, C + N)
-    dk = _diagonal_sums(d_table.narrow(2, 0 if layer else states, chunk), mirrored)  # (D, C)
-    kernel = weighted_sums_of_kernel(dk, powers.of_layer(layer, descends=False))
-    sums, by_position = (one.to(c.dtype) for one in kernel)
+    """Return the conjugates of sum_l G_l conj(a^l) and of sum_l l G_l conj(a^l), and the gradient of skip."""
+    c, outputs = made.c, both_outputs(g, states)
+    width, _, chunk, _ = outputs.shape
+    d_tables = g.new_empty(2, width, chunk, states + chunk, dtype=powers.fine.dtype.to_real())  # [W | T], [T | W]
+    for layer in (0, 1):
+        product(outputs[:, layer], with_states(x, layer, states).mT, d_tables.dtype, out=d_tables[layer])
+    first, second = d_tables[0, :, :, states:], d_tables[1, :, :, :chunk]
+    dk = torch.stack([_diagonal_sums(first, upper=False), _diagonal_sums(second, upper=reverse)])  # (2, D, C)
+    sums, by_position = (one.to(c.dtype) for one in weighted_sums_of_kernel(dk, powers))
     if states:
-        a = made.growth[layer] + 1
-        d_out = d_table.narrow(2, chunk if layer else 0, states).unflatten(2, (-1, 2))  # of conj(c a^(l + 1))
-        out = weighted_sums(torch.view_as_complex(d_out), powers.of_layer(layer, mirrored), mirrored)
-        more, more_by_position = (a * one.to(c.dtype) for one in out)
-        sums, by_position = sums + more, by_position + more_by_position + more
-    return (c * by_position).conj_physical(), sums.conj_physical(), dk[:, 0]
+        a = made.growth + 1
+        windows = (d_tables.stride(0) + chunk, *d_tables.stride()[1:])
+        d_out = _complex(d_tables.as_strided((2, width, chunk, states), windows))  # of conj(c a^(l + 1))
+        of_states, more = (a * one.to(c.dtype) for one in weighted_sums(d_out, powers, False, reverse))
+        sums, by_position = sums + of_states, by_position + more + of_states
+    return sums, by_position, dk[..., 0].contiguous()
 
 
-def _of_tables_in(
-    made: Discretised, powers: Factors, x: Tensor, g: Tensor, states: int, layer: int, mirrored: bool
-) -> Tensor:
+def _into_states(made: Discretised, powers: Factors, x: Tensor, g: Tensor, states: int, reverse: bool) -> Tensor:
     """Return the gradient of z by way of what is added to states, and of the carry."""
     chunk, wide = x.shape[1] - 2 * states, powers.fine.dtype.to_real()
-    ds = g.narrow(1, chunk + layer * states, states)
-    d_in = product(x.narrow(1, states, chunk), ds.mT, wide).unflatten(2, (-1, 2))  # (D, C, N/2, 2)
-    into = powers.of_layer(layer, not mirrored).conjugate()
-    by_position = weighted_sums(torch.view_as_complex(d_in), into, not mirrored)[1]
+    ds = g.narrow(1, chunk, 2 * states)
+    d_in = product(x.narrow(1, states, chunk), ds.mT, wide).unflatten(2, (2, states))  # (D, C, 2, N)
+    by_layer = _complex(d_in).permute(2, 0, 1, 3)
+    by_position = weighted_sums(by_layer, powers.conjugate(), True, not reverse)[1]
     # The gradient of a^C is the sum of conj(h) ds over chunks: of all products of two states, those of one pair.
-    products = product(ds, both_states(x, states)[:, layer].mT, wide)  # (D, N, N)
-    same = products.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).diagonal(dim1=1, dim2=3)  # (D, 2, 2, N/2)
-    d_carry = torch.complex(same[:, 0, 0] + same[:, 1, 1], same[:, 1, 0] - same[:, 0, 1])
-    return by_position + chunk * (made.z[layer] * chunk).exp().conj_physical() * d_carry
+    products, entering = d_in.new_empty(2, x.shape[0], states, states), both_states(x, states)
+    for layer in (0, 1):
+        product(ds.narrow(1, layer * states, states), entering[:, layer].mT, wide, out=products[layer])
+    same = products.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).diagonal(dim1=2, dim2=4)  # (2, D, 2, 2, N/2)
+    d_carry = torch.complex(same[:, :, 0, 0] + same[:, :, 1, 1], same[:, :, 1, 0] - same[:, :, 0, 1])
+    return by_position + chunk * (made.z * chunk).exp().conj_physical() * d_carry
+
+
+def _complex(x: Tensor) -> Tensor:
+    """Return (..., N) real as (..., N/2) complex, a view."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
 
 
 def _diagonal_sums(product: Tensor, upper: bool) -> Tensor:
