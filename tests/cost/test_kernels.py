@@ -1,6 +1,8 @@
 """`diffussm cost --kernels`: launches, bytes and FLOPs, by hand where there are few, and what they do not grow with."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +119,33 @@ def test_the_command_shows_a_table() -> None:
     by_fft = {**SMALL, "training.backend": "fft"}
     text = command.report(["DiffuSSM-XL"], ("64",), by_fft, False, False, False, None, 2)
     assert "DiffuSSM-XL at 64, 2 images\nbackend  part   pass      launches" in text
+
+
+@pytest.mark.slow
+def test_the_table_of_the_page() -> None:
+    """Its columns: length and images, part, passes; launches, GB and GFLOP, each before and now."""
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    written = [line.replace(",", "").split("|")[1:-1] for line in re.findall(r"^\| (?:1024|4096), .*$", page, re.M)]
+    counted = []
+    for side, images in ((32, 32), (64, 8)):
+        found = block_runs(named_config("DiffuSSM-XL", {"model.image_size": side}), images)
+        for part in ("mixer", "block"):
+            before, now = (
+                [found[backend, part, one] for one in ("forward", "backward")] for backend in (IN_BLOCKS, "chunked")
+            )
+            for passes_, pairs in (("forward", (before[0], now[0])), ("both", (sum_of(before), sum_of(now)))):
+                numbers = [
+                    *(f"{run.launches}" for run in pairs),
+                    *(f"{run.bytes / 1e9:.1f}" for run in pairs),
+                    *(f"{run.flops / 1e9:.0f}" for run in pairs),
+                ]
+                counted.append([f"{side**2} {images}", {"mixer": "S4D"}.get(part, part), passes_, *numbers])
+    assert [[cell.strip() for cell in row] for row in written] == counted
+
+
+def sum_of(passes: list[Run]) -> Run:
+    forward, backward = passes
+    return forward + backward
 
 
 def test_other_blocks_are_not_counted() -> None:
