@@ -65,7 +65,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     retry.add_argument("--cancelled", action="store_true", help="retry cancelled runs")
     add_step_settings(retry)
     add_step_settings(
-        command("settings", "change how runs are computed from their next start on: micro-batches, recomputation")
+        command(
+            "settings",
+            "change how runs are computed from their next start on: micro-batches, recomputation, compilation",
+        )
     )
     extend = command("extend", "ask for more steps of runs; they continue from their last checkpoints")
     extend.add_argument("--steps", type=positive, required=True, metavar="N", help="the total number of steps")
@@ -207,7 +210,7 @@ def _settings(options: argparse.Namespace) -> int:
 
     changes = step_settings(options)
     if not changes:
-        raise UserError("settings: give --micro-batch or --checkpointing")
+        raise UserError("settings: give --micro-batch, --checkpointing or --compile")
     rows = {row.run.path: row for row in _rows(options) if row.run.path.exists()}
     changed = [row for row in rows.values() if order_settings(row.run, changes)]
     return _report(options, changed, "changed; it holds from their next start on")

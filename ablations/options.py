@@ -46,11 +46,13 @@ def add_step_settings(parser: argparse.ArgumentParser) -> None:
         help="from their next start on, runs compute at most N images at once on each GPU; 0: all")  # fmt: skip
     add("--checkpointing", choices=("none", "block"),
         help="from their next start on, runs compute blocks again in the backward pass (block) or not")  # fmt: skip
+    add("--compile", choices=("none", "block"),
+        help="from their next start on, runs compile each block in training (block) or not")  # fmt: skip
 
 
 def step_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return what those options set."""
-    given = {name: getattr(options, name) for name in ("micro_batch", "checkpointing")}
+    given = {name: getattr(options, name) for name in ("micro_batch", "checkpointing", "compile")}
     return {name: value for name, value in given.items() if value is not None}
 
 

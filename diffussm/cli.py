@@ -8,6 +8,7 @@ import typer
 from diffussm.commands import data, extractor
 from diffussm.commands.options import (
     CheckpointingOption,
+    CompileOption,
     DataOption,
     GuidanceChannelsOption,
     GuidanceOption,
@@ -59,6 +60,7 @@ def train(
     ] = None,
     micro_batch: MicroBatchOption = None,
     checkpointing: CheckpointingOption = None,
+    compile_: CompileOption = None,
 ) -> int:
     """Train one run and evaluate its milestones, or continue it, by one process or several (torchrun, srun).
 
@@ -69,7 +71,7 @@ def train(
     from diffussm.config import parse_settings
 
     changes = parse_settings(settings or [], data_folder)
-    steps = {"micro_batch": micro_batch, "checkpointing": checkpointing}
+    steps = {"micro_batch": micro_batch, "checkpointing": checkpointing, "compile": compile_}
     ordered = {name: value for name, value in steps.items() if value is not None}
     return train(target, changes, runs, replay, retry, checkpoint_minutes, to_logs, stage, ordered)
 

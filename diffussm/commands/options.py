@@ -31,6 +31,10 @@ MicroBatchOption = Annotated[
     int | None,
     typer.Option(help="from now on, compute at most so many images at once in training; 0: all", min=0),
 ]
+CompileOption = Annotated[
+    Literal["none", "block"] | None,
+    typer.Option("--compile", help="from now on, compile each block in training (block) or not (none)"),
+]
 CheckpointingOption = Annotated[
     Literal["none", "block"] | None,
     typer.Option(help="from now on, compute blocks again in the backward pass (block) or not (none)"),

@@ -1,8 +1,8 @@
 """What identifies a run and what is requested of it.
 
 The run id digests the fields that determine the trajectory and differ from the schema's defaults; steps and milestones,
-evaluation, checkpoint_minutes, and how a step is computed (threads, backend, checkpointing, micro_batch) do not
-determine it. A request states what is requested of a run, and is named by its digest.
+evaluation, checkpoint_minutes, and how a step is computed (threads, backend, compile, checkpointing,
+micro_batch) do not determine it. A request states what is requested of a run, and is named by its digest.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ _OUTSIDE_TRAJECTORY = {
         "checkpoint_minutes",
         "threads",
         "backend",
+        "compile",
         "checkpointing",
         "micro_batch",
     },

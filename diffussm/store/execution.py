@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field, field_validator
 
-from diffussm.config import BACKEND_NAMES, Checkpointing, Config
+from diffussm.config import BACKEND_NAMES, Checkpointing, Compilation, Config
 from diffussm.store.orders import NumberedFiles
 from diffussm.store.reading import StoredModel, names_in, read_model
 from diffussm.store.writing import to_json, write_atomically
@@ -15,6 +15,7 @@ from diffussm.store.writing import to_json, write_atomically
 class StepSettings(StoredModel):
     """How a training step is computed, whatever its result up to rounding. Runs of versions before state nothing."""
 
+    compile: Compilation = Field("none", description="block: each block is a graph of torch.compile")
     checkpointing: Checkpointing = Field("none", description="block: blocks are computed again in the backward pass")
     micro_batch: int = Field(0, ge=0, description="most images that a process computes at once; 0: all of its part")
 

@@ -41,6 +41,8 @@ class Trainer:
         self.diffusion = GaussianDiffusion(training_schedule(config.diffusion), config.diffusion, device)
         model = build_model(config, backend).to(device)
         model.blocks.recompute = training.checkpointing == "block"
+        if training.compile == "block":
+            model.blocks.compile_each()
         self.state = TrainingState(model, training)
         self.network = wrap_ddp(self.state.model, processes)
         if processes.world_size > 1:
@@ -88,6 +90,8 @@ class Trainer:
         DDP rebuilds its gradient buckets after the first pass, which changes the order of summation; without this, the
         first step of a resumed run would be rounded differently than in an uninterrupted run.
         """
-        start, _ = self.micro_batches[0]
-        self._backward(self.batches.draw(self.state.step, start, 1))
+        start, images = self.micro_batches[0]
+        images = images if self.config.training.compile == "block" else 1  # a graph is for one number of them
+        with products(tf32=self.config.training.precision == "tf32"):
+            self._backward(self.batches.draw(self.state.step, start, images))
         self.state.optimiser.zero_grad()

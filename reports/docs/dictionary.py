@@ -144,7 +144,7 @@ PROVENANCE = (
     ),
     Column(
         "step_settings",
-        "how training steps were computed (training.checkpointing, training.micro_batch), and the step from which on; "
+        "how training steps were computed (training.compile, checkpointing, micro_batch), and the step from which on; "
         "missing in records of versions before it",
         "list",
         "the run's machine.json and settings-<attempt>.json",

@@ -25,7 +25,7 @@ from tests.support.managing import folder, printed, rows
 from tests.support.tiny_grid import arguments
 from tests.training.test_resume import assert_same, outcome
 
-PLAIN = {"checkpointing": "none", "micro_batch": 0}
+PLAIN = {"compile": "none", "checkpointing": "none", "micro_batch": 0}
 
 
 def out_of_memory(patch: pytest.MonkeyPatch, images: int, step: int) -> None:
@@ -74,7 +74,7 @@ def test_a_run_that_ran_out_of_memory_goes_on_with_fewer_images(
     assert not order_settings(run, {"micro_batch": 3})
     work(run)
     assert pending_tasks(run) == []
-    changed = [{**PLAIN, "step": 0}, {"checkpointing": "none", "micro_batch": 3, "step": 8}]
+    changed = [{**PLAIN, "step": 0}, {**PLAIN, "micro_batch": 3, "step": 8}]
     assert settings_in_records(run) == {8: changed[:1], 16: changed, 24: changed}
     assert run.execution() == Execution.model_validate(json.loads((run.path / "machine.json").read_bytes()))
     for row, expected in zip(outcome(run)["rows"], undisturbed["rows"], strict=True):
@@ -94,7 +94,7 @@ def test_a_run_keeps_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (
         train("digits", {**later, "training.steps": 24}, None, False, False, None, False, None, {"micro_batch": 2}) == 0
     )
-    three, two = ({"checkpointing": "none", "micro_batch": n, "step": step} for n, step in ((3, 0), (2, 16)))
+    three, two = ({**PLAIN, "micro_batch": n, "step": step} for n, step in ((3, 0), (2, 16)))
     assert settings_in_records(run) == {8: [three], 16: [three], 24: [three, two]}
 
 
@@ -105,7 +105,7 @@ def test_settings_that_are_ordered_before_the_first_start(tmp_path: Path) -> Non
     work(plain)
     assert run.execution() == plain.execution()
     assert_same(outcome(run), outcome(plain))
-    assert settings_in_records(run)[24] == [{"checkpointing": "none", "micro_batch": 4, "step": 0}]
+    assert settings_in_records(run)[24] == [{**PLAIN, "micro_batch": 4, "step": 0}]
 
 
 def test_a_replay_changes_settings_where_the_run_did(tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_options_of_launch_and_manage(
             launch.main(where)
         retried = printed(capsys, "retry", "--failed", "--runs", str(runs), "--checkpointing", "block", "--json")
         assert json.loads(retried) == [run.run_id]
-        assert step_settings(run, run.config()).step_settings == {"checkpointing": "block", "micro_batch": 4}
+        assert step_settings(run, run.config()).step_settings == {**PLAIN, "checkpointing": "block", "micro_batch": 4}
         assert launch.main([*where, "--micro-batch", "3"]) == 0
-    assert settings_in_records(run)[24][-1] == {"checkpointing": "block", "micro_batch": 3, "step": 8}
+    assert settings_in_records(run)[24][-1] == {**PLAIN, "checkpointing": "block", "micro_batch": 3, "step": 8}
     with pytest.raises(UserError, match="settings: give --micro-batch"):
         printed(capsys, "settings", "--runs", str(runs))
 

@@ -27,7 +27,8 @@ def test_the_names_on_disk(tmp_path: Path) -> None:
     run.decide_execution(FIRST)
     stored = json.loads((run.path / "machine.json").read_text())
     assert stored == {
-        "backend": "fft", "threads": 2, "device": "cpu", "shares": 3, "checkpointing": "none", "micro_batch": 0
+        "backend": "fft", "threads": 2, "device": "cpu", "shares": 3,
+        "compile": "none", "checkpointing": "none", "micro_batch": 0,
     }  # fmt: skip
 
 
@@ -41,7 +42,8 @@ def test_a_run_that_began_before_later_settings_were_stored(tmp_path: Path) -> N
     (run.path / "machine.json").write_text('{"backend": "fft", "threads": 2, "device": "cpu"}')
     execution = run.execution()
     assert execution is not None
-    assert (execution.micro_batches, execution.checkpointing, execution.micro_batch) == (1, "none", 0)
+    assert execution.micro_batches == 1
+    assert execution.step_settings == {"compile": "none", "checkpointing": "none", "micro_batch": 0}
 
 
 @pytest.mark.parametrize("how", damage.EVERY_WAY)

@@ -37,8 +37,8 @@ DECIDE: list[tuple[type[BaseModel], Any]] = [  # what is done: an unknown field 
     (Order, {"order": "retry", "forgiven": {".": 1}}),
     (Asked, {"request": "0123456789ab"}),
     (Execution, {"backend": "fft", "threads": 1, "device": "cpu", "shares": 1}),
-    (OrderedSettings, {"attempt": 1, "checkpointing": "block", "micro_batch": 4}),
-    (HeldSettings, {"step": 8, "checkpointing": "block", "micro_batch": 4}),
+    (OrderedSettings, {"attempt": 1, "compile": "block", "checkpointing": "block", "micro_batch": 4}),
+    (HeldSettings, {"step": 8, "compile": "block", "checkpointing": "block", "micro_batch": 4}),
     (Submission, {"job": "12", "kind": "train", "runs": ["a"], "code": "c", "submitted": "t"}),
     (Record, {"run_id": "r", "step": 8, "key": KEY, "metrics": {"fid": 1.0}, "timing": {}, "provenance": {}}),
 ]
@@ -58,6 +58,7 @@ OPTIONAL = {
     "step",
     "job",
     "provenance",
+    "compile",
     "checkpointing",
     "micro_batch",
 }  # files exist without them

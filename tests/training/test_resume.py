@@ -6,8 +6,10 @@ Each attempt is a process of its own, forked from a server that has imported tor
 import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 import tests.support.tiny as tiny
+from diffussm.models import blocks
 from diffussm.run.claim import assume_owner_dead
 from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import Task
@@ -76,11 +79,11 @@ def attempt(folder: Path, arrange: Callable[[int], None], count: int, checkpoint
 
 
 def start(
-    folder: Path, arrange: Callable[[int], None], count: int = 0, checkpoint_minutes: float = NEVER
+    folder: Path, arrange: Callable[[int], None], count: int = 0, checkpoint_minutes: float = NEVER, seconds: int = 60
 ) -> int | None:
     process = FORKS.Process(target=attempt, args=(folder, arrange, count, checkpoint_minutes))
     process.start()
-    process.join(60)
+    process.join(seconds)
     return process.exitcode
 
 
@@ -157,13 +160,30 @@ def test_killed_once(
     assert_same(outcome(run), undisturbed)
 
 
-@pytest.mark.parametrize("how", [{"training__micro_batch": 3}, {"training__checkpointing": "block"}])
-def test_killed_once_however_it_is_computed(how: dict[str, Any], tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+def compiled_by(compiler: str, then: Callable[[int], None], count: int) -> None:
+    blocks.COMPILER = compiler
+    then(count)
+
+
+@pytest.mark.parametrize(
+    ("how", "compiler"),
+    [
+        ({"training__micro_batch": 3}, ""),
+        ({"training__checkpointing": "block"}, ""),
+        pytest.param({"training__compile": "block", "training__micro_batch": 4}, "aot_eager", marks=pytest.mark.slow),
+        pytest.param({"training__compile": "block", "training__micro_batch": 4}, "inductor", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_once_however_it_is_computed(
+    how: dict[str, Any], compiler: str, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
     """Each way to compute has bits of its own, which are the same after a kill."""
+    if compiler == "inductor" and not shutil.which("g++"):
+        pytest.skip("no compiler of C++")
     calm, killed = tiny.run_folder(tmp_path / "calm", **how), tiny.run_folder(tmp_path / "killed", **how)
-    assert start(calm.path, nothing) == 0
-    assert start(killed.path, before_step, 12) == -signal.SIGKILL
-    assert start(killed.path, nothing) == 0
+    assert start(calm.path, partial(compiled_by, compiler, nothing), seconds=600) == 0
+    assert start(killed.path, partial(compiled_by, compiler, before_step), 12, seconds=600) == -signal.SIGKILL
+    assert start(killed.path, partial(compiled_by, compiler, nothing), seconds=600) == 0
     assert_same(outcome(killed), outcome(calm))
     for row, expected in zip(outcome(calm)["rows"], undisturbed["rows"], strict=True):
         assert row == pytest.approx(expected, rel=1e-5)

@@ -5,7 +5,7 @@ from pydantic import Field
 from diffussm.config.schema.data import LATENT_FIELDS, DataConfig
 from diffussm.config.schema.evaluation import SOLVERS, EvaluationConfig
 from diffussm.config.schema.model import BACKEND_NAMES, MIXERS, TIMESTEP_FREQUENCIES, Backend, ModelConfig
-from diffussm.config.schema.training import Checkpointing, DiffusionConfig, TrainingConfig
+from diffussm.config.schema.training import Checkpointing, Compilation, DiffusionConfig, TrainingConfig
 from diffussm.config.schema.types import SHA256_OR_EMPTY, Count, Positive, Section, Seed, is_external
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "TIMESTEP_FREQUENCIES",
     "Backend",
     "Checkpointing",
+    "Compilation",
     "Config",
     "Count",
     "DataConfig",

@@ -8,6 +8,7 @@ from diffussm.config.schema.model import Backend
 from diffussm.config.schema.types import Count, Positive, Section
 
 Checkpointing = Literal["none", "block"]
+Compilation = Literal["none", "block"]
 
 
 class DiffusionConfig(Section):
@@ -76,6 +77,11 @@ class TrainingConfig(Section):
     threads: Count = Field(0, description="threads of torch on the CPU; 0: all cores")
     backend: Literal["auto", Backend] = Field(
         "auto", description="how S4D is computed; auto: by the fastest backend that runs here"
+    )
+    compile: Compilation = Field(
+        "none",
+        description="block: torch.compile makes one graph of each block, with S4D as an operator in it; needs a C++ "
+        "compiler",
     )
     checkpointing: Checkpointing = Field(
         "none",
