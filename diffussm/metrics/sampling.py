@@ -1,5 +1,6 @@
 """Sampling from a network. Labels and noise depend on the index of the sample, not on the batch or the process."""
 
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -8,11 +9,14 @@ from numpy.typing import NDArray
 
 from diffussm.config import Config
 from diffussm.diffusion.sampling import Network, guided, make_sampler
+from diffussm.host.read_ahead import ReadAhead
 from diffussm.metrics.decoding.decoder import make_decoder
 from diffussm.metrics.decoding.pixels import check_finite, to_pixels
 from diffussm.precision import autocast, products
 from diffussm.rng import Stream, integers, normal
 from diffussm.stopping import StopRequest
+
+DRAWERS = 4  # threads that draw noise while a GPU computes
 
 
 class Samples(NamedTuple):
@@ -44,6 +48,9 @@ class SampleMaker:
             config.diffusion, e.sampler, e.sampler_steps, e.clip, device, stop=stop, ddim_eta=e.ddim_eta
         )
         self._precision = e.precision
+        adds_noise = e.sampler == "ddpm" or e.ddim_eta > 0
+        self._on_gpu = torch.device(device).type == "cuda"
+        self._ahead = DRAWERS if adds_noise and self._on_gpu else 0  # draws ahead of a GPU; on a CPU they would compete
         computed = in_precision(network, e.precision)
         self._network = guided(computed, e.guidance, m.classes, e.guidance_channels or m.channels)
 
@@ -62,13 +69,17 @@ class SampleMaker:
         Raises NotFinite, which names the first sample that is not finite, and Stopped once `stop` is set.
         """
 
-        def noise(step: int) -> torch.Tensor:
-            drawn = normal(self.seed, Stream.SAMPLE_NOISE, step, start, count, self._noise_shape)
-            return torch.from_numpy(drawn).to(self.device)
+        def drawn(step: int) -> torch.Tensor:
+            noise = torch.from_numpy(normal(self.seed, Stream.SAMPLE_NOISE, step, start, count, self._noise_shape))
+            return noise.pin_memory() if self._on_gpu else noise
 
         labels = self.labels(start, count)
-        with products(tf32=self._precision != "float32"):
-            sampled = self._sample(self._network, torch.from_numpy(labels).to(self.device), noise)
+        with closing(ReadAhead(drawn, self._ahead, threads=DRAWERS)) as noises, products(self._precision != "float32"):
+            sampled = self._sample(
+                self._network,
+                torch.from_numpy(labels).to(self.device),
+                lambda step: noises.get(step).to(self.device, non_blocking=True),
+            )
         check_finite(sampled, start)
         return Samples(to_pixels(self._decode(sampled), start), labels)
 

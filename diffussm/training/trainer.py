@@ -5,11 +5,11 @@ from diffussm.data.load import is_embedded, training_data
 from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
 from diffussm.diffusion.sampling import training_schedule
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
+from diffussm.host.read_ahead import ReadAhead
 from diffussm.models.build import build_model
 from diffussm.precision import autocast, products
 from diffussm.training.batches import Batch, Batches, micro_batch_maker
 from diffussm.training.parallel import local_micro_batches, no_sync, wrap_ddp
-from diffussm.training.read_ahead import ReadAhead
 from diffussm.training.schedule import lr_factor
 from diffussm.training.state import TrainingState
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from diffussm.metrics.features.extractor import Extractor
 from diffussm.metrics.features.small_cnn import FEATURES
 from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.pictures.sheet import sheet
-from diffussm.metrics.sampling import generate
+from diffussm.metrics.sampling import DRAWERS, SampleMaker, generate
 from diffussm.metrics.statistics.fid import noise_floor
 from diffussm.metrics.statistics.frechet import Statistics, frechet_distance
 from diffussm.metrics.suite import metric_suite
@@ -133,6 +134,16 @@ def test_noise_floor_falls_with_n_and_is_the_same_at_every_call() -> None:
     floors = [noise_floor(features, n) for n in (250, 1000, 4000)]
     assert floors[0] > 2 * floors[1] > 4 * floors[2] > 0
     assert noise_floor(features, 1000) == floors[1]
+
+
+@pytest.mark.parametrize("sampling", [{"sampler": "ddpm", "sampler_steps": 4}, {"sampler_steps": 4, "ddim_eta": 1.0}])
+def test_noise_that_is_drawn_ahead_is_the_same(sampling: dict[str, Any]) -> None:
+    config = tiny.config(**{f"evaluation__{field}": value for field, value in sampling.items()})
+    model = trained_a_little(config)
+    make, ahead = SampleMaker(config, model), SampleMaker(config, model)
+    ahead._ahead = DRAWERS  # as on a GPU
+    for start in (0, 5):
+        np.testing.assert_array_equal(make(start, 5).pixels, ahead(start, 5).pixels)
 
 
 def test_a_sample_depends_on_seed_and_index_alone() -> None:

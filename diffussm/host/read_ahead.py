@@ -1,4 +1,4 @@
-"""Reading ahead: a thread makes items in the order of their positions, some before they are wanted."""
+"""Reading ahead: threads make items in the order of their positions, some before they are wanted."""
 
 import os
 from collections import deque
@@ -10,16 +10,17 @@ Item = TypeVar("Item")
 
 
 class ReadAhead(Generic[Item]):
-    """The items of positions 0, 1, 2, ..., made by a thread: those that are wanted, and up to `depth` that will be.
+    """The items of positions 0, 1, 2, ..., made by threads, one or more: those that are wanted, and up to `depth` that
+    will be.
 
-    `make` returns the item of a position, whoever calls it and whenever. The thread starts with the first item that is
-    wanted, and ends with `close` or with this object. With depth 0 there is none.
+    `make` returns the item of a position, whoever calls it and whenever. The threads start with the first item that is
+    wanted, and end with `close` or with this object. With depth 0 there are none.
     """
 
-    def __init__(self, make: Callable[[int], Item], depth: int):
-        self._make, self._depth = make, depth
+    def __init__(self, make: Callable[[int], Item], depth: int, threads: int = 1):
+        self._make, self._depth, self._threads = make, depth, threads
         self._executor: ThreadPoolExecutor | None = None
-        self._process = 0  # the one that has the thread: a fork of it has none
+        self._process = 0  # the one that has the threads: a fork of it has none
         self._ahead: deque[Future[Item]] = deque()
         self._next = 0  # position of the first of them
 
@@ -28,7 +29,7 @@ class ReadAhead(Generic[Item]):
         if self._depth == 0:
             return self._make(position)
         if self._executor is None or self._process != os.getpid():
-            self._executor, self._process = ThreadPoolExecutor(1, "read ahead"), os.getpid()
+            self._executor, self._process = ThreadPoolExecutor(self._threads, "read ahead"), os.getpid()
             self._ahead.clear()
         if position != self._next:
             self._drop_ahead()
@@ -39,7 +40,7 @@ class ReadAhead(Generic[Item]):
         return self._ahead.popleft().result()
 
     def close(self) -> None:
-        """End the thread, after the item that it is making. It starts again if another item is wanted."""
+        """End the threads, after the items that they are making. They start again if another item is wanted."""
         self._drop_ahead()
         if self._executor and self._process == os.getpid():
             self._executor.shutdown()

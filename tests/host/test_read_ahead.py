@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 
 from diffussm.errors import UserError
-from diffussm.training.read_ahead import ReadAhead
+from diffussm.host.read_ahead import ReadAhead
 
 
 def square(position: int) -> int:
@@ -66,6 +66,19 @@ def test_items_are_made_by_the_thread() -> None:
     ahead.close()
     direct = ReadAhead(lambda _: threading.current_thread(), 0)
     assert direct.get(0) is threading.current_thread()
+
+
+def test_several_threads_work_at_once_and_items_keep_their_order() -> None:
+    both = threading.Barrier(2)
+
+    def make(position: int) -> int:
+        if position in (1, 2):
+            both.wait(60)
+        return position
+
+    ahead = ReadAhead(make, 2, threads=2)
+    assert [ahead.get(position) for position in range(10)] == list(range(10))
+    ahead.close()
 
 
 def test_any_position_may_follow() -> None:
