@@ -56,7 +56,11 @@ class FinalLayer(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017): linear D -> 3D, softmax(q k^T / sqrt(D/H)) v, linear D -> outputs."""
+    """Multi-head attention (Vaswani et al. 2017): linear D -> 3D, softmax(q k^T / sqrt(D/H)) v, linear D -> outputs.
+
+    On a GPU torch computes the middle part by a flash kernel (Dao et al. 2022) in bf16, and by its memory-efficient
+    kernel in float32: there is no mask, and the features of a head are neighbours in memory.
+    """
 
     def __init__(self, width: int, heads: int, outputs: int):
         super().__init__()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from diffussm.data.load import training_data
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.errors import UserError
 from diffussm.models import blocks
-from diffussm.training.parallel import local_micro_batches
+from diffussm.training import parallel
+from diffussm.training.parallel import local_micro_batches, wrap_ddp
 from diffussm.training.trainer import Trainer
 from tests.support.processes import join_ranks, start_ranks
 
@@ -101,6 +103,23 @@ def test_images_labels_timesteps_and_noise_are_those_of_one_process(count: int) 
         cut = [trainer.batches.draw(step, *ProcessGroup(rank, count).local_range(7)) for rank in range(count)]
         for whole, *parts in zip(trainer.batches.draw(step), *cut, strict=True):
             assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize(("device", "megabytes"), [("cpu", None), ("cuda", 100)])
+def test_gradients_are_averaged_in_buckets(device: str, megabytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def recorded(_: Any, *, broadcast_buffers: bool, **options: Any) -> dict[str, Any]:
+        return {"broadcast_buffers": broadcast_buffers, **options}
+
+    monkeypatch.setattr(parallel, "DistributedDataParallel", recorded)
+    monkeypatch.setattr(parallel, "gradient_group", lambda device: f"group of {device}")
+    model: Any = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=torch.device(device))]))
+    found: Any = wrap_ddp(model, ProcessGroup(0, 2))
+    assert found == {
+        "process_group": f"group of {device}",
+        "gradient_as_bucket_view": True,
+        "bucket_cap_mb": megabytes,
+        "broadcast_buffers": False,
+    }
 
 
 # Losses
