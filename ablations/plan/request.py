@@ -18,7 +18,7 @@ from ablations.plan.plan import PlannedRun, broken_matches, by_run, plan, select
 from diffussm.config import TrainingConfig, absolute, base_name, check_base, is_recipe_file
 from diffussm.data.lookup.resolution import resolve_with_data
 from diffussm.errors import UserError
-from diffussm.run.request import lost_milestone, order_settings
+from diffussm.run.request import kept_settings, lost_milestone, order_settings
 from diffussm.store.manifests import Manifest
 from diffussm.store.rundir import RunDir
 
@@ -117,14 +117,15 @@ class GridRequest:
 
     def warnings(self, all_planned: list[PlannedRun]) -> list[str]:
         """Messages about quantities that the grid declares matched and that are not, about milestones beyond the steps,
-        about what was baked into the data, and about references and extractors that were made of other data than the
-        runs'."""
+        about what was baked into the data, about references and extractors that were made of other data than the
+        runs', and about step settings that runs keep instead of those given."""
         matches = [
             message
             for base in self.bases
             for message in broken_matches(self.grid.matched, [p for p in all_planned if p.base == base_name(base)])
         ]
-        return [*matches, *dict.fromkeys(warning for p in all_planned for warning in p.spec.warnings)]
+        of_runs = ((*p.spec.warnings, *kept_settings(p.run_dir, p.run.config, self.settings)) for p in all_planned)
+        return [*matches, *dict.fromkeys(warning for warnings in of_runs for warning in warnings)]
 
     def write(
         self, planned: list[PlannedRun], all_planned: list[PlannedRun], replay: bool, keep_others: bool = False

@@ -16,7 +16,7 @@ from diffussm.metrics.data_digests import remarks
 from diffussm.progress import Progress
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import print_failure
-from diffussm.run.request import allow_replays, lost_milestone, order_settings, request_run
+from diffussm.run.request import allow_replays, kept_settings, lost_milestone, order_settings, request_run
 from diffussm.run.tasks import missing_records
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.rundir import RunDir
@@ -141,6 +141,8 @@ def _run_folder(
         raise UserError(f"{run.path}: the run is cancelled; add --retry to resume it")
     if ordered:
         order_settings(run, ordered)
+    for line in kept_settings(run, run.config(), settings):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     return run
 
 

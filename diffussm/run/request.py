@@ -1,5 +1,7 @@
 """From a config to a run folder in which its training and evaluations are requested. No torch."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,21 @@ def lost_milestone(run_id: str, trained: int, step: int) -> UserError:
 def step_settings(run: RunDir, config: Config) -> StepSettings:
     """Return the step settings that are in force at the next start of a run: ordered, stored or of its config."""
     return SettingsFiles(run.path).ordered() or run.execution() or StepSettings.of(config)
+
+
+def kept_settings(run: RunDir, config: Config, settings: Mapping[str, Any]) -> list[str]:
+    """Return a line for each of the `settings`, dotted keys of the config, instead of which the run keeps what it began
+    with or what was ordered; none of a damaged run."""
+    names = StepSettings.model_fields
+    given = {name: settings[key] for name in names if (key := f"training.{name}") in settings}
+    in_force: dict[str, Any] = {}
+    with suppress(UserError):
+        in_force = step_settings(run, config).step_settings if given else {}
+    return [
+        f"training.{name} = {value}: {run.run_id} keeps {in_force[name]}; --{name.replace('_', '-')} {value} changes it"
+        for name, value in given.items()
+        if value != in_force.get(name, value)
+    ]
 
 
 def order_settings(run: RunDir, changes: dict[str, Any]) -> bool:

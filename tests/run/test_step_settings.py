@@ -14,7 +14,7 @@ from diffussm.diffusion.gaussian import Losses
 from diffussm.errors import UserError
 from diffussm.run.claim import assume_owner_dead
 from diffussm.run.execution import held_executions
-from diffussm.run.request import order_settings, step_settings
+from diffussm.run.request import kept_settings, order_settings, step_settings
 from diffussm.run.runner import TaskRunner
 from diffussm.run.tasks import pending_tasks, permanent_failure
 from diffussm.store.execution import Execution, SettingsFiles, StepSettings
@@ -81,7 +81,9 @@ def test_a_run_that_ran_out_of_memory_goes_on_with_fewer_images(
         assert row == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_run_keeps_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_keeps_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whatever a later config says, unless an option changes them."""
     monkeypatch.chdir(tmp_path)
     changes = {**tiny.SETTINGS, "training.steps": 8, "training.milestones": []}
@@ -89,7 +91,11 @@ def test_a_run_keeps_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert train("digits", first, None, False, False, None, False) == 0
     (path,) = Path("runs").iterdir()
     run = RunDir(path.resolve())
+    capsys.readouterr()
     assert train("digits", {**later, "training.steps": 16}, None, False, False, None, False) == 0
+    kept = f"training.micro_batch = 2: {run.run_id} keeps 3; --micro-batch 2 changes it"
+    assert f"warning: {kept}\n" in capsys.readouterr().err
+    assert kept_settings(run, run.config(), {"training.micro_batch": 3, "training.steps": 9}) == []
     assert step_settings(run, run.config()) == run.execution()
     assert (
         train("digits", {**later, "training.steps": 24}, None, False, False, None, False, None, {"micro_batch": 2}) == 0
@@ -157,6 +163,9 @@ def test_options_of_launch_and_manage(
         assert json.loads(retried) == [run.run_id]
         assert step_settings(run, run.config()).step_settings == {**PLAIN, "checkpointing": "block", "micro_batch": 4}
         assert launch.main([*where, "--micro-batch", "3"]) == 0
+    capsys.readouterr()
+    assert launch.main([*where, "--dry-run", "--set=training.micro_batch=5"]) == 0
+    assert f"warning: training.micro_batch = 5: {run.run_id} keeps 3; --micro-batch 5" in capsys.readouterr().out
     assert settings_in_records(run)[24][-1] == {**PLAIN, "checkpointing": "block", "micro_batch": 3, "step": 8}
     with pytest.raises(UserError, match="settings: give --micro-batch"):
         printed(capsys, "settings", "--runs", str(runs))
