@@ -228,9 +228,11 @@ def test_xl_of_one_block(backend: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["DiffuSSM-XL", "DiT-XL/2"])
-def test_xl_in_bf16_on_a_gpu(name: str) -> None:
-    compare_total(named(name), "fft", 32, "cuda")
+@pytest.mark.parametrize(
+    ("name", "backend"), [("DiffuSSM-XL", "chunked"), ("DiffuSSM-XL", "fft"), ("DiT-XL/2", "auto")]
+)
+def test_xl_in_bf16_on_a_gpu(name: str, backend: str) -> None:
+    compare_total(named(name), backend, 32, "cuda")
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def block(backend: str, image_size: int = 8) -> tuple[Block, ModelConfig]:
 
 
 def results(compute: Callable[[Tensor, Tensor], Tensor], made: Block, length: int, batch: int) -> list[Tensor]:
-    x = torch.linspace(-1, 1, batch * length * 8).view(batch, length, 8).requires_grad_()
+    x = torch.linspace(0, batch * length * 8, batch * length * 8).sin().view(batch, length, 8).requires_grad_()
     made.zero_grad()
     y = compute(x, torch.ones(batch, 8))
     y.square().sum().backward()
