@@ -15,5 +15,8 @@ class ProgressCallbacks(Protocol):
     def on_retry(self, task: Task, reason: str) -> None:
         """Called when a task has failed and is tried again."""
 
+    def on_wait(self, gpus: Sequence[str]) -> None:
+        """Called when tasks wait for GPUs that another launch uses."""
+
     def on_end(self, job: Job, outcome: Outcome) -> None:
         """Called when nothing more is done for a run in this launch."""

@@ -87,6 +87,9 @@ class Display:
     def on_retry(self, task: Task, reason: str) -> None:
         self.line(f"{self.names[task.run]}: {task}: {reason}; tried again")
 
+    def on_wait(self, gpus: Sequence[str]) -> None:
+        self.line(f"GPU {', '.join(gpus)}: in use by another launch; CUDA_VISIBLE_DEVICES chooses others")
+
     def on_end(self, job: Job, outcome: Outcome) -> None:
         path = job.run.path
         self._ended.add(path)

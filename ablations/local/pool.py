@@ -42,6 +42,7 @@ class Pool:
         self._retries = Retries()
         self._active: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
+        self._in_use_elsewhere: tuple[str, ...] = ()  # GPUs of other launches
         self._liveness = Liveness()
         self._selector = selectors.DefaultSelector()
         self._polled = self._polled_others = time.monotonic()
@@ -137,8 +138,10 @@ class Pool:
             self._refresh(task.run)  # another launch may have claimed it since
             if owner is None or task not in self._ready[task.run]:
                 continue
-            self._ready[task.run].remove(task)
             worker = self._worker_on(slots)
+            if worker is None:
+                return
+            self._ready[task.run].remove(task)
             worker.start(task, owner)
             self._active.append(worker)
 
@@ -146,7 +149,7 @@ class Pool:
         """Free slots for the task; None if there are too few, or too little memory."""
         job = self.jobs[task.run]
         taken = {slot for worker in self._active for slot in worker.slots}
-        free = [slot for slot in range(self.layout.slots) if slot not in taken]
+        free = self._without_those_in_use([slot for slot in range(self.layout.slots) if slot not in taken])
         wanted = job.needs.slots(self.layout.threads) if task.kind == "train" else 1
         count = min(wanted, self.layout.slots)
         used = sum(self.jobs[worker.task.run].needs.memory_gb or 0.0 for worker in self._active if worker.task)
@@ -155,8 +158,19 @@ class Pool:
         warm = [worker.slots for worker in self._idle if len(worker.slots) == count and set(worker.slots) <= set(free)]
         return warm[0] if warm else tuple(sorted(self.layout.spread_over_gpus(free)[:count]))
 
-    def _worker_on(self, slots: tuple[int, ...]) -> WorkerProcess:
-        """Return an idle worker on exactly these slots, or a new one; idle workers on any of them are closed."""
+    def _without_those_in_use(self, free: list[int]) -> list[int]:
+        """Return the free slots but for those on GPUs of another launch, which are reported when they change."""
+        idle = {slot for worker in self._idle for slot in worker.slots}
+        in_use = self.layout.in_use_elsewhere(slot for slot in free if slot not in idle)
+        gpus = self.layout.gpus_of(in_use)
+        if set(gpus) - set(self._in_use_elsewhere):
+            self.callbacks.on_wait(gpus)
+        self._in_use_elsewhere = gpus
+        return [slot for slot in free if slot not in in_use]
+
+    def _worker_on(self, slots: tuple[int, ...]) -> WorkerProcess | None:
+        """Return an idle worker on exactly these slots, or a new one, for which idle workers on any of them are closed;
+        None if another launch has taken a GPU of theirs meanwhile."""
         chosen = None
         for worker in list(self._idle):
             if worker.slots == slots:
@@ -166,7 +180,9 @@ class Pool:
                 self._idle.remove(worker)
                 worker.close()
         if chosen is None:
-            chosen = WorkerProcess(slots, self.layout, self.code)
+            if (locks := self.layout.lock(slots)) is None:
+                return None
+            chosen = WorkerProcess(slots, self.layout, self.code, locks)
             self._selector.register(chosen.answers, selectors.EVENT_READ, chosen)
         return chosen
 

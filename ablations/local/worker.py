@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,9 +31,9 @@ WATCH_SECONDS = 1.0  # between checks that the launcher is alive
 class Worker:
     """Executes tasks for the process `launcher`, which started this one."""
 
-    def __init__(self, answers: TextIO, launcher: int, threads: int):
+    def __init__(self, answers: TextIO, launcher: int, threads: int, gpus: Sequence[str] = ()):
         self.answers, self.launcher = answers, launcher
-        self.threads = threads
+        self.threads, self.gpus = threads, gpus
         self.stop = StopRequest()
         self._is_busy = False
 
@@ -68,7 +69,7 @@ class Worker:
             return outcome_of(error)
         number = None
         try:
-            if (number := claim_task(task, assume_owner_dead, expected_owner)) is None:
+            if (number := claim_task(task, assume_owner_dead, expected_owner, gpus=self.gpus)) is None:
                 return Outcome("superseded", "another process has the task or did it")
             runner.execute(task, number)
         except Exception as error:
@@ -90,10 +91,12 @@ def main() -> int:
     parser.add_argument("--launcher", type=int, required=True, metavar="PID")
     parser.add_argument("--code", type=Path, required=True, metavar="DIR", help="the copy of the code that must run")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--gpus", default="", metavar="NAMES", help="the GPUs that it has, as in CUDA_VISIBLE_DEVICES")
     options = parser.parse_args()
     if options.code.resolve() != source.ROOT.resolve():
         raise SystemExit(f"{options.code}: the copy of the code is gone; this is {source.ROOT}")
-    worker = Worker(os.fdopen(os.dup(1), "w"), options.launcher, options.threads)
+    gpus = list(filter(None, options.gpus.split(",")))
+    worker = Worker(os.fdopen(os.dup(1), "w"), options.launcher, options.threads, gpus)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.handle_signal)
     threading.Thread(target=worker.watch_launcher, daemon=True).start()

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from ablations.local.gpu_locks import Locks, unlock
 from ablations.local.slots import SlotLayout
 from diffussm.run.outcome import Outcome
 from diffussm.run.tasks import Task
@@ -20,11 +21,11 @@ STOP_SECONDS = 30.0
 class WorkerProcess:
     """A process that does one task at a time (`python -m ablations.local.worker`) on the slots `slots`.
 
-    `code` is the folder of the copy of the code that it runs. Its stderr is kept, so that its last line can be
-    reported if it dies before its task has a log.
+    `code` is the folder of the copy of the code that it runs. It inherits `locks`, those of its GPUs. Its stderr is
+    kept, so that its last line can be reported if it dies before its task has a log.
     """
 
-    def __init__(self, slots: tuple[int, ...], layout: SlotLayout, code: Path):
+    def __init__(self, slots: tuple[int, ...], layout: SlotLayout, code: Path, locks: Locks):
         self.slots = slots
         self.task: Task | None = None
         self.expected_owner = 0  # of the task's folder, before the task
@@ -33,9 +34,10 @@ class WorkerProcess:
         threads = layout.threads * len(slots)
         path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
-        if (devices := layout.visible_devices(slots)) is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = devices
         arguments = ["--launcher", str(os.getpid()), "--threads", str(threads), "--code", str(code)]
+        if gpus := ",".join(layout.gpus_of(slots)):
+            environment["CUDA_VISIBLE_DEVICES"] = gpus
+            arguments += ["--gpus", gpus]
         self.process = subprocess.Popen(
             # -P: modules are imported from the copy of the code, not from the working directory
             [sys.executable, "-P", "-m", "ablations.local.worker", *arguments],
@@ -44,7 +46,9 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             start_new_session=True,  # Ctrl-C reaches the launcher alone, which then stops its workers in order
+            pass_fds=[file.fileno() for file in locks],
         )
+        unlock(locks)  # here: the worker has them now, even if this process is killed
 
     @property
     def answers(self) -> IO[bytes]:

@@ -16,7 +16,7 @@ from diffussm.run.heartbeat import Liveness
 from diffussm.store.manifests import Manifest
 from diffussm.store.rundir import RunDir
 
-LEFT_ALIGNED = ("base", "arm", "run", "state", "reason")
+LEFT_ALIGNED = ("base", "arm", "run", "state", "GPU", "reason")
 LONGEST_REASON = 60
 
 
@@ -85,11 +85,12 @@ def text(rows: Sequence[Row]) -> str:
     parts = []
     for c in counts(rows):
         own = [row for row in rows if (row.grid, row.base) == (c["grid"], c["base"])]
-        parts.append(tables.aligned([_cells(row) for row in own], LEFT_ALIGNED))
+        with_gpus = any(row.state.gpus for row in own)
+        parts.append(tables.aligned([_cells(row, with_gpus) for row in own], LEFT_ALIGNED))
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: Row) -> dict[str, Any]:
+def _cells(row: Row, with_gpus: bool) -> dict[str, Any]:
     s = row.state
     reason = s.reason if len(s.reason) <= LONGEST_REASON else f"{s.reason[: LONGEST_REASON - 3]}..."
     return {
@@ -103,6 +104,7 @@ def _cells(row: Row) -> dict[str, Any]:
         "FID": "" if s.fid is None else f"{s.fid:.2f}",
         "steps/s": "" if s.steps_per_second is None else f"{s.steps_per_second:.3g}",
         "ETA": "" if s.eta_seconds is None else tables.format_duration(s.eta_seconds),
+        **({"GPU": " ".join(s.gpus)} if with_gpus else {}),
         "attempts": s.attempts,
         "reason": reason,
     }

@@ -16,6 +16,7 @@ from diffussm.run.tasks import failure
 from diffussm.store import records
 from diffussm.store.records import KeyDigests
 from diffussm.store.rundir import RunDir
+from diffussm.store.workdir import WorkDir
 
 STATES = (
     "pending",
@@ -58,6 +59,7 @@ class RunState:
     fid: float | None = None  # at the last milestone that has a record
     steps_per_second: float | None = None
     eta_seconds: float | None = None  # of the training
+    gpus: tuple[str, ...] = ()  # that launches gave it, as node3:0
     attempts: int = 0
     reason: str = ""
     needs_launch: bool = False
@@ -114,10 +116,22 @@ def _state_of(
         fid=measured[-1].metrics.get("fid") if measured else None,
         steps_per_second=1 / seconds if seconds else None,
         eta_seconds=(state.steps - (state.step or 0)) * seconds if training and seconds and state.steps else None,
+        gpus=_gpus(run, milestones, key, liveness) if status.name == "running" else (),
         attempts=run.owner(),
         reason=status.reason,
         needs_launch=status.needs_launch,
     )
+
+
+def _gpus(run: RunDir, milestones: Sequence[int], key: KeyDigests, liveness: Liveness) -> tuple[str, ...]:
+    """Return the GPUs of the processes that train the run or evaluate its milestones."""
+    folders = [folder for folder in _folders(run, milestones, key) if folder.owner() and liveness.is_alive(folder)]
+    owners = [folder.owner_process(folder.owner()) for folder in folders]
+    return tuple(dict.fromkeys(f"{owner.host}:{gpu}" for owner in owners for gpu in owner.gpus))
+
+
+def _folders(run: RunDir, milestones: Sequence[int], key: KeyDigests) -> list[WorkDir]:
+    return [run, *(run.evaluation(step, key.key) for step in milestones)]
 
 
 def _refused_record(run: RunDir, milestones: Sequence[int], key: KeyDigests) -> str:
@@ -136,8 +150,7 @@ class _Status(NamedTuple):
 
 def _status_in_folder(run: RunDir, milestones: Sequence[int], key: KeyDigests, liveness: Liveness) -> _Status:
     """Return the status of a run with missing records, as its folder has it."""
-    folders = [run, *(run.evaluation(step, key.key) for step in milestones)]
-    owned = [folder for folder in folders if folder.owner()]
+    owned = [folder for folder in _folders(run, milestones, key) if folder.owner()]
     if any(liveness.is_alive(folder) for folder in owned):
         return _Status("running", run.state().warning)
     if run.cancelled:

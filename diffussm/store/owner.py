@@ -34,6 +34,7 @@ class Owner(Process):
     """The process that owns a folder."""
 
     job: str = Field("", description="the scheduler's id of the job that the process belongs to")
+    gpus: tuple[str, ...] = Field((), description="those that a launch gave it, named as in CUDA_VISIBLE_DEVICES")
     claimed: str = Field("", description="when, UTC in ISO 8601; empty: not stated, as versions of before did not")
 
     def __str__(self) -> str:

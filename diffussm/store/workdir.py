@@ -9,6 +9,7 @@ log-<attempt>.txt      what rank zero printed; log-<attempt>-<rank>.txt what the
 import contextlib
 import errno
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffussm.errors import UserError
@@ -31,13 +32,14 @@ class WorkDir:
         """Return the attempt that owns the folder; 0 if there was none."""
         return self._highest(r"owner-(\d+)\.json")
 
-    def claim(self, expected_owner: int | None = None, job: str = "") -> int | None:
+    def claim(self, expected_owner: int | None = None, job: str = "", gpus: Sequence[str] = ()) -> int | None:
         """Claim the folder; return the number of the new attempt, from 1.
 
         Return None if `expected_owner`, an attempt or 0, no longer owns it. `job` is stored: the scheduler's id of the
-        job that this process belongs to.
+        job that this process belongs to; and the GPUs that it was given.
         """
-        owner = this_process().model_dump(by_alias=True) | ({"job": job} if job else {}) | {"claimed": utc()}
+        stated = {name: value for name, value in (("job", job), ("gpus", list(gpus))) if value}
+        owner = this_process().model_dump(by_alias=True) | stated | {"claimed": utc()}
         while True:
             # Files of an attempt whose claim was lost are not overwritten. They are looked for before the owner is, so
             # that of processes that expect the same owner only one finds a number.

@@ -31,6 +31,9 @@ class Callbacks:
     def on_retry(self, task: Task, reason: str) -> None:
         self.retries.append(f"{task}: {reason}")
 
+    def on_wait(self, gpus: Sequence[str]) -> None:
+        pass
+
     def on_end(self, job: Job, outcome: Outcome) -> None:  # noqa: ARG002
         self.ends.append(outcome)
 
