@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from diffussm.diffusion.gaussian import Losses
-from diffussm.distributed.meetings import Meetings
+from diffussm.distributed.sync_schedule import SyncSchedule
 from diffussm.errors import Diverged
 from diffussm.stopping import Stopped, StopRequest, Superseded
 from diffussm.store.execution import SettingsFiles, StepSettings
@@ -44,7 +44,7 @@ def train(
     Rank zero writes a checkpoint at every milestone, every `checkpoint_seconds`, and when it stops, the last of which
     is on disk when this returns or raises Stopped. A full disk is a warning, until then. Raises, on all
     ranks at the same step, Stopped once `stop` is set on one of them, Diverged on a loss that is not finite, and
-    Superseded if another attempt owns the run. Several processes look at all of this at milestones and at meetings.
+    Superseded if another attempt owns the run. Several processes look at all of this when they synchronise.
     """
     state, last_step = trainer.state, max(milestones)
     state.load_newest(run, trainer.processes)
@@ -59,23 +59,23 @@ def train(
         CheckpointWriter(run, state, attempt, on_warning, staging) as writer,
     ):
         bookkeeping = _Bookkeeping(run, trainer, attempt, milestones, log, writer, stop)
-        meetings = Meetings(trainer.processes, LOG_EVERY, first_step)
+        schedule = SyncSchedule(trainer.processes, LOG_EVERY, first_step)
         while state.step < last_step:
             losses = trainer.step()
             is_logged = state.step % LOG_EVERY == 0 or state.step in milestones
-            if not (is_logged or meetings.is_due(state.step)):
+            if not (is_logged or schedule.is_due(state.step)):
                 continue
             if is_logged:
                 bookkeeping.log(losses, on_progress)
             is_due = state.step in milestones or bookkeeping.seconds_since_checkpoint > checkpoint_seconds
-            is_due, seconds_per_step, stopped = bookkeeping.agree(is_due, meetings.seconds_per_step(state.step))
+            is_due, seconds_per_step, stopped = bookkeeping.agree(is_due, schedule.seconds_per_step(state.step))
             if is_due or stopped:
                 bookkeeping.write_checkpoint(is_last=bool(stopped) or state.step == last_step)
             if stopped and state.step < last_step:
                 writer.wait()
                 trainer.processes.barrier()  # torchrun and srun kill all ranks once one exits
                 raise stopped.at(state.step)
-            meetings.end(state.step, seconds_per_step)
+            schedule.update(state.step, seconds_per_step)
         writer.wait()
     return first_step
 
@@ -125,7 +125,7 @@ class _Bookkeeping:
         the stop that was requested on one of them; None to continue.
 
         Raises Superseded on every rank if another attempt owns the run, which rank zero checks before every checkpoint,
-        and at the first meeting after a second without: the process may have been paused for long.
+        and when the processes first synchronise after a second without: the process may have been paused for long.
         """
         stopped = self._stop.stopped
         if self._processes.is_rank_zero and (is_due or time.monotonic() - self._owner_checked > OWNER_SECONDS):

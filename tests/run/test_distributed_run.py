@@ -143,7 +143,7 @@ def test_one_rank_is_asked_to_stop_and_one_process_resumes(calm: RunDir, tmp_pat
     assert runners(2, run, hears_sigusr2, rank=1, step=11) == [STOPPED, STOPPED]
     state = run.state()
     assert (state.phase, state.reason) == ("preempted", "SIGUSR2")
-    assert run.trained_steps() == 16  # the next milestone, at which they meet
+    assert run.trained_steps() == 16  # the next milestone, at which they synchronise
     assert not list(run.path.glob("failure-*"))
     TaskRunner(run.path).run_pending(assume_owner_dead)
     for found, expected in zip(run.loss_rows(), calm.loss_rows(), strict=True):
@@ -169,7 +169,9 @@ def test_a_cancel_is_heard_by_all(tmp_path: Path) -> None:
 def test_all_are_superseded_at_once(tmp_path: Path) -> None:
     run = tiny.run_folder(tmp_path)
     assert runners(2, run, is_superseded, step=5, checkpoint_minutes=0.0) == [SUPERSEDED, SUPERSEDED]
-    assert run.trained_steps() == 1  # a checkpoint is due at every meeting, and the next finds another owner
+    assert (
+        run.trained_steps() == 1
+    )  # a checkpoint is due whenever they synchronise; the next time, another owns the run
     assert not list(run.path.glob("failure-*"))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 
 import tests.support.tiny as tiny
 from diffussm.config import resolve
-from diffussm.distributed import meetings
+from diffussm.distributed import sync_schedule
 from diffussm.distributed.group import SINGLE_PROCESS, ProcessGroup
 from diffussm.stopping import StopRequest
 from diffussm.store.rundir import RunDir
@@ -53,14 +53,14 @@ def train_to_the_end(run: RunDir, trainer: Trainer) -> None:
 def collectives(processes: ProcessGroup, path: Path, out: Path) -> None:
     trainer = Trainer(RunDir(path).config(), "auto", processes=processes)
     calls = Calls(trainer)
-    meetings.MEETING_SECONDS = 1e6  # however slow this machine is
+    sync_schedule.SYNC_SECONDS = 1e6  # however slow this machine is
     for name in COLLECTIVES:
         setattr(distributed, name, calls.counted(getattr(distributed, name)))
     train_to_the_end(RunDir(path), trainer)
     (out / str(processes.rank)).write_text(json.dumps(calls.by_step))
 
 
-def test_two_processes_meet_every_tenth_step(tmp_path: Path) -> None:
+def test_two_processes_synchronise_every_tenth_step(tmp_path: Path) -> None:
     """They sum the losses and agree on whether to stop; at the start, on what to begin with."""
     run = tiny.run_folder(tmp_path / "runs", training__steps=STEPS)
     run.claim()
