@@ -124,7 +124,10 @@ class GridRequest:
             for base in self.bases
             for message in broken_matches(self.grid.matched, [p for p in all_planned if p.base == base_name(base)])
         ]
-        of_runs = ((*p.spec.warnings, *kept_settings(p.run_dir, p.run.config, self.settings)) for p in all_planned)
+        of_runs = (
+            (*p.spec.warnings, *kept_settings(p.run_dir, p.run.config, self.settings, self.step_settings))
+            for p in all_planned
+        )
         return [*matches, *dict.fromkeys(warning for warnings in of_runs for warning in warnings)]
 
     def write(

@@ -141,7 +141,7 @@ def _run_folder(
         raise UserError(f"{run.path}: the run is cancelled; add --retry to resume it")
     if ordered:
         order_settings(run, ordered)
-    for line in kept_settings(run, run.config(), settings):
+    for line in kept_settings(run, run.config(), settings, ordered or ()):
         print(f"warning: {line}", file=sys.stderr, flush=True)
     return run
 

@@ -1,6 +1,6 @@
 """From a config to a run folder in which its training and evaluations are requested. No torch."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,10 @@ def step_settings(run: RunDir, config: Config) -> StepSettings:
     return SettingsFiles(run.path).ordered() or run.execution() or StepSettings.of(config)
 
 
-def kept_settings(run: RunDir, config: Config, settings: Mapping[str, Any]) -> list[str]:
+def kept_settings(run: RunDir, config: Config, settings: Mapping[str, Any], ordered: Collection[str] = ()) -> list[str]:
     """Return a line for each of the `settings`, dotted keys of the config, instead of which the run keeps what it began
-    with or what was ordered; none of a damaged run."""
-    names = StepSettings.model_fields
+    with or what was ordered; none of a damaged run, nor of what is `ordered` now."""
+    names = [name for name in StepSettings.model_fields if name not in ordered]
     given = {name: settings[key] for name in names if (key := f"training.{name}") in settings}
     in_force: dict[str, Any] = {}
     with suppress(UserError):

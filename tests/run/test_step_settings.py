@@ -97,9 +97,11 @@ def test_a_run_keeps_its_settings(
     assert f"warning: {kept}\n" in capsys.readouterr().err
     assert kept_settings(run, run.config(), {"training.micro_batch": 3, "training.steps": 9}) == []
     assert step_settings(run, run.config()) == run.execution()
+    capsys.readouterr()
     assert (
         train("digits", {**later, "training.steps": 24}, None, False, False, None, False, None, {"micro_batch": 2}) == 0
     )
+    assert "warning" not in capsys.readouterr().err
     three, two = ({**PLAIN, "micro_batch": n, "step": step} for n, step in ((3, 0), (2, 16)))
     assert settings_in_records(run) == {8: [three], 16: [three], 24: [three, two]}
 
