@@ -1,7 +1,8 @@
 """What a step of training takes on a CPU beside the network: `python -m bench.host_work [CASE ...]`.
 
 The loop itself trains a run, with its log, its state on disk and its looks at who owns the run, but no checkpoints.
-Host work is all but the forward pass and the loss, the backward pass, the optimiser and the moving average.
+Host work is all but the forward pass (with the noise that is added to images, and the loss), the backward pass, the
+optimiser and the moving average.
 """
 
 import argparse
@@ -73,6 +74,7 @@ class Watch:
         optimiser, step = trainer.state.optimiser, trainer.step
         for owner, name, part in (
             (trainer.network, "forward", "forward"),
+            (trainer.diffusion, "add_noise", "forward"),
             (trainer.diffusion, "losses", "forward"),
             (Tensor, "backward", "backward"),
             (optimiser, "zero_grad", "optimiser"),
