@@ -40,7 +40,8 @@ def main() -> int:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="full-size-", dir=options.folder))
     models = options.model or [*shared.MODELS, "stall"]
-    print(f"needs {MEMORY} GB of memory and {DISK} GB of disk, in {folder}; takes about half an hour", flush=True)
+    needs = f"{MEMORY} GB of memory, {DISK} GB of disk in {folder}, and a machine that does nothing else"
+    print(f"needs {needs}; takes ten minutes or more", flush=True)
     try:
         if problem := _problem(folder, models, options.depth):
             print(problem, file=sys.stderr)
