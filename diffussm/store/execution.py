@@ -100,16 +100,17 @@ class SettingsFiles:
     def hold(self, settings: StepSettings, attempt: int, step: int, first: StepSettings) -> None:
         """State that an attempt continues the training by these settings after `step` steps. `first` are those of the
         first start."""
-        if self.held(first, step + 1)[-1].step_settings != settings.step_settings:
+        last = self.held(first)[-1]
+        if last.step > step or last.step_settings != settings.step_settings:
             held = HeldSettings(**settings.step_settings, step=step)
             write_atomically(self._run / f"settings-{attempt}.json", to_json(held.model_dump(mode="json")))
 
-    def held(self, first: StepSettings, steps: int) -> list[HeldSettings]:
-        """Return by which settings the first `steps` steps were computed, in order. `first` are those of the first
-        start."""
+    def held(self, first: StepSettings, steps: int | None = None) -> list[HeldSettings]:
+        """Return by which settings the first `steps` steps, or all, were computed, in order. `first` are those of the
+        first start."""
         out = [HeldSettings(**first.step_settings, step=0)]
         attempts = (re.fullmatch(r"settings-(\d+)\.json", name) for name in names_in(self._run))
         for attempt in sorted(int(match[1]) for match in attempts if match):
             held = read_model(self._run / f"settings-{attempt}.json", HeldSettings)
             out = [*(before for before in out if before.step < held.step), held]  # it began again at an earlier step
-        return [one for one in out if one.step < steps]
+        return [one for one in out if steps is None or one.step < steps]

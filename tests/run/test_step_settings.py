@@ -144,6 +144,16 @@ def test_from_which_step_on_settings_held(tmp_path: Path) -> None:
     assert [(held.step, held.micro_batch) for held in files.held(first, 100)] == [(0, 0), (15, 2)]
 
 
+def test_a_change_is_undone_where_the_training_began_again_before_it(tmp_path: Path) -> None:
+    files, first, fewer = SettingsFiles(tmp_path), StepSettings(), StepSettings(micro_batch=2)
+    files.hold(fewer, 2, 100, first)
+    files.hold(first, 3, 50, first)  # the checkpoint of step 100 was damaged, and the change was taken back
+    assert {held.micro_batch for held in files.held(first)} == {0}
+    files.hold(fewer, 4, 120, first)
+    files.hold(fewer, 5, 60, first)  # that of step 120 was damaged
+    assert [(held.step, held.micro_batch) for held in files.held(first)][-1] == (60, 2)
+
+
 def test_options_of_launch_and_manage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
