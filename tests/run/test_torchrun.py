@@ -49,7 +49,7 @@ def torchrun(run: RunDir, *options: str) -> "subprocess.Popen[str]":
     return popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def output(process: "subprocess.Popen[str]", seconds: float = 200) -> str:
+def output(process: "subprocess.Popen[str]", seconds: float = 400) -> str:
     """What it printed; it ends with code 0."""
     out, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, out
@@ -60,7 +60,7 @@ def wait_for_step(run: RunDir, step: int, *launched: "subprocess.Popen[str]") ->
     def has_come() -> bool:
         return (run.state().step or 0) > step or any(process.poll() is not None for process in launched)
 
-    wait_for(has_come, 100)
+    wait_for(has_come, 300)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_stop_and_the_rest(run: RunDir) -> None:
     process = torchrun(run, *ALONE)
     wait_for_step(run, 20, process)
     os.kill(children(process.pid)[1], signal.SIGUSR2)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode != 0
     assert run.state().phase == "preempted"
     output(torchrun(run, *ALONE))
@@ -123,7 +123,7 @@ def test_the_first_error_ends_all_and_is_printed(tmp_path: Path) -> None:
     name = f"{__name__}:{Broken.__name__}"
     run = tiny.run_folder(tmp_path, data__name=name)
     process = torchrun(run, *ALONE)
-    out, _ = process.communicate(timeout=200)
+    out, _ = process.communicate(timeout=400)
     assert process.returncode == 1
     root_cause = out.rpartition("Root Cause")[2]
     assert "rank      : 1" in root_cause
