@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from diffussm.host.machine import gpu_number
+
 Locks = list[IO[bytes]]
 
 
@@ -28,7 +30,7 @@ def lock_gpus(gpus: Iterable[str], shared: bool) -> Locks | None:
     with ExitStack() as opened:
         locks: Locks = []
         for gpu in gpus:
-            file = opened.enter_context((folder / re.sub(r"[^\w-]", "_", gpu)).open("ab"))
+            file = opened.enter_context((folder / re.sub(r"[^\w-]", "_", gpu_number(gpu))).open("ab"))
             try:
                 fcntl.flock(file, how | fcntl.LOCK_NB)
             except BlockingIOError:

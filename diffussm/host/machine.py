@@ -4,8 +4,11 @@ import ctypes
 import itertools
 import os
 import platform
+import re
 from functools import cache
 from pathlib import Path
+
+NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")  # a folder for each, named by its place on the PCI bus
 
 
 def usable_cores() -> int:
@@ -34,11 +37,24 @@ def user_cache() -> Path:
 
 def gpus() -> list[str]:
     """Return the NVIDIA GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
-    installed = [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+    installed = [str(number) for number, _ in enumerate(NVIDIA_GPUS.glob("*"))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None or not installed:
         return installed
-    return list(itertools.takewhile(lambda name: name not in ("", "-1"), visible.split(",")))  # as CUDA parses it
+    names = (name.strip() for name in visible.split(","))
+    return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))  # as CUDA parses it
+
+
+def gpu_number(name: str) -> str:
+    """Return the number of a GPU that is named by its UUID, or by the beginning of that; any other name as it is.
+
+    It is CUDA's number where all GPUs are alike, which are numbered by their place on the PCI bus then.
+    """
+    if name.startswith("GPU-"):
+        for number, gpu in enumerate(sorted(NVIDIA_GPUS.glob("*/information"))):
+            if re.search(rf"\s{re.escape(name)}", gpu.read_text()):
+                return str(number)
+    return name
 
 
 @cache

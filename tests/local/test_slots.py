@@ -14,6 +14,7 @@ from ablations.local.slots import SlotLayout
 from ablations.plan.job import Job
 from ablations.status.overview import Row, text
 from ablations.status.states import state_of
+from diffussm.host import machine
 from diffussm.host.source import ROOT
 from diffussm.run.heartbeat import Liveness
 from diffussm.run.outcome import Outcome
@@ -42,10 +43,10 @@ def two_runs(tmp_path: Path) -> list[Job]:
 
 
 def test_workers_are_spread_over_the_gpus() -> None:
-    machine = with_gpus(4, "2", "5")
-    assert [machine.gpus_of([slot]) for slot in range(4)] == [("2",), ("5",), ("2",), ("5",)]
-    assert machine.gpus_of([0, 1]) == ("2", "5")
-    assert machine.gpus_of(machine.spread_over_gpus([0, 2, 3])[:2]) == ("2", "5")
+    layout = with_gpus(4, "2", "5")
+    assert [layout.gpus_of([slot]) for slot in range(4)] == [("2",), ("5",), ("2",), ("5",)]
+    assert layout.gpus_of([0, 1]) == ("2", "5")
+    assert layout.gpus_of(layout.spread_over_gpus([0, 2, 3])[:2]) == ("2", "5")
     assert with_gpus(2).gpus_of([0]) == ()
 
 
@@ -62,6 +63,23 @@ def test_a_gpu_is_locked_until_its_worker_ends(held: list[Locks]) -> None:
     assert can_lock(lock_gpus(["5"], shared=False), held)
     unlock(held[0])
     assert can_lock(lock_gpus(["2"], shared=False), held)
+
+
+def test_a_gpu_has_one_lock_under_all_of_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: list[Locks]
+) -> None:
+    """CUDA_VISIBLE_DEVICES may name it by its number, by its UUID, or by the beginning of that."""
+    for place, uuid in (("0000:01:00.0", "GPU-8a0f-77"), ("0000:02:00.0", "GPU-c31d-12")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "information").write_text(f"Model: \t\t NVIDIA A100\nGPU UUID: \t {uuid}\n")
+    monkeypatch.setattr(machine, "NVIDIA_GPUS", tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, 0")
+    assert machine.gpus() == ["1", "0"]
+    assert can_lock(lock_gpus(["1"], shared=False), held)
+    assert not can_lock(lock_gpus(["GPU-c31d-12"], shared=False), held)
+    assert not can_lock(lock_gpus(["GPU-c3"], shared=False), held)
+    assert can_lock(lock_gpus(["GPU-8a0f-77"], shared=False), held)
+    assert can_lock(lock_gpus(["GPU-of-no-GPU"], shared=False), held)
 
 
 def test_launches_share_a_gpu_if_both_were_asked_to(held: list[Locks]) -> None:
