@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ablations.local import results
 from ablations.local.display import Display, plain_console
 from ablations.local.pool import Pool
 from ablations.local.slots import SlotLayout
@@ -30,6 +31,7 @@ def execute(
     runs = len({p.run.run_id for p in planned})
     if not todo:
         console.print(f"Nothing left to train: all {runs} runs of {request.name} on {request.base_names} are done.")
+        _print_results(planned)
         return 0
     console.print(f"{request.name} on {request.base_names}: {plural(runs, 'run')}, {runs - len(todo)} done before.")
 
@@ -41,6 +43,7 @@ def execute(
         except KeyboardInterrupt:
             display.line("Interrupted. The same command continues from the last checkpoints.")
             return 130
+    _print_results(planned)
     return _sum_up(request, outcomes, runs, console)
 
 
@@ -58,6 +61,11 @@ def _run_jobs(
     mixers = {p.run.config.model.mixer for arms in todo.values() for p in arms}
     with snapshot.code_snapshot(options.runs, filter(is_external, mixers)) as code:
         return Pool(jobs, SlotLayout(slots, estimates.threads), code, display).work()
+
+
+def _print_results(planned: list[PlannedRun]) -> None:
+    if found := results.table(planned):
+        print(f"\nMeans over seeds, at the last step:\n{found}\n")
 
 
 def _sum_up(request: GridRequest, outcomes: dict[Path, Outcome], runs: int, console: Console) -> int:

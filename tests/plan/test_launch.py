@@ -1,6 +1,7 @@
 """The launcher as a user runs it: real worker processes, real folders, exit codes, and what is printed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,14 @@ from ablations import launch
 from ablations.grid.arms import Arm
 from ablations.grid.reading import load
 from ablations.grid.runs import Run, expand
-from ablations.plan.plan import plan
+from ablations.local import results
+from ablations.plan.plan import PlannedRun, plan
 from diffussm.errors import UserError, exit_code
 from diffussm.store import manifests
 from diffussm.store.rundir import RunDir
 from tests.support import forked
 from tests.support.processor import processor_seconds
+from tests.support.synthetic_records import ARMS, basic_metrics, grid, write
 from tests.support.tiny_grid import SETTINGS, arguments
 from tests.support.waiting import wait_for
 
@@ -59,6 +62,23 @@ def test_a_second_launch_has_nothing_to_do(launched: Path) -> None:
     assert processor_seconds(lambda: done.append(command(*arguments(launched)))) < 2
     assert done[0].returncode == 0
     assert done[0].stdout.startswith("Nothing left to train: all 3 runs of hourglass_vs_patch on digits are done.")
+    assert re.search(r"^M = 1, P = 1 +1 +24 +\d+\.\d\d +\d\.\d+$", done[0].stdout, flags=re.M)
+
+
+def test_results_are_means_over_seeds(tmp_path: Path) -> None:
+    settings = {key: value for key, value in tiny.SETTINGS.items() if key != "model.hourglass"}
+
+    def planned(folder: Path) -> list[PlannedRun]:
+        return plan("digits", expand(grid(ARMS), "digits", range(3), settings), folder)
+
+    assert results.table(planned(tmp_path / "none")) == ""
+    write(tmp_path, basic_metrics)
+    _, _, *rows = results.table(planned(tmp_path)).splitlines()
+    assert [row.split() for row in rows] == [
+        ["A", "3", "24", "2.00", "0.600"],
+        ["B", "3", "24", "6.10", "0.600"],
+        ["C", "1", "24", "2.10", "0.500"],  # the others have no results
+    ]
 
 
 def test_dry_run_knows_what_is_done(launched: Path) -> None:
