@@ -72,7 +72,7 @@ def test_the_backward_pass_is_that_of_autograd() -> None:
     assert found == counter.run
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bf16"])
 def test_products_outside_of_the_mixer_are_those_of_the_closed_form(precision: str) -> None:
     config = named_config("DiffuSSM-XL", {**SMALL, "model.image_size": 16})
     macs = {part["part"]: part["macs_of_one"] for part in tables.part_rows(config)}
@@ -92,6 +92,7 @@ def launches_of_mixer(length: int, width: int = 8, images: int = 2) -> tuple[int
     return found["forward"].launches, found["backward"].launches
 
 
+@pytest.mark.slow
 def test_launches_of_the_form_for_gpus_grow_with_levels_of_groups_alone() -> None:
     """2, 8 and 18 or 32 chunks, these in groups."""
     short, long, grouped, more = map(launches_of_mixer, (256, 1024, 2304, 4096))

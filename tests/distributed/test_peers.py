@@ -70,7 +70,7 @@ def hangs(processes: ProcessGroup, rank: int) -> None:
         processes.barrier()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_that_hangs_ends_the_other(rank: int) -> None:
     ranks = start_ranks(2, hangs, rank)
     ranks[1 - rank].join(60)

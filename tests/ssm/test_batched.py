@@ -203,8 +203,13 @@ def results(compute: Any, made: Block, length: int, precision: str) -> list[Tens
 
 @pytest.mark.usefixtures("on_gpu")
 @pytest.mark.filterwarnings("ignore:Your compiler for AOTAutograd")  # what records the graphs
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("image_size", [8, 12])
+@pytest.mark.parametrize(
+    ("image_size", "precision"),
+    [
+        (12, "bf16"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((12, "float32"), (8, "bf16"), (8, "float32"))),
+    ],
+)
 def test_a_compiled_block_is_one_graph_with_the_operator(image_size: int, precision: str) -> None:
     made, graphs = block(image_size), AotEagerAndRecordGraphs()
     compiled = torch.compile(made, fullgraph=True, backend=graphs)
