@@ -7,16 +7,23 @@ import torch
 
 
 @contextmanager
-def products(tf32: bool) -> Iterator[None]:
-    """Let float32 products and convolutions on GPUs round their inputs to TF32, or else be exact."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+def matrix_products(tf32: bool) -> Iterator[None]:
+    """Let float32 matrix products on GPUs round their inputs to TF32, or else be exact."""
+    matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
     matmul.fp32_precision = "tf32" if tf32 else "ieee"
     try:
-        with cudnn.flags(enabled=True, deterministic=cudnn.deterministic, allow_tf32=tf32):
-            yield
+        yield
     finally:
         matmul.fp32_precision = before
+
+
+@contextmanager
+def products(tf32: bool) -> Iterator[None]:
+    """Let float32 matrix products and convolutions on GPUs round their inputs to TF32, or else be exact."""
+    cudnn = torch.backends.cudnn
+    with matrix_products(tf32), cudnn.flags(enabled=True, deterministic=cudnn.deterministic, allow_tf32=tf32):
+        yield
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -112,7 +112,7 @@ def passes(module: nn.Module, precision: str, *inputs: Tensor) -> dict[str, Run]
     inputs = tuple(x.requires_grad_() for x in inputs)
 
     def forward() -> Tensor:
-        with _autocast(precision):
+        with autocast_without_gpu(precision):
             y: Tensor = module(*inputs)
         return y
 
@@ -170,20 +170,20 @@ def gpu_without_values() -> Iterator[None]:
 
 
 @contextmanager
-def _autocast(precision: str) -> Iterator[None]:
-    """Switch autocast on as training does on a GPU; torch.autocast itself would look for one."""
+def autocast_without_gpu(precision: str, device: str = "cuda") -> Iterator[None]:
+    """Switch autocast on as training does on a device; torch.autocast itself would look for a GPU."""
     if precision != "bf16":
         yield
         return
-    torch.set_autocast_enabled("cuda", True)
-    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.set_autocast_enabled(device, True)
+    torch.set_autocast_dtype(device, torch.bfloat16)
     torch.autocast_increment_nesting()
     try:
         yield
     finally:
         torch.autocast_decrement_nesting()
         torch.clear_autocast_cache()
-        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_enabled(device, False)
 
 
 def _tensors(value: Any) -> list[Tensor]:

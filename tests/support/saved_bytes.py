@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diffussm.config import Config
+from diffussm.cost.kernels import autocast_without_gpu
 from diffussm.diffusion.gaussian import GaussianDiffusion
 from diffussm.diffusion.sampling import training_schedule
 from diffussm.models.build import build_uninitialised
@@ -62,7 +63,7 @@ def saved_bytes(
         diffusion = GaussianDiffusion(training_schedule(config.diffusion), config.diffusion, device)
         saved = SavedBytes(model)
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
-            with _autocast(config, device):
+            with autocast_without_gpu(config.training.precision, device):
                 output = model(x, index, index)
             diffusion.losses(output.float(), x, x, index, x).total.mean()
     return saved
@@ -84,20 +85,3 @@ def _fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.dtype == torch.bfloat16:
         return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[0]
     return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True)[0]
-
-
-@contextmanager
-def _autocast(config: Config, device: str) -> Iterator[None]:
-    """Switch autocast on as training does; torch.autocast itself would look for a GPU."""
-    if config.training.precision != "bf16":
-        yield
-        return
-    torch.set_autocast_enabled(device, True)
-    torch.set_autocast_dtype(device, torch.bfloat16)
-    torch.autocast_increment_nesting()
-    try:
-        yield
-    finally:
-        torch.autocast_decrement_nesting()
-        torch.clear_autocast_cache()
-        torch.set_autocast_enabled(device, False)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffussm.precision import matrix_products
 from diffussm.ssm.backends import Chunks, batched_chunks
 from diffussm.ssm.chunked import factors
 from diffussm.ssm.chunked.carry import Level, adjoint, carry, levels
@@ -24,7 +25,6 @@ from diffussm.ssm.chunked.gradients import of_parameters
 from diffussm.ssm.chunked.rows import (
     both_outputs,
     both_states,
-    exact_products,
     from_rows,
     product,
     states_of,
@@ -144,5 +144,5 @@ def _levels(p: S4DParameters, made: Discretised, cut: Chunks, reverse: bool) -> 
 def _carry(s: Tensor, cut: Chunks, levels: list[Level]) -> Tensor:
     """Carry states (D, 2N, R) or (D, 2, N, R) from chunk to chunk, in float32."""
     by_pairs = s.view(-1, 2 * cut.groups[0], s.shape[-1] // cut.groups[0])  # (2 D N/2, 2g, R/g)
-    with exact_products():
+    with matrix_products(tf32=False):
         return carry(by_pairs, levels)

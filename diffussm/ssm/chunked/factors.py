@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffussm.precision import matrix_products
 from diffussm.ssm.backends import FACTOR
-from diffussm.ssm.chunked.rows import exact_products
 from diffussm.ssm.parameters import Discretised
 
 
@@ -80,7 +80,7 @@ def weighted_sums(
     descends = (first_descends, second_descends)
     coarse, fine = powers.ordered(*descends)
     products = torch.view_as_real(gradient.unflatten(2, (-1, FACTOR)) * fine[:, :, None]).flatten(-2)
-    with exact_products():
+    with matrix_products(tf32=False):
         sums = _weights(products, descends)[:, None, None] @ products  # (2, D, C/16, 2, N)
     return _over_coarse(sums, coarse, descends)
 
@@ -90,7 +90,7 @@ def weighted_sums_of_kernel(gradient: Tensor, powers: Factors) -> tuple[Tensor, 
     ascends = (False, False)
     by_factor = gradient.unflatten(2, (-1, 1, FACTOR)) * _weights(gradient, ascends)[0]  # (2, D, C/16, 2, 16)
     fine = torch.view_as_real(powers.fine).flatten(-2)
-    with exact_products():
+    with matrix_products(tf32=False):
         sums = torch.bmm(by_factor.view(-1, 2 * by_factor.shape[2], FACTOR), fine.flatten(0, 1))
     return _over_coarse(sums.view(*by_factor.shape[:4], -1), powers.coarse, ascends)
 

@@ -6,9 +6,6 @@ which each layer reads neighbours; another one the gradients of outputs and of w
 [g_0 | ds_0 | ds_1 | g_1].
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
@@ -66,15 +63,3 @@ def product(a: Tensor, b: Tensor, dtype: torch.dtype, out: Tensor | None = None)
     if a.device.type == "cpu":  # torch has no such product for CPUs
         return torch.bmm(a.to(dtype), b.to(dtype), **how)
     return torch.bmm(a, b, out_dtype=dtype, **how)
-
-
-@contextmanager
-def exact_products() -> Iterator[None]:
-    """Let GPUs multiply float32 as it is where they may round it to TF32: for states, and for small products."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
