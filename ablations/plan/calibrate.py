@@ -17,7 +17,6 @@ from diffussm.metrics.key import evaluation_key
 from diffussm.metrics.sampling import in_precision
 from diffussm.metrics.suite import metric_suite
 from diffussm.models.build import build_model
-from diffussm.precision import products
 from diffussm.ssm.selection import select
 from diffussm.timing import synchronised_time, time_interleaved
 from diffussm.training.trainer import Trainer
@@ -64,8 +63,7 @@ def measure(config: Config, threads: int) -> dict[str, float]:
 
     @torch.no_grad()
     def call() -> None:
-        with products(tf32=config.evaluation.precision != "float32"):
-            network(x, t, y)
+        network(x, t, y)
 
     seconds = {}
     for name, function in (("step", trainer.step), ("call", call)):

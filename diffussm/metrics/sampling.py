@@ -47,7 +47,6 @@ class SampleMaker:
         self._sample = make_sampler(
             config.diffusion, e.sampler, e.sampler_steps, e.clip, device, stop=stop, ddim_eta=e.ddim_eta
         )
-        self._precision = e.precision
         adds_noise = e.sampler == "ddpm" or e.ddim_eta > 0
         self._on_gpu = torch.device(device).type == "cuda"
         self._ahead = DRAWERS if adds_noise and self._on_gpu else 0  # draws ahead of a GPU; on a CPU they would compete
@@ -74,7 +73,7 @@ class SampleMaker:
             return noise.pin_memory() if self._on_gpu else noise
 
         labels = self.labels(start, count)
-        with closing(ReadAhead(drawn, self._ahead, threads=DRAWERS)) as noises, products(self._precision != "float32"):
+        with closing(ReadAhead(drawn, self._ahead, threads=DRAWERS)) as noises:
             sampled = self._sample(
                 self._network,
                 torch.from_numpy(labels).to(self.device),
@@ -86,11 +85,9 @@ class SampleMaker:
 
 def in_precision(network: Network, precision: str) -> Network:
     """Return the network computed in float32, tf32 or bf16; what it takes and gives stays as it is, float32."""
-    if precision != "bf16":
-        return network
 
     def call(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        with autocast(precision, x.device):
+        with products(tf32=precision != "float32"), autocast(precision, x.device):
             return network(x, t, y).to(x.dtype)
 
     return call

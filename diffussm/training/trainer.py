@@ -1,5 +1,7 @@
 """One run in memory, and its training step: a function of (config, step), however often the run was interrupted."""
 
+from contextlib import AbstractContextManager
+
 from diffussm.config import Config
 from diffussm.data.load import is_embedded, training_data
 from diffussm.diffusion.gaussian import GaussianDiffusion, Losses
@@ -56,7 +58,7 @@ class Trainer:
         self.state.optimiser.zero_grad()
         first = self.state.step * len(self.micro_batches)
         *earlier, last = range(first, first + len(self.micro_batches))
-        with products(tf32=self.config.training.precision == "tf32"):
+        with self._products():
             with no_sync(self.network):
                 losses = [self._backward(self._read_ahead.get(position)) for position in earlier]
             losses.append(self._backward(self._read_ahead.get(last)))
@@ -71,6 +73,9 @@ class Trainer:
     def close(self) -> None:
         """End the thread that reads ahead, if there is one."""
         self._read_ahead.close()
+
+    def _products(self) -> AbstractContextManager[None]:
+        return products(tf32=self.config.training.precision == "tf32")
 
     def _backward(self, micro_batch: Batch) -> Losses:
         """Add to the gradients; return what the micro-batch's samples add to the batch's mean losses."""
@@ -92,6 +97,6 @@ class Trainer:
         """
         start, images = self.micro_batches[0]
         images = images if self.config.training.compile == "block" else 1  # a graph is for one number of them
-        with products(tf32=self.config.training.precision == "tf32"):
+        with self._products():
             self._backward(self.batches.draw(self.state.step, start, images))
         self.state.optimiser.zero_grad()
